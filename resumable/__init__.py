@@ -1,0 +1,1 @@
+"""Resumable uploads, streamed straight into S3."""

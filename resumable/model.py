@@ -1,0 +1,154 @@
+"""The words every room shares: what an upload is, what a stored piece is, and what can go wrong with them.
+
+Pure values, no I/O, no Twisted. Offsets count bytes from 0; ``first`` is inclusive and ``end`` exclusive everywhere
+inside the program (the wire's inclusive ``last`` exists only in ``protocols``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from attrs import field, frozen
+
+
+class State(str, Enum):
+    """Where an upload stands. It only ever moves forward, by compare-and-set in the ledger."""
+
+    OPEN = "open"
+    FINISHING = "finishing"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    FAILED = "failed"
+
+
+#: The states in which bytes are still owed to somebody: taken in, or being made an object.
+LIVE = (State.OPEN, State.FINISHING)
+
+
+@frozen
+class ObjectOptions:
+    """What the store is told when an object is created; most of it can never be changed afterwards."""
+
+    content_type: str | None = None
+    metadata: Mapping[str, str] = field(factory=dict)
+    acl: str | None = None
+    storage_class: str | None = None
+    cache_control: str | None = None
+    content_disposition: str | None = None
+    encryption: str | None = None
+    kms_key: str | None = None
+    tags: Mapping[str, str] = field(factory=dict)
+
+
+@frozen
+class Piece:
+    """A stored byte range ``[first, end)``: a part of the multipart upload, or a fragment (an object of its own)."""
+
+    first: int
+    end: int
+    #: The part number from 1, or None for a fragment.
+    number: int | None
+    etag: str
+    crc32c: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self.end - self.first
+
+
+@frozen
+class Upload:
+    """One object in the making, as the ledger has it."""
+
+    id: str
+    protocol: str
+    owner: str
+    name: str
+    bucket: str
+    key: str
+    #: Total bytes, or None while nobody has said.
+    length: int | None
+    #: Bytes of each chunk of the grid but the last; fixed for the upload's life.
+    chunk_size: int
+    created: float
+    updated: float
+    state: State = State.OPEN
+    #: S3's UploadId once a multipart upload was opened.
+    multipart_id: str | None = None
+    options: ObjectOptions = field(factory=ObjectOptions)
+    #: Whether an object already under the key may be replaced.
+    overwrite: bool = True
+    finished: float | None = None
+    etag: str | None = None
+    crc32c: int | None = None
+    #: Why a failed upload failed, for people.
+    reason: str | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether bytes or a finish are still to come."""
+        return self.state in LIVE
+
+    @property
+    def token(self) -> str:
+        """The mark put into the object's metadata, by which a finish whose answer was lost is recognised.
+
+        Derived from the id so that reading an object's metadata does not give the upload's URL away.
+        """
+        return hashlib.sha256(self.id.encode()).hexdigest()[:32]
+
+
+class UploadError(Exception):
+    """Something about an upload that the client has to be told."""
+
+
+class NotFound(UploadError):
+    """No such upload, or not this owner's."""
+
+
+class Ended(UploadError):
+    """The upload was cancelled, expired or failed: nothing can be added to it any more."""
+
+
+class Invalid(UploadError):
+    """What the client says contradicts itself or what is stored."""
+
+
+class TooLarge(UploadError):
+    """Longer than the limit, or than the grid of the upload can hold."""
+
+
+class Gap(UploadError):
+    """The client goes on past what is stored; ``offset`` is where it has to go on."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class Exists(UploadError):
+    """There is an object under the key and it may not be replaced."""
+
+
+class Unavailable(UploadError):
+    """The store, the ledger or the application did not do its part just now; asking again later is right."""
+
+
+class Interrupted(UploadError):
+    """The body broke off: the client vanished (``idle`` False) or fell silent (``idle`` True)."""
+
+    def __init__(self, message: str, *, idle: bool = False) -> None:
+        super().__init__(message)
+        self.idle = idle
+
+
+def as_json(value: Any) -> Any:
+    """`value`, an attrs value of strings and mappings, without its empty fields."""
+    from attrs import asdict
+
+    return {name: item for name, item in asdict(value).items() if item not in (None, {}, "")}

@@ -1,0 +1,127 @@
+"""Every key of the configuration: how it is written, what it is by default, and what bounds it.
+
+A key without a default is required. Sizes are in bytes and durations in seconds once they are read.
+"""
+
+# ruff: noqa: RUF009 -- setting() and section() make attrs fields, which the rule cannot see
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Literal
+
+from attrs import frozen
+
+from resumable.settings.reader import section, setting
+from resumable.settings.secrets import Secret, SecretUrl
+from resumable.settings.values import (
+    MIB,
+    TIB,
+    base_url,
+    boolean,
+    choice,
+    duration,
+    folder,
+    forwarded_header,
+    key_template,
+    ledger_url,
+    listed,
+    parse_endpoint,
+    secret,
+    size,
+    table,
+    text,
+    web_url,
+    whole,
+)
+
+
+@frozen(kw_only=True)
+class ObjectSettings:
+    """What every object is created with, unless the application says otherwise."""
+
+    acl: str | None = setting(text, None)
+    storage_class: str | None = setting(text, None)
+    cache_control: str | None = setting(text, None)
+    encryption: str | None = setting(text, None)
+    kms_key: str | None = setting(text, None)
+    tags: Mapping[str, str] = setting(table, {})
+
+
+@frozen(kw_only=True)
+class StoreSettings:
+    """Where the bytes go."""
+
+    kind: str = setting(choice("s3", "embedded"), "s3")
+    #: Required for S3; the default is for the embedded store alone.
+    bucket: str = setting(text, "uploads")
+    region: str = setting(text, "us-east-1")
+    endpoint: str | None = setting(base_url, None)
+    addressing: str = setting(choice("auto", "path", "virtual"), "auto")
+    access_key: Secret | None = setting(secret, None)
+    secret_key: Secret | None = setting(secret, None)
+    session_token: Secret | None = setting(secret, None)
+    key: str = setting(key_template, "{owner}/{name}")
+    overwrite: bool = setting(boolean, True)
+    chunk_size: int = setting(size("5MiB", "5GiB"), 6 * MIB)
+    max_parts: int = setting(whole(1, 10000), 10000)
+    parts_in_flight: int = setting(whole(1, 64), 4)
+    fragments_prefix: str = setting(folder, ".resumable/")
+    checksum: str = setting(choice("crc32c", "none"), "crc32c")
+    patience: float = setting(duration("0s"), 120.0)
+    object: ObjectSettings = section(ObjectSettings)
+
+    @staticmethod
+    def check(values: Mapping[str, Any], given: Collection[str]) -> Iterator[tuple[str, str]]:
+        """What keys ask of each other."""
+        if values.get("kind") == "s3" and "bucket" not in given:
+            yield "bucket", "required"
+        for name, other in (("access_key", "secret_key"), ("secret_key", "access_key")):
+            if name not in given and other in given:
+                yield name, f"required, since {other} is given"
+        if "session_token" in given and "access_key" not in given:
+            yield "session_token", "needs access_key and secret_key"
+
+
+@frozen(kw_only=True)
+class AuthSettings:
+    """The application that decides who may upload."""
+
+    url: str = setting(web_url)
+    #: Lower-case names of the client's headers that are shown to the application.
+    forward: tuple[str, ...] = setting(listed(forwarded_header), ("authorization", "cookie"))
+    timeout: float = setting(duration("10ms", "10m"), 5.0)
+
+
+@frozen(kw_only=True)
+class LimitSettings:
+    """What one process takes on."""
+
+    max_size: int = setting(size("1", None), 5 * TIB)
+    memory: int = setting(size("1MiB"), 256 * MIB)
+    idle_timeout: float = setting(duration("100ms"), 60.0)
+    drain: float = setting(duration("0s"), 30.0)
+
+
+@frozen(kw_only=True)
+class LogSettings:
+    """How the log is written."""
+
+    format: str = setting(choice("text", "json"), "text")
+    level: str = setting(choice("debug", "info", "warn", "error"), "info")
+
+
+@frozen(kw_only=True)
+class Settings:
+    """The whole configuration."""
+
+    listen: tuple[str, ...] = setting(listed(parse_endpoint, least=1), ("tcp:8080",))
+    #: Without a slash at its end; None for what the client asked for.
+    public_url: str | None = setting(base_url, None)
+    store: StoreSettings = section(StoreSettings)
+    ledger: SecretUrl = setting(ledger_url, SecretUrl("sqlite:///resumable.sqlite3"))
+    auth: AuthSettings | Literal["open"] = section(
+        AuthSettings, word="open", required="auth: open lets everyone upload"
+    )
+    limits: LimitSettings = section(LimitSettings)
+    log: LogSettings = section(LogSettings)

@@ -1,0 +1,109 @@
+"""From YAML text to a tree of plain values, with what comes from the environment filled in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import yaml
+
+#: Called with the place (a dotted path, or empty for the whole file) and what is wrong there.
+Report = Callable[[str, str], None]
+
+_HARMLESS = re.compile(r"(?:[^'\"]|'(?:<[\w ]+>|\W{1,2})')*")
+_REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|)")
+
+
+class BadYaml(ValueError):
+    """A text that cannot be read at all, as one line for people."""
+
+
+def parse_yaml(text: str, report: Report) -> Any:
+    """What the YAML `text` holds; keys given twice are reported, and the later one counts.
+
+    :raises BadYaml: for syntax errors, with the line, and for a text that holds nothing.
+    """
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            raise BadYaml("holds no settings")
+        _report_duplicates(node, "", report)
+        return loader.construct_document(node)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise BadYaml(f"line {line}: holds a character that YAML does not allow") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        raise BadYaml(f"line {line}: {_without_quotes(error.problem or 'is not YAML')}") from None
+    except RecursionError:
+        raise BadYaml("nests too deeply") from None
+    except BadYaml:
+        raise
+    except ValueError:
+        # What looks like a date or a number to YAML, and is none.
+        raise BadYaml("holds an impossible date or number (put it in quotes)") from None
+
+
+def _without_quotes(problem: str) -> str:
+    """`problem` up to where it quotes the file, as that may be a piece of a secret; ``'<token>'`` and ``','`` stay."""
+    line = " ".join(problem.split())
+    told = _HARMLESS.match(line)
+    return line if told is None or told.end() == len(line) else line[: told.end()] + "…"
+
+
+def _report_duplicates(node: yaml.Node, path: str, report: Report) -> None:
+    """Report keys given twice, which YAML's loader would pass over in silence."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            _report_duplicates(item, f"{path}[{index}]", report)
+    elif isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for name, item in node.value:
+            place = join(path, str(name.value))
+            line = name.start_mark.line + 1
+            if lines.setdefault(place, line) != line:
+                report(place, f"given twice (lines {lines[place]} and {line})")
+            _report_duplicates(item, place, report)
+
+
+def join(path: str, name: str) -> str:
+    """The dotted path of the key `name` in the section at `path`."""
+    return f"{path}.{name}" if path else name
+
+
+def expand(tree: Any, environ: Mapping[str, str], report: Report, path: str = "") -> Any:
+    """`tree` with ``${NAME}`` and ``${NAME:-default}`` in its texts replaced from `environ`, and ``$$`` by ``$``.
+
+    As in a shell, the default also stands in for a variable that is set to nothing. A variable that is missing is
+    reported and leaves None. What a variable holds is taken as it is, whatever it looks like.
+    """
+    if isinstance(tree, dict):
+        return {name: expand(item, environ, report, join(path, str(name))) for name, item in tree.items()}
+    if isinstance(tree, list):
+        return [expand(item, environ, report, f"{path}[{index}]") for index, item in enumerate(tree)]
+    if not isinstance(tree, str):
+        return tree
+
+    missing: list[str] = []
+
+    def replacement(match: re.Match[str]) -> str:
+        if match["dollar"]:
+            return "$"
+        if match["name"] is None:
+            missing.append("holds a $ that is neither ${NAME} nor ${NAME:-default}; write $$ for a $")
+            return ""
+        value = environ.get(match["name"])
+        if match["default"] is not None:
+            return value or match["default"]
+        if value is None:
+            missing.append(f"the environment variable {match['name']} is not set")
+        return value or ""
+
+    expanded = _REFERENCE.sub(replacement, tree)
+    if not missing:
+        return expanded
+    report(path, "; ".join(dict.fromkeys(missing)))
+    return None

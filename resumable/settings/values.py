@@ -1,0 +1,277 @@
+"""How single values are written: sizes, durations, URLs, secrets and the like.
+
+A parser takes what YAML gave (or the text an environment variable held) and returns the value, or raises ValueError
+saying what is accepted. What it says never holds the value itself, which might be a secret that slipped into the wrong
+key. Parsers of several values raise `Faults`, which names the places.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.testing import MemoryReactorClock
+
+from resumable.settings.secrets import Secret, SecretUrl
+
+T = TypeVar("T")
+
+_BINARY = {"kib": 2**10, "mib": 2**20, "gib": 2**30, "tib": 2**40}
+SIZE_UNITS: dict[str, float] = {**_BINARY, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12}
+DURATION_UNITS: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
+MIB = 2**20
+GIB = 2**30
+TIB = 2**40
+
+_AMOUNT = re.compile(r"(\d{1,18})(\.\d{1,18})?\s*([A-Za-z]*)", re.ASCII)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TCP_PORT = re.compile(r"(?:tcp[46]?|ssl):(?:port=)?(-?\d+)")
+#: What belongs to one connection, what asks for less than the whole answer, and what is said by us.
+_NOT_FORWARDED = re.compile(
+    "host|connection|keep-alive|proxy-connection|te|trailer|transfer-encoding|upgrade|expect|content-length"
+    "|content-encoding|accept-encoding|range|if-.*|x-forwarded-for|x-original-.*|x-upload-.*"
+)
+_BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+class Faults(ValueError):
+    """Problems inside one value: pairs of the place in it (``[2]``, ``.name``) and what is wrong there."""
+
+    def __init__(self, faults: list[tuple[str, str]]) -> None:
+        super().__init__(faults)
+        self.faults = faults
+
+
+def parse_size(value: object) -> int:
+    """Bytes from ``6MiB``, ``5GB`` or a plain number.
+
+    :raises ValueError: saying what is accepted.
+    """
+    amount = _amount(value, SIZE_UNITS, fraction=False)
+    if amount is None:
+        raise ValueError("must be a size such as 6MiB, 5GB or a plain number of bytes")
+    return int(amount)
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from ``500ms``, ``30s``, ``5m``, ``2h``, ``7d`` or a plain number.
+
+    :raises ValueError: saying what is accepted.
+    """
+    amount = _amount(value, DURATION_UNITS, fraction=True)
+    if amount is None:
+        raise ValueError("must be a duration such as 500ms, 30s, 5m, 2h, 7d or a plain number of seconds")
+    return float(amount)
+
+
+def _amount(value: object, units: Mapping[str, float], *, fraction: bool) -> float | None:
+    """`value` in the base unit, or None where it is not an amount; `fraction` allows parts of the base unit."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    match = _AMOUNT.fullmatch(str(value).strip())
+    if match is None:
+        return None
+    number, point, unit = match[1], match[2], match[3].lower()
+    if unit and unit not in units:
+        return None
+    if point and not unit and not fraction:
+        return None
+    # Whole numbers stay whole, as floats would round those above 2**53.
+    return (float(number + point) if point else int(number)) * units.get(unit, 1)
+
+
+def parse_endpoint(value: object) -> str:
+    """A Twisted endpoint description to listen on, such as ``tcp:8080``; looked at, but nothing is opened.
+
+    :raises ValueError: saying what Twisted says of it.
+    """
+    description = text(value)
+    port = _TCP_PORT.match(description)
+    if port is not None and not 0 <= int(port[1]) <= 65535:
+        raise ValueError("the port must be from 0 to 65535")
+    try:
+        serverFromString(MemoryReactorClock(), description)  # type: ignore[no-untyped-call]
+    except LookupError:
+        # A socket from systemd is there only when systemd starts us, and a look at the file comes without it.
+        if not description.startswith("systemd:"):
+            raise ValueError("must be a Twisted endpoint description such as tcp:8080") from None
+    except Exception as error:  # each kind of endpoint has errors of its own, TypeError and OSError among them
+        reason = " ".join(str(error).split())
+        raise ValueError(f"must be a Twisted endpoint description such as tcp:8080 ({reason})") from None
+    return description
+
+
+def text(value: object) -> str:
+    """A line of text."""
+    if not isinstance(value, str):
+        raise ValueError("must be text (put it in quotes)")
+    if not value:
+        raise ValueError("must not be empty")
+    if not value.isprintable():
+        raise ValueError("must be one line without control characters")
+    return value
+
+
+def secret(value: object) -> Secret:
+    """A line of text that is never shown."""
+    return Secret(text(value))
+
+
+def boolean(value: object) -> bool:
+    """True or false, as YAML has them."""
+    found = _BOOLEANS.get(value.lower()) if isinstance(value, str) else value
+    if not isinstance(found, bool):
+        raise ValueError("must be true or false")
+    return found
+
+
+def forwarded_header(value: object) -> str:
+    """The name of a header that can be shown to another server, in lower case."""
+    name = text(value).lower()
+    if _TOKEN.fullmatch(name) is None:
+        raise ValueError("must be the name of an HTTP header")
+    if _NOT_FORWARDED.fullmatch(name) is not None:
+        raise ValueError("cannot be forwarded")
+    return name
+
+
+def web_url(value: object) -> str:
+    """An http(s) URL with a host and nothing secret in front of it."""
+    url = text(value)
+    wanted = "must be a URL such as https://example.com/path"
+    try:
+        parts = urlsplit(url)
+        port_is_fine = parts.port != 0
+    except ValueError:
+        raise ValueError(wanted) from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine or " " in url:
+        raise ValueError(wanted)
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user name or a password")
+    if parts.fragment:
+        raise ValueError("must not hold a #fragment")
+    return url
+
+
+def base_url(value: object) -> str:
+    """A `web_url` that paths are put behind: no query, and without the slash at its end."""
+    url = web_url(value)
+    if "?" in url:
+        raise ValueError("must not hold a ?query")
+    return url.rstrip("/")
+
+
+def ledger_url(value: object) -> SecretUrl:
+    """Where the ledger is: ``sqlite:///FILE`` or ``postgresql://USER@HOST/DB``."""
+    url = text(value)
+    try:
+        known = make_url(url).get_backend_name() in ("sqlite", "postgresql")
+    except (ArgumentError, ValueError):
+        known = False
+    if not known:
+        raise ValueError("must be sqlite:///FILE or postgresql://USER@HOST/DB")
+    return SecretUrl(url)
+
+
+def key_template(value: object) -> str:
+    """What object keys are made of: text with {name}, {owner}, {id} and {date} in it."""
+    template = text(value)
+    if re.search(r"[{}]", re.sub(r"\{(?:name|owner|id|date)\}", "", template)):
+        raise ValueError("may hold only {name}, {owner}, {id} and {date} in braces")
+    if "{name}" not in template and "{id}" not in template:
+        raise ValueError("must hold {name} or {id}, or all uploads get the same key")
+    return template
+
+
+def folder(value: object) -> str:
+    """A prefix of object keys that ends with a slash."""
+    prefix = text(value)
+    if not prefix.endswith("/"):
+        raise ValueError("must end with /")
+    return prefix
+
+
+def whole(least: int, most: int) -> Callable[[object], int]:
+    """A whole number from `least` to `most`."""
+
+    def parse(value: object) -> int:
+        number = int(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,18}", value, re.ASCII) else value
+        if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return number
+
+    return parse
+
+
+def size(least: str, most: str | None = None) -> Callable[[object], int]:
+    """A size of at least `least` and at most `most`, both as people write them."""
+    return _between(parse_size, least, most)
+
+
+def duration(least: str, most: str | None = None) -> Callable[[object], float]:
+    """A duration of at least `least` and at most `most`, both as people write them."""
+    return _between(parse_duration, least, most)
+
+
+def _between(parse: Callable[[object], T], least: str, most: str | None) -> Callable[[object], T]:
+    def bounded(value: object) -> T:
+        amount = parse(value)
+        if amount < parse(least):  # type: ignore[operator]  # T is int or float
+            raise ValueError(f"must be at least {least}")
+        if most is not None and amount > parse(most):  # type: ignore[operator]
+            raise ValueError(f"must be at most {most}")
+        return amount
+
+    return bounded
+
+
+def choice(*words: str) -> Callable[[object], str]:
+    """One of `words`."""
+
+    def parse(value: object) -> str:
+        if value not in words:
+            raise ValueError(f"must be {', '.join(words[:-1])} or {words[-1]}")
+        return str(value)
+
+    return parse
+
+
+def listed(parse: Callable[[object], T], *, least: int = 0) -> Callable[[object], tuple[T, ...]]:
+    """One value or a list of them, at least `least`."""
+
+    def parse_all(value: object) -> tuple[T, ...]:
+        if not isinstance(value, list):
+            return (parse(value),)
+        found, faults = [], []
+        for index, item in enumerate(value):
+            try:
+                found.append(parse(item))
+            except ValueError as error:
+                faults.append((f"[{index}]", str(error)))
+        if faults:
+            raise Faults(faults)
+        if len(found) < least:
+            raise ValueError(f"must name at least {least}")
+        return tuple(found)
+
+    return parse_all
+
+
+def table(value: object) -> dict[str, str]:
+    """Names and texts."""
+    if not isinstance(value, dict):
+        raise ValueError("must be names and texts, such as {team: video}")
+    found, faults = {}, []
+    for name, item in value.items():
+        try:
+            found[text(name)] = "" if item == "" else text(item)
+        except ValueError as error:
+            faults.append((f".{name}", str(error)))
+    if faults:
+        raise Faults(faults)
+    return found
