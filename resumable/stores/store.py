@@ -1,0 +1,123 @@
+"""What every store can do: the port that ``uploads`` is written against."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from attrs import field, frozen
+
+from resumable.model import ObjectOptions
+
+
+class StoreError(Exception):
+    """The store said no.
+
+    :ivar code: S3's error code (``NoSuchUpload``), or a word of ours where none came.
+    :ivar status: the HTTP status, 0 if no answer came.
+    """
+
+    def __init__(self, code: str, message: str, status: int = 0) -> None:
+        super().__init__(f"{code}: {message}" if message else code)
+        self.code = code
+        self.status = status
+
+
+class StoreUnavailable(StoreError):
+    """The store did not answer, or answered that it cannot just now, for as long as we were willing to ask."""
+
+
+@frozen
+class PartRef:
+    """A part as CompleteMultipartUpload wants it."""
+
+    number: int
+    etag: str
+    crc32c: int | None = None
+
+
+@frozen
+class StoredPart:
+    """A part as ListParts tells it."""
+
+    number: int
+    size: int
+    etag: str
+
+
+@frozen
+class StoredObject:
+    """An object as HeadObject tells it; ``metadata`` keys are lower case."""
+
+    key: str
+    size: int
+    etag: str
+    metadata: dict[str, str] = field(factory=dict)
+
+
+@frozen
+class OpenMultipart:
+    """A multipart upload that was neither completed nor aborted; ``initiated`` in seconds since the epoch."""
+
+    key: str
+    multipart_id: str
+    initiated: float
+
+
+class Store(Protocol):
+    """Amazon S3, or what speaks like it.
+
+    A body is a list of ``bytes`` that together are the object or part; it is sent as it is, neither joined nor copied, and
+    stays untouched so that a call can be tried again. Every call tries again by itself, with growing pauses, what may
+    pass (5xx, 429, time-outs, broken connections) for the store's patience. Errors: `StoreError` when the store refuses,
+    `StoreUnavailable` when patience ran out.
+    """
+
+    async def put_object(
+        self,
+        bucket: str,
+        key: str,
+        body: Sequence[bytes],
+        options: ObjectOptions,
+        *,
+        crc32c: int | None = None,
+        overwrite: bool = True,
+    ) -> str:
+        """Store a whole object in one request; returns its ETag (without quotes).
+
+        With ``overwrite`` false the store refuses with ``PreconditionFailed`` where the key is taken.
+        """
+
+    async def get_object(self, bucket: str, key: str) -> list[bytes]:
+        """The object's bytes, in the segments they came in; ``NoSuchKey`` where there is none."""
+
+    async def head_object(self, bucket: str, key: str) -> StoredObject | None:
+        """The object under the key, or None."""
+
+    async def delete_object(self, bucket: str, key: str) -> None:
+        """Delete; an object that is not there is as good as deleted."""
+
+    async def list_objects(self, bucket: str, prefix: str) -> list[StoredObject]:
+        """All objects whose keys begin with the prefix (their metadata left empty)."""
+
+    async def init_multipart_upload(self, bucket: str, key: str, options: ObjectOptions) -> str:
+        """Open a multipart upload; returns its id."""
+
+    async def upload_part(
+        self, bucket: str, key: str, multipart_id: str, number: int, body: Sequence[bytes], *, crc32c: int | None = None
+    ) -> str:
+        """Store part ``number`` (from 1), replacing an earlier one; returns its ETag (without quotes)."""
+
+    async def complete_multipart_upload(
+        self, bucket: str, key: str, multipart_id: str, parts: Sequence[PartRef], *, overwrite: bool = True
+    ) -> str:
+        """Make the object of the parts, given in ascending order; returns the object's ETag (without quotes)."""
+
+    async def list_parts(self, bucket: str, key: str, multipart_id: str) -> list[StoredPart]:
+        """All parts stored so far, ascending, across pages."""
+
+    async def abort_multipart_upload(self, bucket: str, key: str, multipart_id: str) -> None:
+        """Free the parts; a multipart upload that is gone is as good as aborted."""
+
+    async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> list[OpenMultipart]:
+        """All open multipart uploads whose keys begin with the prefix, across pages."""

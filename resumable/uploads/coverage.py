@@ -1,0 +1,43 @@
+"""Coverage: the union of an upload's stored pieces. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import frozen
+
+from resumable.model import Piece
+
+
+@frozen
+class Coverage:
+    """Disjoint, ascending byte ranges ``(first, end)``, end exclusive; ranges that touch are one."""
+
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    @classmethod
+    def of(cls, pieces: Iterable[Piece]) -> Coverage:
+        """What the pieces cover together, in whatever order and overlap they come."""
+        merged: list[tuple[int, int]] = []
+        for first, end in sorted((piece.first, piece.end) for piece in pieces):
+            if merged and first <= merged[-1][1]:
+                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
+            else:
+                merged.append((first, end))
+        return cls(tuple(merged))
+
+    @classmethod
+    def whole(cls, length: int) -> Coverage:
+        """All of an object of `length` bytes."""
+        return cls(((0, length),) if length else ())
+
+    @property
+    def offset(self) -> int:
+        """The end of the run that starts at byte 0: how many bytes from the start are stored without a hole."""
+        if self.ranges and self.ranges[0][0] == 0:
+            return self.ranges[0][1]
+        return 0
+
+    def covers(self, first: int, end: int) -> bool:
+        """Whether every byte of ``[first, end)`` is stored."""
+        return first >= end or any(low <= first and end <= high for low, high in self.ranges)

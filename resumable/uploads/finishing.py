@@ -1,0 +1,139 @@
+"""Finishing: from stored parts to the object, so that it can be repeated after any accident."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import evolve
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from resumable.ledger.ledger import Ledger
+from resumable.model import Ended, Exists, Piece, State, Unavailable, Upload
+from resumable.stores.store import PartRef, Store, StoreError, StoreUnavailable
+from resumable.uploads.checksum import combine
+from resumable.uploads.grid import Grid
+from resumable.uploads.policy import TOKEN
+from resumable.uploads.release import delete_own_object, release
+
+
+class Finishing:
+    """Makes objects of uploads whose chunks are all parts: ``open -> finishing -> finished``."""
+
+    _log = Logger()
+
+    def __init__(self, ledger: Ledger, store: Store, clock: IReactorTime) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._clock = clock
+
+    async def finish(self, upload: Upload) -> Upload:
+        """Complete the upload; returns it finished. Asking again, here or elsewhere, ends in the same object.
+
+        :raises Unavailable: the store was in trouble for too long; the upload stays ``finishing``.
+        :raises Ended: the upload was cancelled, or has failed for good.
+        :raises Exists: the key is taken and may not be overwritten.
+        """
+        if upload.state is State.OPEN:
+            now = self._clock.seconds()
+            moved = await self._ledger.move(upload, State.FINISHING, frm=(State.OPEN,), updated=now)
+            upload = moved or await self._current(upload)
+        if upload.state is State.FINISHED:
+            return upload
+        if upload.state is not State.FINISHING:
+            raise Ended("the upload has ended")
+        parts = whole_parts(upload, await self._ledger.pieces(upload.id))
+        etag = await self._complete(upload, parts)
+        now = self._clock.seconds()
+        crc = None if any(p.crc32c is None for p in parts) else combine((p.crc32c or 0, p.size) for p in parts)
+        moved = await self._ledger.move(
+            upload, State.FINISHED, frm=(State.FINISHING,), etag=etag, crc32c=crc, finished=now, updated=now
+        )
+        return moved or await self._beaten(upload)
+
+    async def _current(self, upload: Upload) -> Upload:
+        current = await self._ledger.get(upload.id)
+        if current is None:
+            raise Ended("the upload is gone")
+        return current
+
+    async def _beaten(self, upload: Upload) -> Upload:
+        """Somebody else moved the upload on while it was being completed."""
+        current = await self._current(upload)
+        if current.state is not State.FINISHED:
+            await delete_own_object(self._store, upload)
+            raise Ended("the upload has ended")
+        return current
+
+    async def _complete(self, upload: Upload, parts: Sequence[Piece]) -> str:
+        """CompleteMultipartUpload, and what to make of its refusals; returns the ETag."""
+        try:
+            try:
+                return await self._ask(upload, parts)
+            except StoreError as error:
+                if error.code != "InvalidPart":
+                    raise
+                # The ledger's ETag is not the store's: two have written the part. The bytes are the same.
+                return await self._ask(upload, await self._refreshed(upload, parts))
+        except StoreUnavailable as error:
+            raise Unavailable(f"the store is in trouble: {error.code}") from error
+        except StoreError as error:
+            return await self._refused(upload, error)
+
+    async def _ask(self, upload: Upload, parts: Sequence[Piece]) -> str:
+        assert upload.multipart_id is not None
+        refs = [PartRef(part.number or 0, part.etag, part.crc32c) for part in parts]
+        return await self._store.complete_multipart_upload(
+            upload.bucket, upload.key, upload.multipart_id, refs, overwrite=upload.overwrite
+        )
+
+    async def _refreshed(self, upload: Upload, parts: Sequence[Piece]) -> list[Piece]:
+        """The parts with the ETags that the store has."""
+        assert upload.multipart_id is not None
+        stored = {p.number: p for p in await self._store.list_parts(upload.bucket, upload.key, upload.multipart_id)}
+        fresh = []
+        for part in parts:
+            found = stored.get(part.number or 0)
+            if found is None or found.size != part.size:
+                raise StoreError("InvalidPart", f"part {part.number} is not what was stored")
+            fresh.append(evolve(part, etag=found.etag))
+        return fresh
+
+    async def _refused(self, upload: Upload, error: StoreError) -> str:
+        """The store will not complete. If that is because it has done so already, the object's ETag."""
+        if error.code in ("NoSuchUpload", "PreconditionFailed"):
+            try:
+                found = await self._store.head_object(upload.bucket, upload.key)
+            except StoreError as trouble:
+                raise Unavailable(f"the store is in trouble: {trouble.code}") from trouble
+            if found is not None and found.size == upload.length and found.metadata.get(TOKEN) == upload.token:
+                return found.etag
+        if error.status in (401, 403):
+            # A matter of credentials or policy, which the operator mends; the parts are there.
+            self._log.error("store refused: {error} (upload {id})", error=str(error), id=upload.id)
+            raise Unavailable(f"the store refused: {error.code}") from error
+        reason = "the key is taken" if error.code == "PreconditionFailed" else f"the store refused to complete: {error}"
+        now = self._clock.seconds()
+        if await self._ledger.move(upload, State.FAILED, frm=(State.FINISHING,), reason=reason, updated=now) is None:
+            return (await self._beaten(upload)).etag or ""
+        self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
+        await release(self._store, upload)
+        if error.code == "PreconditionFailed":
+            raise Exists(f"there is an object {upload.key!r} already") from error
+        raise Ended(reason) from error
+
+
+def whole_parts(upload: Upload, pieces: Sequence[Piece]) -> list[Piece]:
+    """The parts 1..n of the upload's grid, in order.
+
+    :raises ValueError: they are not all there. Completing then would make an object that is not what the client sent.
+    """
+    grid = Grid(upload.chunk_size, upload.length)
+    parts = {piece.number: piece for piece in pieces if piece.number is not None}
+    run = []
+    for number in range(1, grid.count + 1):
+        part = parts.get(number)
+        if part is None or (part.first, part.end) != (grid.first_of(number), grid.end_of(number)):
+            raise ValueError(f"upload {upload.id} cannot be completed: part {number} is missing or not whole")
+        run.append(part)
+    return run

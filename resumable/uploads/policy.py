@@ -1,0 +1,102 @@
+"""What the service's settings say about every upload: sizes, the grid, where objects go. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timezone
+
+from attrs import evolve, field, fields, frozen
+
+from resumable.model import Invalid, ObjectOptions, TooLarge, Upload
+from resumable.uploads.grid import chunk_size_for
+
+#: S3 takes keys of at most 1024 bytes of UTF-8.
+MAX_KEY = 1024
+#: The name of the object metadata that carries `Upload.token`.
+TOKEN = "resumable-token"
+
+
+@frozen
+class Wish:
+    """An upload that a client asks for and the main application has allowed. What it leaves out (None) the policy says."""
+
+    protocol: str
+    name: str
+    owner: str = ""
+    length: int | None = None
+    max_size: int | None = None
+    bucket: str | None = None
+    key: str | None = None
+    options: ObjectOptions = field(factory=ObjectOptions)
+
+
+@frozen
+class Policy:
+    """The settings that concern uploads; sizes in bytes."""
+
+    bucket: str
+    key: str = "{owner}/{name}"
+    overwrite: bool = True
+    chunk_size: int = 6 << 20
+    max_parts: int = 10_000
+    parts_in_flight: int = 4
+    max_size: int = 5 << 40
+    fragments_prefix: str = ".resumable/"
+    options: ObjectOptions = field(factory=ObjectOptions)
+
+    def limit(self, max_size: int | None) -> int:
+        """The most bytes an upload may have, given what the main application says."""
+        return self.max_size if max_size is None else min(self.max_size, max_size)
+
+    def new_upload(self, wish: Wish, upload_id: str, now: float) -> Upload:
+        """The upload that `wish` asks for.
+
+        :raises TooLarge: its length is over the limit or does not fit the grid.
+        :raises Invalid: no object can have the key it would get.
+        """
+        limit = self.limit(wish.max_size)
+        if wish.length is not None and wish.length > limit:
+            raise TooLarge(f"{wish.length} bytes are more than the {limit} allowed")
+        upload = Upload(
+            id=upload_id,
+            protocol=wish.protocol,
+            owner=wish.owner,
+            name=wish.name,
+            bucket=wish.bucket or self.bucket,
+            key=self._key(wish, upload_id, now),
+            length=wish.length,
+            chunk_size=chunk_size_for(wish.length, chunk_size=self.chunk_size, max_parts=self.max_parts),
+            created=now,
+            updated=now,
+            overwrite=self.overwrite,
+            options=_over(self.options, wish.options),
+        )
+        return upload
+
+    def _key(self, wish: Wish, upload_id: str, now: float) -> str:
+        template = self.key if wish.owner else self.key.replace("{owner}/", "").replace("{owner}", "")
+        date = datetime.fromtimestamp(now, timezone.utc).strftime("%Y-%m-%d")
+        key = wish.key or template.format(name=wish.name, owner=wish.owner, id=upload_id, date=date)
+        if len(key.encode()) > MAX_KEY:
+            raise Invalid(f"the object's key would have {len(key.encode())} bytes; S3 takes {MAX_KEY}")
+        if key.startswith(self.fragments_prefix):
+            raise Invalid(f"the object's key would begin with {self.fragments_prefix!r}, which is the service's own")
+        return key
+
+    def most_bytes(self, upload: Upload, max_size: int | None) -> int:
+        """The offset that no byte of `upload` may reach: its length, or while that is unknown what limit and grid allow."""
+        if upload.length is not None:
+            return upload.length
+        return min(self.limit(max_size), upload.chunk_size * self.max_parts)
+
+
+def object_options(upload: Upload) -> ObjectOptions:
+    """What the store is told about the upload's object: its options, and the token that recognises it."""
+    metadata: Mapping[str, str] = {**upload.options.metadata, TOKEN: upload.token}
+    return evolve(upload.options, metadata=metadata)
+
+
+def _over(base: ObjectOptions, wished: ObjectOptions) -> ObjectOptions:
+    """`base`, with what `wished` says in its place."""
+    chosen = {f.name: getattr(wished, f.name) for f in fields(ObjectOptions)}
+    return evolve(base, **{name: value for name, value in chosen.items() if value not in (None, {})})

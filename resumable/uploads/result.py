@@ -1,0 +1,79 @@
+"""An upload as JSON: the result that clients and the main application get, and the report while it goes on. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from attrs import frozen
+
+from resumable.model import State, Upload
+from resumable.uploads.checksum import to_base64
+from resumable.uploads.coverage import Coverage
+
+
+@frozen
+class Report:
+    """An upload and how far it is."""
+
+    upload: Upload
+    coverage: Coverage
+
+    @classmethod
+    def new(cls, upload: Upload) -> Report:
+        """An upload of which nothing is stored yet."""
+        return cls(upload, Coverage())
+
+    @property
+    def offset(self) -> int:
+        """How many bytes from the start are acknowledged."""
+        return self.coverage.offset
+
+    @property
+    def complete(self) -> bool:
+        """Whether every byte is stored (which is not yet to say that the object exists)."""
+        return self.upload.length is not None and self.coverage.covers(0, self.upload.length)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the object exists."""
+        return self.upload.state is State.FINISHED
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The upload as its owner may see it: the result of a finished one, the state of any other."""
+    upload = report.upload
+    shown: dict[str, Any] = {
+        "id": upload.id,
+        "state": upload.state.value,
+        "protocol": upload.protocol,
+        "owner": upload.owner,
+        "name": upload.name,
+    }
+    if report.finished:
+        shown["size"] = upload.length
+    else:
+        shown["length"] = upload.length
+        shown["offset"] = report.offset
+        shown["stored"] = [[first, end - 1] for first, end in report.coverage.ranges]
+    shown.update(bucket=upload.bucket, key=upload.key)
+    if report.finished:
+        shown["etag"] = upload.etag
+        shown["checksum"] = {} if upload.crc32c is None else {"crc32c": to_base64(upload.crc32c)}
+    shown.update(
+        content_type=upload.options.content_type,
+        metadata=dict(upload.options.metadata),
+        created=_timestamp(upload.created),
+    )
+    if report.finished:
+        shown["finished"] = _timestamp(upload.finished)
+    if upload.reason is not None:
+        shown["reason"] = upload.reason
+    return shown
+
+
+def _timestamp(seconds: float | None) -> str | None:
+    """RFC 3339 in UTC, to the second."""
+    if seconds is None:
+        return None
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

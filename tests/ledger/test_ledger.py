@@ -1,0 +1,174 @@
+"""The ledger on a real SQLite file and in memory: what is committed, compare-and-set, and versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+from sqlalchemy import create_engine, text
+from twisted.internet import reactor
+from twisted.internet.defer import ensureDeferred, gatherResults
+
+from resumable.ledger.engine import LedgerError
+from resumable.ledger.ledger import Ledger, Taken
+from resumable.model import LIVE, Ended, ObjectOptions, Piece, State, Unavailable, Upload
+
+UPLOAD = Upload(
+    id="u1",
+    protocol="seed",
+    owner="alice",
+    name="b/ig\u00e9.mp4",
+    bucket="bucket",
+    key="alice/b/ig\u00e9.mp4",
+    length=(5 << 40) + 1,
+    chunk_size=6 << 20,
+    created=1000.25,
+    updated=1000.25,
+    options=ObjectOptions(content_type="video/mp4", metadata={"k": "v"}, tags={"a": "b"}),
+)
+
+
+@pytest.fixture(params=["file", "memory"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/ledger.sqlite3" if request.param == "file" else "sqlite://"
+
+
+@pytest.fixture
+def ledger(url: str) -> Iterator[Ledger]:
+    opened = Ledger(url, reactor)
+    opened.prepare()
+    opened.start()
+    yield opened
+    pytest_twisted.blockon(ensureDeferred(opened.close()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upload_comes_back_as_it_went_in(ledger: Ledger) -> None:
+    await ledger.create(UPLOAD)
+    assert await ledger.get("u1") == UPLOAD
+    assert await ledger.get("u2") is None
+    assert await ledger.find("alice", UPLOAD.name, "seed") == UPLOAD
+    assert await ledger.find("bob", UPLOAD.name, "seed") is None
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_live_upload_for_owner_and_name(ledger: Ledger) -> None:
+    """A second live one is refused; once the first has ended, or for another owner or protocol, it is not."""
+    await ledger.create(UPLOAD)
+    with pytest.raises(Taken):
+        await ledger.create(evolve(UPLOAD, id="u2"))
+    await ledger.create(evolve(UPLOAD, id="u3", owner="bob"))
+    await ledger.create(evolve(UPLOAD, id="u4", protocol="tus"))
+    await ledger.create(evolve(UPLOAD, id="u5", protocol="tus"))
+    assert await ledger.move(UPLOAD, State.CANCELLED, frm=LIVE) is not None
+    await ledger.create(evolve(UPLOAD, id="u2", created=2000.0))
+    found = await ledger.find("alice", UPLOAD.name, "seed")
+    assert found is not None
+    assert found.id == "u2"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_newest_that_was_not_given_up_is_found(ledger: Ledger) -> None:
+    for number, state in enumerate([State.FINISHED, State.FAILED, State.CANCELLED, State.EXPIRED]):
+        await ledger.create(evolve(UPLOAD, id=f"u{number}", created=1000.0 + number, state=state))
+    found = await ledger.find("alice", UPLOAD.name, "seed")
+    assert found is not None
+    assert found.state is State.FAILED
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_state_moves_by_compare_and_set(ledger: Ledger) -> None:
+    """Of many who try the same move one succeeds."""
+    await ledger.create(UPLOAD)
+    tries = [ensureDeferred(ledger.move(UPLOAD, State.FINISHING, frm=(State.OPEN,), updated=5.0 + n)) for n in range(8)]
+    moved = [upload for upload in await gatherResults(tries) if upload is not None]
+    assert len(moved) == 1
+    assert await ledger.get("u1") == moved[0]
+    assert moved[0].state is State.FINISHING
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_set_once_stays(ledger: Ledger) -> None:
+    await ledger.create(evolve(UPLOAD, length=None))
+    first = await ledger.set_once(UPLOAD, multipart_id="one")
+    second = await ledger.set_once(UPLOAD, multipart_id="two")
+    assert first.multipart_id == second.multipart_id == "one"
+    assert (await ledger.set_once(UPLOAD, length=7)).length == 7
+    await ledger.move(UPLOAD, State.CANCELLED, frm=LIVE)
+    with pytest.raises(Ended):
+        await ledger.set_once(UPLOAD, multipart_id="three")
+
+
+@pytest_twisted.ensureDeferred
+async def test_pieces(ledger: Ledger) -> None:
+    """Pieces come in any order; one of the same range replaces the former; an ended upload takes none."""
+    await ledger.create(UPLOAD)
+    size = UPLOAD.chunk_size
+    second, first = Piece(size, 2 * size, 2, "e2", 0xFFFFFFFF), Piece(0, size, 1, "e1")
+    fragment = Piece(2 * size, 2 * size + 5, None, "f")
+    for piece in (second, fragment, first, evolve(first, etag="e1b", crc32c=0)):
+        await ledger.add_piece("u1", piece, now=2000.0)
+    assert await ledger.pieces("u1") == [evolve(first, etag="e1b", crc32c=0), second, fragment]
+    touched = await ledger.get("u1")
+    assert touched is not None
+    assert touched.updated == 2000.0
+    await ledger.move(UPLOAD, State.CANCELLED, frm=LIVE)
+    with pytest.raises(Ended):
+        await ledger.add_piece("u1", Piece(3 * size, 4 * size, 4, "e4"), now=3.0)
+    assert len(await ledger.pieces("u1")) == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_at_once(ledger: Ledger) -> None:
+    """Writers on several threads wait for each other; nothing is refused as locked and nothing lost."""
+    await ledger.create(UPLOAD)
+    new = [Piece(n * 10, n * 10 + 10, n + 1, "e") for n in range(60)]
+    await gatherResults([ensureDeferred(ledger.add_piece("u1", piece, now=1.0)) for piece in new])
+    assert [piece.number for piece in await ledger.pieces("u1")] == list(range(1, 61))
+
+
+def test_a_newer_ledger_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.sqlite3"
+    Ledger(url, reactor).prepare()
+    Ledger(url, reactor).prepare()
+    with create_engine(url).begin() as connection:
+        connection.execute(text("UPDATE resumable_schema SET version = 99"))
+    with pytest.raises(LedgerError, match=r"newer resumable \(schema 99"):
+        Ledger(url, reactor).prepare()
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("not a url", "cannot be opened"),
+        ("oracle9://u:hunter2@h/x", "cannot be opened"),
+        ("sqlite:////no/such/directory/x.sqlite3", "unable to open"),
+    ],
+)
+def test_what_cannot_be_opened(url: str, said: str) -> None:
+    with pytest.raises(LedgerError, match=said) as caught:
+        Ledger(url, reactor).prepare()
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    (tmp_path / "x.sqlite3").write_bytes(b"this is not SQLite" * 100)
+    with pytest.raises(LedgerError, match="not a database"):
+        Ledger(f"sqlite:///{tmp_path}/x.sqlite3", reactor).prepare()
+
+
+@pytest_twisted.ensureDeferred
+async def test_trouble_is_told_as_such(tmp_path: Path) -> None:
+    """A ledger that loses its tables under way answers with Unavailable, which clients are told as 503."""
+    url = f"sqlite:///{tmp_path}/ledger.sqlite3"
+    ledger = Ledger(url, reactor)
+    ledger.prepare()
+    ledger.start()
+    with create_engine(url).begin() as connection:
+        connection.execute(text("DROP TABLE pieces"))
+    with pytest.raises(Unavailable):
+        await ledger.pieces("u1")
+    await ledger.close()

@@ -1,0 +1,175 @@
+"""ChunkedStream: cutting, back-pressure, failures."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from google_crc32c import value as crc32c
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
+
+from resumable.model import TooLarge, Unavailable
+from resumable.uploads.grid import Grid
+from resumable.uploads.stream import ChunkedStream, Run
+
+
+@implementer(IPushProducer)
+class Producer:
+    """Notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def pauseProducing(self) -> None:
+        self.told.append("pause")
+
+    def resumeProducing(self) -> None:
+        self.told.append("resume")
+
+    def stopProducing(self) -> None:
+        self.told.append("stop")
+
+
+class Shelf:
+    """Stores runs when the test says so."""
+
+    def __init__(self) -> None:
+        self.open: list[tuple[Run, Deferred[None]]] = []
+        self.stored: dict[int, tuple[int, bytes, int]] = {}
+
+    async def at_once(self, run: Run) -> None:
+        self.stored[run.number] = (run.first, b"".join(run.segments), run.crc32c)
+
+    async def later(self, run: Run) -> None:
+        done: Deferred[None] = Deferred()
+        self.open.append((run, done))
+        await done
+        await self.at_once(run)
+
+
+def make(shelf: Shelf, grid: Grid, *, position: int = 0, skip_to: int = 0, limit: int = 1 << 60, later: bool = False):
+    stream = ChunkedStream(
+        grid,
+        position=position,
+        skip_to=skip_to,
+        limit=limit,
+        store=shelf.later if later else shelf.at_once,
+        in_flight=2,
+    )
+    producer = Producer()
+    stream.registerProducer(producer, True)
+    return stream, producer
+
+
+@given(
+    data=st.binary(min_size=1, max_size=400),
+    chunk=st.integers(1, 90),
+    cuts=st.lists(st.integers(0, 400)),
+    known=st.booleans(),
+    where=st.tuples(st.integers(0, 399), st.integers(0, 399)),
+)
+def test_any_segmentation_gives_the_same_runs(
+    data: bytes, chunk: int, cuts: list[int], known: bool, where: tuple[int, int]
+) -> None:
+    """However the network cuts a body, and wherever it begins and stored bytes end, the runs are the grid's."""
+    position = min(where[0], len(data) - 1)
+    skip_to = min(max(where[1], position), len(data))
+    shelf = Shelf()
+    grid = Grid(chunk, len(data) if known else None)
+    stream, _ = make(shelf, grid, position=position, skip_to=skip_to)
+    edges = sorted({position, len(data), *(c for c in cuts if position < c < len(data))})
+    for first, end in pairwise(edges):
+        stream.write(data[first:end])
+    ensureDeferred(stream.drain())
+    expected = {}
+    for number in range(skip_to // chunk + 1, -(-len(data) // chunk) + 1):
+        first, end = max(skip_to, (number - 1) * chunk), min(number * chunk, len(data))
+        if first < end:
+            expected[number] = (first, data[first:end], crc32c(data[first:end]))
+    assert shelf.stored == expected
+
+
+def test_segments_are_not_copied() -> None:
+    """What is stored are the very objects that were written, but for those an edge cuts."""
+    shelf = Shelf()
+    stream, _ = make(shelf, Grid(10, None), later=True)
+    segments = [b"abcd", b"efgh", b"ijkl", b"mnop"]
+    for segment in segments:
+        stream.write(segment)
+    run = shelf.open[0][0]
+    assert run.segments[0] is segments[0]
+    assert run.segments[1] is segments[1]
+    assert run.segments[2] == b"ij"
+
+
+def test_back_pressure() -> None:
+    """With as many runs under way as may be, the producer is paused; it resumes as soon as one is stored."""
+    shelf = Shelf()
+    stream, producer = make(shelf, Grid(4, None), later=True)
+    stream.write(b"aaaa")
+    assert producer.told == []
+    stream.write(b"bbbb")
+    assert producer.told == ["pause"]
+    stream.write(b"c")  # one segment may be on its way
+    shelf.open[1][1].callback(None)
+    assert producer.told == ["pause", "resume"]
+    drained = ensureDeferred(stream.drain())
+    assert not drained.called
+    shelf.open[0][1].callback(None)
+    shelf.open[2][1].callback(None)
+    assert drained.called
+    assert {number: data for number, (_, data, _) in shelf.stored.items()} == {1: b"aaaa", 2: b"bbbb", 3: b"c"}
+
+
+def test_a_run_that_cannot_be_stored_ends_the_taking() -> None:
+    """The producer is told to stop, the other runs are waited for, and drain says why."""
+    shelf = Shelf()
+    stream, producer = make(shelf, Grid(4, None), later=True)
+    stream.write(b"aaaabb")
+    stream.write(b"bb")
+    shelf.open[0][1].errback(Unavailable("S3 is away"))
+    assert producer.told == ["pause", "stop"]
+    stream.write(b"cccc")
+    assert len(shelf.open) == 2
+    drained = ensureDeferred(stream.drain())
+    errors: list[object] = []
+    drained.addErrback(lambda failure: errors.append(failure.type))
+    assert errors == []
+    shelf.open[1][1].callback(None)
+    assert errors == [Unavailable]
+    assert list(shelf.stored) == [2]
+
+
+def test_the_limit() -> None:
+    """A byte too many ends the taking, and is not stored."""
+    shelf = Shelf()
+    stream, producer = make(shelf, Grid(4, None), limit=6)
+    stream.write(b"aaaabb")
+    stream.write(b"b")
+    assert producer.told == ["stop"]
+    drained = ensureDeferred(stream.drain())
+    failures: list[object] = []
+    drained.addErrback(lambda failure: failures.append(failure.type))
+    assert failures == [TooLarge]
+    assert list(shelf.stored) == [1]
+
+
+def test_bytes_are_let_go_when_stored() -> None:
+    """A stored run keeps no bytes, whoever still holds the run: memory would grow by whole parts."""
+    shelf = Shelf()
+    stream, _ = make(shelf, Grid(4, None), later=True)
+    stream.write(b"aaaa")
+    run, done = shelf.open.pop()
+    done.callback(None)
+    assert run.segments == []
+
+
+def test_only_push_producers() -> None:
+    """A body is pushed; a pull producer would never be asked."""
+    stream = ChunkedStream(Grid(4, None), position=0, skip_to=0, limit=9, store=Shelf().at_once, in_flight=1)
+    with pytest.raises(AssertionError):
+        stream.registerProducer(Producer(), False)
