@@ -1,0 +1,60 @@
+"""Content-Range of a request, as the clients of resumable uploads send it (RFC 9110, section 14.4, turned around). Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from resumable.model import Invalid
+
+_FORM = re.compile(
+    rb"bytes (?:(?P<first>\d{1,19})-(?P<last>\d{1,19})|\*)/(?:(?P<total>\d{1,19})|\*)", re.ASCII | re.IGNORECASE
+)
+
+
+@frozen
+class ContentRange:
+    """``bytes F-L/T`` as ``[first, end)`` of ``total``; a query (``bytes */T``) has neither first nor end; ``*`` is None."""
+
+    first: int | None
+    end: int | None
+    total: int | None
+
+    @property
+    def query(self) -> bool:
+        """Whether the client brings nothing and asks how far the upload is."""
+        return self.first is None
+
+
+def parse_content_range(values: Sequence[bytes], content_length: int | None) -> ContentRange | None:
+    """The one Content-Range among a request's headers, or None without any.
+
+    The clients of the first server of this protocol wrote L as the offset behind the last byte of the file (``bytes
+    6291456-9437184/9437184``); where the body's length says that this is meant, it is understood.
+
+    :param content_length: bytes of the body; None if it is chunked.
+    :raises Invalid: it is malformed, contradicts itself or the length of the body.
+    """
+    if not values:
+        return None
+    if len(values) > 1:
+        raise Invalid("more than one Content-Range")
+    shown = values[0][:100].decode("ascii", "replace")
+    match = _FORM.fullmatch(values[0].strip())
+    if match is None:
+        raise Invalid(f"Content-Range {shown!r} is not of the form 'bytes F-L/T', 'bytes F-L/*' or 'bytes */T'")
+    total = None if match["total"] is None else int(match["total"])
+    if match["first"] is None:
+        return ContentRange(None, None, total)
+    first, last = int(match["first"]), int(match["last"])
+    if last == total and content_length is not None and first + content_length == last:
+        last -= 1
+    if last < first:
+        raise Invalid(f"Content-Range {shown!r} ends before it begins")
+    if total is not None and last >= total:
+        raise Invalid(f"Content-Range {shown!r} goes past the object's end")
+    if content_length is not None and content_length != last - first + 1:
+        raise Invalid(f"Content-Range {shown!r} holds {last - first + 1} bytes, the body {content_length}")
+    return ContentRange(first, last + 1, total)

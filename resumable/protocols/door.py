@@ -1,0 +1,63 @@
+"""What every protocol asks the main application, and what its word makes of a request to create."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from resumable.callbacks.authorizer import Ask, Grant
+from resumable.model import ObjectOptions
+from resumable.protocols.messages import Request
+from resumable.uploads.policy import Wish
+
+Action = Literal["create", "append", "status", "cancel"]
+
+
+def ask_for(
+    request: Request,
+    action: Action,
+    *,
+    upload_id: str | None = None,
+    name: str | None = None,
+    length: int | None = None,
+) -> Ask:
+    """The question whether the sender of `request` may do `action`."""
+    return Ask(
+        action=action,
+        method=request.method.decode("latin-1"),
+        uri=request.uri.decode("latin-1"),
+        headers=request.requestHeaders,
+        peer=getattr(request.getClientAddress(), "host", ""),
+        upload_id=upload_id,
+        name=name,
+        length=length,
+        content_type=content_type_of(request),
+    )
+
+
+def content_type_of(request: Request) -> str | None:
+    """The Content-Type of the request's body."""
+    values = request.requestHeaders.getRawHeaders(b"content-type")
+    return values[-1].decode("latin-1") if values else None
+
+
+def wish_of(request: Request, grant: Grant, *, protocol: str, name: str, length: int | None) -> Wish:
+    """The upload that the client asks for, as the main application has allowed it: its word comes before the client's."""
+    given = grant.object
+    return Wish(
+        protocol=protocol,
+        name=name,
+        owner=grant.owner,
+        length=length,
+        max_size=grant.max_size,
+        bucket=grant.bucket,
+        key=grant.key,
+        options=ObjectOptions(
+            content_type=grant.content_type or content_type_of(request),
+            metadata=dict(grant.metadata),
+            acl=given.acl,
+            storage_class=given.storage_class,
+            cache_control=given.cache_control,
+            content_disposition=given.content_disposition,
+            tags=dict(given.tags),
+        ),
+    )

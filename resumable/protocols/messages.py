@@ -1,0 +1,80 @@
+"""Requests and answers as the protocols see them, and the one table of what an error becomes on the wire."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Protocol
+
+from twisted.internet.interfaces import IConsumer
+from twisted.web.http_headers import Headers
+
+from resumable.callbacks.authorizer import Refused
+from resumable.model import (
+    Ended,
+    Exists,
+    Gap,
+    Interrupted,
+    Invalid,
+    NotFound,
+    TooLarge,
+    Unavailable,
+    UploadError,
+)
+from resumable.protocols.response import Response, problem
+
+#: Seconds after which a client may come again when something behind us is in trouble.
+RETRY_AFTER = 5
+
+
+class Request(Protocol):
+    """A request whose headers are in; its body is taken only by `pour_into`."""
+
+    method: bytes
+    uri: bytes
+    path: bytes
+    requestHeaders: Headers
+    #: Declared bytes of the body, None for a chunked one.
+    length: int | None
+
+    async def pour_into(self, consumer: IConsumer) -> None:
+        """See `resumable.uploads.desk.Body`."""
+
+    def getClientAddress(self) -> Any:
+        """Twisted's: the peer."""
+
+
+def json_response(status: int, value: Any) -> Response:
+    """`value` as JSON, ending in a newline for people at a terminal."""
+    body = json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    return Response(status, body, {"Content-Type": "application/json"})
+
+
+def range_header(offset: int) -> dict[str, str]:
+    """``Range`` as the seed and Google answer it: the stored bytes from the start, last one included; none: no header."""
+    return {"Range": f"bytes=0-{offset - 1}"} if offset else {}
+
+
+_STATUS: dict[type[Exception], int] = {
+    NotFound: 404,
+    Ended: 410,
+    Invalid: 400,
+    TooLarge: 413,
+    Exists: 412,
+    Unavailable: 503,
+}
+
+
+def error_response(error: UploadError | Refused) -> Response:
+    """What the client is told when serving it ended in `error`."""
+    if isinstance(error, Refused):
+        return Response(
+            error.status,
+            error.body,
+            [(name, value) for name, values in error.headers.getAllRawHeaders() for value in values],
+        )
+    if isinstance(error, Gap):
+        return problem(416, str(error), range_header(error.offset))
+    if isinstance(error, Interrupted):
+        return problem(408 if error.idle else 400, str(error))
+    headers = {"Retry-After": str(RETRY_AFTER)} if isinstance(error, Unavailable) else {}
+    return problem(_STATUS[type(error)], str(error), headers)

@@ -1,0 +1,109 @@
+"""The seed's protocol: ``PUT /upload/<name>``, with Content-Range to ask how far and to go on.
+
+It is what the first server of this name spoke, and (but for the URL) what Google's clients speak.
+"""
+
+from __future__ import annotations
+
+from resumable.callbacks.authorizer import Authorizer, Grant
+from resumable.model import Invalid, NotFound, State
+from resumable.protocols.content_range import ContentRange, parse_content_range
+from resumable.protocols.door import Action, ask_for, wish_of
+from resumable.protocols.messages import Request, json_response, range_header
+from resumable.protocols.names import parse_name
+from resumable.protocols.response import Response, problem
+from resumable.uploads.desk import Desk, Span
+from resumable.uploads.result import Report, as_json
+
+PROTOCOL = "seed"
+
+
+class SeedProtocol:
+    """Translates between the wire and the desk; holds no state."""
+
+    def __init__(self, desk: Desk, door: Authorizer) -> None:
+        self._desk = desk
+        self._door = door
+
+    async def serve(self, request: Request, path: bytes) -> Response:
+        """Answer a request for ``/upload/<path>``; `path` still percent-encoded.
+
+        :raises UploadError: what `resumable.protocols.messages.error_response` turns into an answer.
+        :raises Refused: the main application has said no.
+        """
+        name = parse_name(path)
+        if request.method == b"PUT":
+            return await self._put(request, name)
+        if request.method in (b"GET", b"HEAD"):
+            grant = await self._door.authorize(ask_for(request, "status", name=name))
+            report = await self._found(grant, name)
+            return json_response(200, as_json(report))
+        if request.method == b"DELETE":
+            grant = await self._door.authorize(ask_for(request, "cancel", name=name))
+            await self._desk.cancel((await self._found(grant, name)).upload)
+            return Response(204)
+        return problem(405, "use PUT to upload, GET to ask, DELETE to cancel", {"Allow": "PUT, GET, HEAD, DELETE"})
+
+    async def _put(self, request: Request, name: str) -> Response:
+        span = parse_content_range(request.requestHeaders.getRawHeaders(b"content-range", []), request.length)
+        if span is None:
+            return await self._put_whole(request, name)
+        if span.first is None:
+            return await self._query(request, name, span)
+        return await self._put_range(request, name, span, span.first)
+
+    async def _put_whole(self, request: Request, name: str) -> Response:
+        """The whole object in one body. An upload of the same name that was not finished is given up for it."""
+        headers = request.requestHeaders
+        if request.length == 0 and not headers.hasHeader(b"content-length"):
+            return problem(411, "say Content-Length, or send the body chunked")
+        grant = await self._door.authorize(ask_for(request, "create", name=name, length=request.length))
+        wish = wish_of(request, grant, protocol=PROTOCOL, name=name, length=request.length)
+        report = Report.new(await self._desk.create(wish))
+        span = Span(0, request.length, last=True)
+        return _answer(await self._desk.receive(report, request, span, max_size=grant.max_size))
+
+    async def _query(self, request: Request, name: str, asked: ContentRange) -> Response:
+        """``bytes */T``: how far is it? Finishes what only lacks its finish."""
+        grant = await self._door.authorize(ask_for(request, "status", name=name, length=asked.total))
+        report = await self._found(grant, name)
+        if asked.total is not None and (report.upload.length is not None or asked.total == report.offset):
+            report = await self._desk.declare(report, asked.total, max_size=grant.max_size)
+        return _answer(await self._desk.settle(report))
+
+    async def _put_range(self, request: Request, name: str, brought: ContentRange, first: int) -> Response:
+        """``bytes F-L/T``: go on; from byte 0 also start."""
+        action: Action = "append" if first else "create"
+        grant = await self._door.authorize(ask_for(request, action, name=name, length=brought.total))
+        try:
+            report = await self._found(grant, name)
+        except NotFound:
+            if first:
+                raise
+            report = None
+        if report is None or (first == 0 and _over_and_done(report, brought.total)):
+            wish = wish_of(request, grant, protocol=PROTOCOL, name=name, length=brought.total)
+            report = Report.new(await self._desk.create(wish))
+        elif brought.total is not None:
+            report = await self._desk.declare(report, brought.total, max_size=grant.max_size)
+        if report.finished:
+            if report.upload.length is not None and brought.end is not None and brought.end > report.upload.length:
+                raise Invalid(f"the upload is finished and has {report.upload.length} bytes")
+            return _answer(report)
+        span = Span(first, brought.end)
+        return _answer(await self._desk.receive(report, request, span, max_size=grant.max_size))
+
+    async def _found(self, grant: Grant, name: str) -> Report:
+        return await self._desk.report(await self._desk.find(grant.owner, name, PROTOCOL))
+
+
+def _over_and_done(report: Report, total: int | None) -> bool:
+    """Whether a body from byte 0 cannot mean this upload any more, but a new one in its place."""
+    upload = report.upload
+    return upload.state is State.FAILED or (report.finished and total is not None and total != upload.length)
+
+
+def _answer(report: Report) -> Response:
+    if report.finished:
+        return json_response(200, as_json(report))
+    return Response(308, headers=range_header(report.offset))

@@ -1,0 +1,278 @@
+"""The connection under the streaming requests: when it is read, how it is closed, and the site that counts them.
+
+HTTP/1.1 only: Twisted's HTTP/2 costs five times the CPU for a body and loses the connection on an early answer.
+"""
+# Most of what this module builds on carries no annotations in Twisted.
+# mypy: disallow-untyped-calls=False
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import connectionDone
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.python.failure import Failure
+from twisted.web import http, server
+from twisted.web.resource import IResource
+
+from resumable.protocols.response import problem, raw_headers, reason_phrase
+from resumable.web.streaming import StreamingRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+log = Logger()
+
+#: Bytes asked of the socket at a time. Twisted's 64 KiB cost half as much CPU again; a MiB is allocated whole each
+#: time, however little has arrived.
+READ_SIZE = 256 * 1024
+
+#: How long (seconds), and how much (bytes), a client that got its answer early may go on sending. Closing with unread
+#: bytes in the socket resets the connection, which can destroy the answer on its way (RFC 9112, 9.6).
+LINGER_SECONDS = 2.0
+LINGER_BYTES = 16 * 1024 * 1024
+
+
+class StreamingChannel(http.HTTPChannel):
+    """An HTTP/1.1 connection whose requests decide, from their headers on, whether it is read."""
+
+    site: StreamingSite
+    #: True when nothing that still arrives is looked at: the connection is about to be closed.
+    deaf = False
+    _held = False
+    _patience: float | None = None
+    _lingering: IDelayedCall | None = None
+    _discarded = 0
+    _closing = False
+
+    def connectionMade(self) -> None:
+        """Join the site's channels, and read in large pieces."""
+        super().connectionMade()
+        self.site.channels.add(self)
+        innermost = self.transport
+        while isinstance(innermost, ProtocolWrapper):  # TLS: only the socket below it has a read size
+            innermost = innermost.transport
+        innermost.bufferSize = READ_SIZE  # type: ignore[union-attr]
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Leave the site's channels; the requests hear of it from our base."""
+        self.site.channels.discard(self)
+        if self._lingering is not None and self._lingering.active():
+            self._lingering.cancel()
+        super().connectionLost(reason)
+
+    # Whether the connection is read
+
+    def hold(self) -> None:
+        """Read no more until ``release``. The idle timer stands still: this silence is ours."""
+        if not self._held and not self.deaf:
+            self._held = True
+            self._patience = self.setTimeout(None)
+            self._networkProducer.pauseProducing()
+
+    def release(self) -> None:
+        """Read on."""
+        if self._held:
+            self._held = False
+            self.setTimeout(self._patience)
+            if not self._waitingForTransport:
+                self._networkProducer.resumeProducing()
+
+    def resumeProducing(self) -> None:
+        """The transport could send what it had. Our base would now read on, whatever a request wants."""
+        super().resumeProducing()
+        if self._held:
+            self._networkProducer.pauseProducing()
+
+    # The way of a request
+
+    def allHeadersReceived(self) -> None:
+        """Serve the request from here on.
+
+        When the end of the body is in the same segment ``requestReceived`` follows within this call, and begins. It
+        has to: the answer to a request must not be finished before that on a connection that stays open.
+        """
+        request = self.requests[-1]
+        # Our base would send 100 Continue before anyone has said that the body is wanted.
+        expectations = request.requestHeaders.getRawHeaders(b"expect", [])
+        request.requestHeaders.removeHeader(b"expect")
+        super().allHeadersReceived()
+        waiting = len(self._buffer)  # bytes of the body that came with the head
+        invites = not waiting and self.length != 0 and b"100-continue" in (value.lower() for value in expectations)
+        request.head_received(self._command, self._path, self._version, invites)
+        if self.length is None or self.length > waiting:
+            self.hold()
+            if self.site.draining:
+                request.turn_away()
+            request.begin()
+
+    def allContentReceived(self) -> None:
+        """The body is in: our base takes the flow over, and must find the idle timer as it left it."""
+        self.release()
+        super().allContentReceived()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read; or, after an early answer, discard in measure."""
+        if self._lingering is not None:
+            self._discarded += len(data)
+            if self._discarded > LINGER_BYTES:
+                self.loseConnection()
+        if not self.deaf:
+            super().dataReceived(data)
+
+    def timeoutConnection(self) -> None:
+        """Silence. In the middle of a body that is for the request to answer; otherwise close."""
+        if not (self.requests and self.requests[-1].fell_silent()):
+            self.loseConnection()
+
+    # The end of a connection
+
+    def linger(self) -> None:
+        """An answer was given before the request's end: let the client read it, discarding what it sends, and close."""
+        self.persistent = False
+        self._held = False
+        self.setTimeout(None)
+        self._lingering = self.callLater(LINGER_SECONDS, self.loseConnection)
+        if not self._waitingForTransport:
+            self._networkProducer.resumeProducing()
+
+    def loseConnection(self) -> None:
+        """Close after what is written has gone out; by force if that takes too long.
+
+        Over TLS closing waits for the other side's close_notify, behind all it has still to say: nobody listens to
+        that any more.
+        """
+        if not self._closing:
+            self._closing = self.deaf = True
+            self.clearLineBuffer()
+            self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
+            super().loseConnection()
+
+    def forceAbortClient(self) -> None:
+        """Close without regard for what is still to be sent."""
+        if self._abortingCall is not None and self._abortingCall.active():
+            self._abortingCall.cancel()
+        super().forceAbortClient()
+
+    def drain(self) -> None:
+        """Close if nothing was begun here, else see to it that an answer will come soon; it closes."""
+        if self.requests:
+            self.requests[-1].turn_away()
+        else:
+            self.loseConnection()
+
+    # Requests that are none
+
+    def lineReceived(self, line: bytes) -> None:
+        """A line of the head, unless the head grows too long (RFC 6585, 5; RFC 9110, 15.5.15)."""
+        if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
+            self._refuse_length()
+        else:
+            super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """A single line longer than the whole head may be; our base would close without a word."""
+        self._refuse_length()
+
+    def _refuse_length(self) -> None:
+        if self._receivedHeaderSize:
+            self._refuse(
+                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+                f"The header fields take more than {self.totalHeadersSize} bytes.",
+            )
+        else:
+            self._refuse(
+                HTTPStatus.REQUEST_URI_TOO_LONG, f"The request line takes more than {self.totalHeadersSize} bytes."
+            )
+
+    def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
+        """Guard our base against a number of more digits than Python converts."""
+        try:
+            return bool(super()._maybeChooseTransferDecoder(header, data))
+        except ValueError:
+            return bool(self._failChooseTransferDecoder())
+
+    def _failChooseTransferDecoder(self) -> bool:
+        """Where a body ends must be beyond doubt (RFC 9112, 6.3): or it could smuggle a request past a proxy."""
+        self._refuse(
+            HTTPStatus.BAD_REQUEST,
+            "Content-Length or Transfer-Encoding is malformed, not supported, or given more than once.",
+        )
+        return super()._failChooseTransferDecoder()
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        """Say what is wrong where our base says only that something is."""
+        if self._receivedHeaderCount > self.maxHeaders:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"There are more than {self.maxHeaders} fields.")
+        elif not hasattr(self, "_command"):
+            self._refuse(HTTPStatus.BAD_REQUEST, "The request line is malformed.")
+        elif self.line_mode:
+            self._refuse(HTTPStatus.BAD_REQUEST, "A header field is malformed.")
+        else:
+            self._refuse(HTTPStatus.BAD_REQUEST, "The chunked transfer coding of the body is malformed.")
+
+    def _refuse(self, status: int, detail: str) -> None:
+        """Answer what cannot be understood, and close: nobody knows where the next request would begin."""
+        if self.deaf:
+            return
+        if self._lingering is not None:  # there has been an answer
+            self.loseConnection()
+            return
+        self.deaf = True
+        self.clearLineBuffer()
+        log.debug("{status} to {peer}: {detail}", status=int(status), peer=str(self.getPeer()), detail=detail)
+        answer = problem(status, detail, {"Connection": "close"})
+        headers = raw_headers(answer.headers)
+        headers.setRawHeaders(b"content-length", [b"%d" % len(answer.body)])
+        headers.setRawHeaders(b"date", [http.datetimeToString()])
+        self.writeHeaders(b"HTTP/1.1", b"%d" % status, reason_phrase(status), headers)
+        self.write(answer.body)
+        self.linger()
+        if self.requests:
+            self.requests[-1].break_off(detail)
+
+
+class StreamingSite(server.Site):
+    """A tree of resources on streaming connections; knows its connections, so that it can be drained."""
+
+    protocol = StreamingChannel  # type: ignore[assignment]  # and with it no HTTP/2
+
+    def __init__(self, resource: IResource, *, idle_timeout: float, reactor: IReactorTime) -> None:
+        """Serve ``resource``; ``idle_timeout`` is the longest silence (seconds) of a client that is to speak."""
+        super().__init__(resource, requestFactory=StreamingRequest, timeout=idle_timeout, reactor=reactor)
+        self.channels: set[StreamingChannel] = set()
+        #: While True every answer closes its connection.
+        self.draining = False
+
+    def acceptableProtocols(self) -> Sequence[bytes]:
+        """What TLS may negotiate (ALPN)."""
+        return [b"http/1.1"]
+
+    def startFactory(self) -> None:
+        """Unlike our base, open no log file and start no clock to stamp its lines with."""
+
+    def stopFactory(self) -> None:
+        """Nothing was started."""
+
+    def log(self, request: http.Request) -> None:
+        """The access line: no header values, they may hold secrets."""
+        log.debug(
+            "{method} {uri} {status} {sent} bytes to {peer}",
+            method=request.method.decode("ascii", "backslashreplace"),
+            uri=request.uri.decode("ascii", "backslashreplace"),
+            status=request.code,
+            sent=request.sentLength,
+            peer=str(request.client),
+        )
+
+    def drain(self) -> None:
+        """Close idle connections, and take no body any further: its client is told to come again (503).
+
+        Returns at once; ``channels`` empties as what was begun is answered. Stop listening before.
+        """
+        self.draining = True
+        for channel in list(self.channels):
+            channel.drain()

@@ -1,0 +1,215 @@
+"""The same over real sockets, where pausing, closing and resetting are the kernel's affair."""
+
+from __future__ import annotations
+
+import datetime
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import pytest_twisted
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.ssl import PrivateCertificate
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from resumable.model import Interrupted
+from resumable.protocols.response import Response, problem
+from resumable.web.channel import READ_SIZE, StreamingSite
+from resumable.web.streaming import StreamingRequest
+from tests.web.wire import Basin, Leaf, head
+
+SIZE = 40_000_000
+
+
+class Uploads:
+    """``/refuse`` answers at once; everything else pours, after ``gate``, and tells the size."""
+
+    def __init__(self) -> None:
+        self.gate: Deferred[None] | None = None
+        self.poured: Deferred[Any] = Deferred()
+        self.arrived = 0
+        self.read_size = 0
+
+    async def __call__(self, request: StreamingRequest) -> Response:
+        if request.path == b"/refuse":
+            return problem(413, "no")
+        if self.gate is not None:
+            await self.gate
+        socket_transport = request.transport
+        while hasattr(socket_transport, "wrappedProtocol"):
+            socket_transport = socket_transport.transport
+        self.read_size = socket_transport.bufferSize
+
+        def count(basin: Basin, data: bytes) -> None:
+            self.arrived += len(data)
+            basin.chunks.clear()
+
+        try:
+            await request.pour_into(Basin(count))
+        except Interrupted as interruption:
+            self.poured.callback(interruption)
+            raise
+        return Response(200, b"%d" % self.arrived)
+
+
+@pytest_twisted.async_yield_fixture()
+async def uploads() -> AsyncIterator[Uploads]:
+    """A service on a port of loopback."""
+    service = Uploads()
+    site = StreamingSite(Leaf(service), idle_timeout=1.0, reactor=reactor)  # type: ignore[arg-type]
+    port = reactor.listenTCP(0, site, interface="127.0.0.1")  # type: ignore[attr-defined]
+    service.port = port.getHost().port  # type: ignore[attr-defined]
+    service.site = site  # type: ignore[attr-defined]
+    yield service
+    await port.stopListening()
+    site.drain()
+    while site.channels:
+        await deferLater(reactor, 0.01)
+
+
+def exchange(port: int, send: Callable[[socket.socket], None]) -> bytes:
+    """All that the server says to a client that sends as ``send`` does and then reads to the end."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        send(client)
+        said = b""
+        while piece := client.recv(65536):
+            said += piece
+        return said
+
+
+@pytest_twisted.ensureDeferred
+async def test_upload(uploads: Any) -> None:
+    """40 MB arrive, in reads of the size asked for."""
+    request = head("PUT", "/", f"Content-Length: {SIZE}", "Connection: close")
+    said = await deferToThread(exchange, uploads.port, lambda client: client.sendall(request + bytes(SIZE)))
+    assert said.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert said.endswith(b"\r\n\r\n%d" % SIZE)
+    assert uploads.read_size == READ_SIZE
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_early_answer_reaches_a_client_that_does_not_listen(uploads: Any) -> None:
+    """The client sends 10 MB with its eyes shut, and can still read the 413 afterwards."""
+    request = head("PUT", "/refuse", "Content-Length: 10000000")
+    said = await deferToThread(exchange, uploads.port, lambda client: client.sendall(request + bytes(10_000_000)))
+    assert said.startswith(b"HTTP/1.1 413 ")
+    assert said.endswith(b"}")
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_paused_client_is_not_read(uploads: Any) -> None:
+    """Until pouring, what the client sends stays in the kernel; then all of it comes."""
+    uploads.gate = Deferred()
+    request = head("PUT", "/", f"Content-Length: {SIZE}", "Connection: close")
+    said = deferToThread(exchange, uploads.port, lambda client: client.sendall(request + bytes(SIZE)))
+    await deferLater(reactor, 1.5)  # longer than the idle timeout
+    (channel,) = uploads.site.channels
+    held = sum(map(len, channel.requests[0]._inbox))
+    assert held <= READ_SIZE
+    uploads.gate.callback(None)
+    assert (await said).endswith(b"\r\n\r\n%d" % SIZE)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reset_interrupts(uploads: Any) -> None:
+    """What had arrived was written before."""
+
+    def reset(client: socket.socket) -> None:
+        client.sendall(head("PUT", "/", "Content-Length: 9") + b"abc")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    def vanish() -> None:
+        with socket.create_connection(("127.0.0.1", uploads.port), timeout=10) as client:
+            reset(client)
+
+    await deferToThread(vanish)
+    interruption = await uploads.poured
+    assert not interruption.idle
+
+
+@pytest_twisted.ensureDeferred
+async def test_silence_is_answered(uploads: Any) -> None:
+    """A client that stops sending hears 408, then the connection closes."""
+    request = head("PUT", "/", "Content-Length: 9") + b"abc"
+    said = await deferToThread(exchange, uploads.port, lambda client: client.sendall(request))
+    assert said.startswith(b"HTTP/1.1 408 ")
+    assert uploads.arrived == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_expect(uploads: Any) -> None:
+    """As curl does it: head, wait; a body only after 100, none after a refusal."""
+
+    def upload(client: socket.socket, path: str) -> bytes:
+        client.sendall(head("PUT", path, "Content-Length: 3", "Expect: 100-continue", "Connection: close"))
+        first = client.recv(65536)
+        if first == b"HTTP/1.1 100 Continue\r\n\r\n":
+            client.sendall(b"abc")
+        return first
+
+    said = await deferToThread(exchange, uploads.port, lambda client: upload(client, "/") and None)
+    assert said.endswith(b"\r\n\r\n3")
+    said = await deferToThread(exchange, uploads.port, lambda client: upload(client, "/refuse") and None)
+    assert said == b""  # the refusal came first, and nothing after it
+
+
+def certificate() -> bytes:
+    """A key and a certificate of its own, as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    own = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(1))
+        .not_valid_after(now + datetime.timedelta(1))
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    return own.public_bytes(pem) + key.private_bytes(
+        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def exchange_tls(port: int, path: str) -> tuple[str | None, bytes]:
+    """5 MB over TLS: the protocol that was agreed on, and all that the server said."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as bare, context.wrap_socket(bare) as client:
+        client.sendall(head("PUT", path, "Content-Length: 5000000", "Connection: close") + bytes(5_000_000))
+        said = b""
+        while piece := client.recv(65536):
+            said += piece
+        return client.selected_alpn_protocol(), said
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("path", "start", "end"), [("/", b"HTTP/1.1 200 ", b"\r\n\r\n5000000"), ("/refuse", b"HTTP/1.1 413 ", b"}")]
+)
+@pytest_twisted.ensureDeferred
+async def test_tls(uploads: Any, path: str, start: bytes, end: bytes) -> None:
+    """The read size goes to the socket under TLS, h2 is not negotiated, and an early answer arrives."""
+    options = PrivateCertificate.loadPEM(certificate()).options()
+    port = reactor.listenSSL(0, uploads.site, options, interface="127.0.0.1")  # type: ignore[attr-defined]
+    try:
+        protocol, said = await deferToThread(exchange_tls, port.getHost().port, path)
+    finally:
+        await port.stopListening()
+    assert protocol == "http/1.1"
+    assert said.startswith(start)
+    assert said.endswith(end)
+    assert uploads.read_size == (READ_SIZE if path == "/" else 0)
