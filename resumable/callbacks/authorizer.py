@@ -132,10 +132,10 @@ class CallbackAuthorizer:
         self._forward = tuple(forward)
         self._timeout = timeout
         self._clock = reactor
-        self._pool = HTTPConnectionPool(reactor)  # type: ignore[no-untyped-call]
+        self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = 32
         self._pool.cachedConnectionTimeout = 30
-        self._agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)  # type: ignore[no-untyped-call]
+        self._agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)
 
     async def authorize(self, ask: Ask) -> Grant:
         """The application's yes.
@@ -152,7 +152,7 @@ class CallbackAuthorizer:
 
     async def close(self) -> None:
         """Close the connections that are kept; calls under way end by themselves."""
-        await self._pool.closeCachedConnections()  # type: ignore[no-untyped-call]
+        await self._pool.closeCachedConnections()
 
     def _request_headers(self, ask: Ask) -> Headers:
         headers = Headers()
@@ -215,7 +215,7 @@ class _Body(WireProtocol):
         if self.done.called:
             return
         # Data loss is only "potential" where an answer ends with its connection, as it may in HTTP/1.0.
-        if reason.check(ResponseDone, PotentialDataLoss):  # type: ignore[no-untyped-call]
+        if reason.check(ResponseDone, PotentialDataLoss):
             self.done.callback(bytes(self._read))
         else:
             self.done.errback(reason)

@@ -14,6 +14,7 @@ from attrs import asdict, evolve
 from sqlalchemy import Connection, Engine, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.pool import StaticPool
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.internet.threads import deferToThreadPool
@@ -44,7 +45,9 @@ class Ledger:
         self._reactor = reactor
         self._engine: Engine = open_engine(url)
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        if self._engine.dialect.name == "sqlite" and self._engine.url.database in (None, "", ":memory:"):
+        #: A database in memory is the one connection to it.
+        self._in_memory = isinstance(self._engine.pool, StaticPool)
+        if self._in_memory:
             threads = 1
         self._pool = ThreadPool(minthreads=0, maxthreads=threads, name="ledger")
 
@@ -57,7 +60,8 @@ class Ledger:
 
     def release(self) -> None:
         """Give up open connections (a process about to fork must not hold any); the next call opens new ones."""
-        self._engine.dispose()
+        if not self._in_memory:
+            self._engine.dispose()
 
     def start(self) -> None:
         """Start the threads."""

@@ -95,7 +95,7 @@ def parse_endpoint(value: object) -> str:
     if port is not None and not 0 <= int(port[1]) <= 65535:
         raise ValueError("the port must be from 0 to 65535")
     try:
-        serverFromString(MemoryReactorClock(), description)  # type: ignore[no-untyped-call]
+        serverFromString(MemoryReactorClock(), description)
     except LookupError:
         # A socket from systemd is there only when systemd starts us, and a look at the file comes without it.
         if not description.startswith("systemd:"):

@@ -28,7 +28,7 @@ class Flights(Generic[T]):
         try:
             result = await work()
         except Exception as error:
-            failure = Failure(error)  # type: ignore[no-untyped-call]
+            failure = Failure(error)
             for deferred in self._waiting.pop(key):
                 deferred.errback(failure)
             raise

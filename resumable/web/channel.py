@@ -2,8 +2,6 @@
 
 HTTP/1.1 only: Twisted's HTTP/2 costs five times the CPU for a body and loses the connection on an early answer.
 """
-# Most of what this module builds on carries no annotations in Twisted.
-# mypy: disallow-untyped-calls=False
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
 """The site: which URL speaks which protocol."""
-# Twisted's Resource carries no annotations.
-# mypy: disallow-untyped-calls=False
 
 from __future__ import annotations
 

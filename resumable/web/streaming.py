@@ -4,8 +4,6 @@ Twisted Web calls a resource when the whole body has arrived, and keeps the body
 coroutine is started as soon as the headers are in; the socket stays paused, and ``100 Continue`` unsent, until that
 coroutine says where the body is to go. An answer given before that never takes the body in (RFC 9110, 10.1.1).
 """
-# Most of what this module builds on carries no annotations in Twisted.
-# mypy: disallow-untyped-calls=False
 
 from __future__ import annotations
 

@@ -1,0 +1,216 @@
+"""What starts and stops with what."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+from typing import Any, cast
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from resumable.callbacks.authorizer import Authorizer, CallbackAuthorizer, OpenDoor
+from resumable.ledger.engine import LedgerError
+from resumable.ledger.ledger import Ledger
+from resumable.model import ObjectOptions
+from resumable.protocols.seed import SeedProtocol
+from resumable.protocols.status import StatusPages
+from resumable.settings import Settings, StoreSettings
+from resumable.stores.embedded import EmbeddedS3
+from resumable.stores.s3 import S3Store
+from resumable.stores.store import StoreError
+from resumable.uploads.desk import Desk
+from resumable.uploads.policy import Policy
+from resumable.web.channel import StreamingSite
+from resumable.web.site import Root, front_page
+
+
+class CannotStart(Exception):
+    """The service cannot start; the message is for the operator."""
+
+
+class Resumable(Service):
+    """The running service: store, ledger, application callbacks and the site, started in this order and stopped in reverse."""
+
+    _log = Logger()
+
+    def __init__(self, settings: Settings, ledger: Ledger, reactor: Any) -> None:
+        self.settings = settings
+        self._ledger = ledger
+        self._reactor = reactor
+        self._embedded: EmbeddedS3 | None = None
+        self._store: S3Store | None = None
+        self._door: Authorizer | None = None
+        self._site: StreamingSite | None = None
+        self._ports: list[IListeningPort] = []
+        self._starting: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        """Twisted's: begin to start; what goes wrong ends the process with exit status 1."""
+        super().startService()
+        self._ledger.start()
+        self._starting = ensureDeferred(self._start())
+        self._starting.addErrback(self._give_up)
+
+    async def _start(self) -> None:
+        try:
+            store = self._store = await self._open_store()
+        except (StoreError, RuntimeError) as error:
+            raise CannotStart(f"store: {error}") from error
+        self._door = make_door(self.settings, self._reactor)
+        desk = Desk(self._ledger, store, make_policy(self.settings), self._reactor)
+        seed, status = SeedProtocol(desk, self._door), StatusPages(desk, self._door)
+        root = Root({b"/upload/": seed.serve, b"/uploads/": status.serve, b"/": front_page})
+        self._site = StreamingSite(root, idle_timeout=self.settings.limits.idle_timeout, reactor=self._reactor)
+        for description in self.settings.listen:
+            await self._listen(description, self._site)
+
+    async def _open_store(self) -> S3Store:
+        """The store; the embedded one is started first, and gets its bucket."""
+        settings = self.settings.store
+        if settings.kind != "embedded":
+            store = make_store(settings, self._reactor)
+            await store.start()
+            return store
+        self._embedded = EmbeddedS3(self._reactor)
+        endpoint = await self._embedded.start()
+        store = S3Store(
+            self._reactor, region="us-east-1", endpoint=endpoint, access_key="embedded", secret_key="embedded"
+        )
+        await store.create_bucket(settings.bucket)
+        self._log.info(
+            "embedded S3 at {endpoint} with bucket {bucket!r} (any key and secret): what it holds is gone when this ends. "
+            "Read an object back with: curl {endpoint}/{bucket}/NAME",
+            endpoint=endpoint,
+            bucket=settings.bucket,
+        )
+        return store
+
+    async def _listen(self, description: str, site: StreamingSite) -> None:
+        try:
+            port = await serverFromString(self._reactor, description).listen(site)
+        except (CannotListenError, OSError, ValueError) as error:
+            raise CannotStart(f"listen: {description}: {error}") from error
+        self._ports.append(port)
+        scheme = "https" if description.startswith(("ssl:", "tls:")) else "http"
+        address: Any = port.getHost()
+        where = f"{scheme}://{address.host}:{address.port}/" if hasattr(address, "port") else str(address)
+        self._log.info("resumable listening on {where}", where=where)
+        self._log.info("upload with: curl -T FILE {where}upload/NAME", where=where)
+
+    def _give_up(self, failure: Any) -> None:
+        """A start that failed: say why and end the process."""
+        if failure.check(CannotStart, LedgerError):
+            self._log.critical("cannot start: {reason}", reason=failure.getErrorMessage())
+        else:
+            self._log.failure("cannot start", failure)
+        # twistd knows no exit status of its own.
+        atexit.register(_exit_with_failure)
+        self._reactor.stop()
+
+    def stopService(self) -> Deferred[None]:
+        """Twisted's: stop, the last started first."""
+        super().stopService()
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+        await DeferredList([Deferred.fromCoroutine(_stop_listening(port)) for port in self._ports])
+        if self._site is not None:
+            await self._drain(self._site)
+        if self._door is not None:
+            await self._door.close()
+        if self._store is not None:
+            await self._store.close()
+        await self._ledger.close()
+        if self._embedded is not None:
+            await self._embedded.stop()
+
+    async def _drain(self, site: StreamingSite) -> None:
+        """End what runs: no body is taken any further, what has arrived is stored, idle connections are closed."""
+        site.drain()
+        deadline = self._reactor.seconds() + self.settings.limits.drain
+        while site.channels and self._reactor.seconds() < deadline:
+            await deferLater(self._reactor, 0.05)
+        for channel in list(site.channels):
+            channel.forceAbortClient()
+
+
+async def _stop_listening(port: IListeningPort) -> None:
+    stopping = port.stopListening()
+    if stopping is not None:
+        await stopping
+
+
+def _exit_with_failure() -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def make_resumable(settings: Settings) -> Resumable:
+    """The service for `settings`, not started yet.
+
+    :raises LedgerError: the ledger cannot be used.
+    """
+    from twisted.internet import reactor
+
+    ledger = Ledger(settings.ledger.reveal(), cast(Any, reactor))
+    ledger.prepare()
+    # twistd may fork after this, and no database connection survives that.
+    ledger.release()
+    return Resumable(settings, ledger, reactor)
+
+
+def make_store(settings: StoreSettings, reactor: Any) -> S3Store:
+    """The S3 client for the settings."""
+    return S3Store(
+        reactor,
+        region=settings.region,
+        endpoint=settings.endpoint,
+        addressing=settings.addressing,
+        access_key=settings.access_key.reveal() if settings.access_key else None,
+        secret_key=settings.secret_key.reveal() if settings.secret_key else None,
+        session_token=settings.session_token.reveal() if settings.session_token else None,
+        checksum=settings.checksum == "crc32c",
+        patience=settings.patience,
+    )
+
+
+def make_policy(settings: Settings) -> Policy:
+    """What the settings say about every upload."""
+    store = settings.store
+    return Policy(
+        bucket=store.bucket,
+        key=store.key,
+        overwrite=store.overwrite,
+        chunk_size=store.chunk_size,
+        max_parts=store.max_parts,
+        parts_in_flight=store.parts_in_flight,
+        max_size=settings.limits.max_size,
+        fragments_prefix=store.fragments_prefix,
+        options=ObjectOptions(
+            acl=store.object.acl,
+            storage_class=store.object.storage_class,
+            cache_control=store.object.cache_control,
+            encryption=store.object.encryption,
+            kms_key=store.object.kms_key,
+            tags=dict(store.object.tags),
+        ),
+    )
+
+
+def make_door(settings: Settings, reactor: Any) -> Authorizer:
+    """Who is asked whether someone may upload."""
+    if settings.auth == "open":
+        return OpenDoor()
+    return CallbackAuthorizer(
+        url=settings.auth.url, forward=settings.auth.forward, timeout=settings.auth.timeout, reactor=reactor
+    )

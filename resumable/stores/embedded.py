@@ -1,0 +1,136 @@
+"""An S3 of one's own for demonstrations and tests: moto, in a child process that cannot outlive its parent.
+
+Run as a program (``python -m resumable.stores.embedded``) this module is the child: it prints its port and serves until its
+standard input ends, which it does however the parent dies.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from collections import deque
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ProcessDone, ProcessExitedAlready
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+#: Seconds for the child to begin to serve (moto is a large import), and to end when it is told to.
+START = 60.0
+STOP = 5.0
+#: Last lines of the child's standard error that are shown when it dies.
+LAST_WORDS = 15
+
+MISSING = "the embedded store needs moto: pip install 'resumable[demo]'"
+
+
+class _Child(ProcessProtocol):
+    """The child as the parent sees it: `port` fires when it serves, `ended` when it is gone."""
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self.port: Deferred[int] = Deferred()
+        self.ended: Deferred[None] = Deferred()
+        self.stopping = False
+        self._output = b""
+        self._errors: deque[bytes] = deque([b""], maxlen=LAST_WORDS)
+
+    def outReceived(self, data: bytes) -> None:
+        """Twisted's: the port, on a line of its own."""
+        self._output += data
+        if b"\n" in self._output and not self.port.called:
+            self.port.callback(int(self._output))
+
+    def errReceived(self, data: bytes) -> None:
+        """Twisted's: kept in case it explains an end."""
+        first, *rest = data.split(b"\n")
+        self._errors[-1] += first
+        self._errors.extend(rest)
+
+    def processEnded(self, reason: Failure) -> None:
+        """Twisted's: the child is gone, and has said all."""
+        words = b"\n".join(self._errors).decode(errors="replace").strip()
+        how = "" if isinstance(reason.value, ProcessDone) else f" ({reason.getErrorMessage()})"
+        message = words if words.endswith(MISSING) else f"the embedded store ended{how}: {words}"
+        if not self.port.called:
+            self.port.errback(RuntimeError(message))
+        elif not self.stopping:
+            self._log.error("{message}", message=message)
+        self.ended.callback(None)
+
+
+class EmbeddedS3:
+    """moto's S3 on a free port of 127.0.0.1; it takes any key and secret, and what it holds is gone when it ends."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._child: _Child | None = None
+
+    async def start(self) -> str:
+        """Start it; returns its endpoint's URL when it serves.
+
+        :raises RuntimeError: it does not start; the message says why.
+        """
+        child = self._child = _Child()
+        command = [sys.executable, "-m", "resumable.stores.embedded"]
+        # The child has to find the same modules, wherever this process has them from.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        self._reactor.spawnProcess(child, command[0], command, environment)
+        late = self._reactor.callLater(START, child.port.cancel)
+        try:
+            port = await child.port
+        except BaseException as error:
+            await self.stop()
+            if isinstance(error, RuntimeError) or late.active():
+                raise
+            raise RuntimeError(f"the embedded store did not start within {START:g} s") from None
+        finally:
+            if late.active():
+                late.cancel()
+        return f"http://127.0.0.1:{port}"
+
+    async def stop(self) -> None:
+        """End it."""
+        child, self._child = self._child, None
+        if child is None or child.ended.called or child.transport is None:
+            return
+        child.stopping = True
+        child.transport.closeStdin()
+        kill = self._reactor.callLater(STOP, _kill, child.transport)
+        await child.ended
+        if kill.active():
+            kill.cancel()
+
+
+def _kill(process: Any) -> None:
+    with suppress(ProcessExitedAlready):
+        process.signalProcess("KILL")
+
+
+def main() -> None:
+    """The child."""
+    # Ctrl-C in a terminal reaches the whole process group; the parent still stores what it holds, and ends this after.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        from moto.server import ThreadedMotoServer
+    except ImportError:
+        sys.exit(MISSING)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    print(server.get_host_and_port()[1], flush=True)
+    while sys.stdin.buffer.read(4096):
+        pass
+    # Requests in flight, and what is stored, are for nobody now.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""What an object is created with, as request headers.
+
+Headers are ASCII. In metadata what is not (and what a header would not keep: blanks at the ends, control characters) is
+written as RFC 2047 encoded words, which is how S3 itself writes and reads it; elsewhere it is percent-encoded as UTF-8.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from email.errors import HeaderParseError
+from email.header import decode_header
+from urllib.parse import quote, urlencode
+
+from resumable.model import ObjectOptions
+from resumable.stores.store import StoreError
+
+PLAIN = {
+    "content_type": "Content-Type",
+    "cache_control": "Cache-Control",
+    "content_disposition": "Content-Disposition",
+    "acl": "x-amz-acl",
+    "storage_class": "x-amz-storage-class",
+    "encryption": "x-amz-server-side-encryption",
+    "kms_key": "x-amz-server-side-encryption-aws-kms-key-id",
+}
+METADATA = "x-amz-meta-"
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+#: Bytes in an encoded word, which may have 75 characters.
+_WORD = 45
+_VISIBLE = "".join(map(chr, range(0x20, 0x7F)))
+
+
+def option_headers(options: ObjectOptions) -> dict[str, str]:
+    """The headers that say it.
+
+    :raises StoreError: a metadata name cannot be a header's.
+    """
+    headers = {}
+    for name, header in PLAIN.items():
+        value = getattr(options, name)
+        if value:
+            headers[header] = quote(value.strip(), safe=_VISIBLE)
+    for name, value in options.metadata.items():
+        if not _TOKEN.match(name):
+            raise StoreError("InvalidArgument", f"metadata name {name!r} cannot be a header's name", 400)
+        headers[METADATA + name.lower()] = encode_metadata(value)
+    if options.tags:
+        headers["x-amz-tagging"] = urlencode(options.tags, quote_via=quote)
+    return headers
+
+
+def encode_metadata(value: str) -> str:
+    """The value as it is, if a header can hold that; else as encoded words."""
+    if value.isascii() and value.isprintable() and value == value.strip() and "=?" not in value and "  " not in value:
+        return value
+    words, word = [], b""
+    for character in value:
+        encoded = character.encode("utf-8", "replace")
+        if len(word) + len(encoded) > _WORD:
+            words.append(word)
+            word = b""
+        word += encoded
+    return " ".join(f"=?UTF-8?B?{b64encode(word).decode()}?=" for word in [*words, word])
+
+
+def decode_metadata(value: str) -> str:
+    """What `encode_metadata` was given, whether the store hands on the encoded words or reads them itself."""
+    if "=?" not in value:
+        return value
+    try:
+        parts = decode_header(value)
+        return "".join(part if isinstance(part, str) else part.decode(charset or "utf-8") for part, charset in parts)
+    except (HeaderParseError, LookupError, ValueError):
+        return value

@@ -1,0 +1,280 @@
+"""The S3 client: what each operation sends, and what its answer says."""
+
+from __future__ import annotations
+
+import random as chance
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+from urllib.parse import quote, unquote_plus
+from xml.sax.saxutils import escape
+
+from resumable.model import ObjectOptions
+from resumable.stores.addressing import Addressing
+from resumable.stores.answers import Answers
+from resumable.stores.calls import Call, Calls, Observer, Reply
+from resumable.stores.options import METADATA, decode_metadata, option_headers
+from resumable.stores.signing import NoCredentials, Signer
+from resumable.stores.store import OpenMultipart, PartRef, StoredObject, StoredPart, StoreError, StoreUnavailable
+from resumable.stores.transport import Transport
+
+#: Seconds that CompleteMultipartUpload may take: "several minutes", says AWS.
+COMPLETE = 600.0
+NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+IF_NEW = {"If-None-Match": "*"}
+
+
+class S3Store:
+    """Amazon S3, or what speaks like it: the port `resumable.stores.store.Store`.
+
+    :param endpoint: URL of a store that is not AWS.
+    :param addressing: ``path``, ``virtual``, or ``auto``: virtual at AWS and path at an endpoint.
+    :param access_key: without it, credentials are what botocore's chain finds.
+    :param checksum: whether CRC32C checksums that are known are sent (some stores refuse them).
+    :param patience: seconds for which a call is tried again.
+    :param observe: is told of every HTTP request: operation, ``ok`` or an error code, seconds.
+    :param random: a number from 0 to 1, for the pauses.
+    :param pauses: the first and the longest pause between tries, in seconds.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        region: str = "us-east-1",
+        endpoint: str | None = None,
+        addressing: str = "auto",
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        session_token: str | None = None,
+        checksum: bool = True,
+        patience: float = 120.0,
+        observe: Observer | None = None,
+        signer: Signer | None = None,
+        transport: Transport | None = None,
+        random: Callable[[], float] = chance.random,
+        pauses: tuple[float, float] = (0.2, 10.0),
+    ) -> None:
+        self._region = region
+        self._at_aws = endpoint is None
+        self._checksum = checksum
+        self._signer = signer or Signer(
+            reactor, region, access_key=access_key, secret_key=secret_key, session_token=session_token
+        )
+        self._transport = transport or Transport(reactor)
+        self._answers = Answers(reactor)
+        self._calls = Calls(
+            reactor,
+            self._transport,
+            self._signer,
+            Addressing(reactor, region, endpoint, addressing),
+            self._answers,
+            patience=patience,
+            random=random,
+            observe=observe,
+            pauses=pauses,
+        )
+
+    async def start(self) -> None:
+        """Find credentials and load S3's model now, not when the first upload needs them.
+
+        :raises StoreUnavailable: there are no credentials.
+        """
+        try:
+            await self._signer.ready()
+        except NoCredentials as error:
+            raise StoreUnavailable("NoCredentials", str(error)) from error
+        await self._answers.load()
+
+    async def close(self) -> None:
+        """Close idle connections."""
+        await self._transport.close()
+
+    async def create_bucket(self, bucket: str) -> None:
+        """Create a bucket in the region; one's own may be there already."""
+        body = b""
+        if self._at_aws and self._region != "us-east-1":
+            constraint = f"<LocationConstraint>{escape(self._region)}</LocationConstraint>"
+            body = _document("CreateBucketConfiguration", constraint)
+        try:
+            await self._calls.make(Call("CreateBucket", "PUT", bucket, body=[body]))
+        except StoreError as error:
+            if error.code != "BucketAlreadyOwnedByYou":
+                raise
+
+    async def put_object(
+        self,
+        bucket: str,
+        key: str,
+        body: Sequence[bytes],
+        options: ObjectOptions,
+        *,
+        crc32c: int | None = None,
+        overwrite: bool = True,
+    ) -> str:
+        """Store a whole object in one request; returns its ETag.
+
+        A try whose answer was lost may have stored the object: without ``overwrite`` the next is then told
+        ``PreconditionFailed``.
+        """
+        headers = option_headers(options)
+        headers.update(self._checksum_header(crc32c))
+        if not overwrite:
+            headers.update(IF_NEW)
+        again = frozenset({"ConditionalRequestConflict"})
+        call = Call("PutObject", "PUT", bucket, key, headers=headers, body=body, passing=again)
+        del body
+        return _etag(await self._calls.make(call))
+
+    async def get_object(self, bucket: str, key: str) -> list[bytes]:
+        """The object's bytes, in the segments they came in."""
+        return (await self._calls.make(Call("GetObject", "GET", bucket, key, limit=None))).answer.segments
+
+    async def head_object(self, bucket: str, key: str) -> StoredObject | None:
+        """The object under the key, or None."""
+        try:
+            answer = (await self._calls.make(Call("HeadObject", "HEAD", bucket, key))).answer
+        except StoreError as error:
+            if error.status == 404:
+                return None
+            raise
+        metadata = {}
+        for header, values in answer.headers.getAllRawHeaders():
+            name = header.decode("latin-1").lower()
+            if name.startswith(METADATA):
+                metadata[name[len(METADATA) :]] = decode_metadata(values[0].decode("utf-8", "replace"))
+        size = int(answer.header(b"content-length") or 0)
+        return StoredObject(key, size, (answer.header(b"etag") or "").strip('"'), metadata)
+
+    async def delete_object(self, bucket: str, key: str) -> None:
+        """Delete; an object that is not there is as good as deleted."""
+        try:
+            await self._calls.make(Call("DeleteObject", "DELETE", bucket, key))
+        except StoreError as error:
+            if error.code not in ("NoSuchKey", "NotFound"):
+                raise
+
+    async def list_objects(self, bucket: str, prefix: str) -> list[StoredObject]:
+        """All objects whose keys begin with the prefix."""
+        found = []
+        query = {"encoding-type": "url", "list-type": "2", "prefix": prefix}
+        pages = self._pages("ListObjectsV2", bucket, None, query, {"continuation-token": "NextContinuationToken"})
+        async for page in pages:
+            for item in page.get("Contents", ()):
+                found.append(StoredObject(_key(item, page), item["Size"], item.get("ETag", "").strip('"')))
+        return found
+
+    async def init_multipart_upload(self, bucket: str, key: str, options: ObjectOptions) -> str:
+        """Open a multipart upload; returns its id. A try whose answer was lost leaves one open that nobody knows."""
+        headers = option_headers(options)
+        if self._checksum:
+            headers["x-amz-checksum-algorithm"] = "CRC32C"
+        call = Call("CreateMultipartUpload", "POST", bucket, key, "uploads=", headers, reads=True)
+        multipart_id: str | None = (await self._calls.make(call)).fields.get("UploadId")
+        if not multipart_id:
+            raise StoreError("MalformedAnswer", "no UploadId", 200)
+        return multipart_id
+
+    async def upload_part(
+        self, bucket: str, key: str, multipart_id: str, number: int, body: Sequence[bytes], *, crc32c: int | None = None
+    ) -> str:
+        """Store part ``number`` (from 1), replacing an earlier one; returns its ETag."""
+        query = f"partNumber={number}&uploadId={quote(multipart_id, safe='')}"
+        call = Call("UploadPart", "PUT", bucket, key, query, self._checksum_header(crc32c), body)
+        del body
+        return _etag(await self._calls.make(call))
+
+    async def complete_multipart_upload(
+        self, bucket: str, key: str, multipart_id: str, parts: Sequence[PartRef], *, overwrite: bool = True
+    ) -> str:
+        """Make the object of the parts; returns the object's ETag.
+
+        After a try whose answer was lost, some stores say ``NoSuchUpload`` to the next: that it may be done already is the
+        caller's to find out.
+        """
+        body = _document("CompleteMultipartUpload", "".join(map(self._part, parts)))
+        query = f"uploadId={quote(multipart_id, safe='')}"
+        headers = {"Content-Type": "application/xml", **({} if overwrite else IF_NEW)}
+        call = Call("CompleteMultipartUpload", "POST", bucket, key, query, headers, [body], reads=True, answer=COMPLETE)
+        etag: str | None = (await self._calls.make(call)).fields.get("ETag")
+        if not etag:
+            raise StoreError("MalformedAnswer", "no ETag", 200)
+        return etag.strip('"')
+
+    async def list_parts(self, bucket: str, key: str, multipart_id: str) -> list[StoredPart]:
+        """All parts stored so far, ascending, across pages."""
+        query = {"uploadId": multipart_id}
+        pages = self._pages("ListParts", bucket, key, query, {"part-number-marker": "NextPartNumberMarker"})
+        parts = []
+        async for page in pages:
+            for item in page.get("Parts", ()):
+                parts.append(StoredPart(item["PartNumber"], item["Size"], item["ETag"].strip('"')))
+        return parts
+
+    async def abort_multipart_upload(self, bucket: str, key: str, multipart_id: str) -> None:
+        """Free the parts; a multipart upload that is gone is as good as aborted."""
+        query = f"uploadId={quote(multipart_id, safe='')}"
+        try:
+            await self._calls.make(Call("AbortMultipartUpload", "DELETE", bucket, key, query))
+        except StoreError as error:
+            if error.code not in ("NoSuchUpload", "NotFound"):
+                raise
+
+    async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> list[OpenMultipart]:
+        """All open multipart uploads whose keys begin with the prefix, across pages."""
+        query = {"encoding-type": "url", "prefix": prefix, "uploads": ""}
+        markers = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
+        found = []
+        async for page in self._pages("ListMultipartUploads", bucket, None, query, markers):
+            for item in page.get("Uploads", ()):
+                found.append(OpenMultipart(_key(item, page), item["UploadId"], item["Initiated"].timestamp()))
+        return found
+
+    async def _pages(
+        self, operation: str, bucket: str, key: str | None, query: dict[str, str], markers: dict[str, str]
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The pages of a listing.
+
+        :param markers: parameters for the next page, and the fields of a page that they are taken from.
+        """
+        while True:
+            encoded = "&".join(f"{name}={quote(value, safe='')}" for name, value in sorted(query.items()))
+            page = dict((await self._calls.make(Call(operation, "GET", bucket, key, encoded, reads=True))).fields)
+            yield page
+            if not page.get("IsTruncated"):
+                return
+            following = {name: str(page[field]) for name, field in markers.items() if page.get(field)}
+            if "key-marker" in following and page.get("EncodingType") == "url":
+                following["key-marker"] = unquote_plus(following["key-marker"])
+            if all(query.get(name) == value for name, value in following.items()):
+                raise StoreError("MalformedAnswer", "a listing that does not go on", 200)
+            query = {**query, **following}
+
+    def _checksum_header(self, crc32c: int | None) -> dict[str, str]:
+        return {"x-amz-checksum-crc32c": _base64(crc32c)} if self._checksum and crc32c is not None else {}
+
+    def _part(self, part: PartRef) -> str:
+        crc = ""
+        if self._checksum and part.crc32c is not None:
+            crc = f"<ChecksumCRC32C>{_base64(part.crc32c)}</ChecksumCRC32C>"
+        return f'<Part><PartNumber>{part.number}</PartNumber><ETag>"{escape(part.etag)}"</ETag>{crc}</Part>'
+
+
+def _document(root: str, content: str) -> bytes:
+    return f'<{root} xmlns="{NAMESPACE}">{content}</{root}>'.encode()
+
+
+def _base64(crc32c: int) -> str:
+    return b64encode(crc32c.to_bytes(4, "big")).decode()
+
+
+def _etag(reply: Reply) -> str:
+    etag = reply.answer.header(b"etag")
+    if not etag:
+        raise StoreError("MalformedAnswer", "no ETag", reply.answer.status)
+    return etag.strip('"')
+
+
+def _key(item: dict[str, Any], page: dict[str, Any]) -> str:
+    key: str = item["Key"]
+    return unquote_plus(key) if page.get("EncodingType") == "url" else key

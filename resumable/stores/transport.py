@@ -1,0 +1,304 @@
+"""HTTP to the store: persistent connections, bodies that are neither joined nor copied, and a watchdog for silence."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IConsumer, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+# Agent takes a URL apart and puts it together again, by which "//" at the head of a path may change: what is signed has
+# to be sent as it is. This is what Agent itself hands to the pool's connections.
+from twisted.web._newclient import Request
+from twisted.web.client import BrowserLikePolicyForHTTPS, HTTPConnectionPool, ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IBodyProducer, IPolicyForHTTPS, IResponse
+from zope.interface import implementer
+
+from resumable.stores.addressing import Base
+
+USER_AGENT = "resumable"
+
+#: Seconds: to connect, and without a byte moving while a body is sent or received.
+CONNECT = 10.0
+SILENCE = 30.0
+#: Seconds from the end of the request to the beginning of the answer.
+ANSWER = 60.0
+#: Seconds an idle connection is kept: stores close theirs after 20 or so, and a request on a closed one is lost.
+IDLE = 10
+#: Idle connections kept for each host; there is no bound for those in use.
+IDLE_CONNECTIONS = 256
+#: Bytes of an answer, where nobody asked for an object: 1000 keys of the greatest length are less.
+ANSWER_LIMIT = 16 * 1024 * 1024
+
+
+@frozen
+class Answer:
+    """What came back; the body in the segments in which it came."""
+
+    status: int
+    headers: Headers
+    segments: list[bytes]
+
+    def header(self, name: bytes) -> str | None:
+        """The header's first value."""
+        values = self.headers.getRawHeaders(name)
+        return values[0].decode("utf-8", "replace") if values else None
+
+
+@frozen
+class Broken:
+    """No answer, or half of one. A value and not an exception, whose traceback would keep the body alive."""
+
+    code: str
+    message: str = ""
+
+
+@implementer(IBodyProducer)
+class ChunksProducer:
+    """Writes chunks one by one, as they are, and forgets each when it is written.
+
+    It has to be empty in the end, however that comes: a finished request stays in reference cycles of Twisted's until the
+    garbage collector comes by, and with it this producer.
+    """
+
+    def __init__(self, chunks: Iterable[bytes], length: int, clock: Any) -> None:
+        self.length = length
+        self.finished = False
+        #: When the connection last took something.
+        self.moved = clock.seconds()
+        self._clock = clock
+        self._left = deque(chunks)
+        self._consumer: IConsumer | None = None
+        self._done: Deferred[None] | None = None
+        self._paused = self._busy = False
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Twisted's: begin; the result comes when everything is written."""
+        self._consumer = consumer
+        done = self._done = Deferred(lambda _: self.stopProducing())
+        self._pump()
+        return done
+
+    def _pump(self) -> None:
+        # write() may call pauseProducing and resumeProducing.
+        if self._busy or self._consumer is None:
+            return
+        self._busy = True
+        self.moved = self._clock.seconds()
+        while self._left and not self._paused:
+            self._consumer.write(self._left.popleft())
+        self._busy = False
+        if not self._left and self._done is not None:
+            done = self._done
+            self.finished = True
+            self._consumer = self._done = None
+            done.callback(None)
+
+    def pauseProducing(self) -> None:
+        """Twisted's: the connection has enough."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """Twisted's: the connection wants more."""
+        self._paused = False
+        self._pump()
+
+    def stopProducing(self) -> None:
+        """Twisted's: nobody wants the rest. Called twice on a reset."""
+        self._left.clear()
+        self._consumer = self._done = None
+
+
+class _Exchange(Protocol):
+    """One request and its answer, whose body it receives.
+
+    :ivar done: fires once, with what came; cancelled, it ends the connection.
+    """
+
+    def __init__(self, clock: Any, producer: ChunksProducer | None, silence: float, answer: float, limit: int | None):
+        self.done: Deferred[Answer | Broken] = Deferred(lambda _: self._finish(ended=True))
+        self._clock = clock
+        self._producer = producer
+        self._silence = silence
+        self._answer_within = answer
+        # Who may take long to begin the answer may also take long in the middle of it.
+        self._body_within = answer if answer > ANSWER else silence
+        self._limit = limit
+        self._ended = False
+        self._response: IResponse | None = None
+        self._connection: Any = None
+        self._segments: list[bytes] = []
+        self._size = 0
+        self._moved = clock.seconds()
+        self._timer = clock.callLater(silence, self._watch)
+
+    def start(self, connecting: Deferred[Any], request: Request) -> None:
+        """Send the request when there is a connection."""
+        self._waiting = connecting
+        connecting.addCallback(self._connected, request)
+        connecting.addCallbacks(self._answered, self._failed).addErrback(self._failed)
+
+    def _connected(self, connection: Any, request: Request) -> Deferred[IResponse]:
+        self._connection = connection
+        return connection.request(request)  # type: ignore[no-any-return]
+
+    def _answered(self, response: IResponse) -> None:
+        if self._ended:
+            return
+        self._response = response
+        self._moved = self._clock.seconds()
+        response.deliverBody(self)
+        if not self._ended:
+            self._timer.reset(self._bound())
+
+    def dataReceived(self, data: bytes) -> None:
+        """Twisted's: a piece of the answer's body."""
+        self._size += len(data)
+        self._moved = self._clock.seconds()
+        if self._limit is not None and self._size > self._limit:
+            self._end(Broken("AnswerTooLong", f"more than {self._limit} bytes"))
+        elif not self._ended:
+            self._segments.append(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Twisted's: the end of the answer's body."""
+        response = self._response
+        # An answer that only the end of the connection ends may have been cut short: XML shows it, an object does not.
+        whole = (ResponseDone,) if self._limit is None else (ResponseDone, PotentialDataLoss)
+        if response is None or not isinstance(reason.value, whole):
+            self._failed(reason)
+        else:
+            self._end(Answer(response.code, response.headers, self._segments))
+
+    def _failed(self, failure: Failure) -> None:
+        cause = root_cause(failure.value)
+        self._end(Broken(type(cause).__name__, str(cause)))
+
+    def _bound(self) -> float:
+        """Seconds that nothing may move for, as things stand."""
+        if self._producer is not None and not self._producer.finished:
+            return self._silence
+        return self._answer_within if self._response is None else self._body_within
+
+    def _watch(self) -> None:
+        """End what has not moved for too long; look again when that could be so at the earliest."""
+        moved = max(self._moved, self._producer.moved) if self._producer is not None else self._moved
+        left = moved + self._bound() - self._clock.seconds()
+        if left > 0:
+            self._timer = self._clock.callLater(left, self._watch)
+        else:
+            self._timer = None
+            doing = "answering" if self._producer is None or self._producer.finished else "taking the body"
+            self._end(Broken("Silent", f"nothing moved for {self._bound():g} s while it was {doing}"))
+
+    def _end(self, outcome: Answer | Broken) -> None:
+        if not self._ended:
+            self._finish(ended=isinstance(outcome, Broken))
+            self.done.callback(outcome)
+
+    def _finish(self, *, ended: bool) -> None:
+        """Let go of everything; of the connection too if it is `ended`, or if the answer came before the body was out."""
+        self._ended = True
+        self._segments = []
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        early = self._producer is not None and not self._producer.finished
+        if ended:
+            self._waiting.cancel()
+        if self._producer is not None:
+            self._producer.stopProducing()
+        # A connection whose producer has stopped in the middle would wait for it for ever.
+        if self._connection is not None and (ended or early):
+            self._connection.transport.abortConnection()
+        self._connection = self._response = None
+
+
+def root_cause(error: BaseException | None) -> BaseException | None:
+    """What is behind Twisted's ResponseFailed, RequestTransmissionFailed and their like."""
+    reasons = getattr(error, "reasons", None)
+    return root_cause(reasons[0].value) if reasons else error
+
+
+@implementer(IStreamClientEndpoint)
+class _Quiet:
+    """An endpoint whose connections are not each worth two lines in the log."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Twisted's."""
+        protocolFactory.noisy = False  # type: ignore[attr-defined]
+        return self._endpoint.connect(protocolFactory)
+
+
+class Transport:
+    """Sends requests, each on a connection of its own; connections are kept for the next.
+
+    :param silence: seconds without a byte moving after which a request is given up.
+    :param tls: whom to trust; OpenSSL's own list by default, which ``SSL_CERT_FILE`` replaces.
+    """
+
+    def __init__(self, reactor: Any, *, silence: float = SILENCE, tls: IPolicyForHTTPS | None = None) -> None:
+        self._reactor = reactor
+        self._silence = silence
+        self._tls = tls
+        self._endpoints: dict[tuple[str, str, int], IStreamClientEndpoint] = {}
+        self._pool = HTTPConnectionPool(reactor)
+        self._pool.maxPersistentPerHost = IDLE_CONNECTIONS
+        self._pool.cachedConnectionTimeout = IDLE
+        # It would repeat only what has no body, and here everything is tried again.
+        self._pool.retryAutomatically = False
+
+    def request(
+        self,
+        base: Base,
+        method: str,
+        target: str,
+        headers: Sequence[tuple[str, str]],
+        body: Sequence[bytes] = (),
+        *,
+        answer: float = ANSWER,
+        limit: int | None = ANSWER_LIMIT,
+    ) -> Deferred[Answer | Broken]:
+        """Send; what came of it.
+
+        :param target: path and query, percent-encoded.
+        :param headers: all of them, Host included, but those of the body's framing.
+        :param answer: seconds until the answer has to begin.
+        :param limit: bytes that the answer's body may have.
+        """
+        fields = Headers()
+        for name, value in headers:
+            fields.addRawHeader(name, value)
+        fields.addRawHeader("User-Agent", USER_AGENT)
+        length = sum(map(len, body))
+        producer = ChunksProducer(body, length, self._reactor) if length else None
+        request = Request(method.encode(), target.encode(), fields, producer, persistent=True)
+        exchange = _Exchange(self._reactor, producer, self._silence, answer, limit)
+        key = (base.scheme, base.host, base.port)
+        exchange.start(self._pool.getConnection(key, self._endpoint(key)), request)
+        return exchange.done
+
+    def _endpoint(self, key: tuple[str, str, int]) -> IStreamClientEndpoint:
+        endpoint = self._endpoints.get(key)
+        if endpoint is None:
+            scheme, host, port = key
+            endpoint = HostnameEndpoint(self._reactor, host, port, timeout=CONNECT)
+            if scheme == "https":
+                policy = self._tls or BrowserLikePolicyForHTTPS()
+                endpoint = wrapClientTLS(policy.creatorForNetloc(host.encode(), port), endpoint)
+            endpoint = self._endpoints[key] = _Quiet(endpoint)
+        return endpoint
+
+    async def close(self) -> None:
+        """Close the connections that are not in use."""
+        await self._pool.closeCachedConnections()

@@ -1,0 +1,108 @@
+"""``twistd resumable``: from the command line to the service."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import IO, ClassVar, NoReturn, cast
+
+from attrs import evolve
+from twisted.application.service import IService
+from twisted.logger import ILogObserver
+from twisted.python.logfile import LogFile
+from twisted.python.usage import Options as UsageOptions
+
+from resumable.ledger.engine import LedgerError
+from resumable.logs import make_observer
+from resumable.service import make_resumable
+from resumable.settings import Settings, SettingsError, embedded_settings, load_settings
+
+
+class Options(UsageOptions):
+    """The options of ``twistd resumable``."""
+
+    synopsis = "[--config FILE] [--listen ENDPOINT ...]"
+    longdesc = (
+        "Takes uploads that may break off at any byte, lets them go on where they stopped, and streams them straight "
+        "into S3."
+    )
+    examples = """Examples:
+  twistd -n resumable
+      try it: an S3 in a child process, nothing to configure, nothing is kept
+  twistd -n resumable --config config/app.yaml
+      the real thing
+  twistd -n resumable --config config/app.yaml --listen tcp:8081:interface=127.0.0.1
+      the same, on another port
+"""
+
+    optParameters: ClassVar = [
+        ["config", "c", None, "the configuration, a YAML file; without one everything is embedded"]
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listen: list[str] = []
+        self.settings: Settings
+
+    def getUsage(self, width: int | None = None) -> str:
+        """Twisted's: the text of --help; the examples keep their lines."""
+        return f"{super().getUsage(width)}\n{self.examples}"
+
+    def opt_listen(self, endpoint: str) -> None:
+        """a Twisted endpoint string (tcp:8080, tcp:0:interface=127.0.0.1, unix:/run/up.sock); may be repeated, and wins
+        over the configuration
+        """
+        self.listen.append(endpoint)
+
+    opt_l = opt_listen
+
+    def postOptions(self) -> None:
+        """Read the configuration; a faulty one ends the program, with a line for each problem."""
+        self.settings = read_settings(self["config"], self.listen)
+        parent = self.parent
+        if parent is not None and not parent.get("logger") and not parent.get("syslog"):
+            # twistd wants the name of a function, and calls it with nothing.
+            _chosen.append(self)
+            parent["logger"] = "resumable.tap.configured_observer"
+
+
+_chosen: list[Options] = []
+
+
+def configured_observer() -> ILogObserver:
+    """What logs where twistd has been told to, in the configured format."""
+    options = _chosen[-1]
+    assert options.parent is not None
+    name, foreground = options.parent.get("logfile"), options.parent.get("nodaemon")
+    to_stdout = name == "-" or (foreground and not name)
+    out = sys.stdout if to_stdout else LogFile.fromFullPath(name or "twistd.log")
+    return make_observer(options.settings.log.format, options.settings.log.level, cast(IO[str], out))
+
+
+def read_settings(config: str | None, listen: Sequence[str] = ()) -> Settings:
+    """The settings of a configuration file, or the embedded default's; `listen` wins over what they say."""
+    try:
+        settings = embedded_settings() if config is None else load_settings(config)
+    except SettingsError as error:
+        end(error.problems)
+    return evolve(settings, listen=tuple(listen)) if listen else settings
+
+
+def end(problems: Sequence[str]) -> NoReturn:
+    """End the program: a line for each problem, exit status 1."""
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    raise SystemExit(1)
+
+
+def make_service(settings: Settings) -> IService:
+    """The service, ready to be started; a ledger that cannot be used ends the program."""
+    try:
+        return make_resumable(settings)
+    except LedgerError as error:
+        end([f"ledger: {error}"])
+
+
+def makeService(options: Options) -> IService:
+    """twistd's: the service for the options."""
+    return make_service(options.settings)

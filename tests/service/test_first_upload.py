@@ -1,0 +1,149 @@
+"""What a newcomer does: the README's first upload, with curl, killed half-way; and what the service needs for it."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from tests.harness import Client, Service, eventually
+from tests.s3servers import MotoServer, RcloneServer
+from tests.service.conftest import configuration
+
+SIZE = 100_000_000
+CHUNK = 6 << 20
+
+
+@pytest.fixture(scope="module")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("big") / "big.bin"
+    path.write_bytes(random.Random(2).randbytes(SIZE))
+    return path
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_as_in_the_readme(tmp_path: Path, big: Path) -> None:
+    """Embedded default, curl killed half-way, query, resume from where it stopped, read back with boto3."""
+    with Service(tmp_path, None) as service:
+        url = f"{service.url}/upload/big.bin"
+        curl = subprocess.Popen(["curl", "-sT", big, "--limit-rate", "40M", url])
+        eventually(lambda: service.request("GET", "/upload/big.bin").json.get("offset", 0) > SIZE // 3)
+        curl.kill()
+        curl.wait()
+        eventually(lambda: "upload interrupted" in service.log)
+        query = ["curl", "-si", "-X", "PUT", "-H", "Content-Range: bytes */*", url]
+        answer = subprocess.run(query, capture_output=True, text=True, check=True).stdout
+        assert answer.startswith("HTTP/1.1 308 Resume Incomplete\n")
+        offset = int(re.search(r"\nRange: bytes=0-(\d+)\n", answer)[1]) + 1  # type: ignore[index]
+        assert SIZE // 3 < offset < SIZE
+        answer = subprocess.run(
+            f"tail -c +{offset + 1} {big} | curl -sT - -H 'Content-Range: bytes {offset}-{SIZE - 1}/{SIZE}' {url}",
+            shell=True,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert '"state": "finished"' in answer
+        endpoint = re.search(r"embedded S3 at (\S+)", service.log)[1]  # type: ignore[index]
+        client = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            aws_access_key_id="any",
+            aws_secret_access_key="any",
+            region_name="us-east-1",
+            config=Config(s3={"addressing_style": "path"}),
+        )
+        stored = client.get_object(Bucket="uploads", Key="big.bin")["Body"].read()
+        assert sha256(stored) == sha256(big.read_bytes())
+        assert service.terminate() in (0, -15)
+        assert "Traceback" not in service.log
+
+
+def test_killed_again_and_again(tmp_path: Path, s3: MotoServer, big: Path) -> None:
+    """The service itself is killed; started again on the same ledger it goes on with what it acknowledged."""
+    data = big.read_bytes()[:40_000_000]
+    service = Service(tmp_path, configuration(s3))
+    offset, lives = 0, 0
+    while offset < len(data):
+        lives += 1
+        assert lives < 10
+        with service:
+            answer = service.request("PUT", "/upload/k.bin", {"Content-Range": f"bytes */{len(data)}"})
+            told = int(answer.headers.get("range", "0--1").rpartition("-")[2]) + 1 if answer.status == 308 else 0
+            assert told >= offset
+            offset = told
+            with Client(service.port) as client:
+                headers = {"Content-Range": f"bytes {offset}-{len(data) - 1}/{len(data)}"}
+                client.head("PUT", "/upload/k.bin", {**headers, "Content-Length": str(len(data) - offset)})
+                piece = data[offset : offset + 2 * CHUNK + 1_000_000]
+                client.send(piece)
+                if offset + len(piece) == len(data):
+                    assert client.answer().status == 200
+                    break
+                before = offset
+                eventually(lambda: service.request("GET", "/upload/k.bin").json.get("offset", 0) > before)  # noqa: B023
+    assert s3.boto3().get_object(Bucket=s3.bucket, Key="k.bin")["Body"].read() == data
+
+
+@pytest.mark.parametrize("length_said", [True, False])
+def test_nothing_touches_the_disc(tmp_path: Path, s3: MotoServer, big: Path, length_said: bool) -> None:
+    """Through 200 MB the temporary folder of the process stays empty, and no file grows but log and ledger."""
+    data = big.read_bytes()
+    with Service(tmp_path, configuration(s3)) as service, Client(service.port) as client:
+        head = {"Content-Length": str(2 * SIZE)} if length_said else {"Transfer-Encoding": "chunked"}
+        client.head("PUT", "/upload/disc.bin", head)
+        seen = set()
+        for _ in range(2):
+            for first in range(0, SIZE, 4_000_000):
+                piece = data[first : first + 4_000_000]
+                client.send(piece if length_said else b"%x\r\n%s\r\n" % (len(piece), piece))
+                seen.update(path.name for path in service.temporary.iterdir())
+                seen.update(_open_files(service))
+        if not length_said:
+            client.send(b"0\r\n\r\n")
+        assert client.answer().status == 200
+    assert seen == set()
+
+
+def _open_files(service: Service) -> Iterator[str]:
+    """Regular files that the process has open for more than reading, deleted ones too, but for its log and ledger."""
+    for link in Path(f"/proc/{service.pid}/fd").iterdir():
+        try:
+            target = str(link.readlink())
+            flags = int(re.search(r"flags:\s+(\d+)", Path(f"/proc/{service.pid}/fdinfo/{link.name}").read_text())[1], 8)  # type: ignore[index]
+        except FileNotFoundError:
+            continue
+        ours = target == str(service.log_path) or "ledger.sqlite3" in target
+        if target.startswith("/") and not target.startswith(("/dev/", "/proc/")) and flags & 3 and not ours:
+            yield target
+
+
+@pytest.mark.soak
+def test_a_gibibyte_in_bounded_memory(tmp_path: Path, big: Path) -> None:
+    """1 GiB through the running service: peak memory under 160 MiB. Prints the CPU it took."""
+    block = big.read_bytes()[: 64 << 20]
+    with RcloneServer() as s3, Service(tmp_path, configuration(s3)) as service:
+        before, began = service.cpu_seconds(), time.monotonic()
+        with Client(service.port) as client:
+            client.head("PUT", "/upload/gib.bin", {"Content-Length": str(1 << 30)})
+            for _ in range(16):
+                client.send(block)
+            answer = client.answer()
+        assert (answer.status, answer.json["size"]) == (200, 1 << 30)
+        used, lasted = service.cpu_seconds() - before, time.monotonic() - began
+        peak = service.peak_memory()
+        print(f"\n1 GiB: {used:.2f} s CPU, {lasted:.1f} s, peak RSS {peak / 2**20:.0f} MiB")
+        assert peak < 160 << 20
