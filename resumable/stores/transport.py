@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IConsumer, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
@@ -19,10 +18,11 @@ from twisted.web._newclient import Request
 from twisted.web.client import BrowserLikePolicyForHTTPS, HTTPConnectionPool, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer, IPolicyForHTTPS, IResponse
+from twisted.web.iweb import IPolicyForHTTPS, IResponse
 from zope.interface import implementer
 
 from resumable.stores.addressing import Base
+from resumable.stores.chunks import ChunksProducer
 
 USER_AGENT = "resumable"
 
@@ -59,62 +59,6 @@ class Broken:
 
     code: str
     message: str = ""
-
-
-@implementer(IBodyProducer)
-class ChunksProducer:
-    """Writes chunks one by one, as they are, and forgets each when it is written.
-
-    It has to be empty in the end, however that comes: a finished request stays in reference cycles of Twisted's until the
-    garbage collector comes by, and with it this producer.
-    """
-
-    def __init__(self, chunks: Iterable[bytes], length: int, clock: Any) -> None:
-        self.length = length
-        self.finished = False
-        #: When the connection last took something.
-        self.moved = clock.seconds()
-        self._clock = clock
-        self._left = deque(chunks)
-        self._consumer: IConsumer | None = None
-        self._done: Deferred[None] | None = None
-        self._paused = self._busy = False
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Twisted's: begin; the result comes when everything is written."""
-        self._consumer = consumer
-        done = self._done = Deferred(lambda _: self.stopProducing())
-        self._pump()
-        return done
-
-    def _pump(self) -> None:
-        # write() may call pauseProducing and resumeProducing.
-        if self._busy or self._consumer is None:
-            return
-        self._busy = True
-        self.moved = self._clock.seconds()
-        while self._left and not self._paused:
-            self._consumer.write(self._left.popleft())
-        self._busy = False
-        if not self._left and self._done is not None:
-            done = self._done
-            self.finished = True
-            self._consumer = self._done = None
-            done.callback(None)
-
-    def pauseProducing(self) -> None:
-        """Twisted's: the connection has enough."""
-        self._paused = True
-
-    def resumeProducing(self) -> None:
-        """Twisted's: the connection wants more."""
-        self._paused = False
-        self._pump()
-
-    def stopProducing(self) -> None:
-        """Twisted's: nobody wants the rest. Called twice on a reset."""
-        self._left.clear()
-        self._consumer = self._done = None
 
 
 class _Exchange(Protocol):
