@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from enum import Enum
-from typing import Any
 
 from attrs import field, frozen
 
@@ -80,6 +79,8 @@ class Upload:
     state: State = State.OPEN
     #: S3's UploadId once a multipart upload was opened.
     multipart_id: str | None = None
+    #: Whether fragments were ever stored: only then is there something to look for under the fragments' prefix.
+    fragmented: bool = False
     options: ObjectOptions = field(factory=ObjectOptions)
     #: Whether an object already under the key may be replaced.
     overwrite: bool = True
@@ -135,6 +136,10 @@ class Exists(UploadError):
     """There is an object under the key and it may not be replaced."""
 
 
+class Superseded(UploadError):
+    """The client has come back on another connection, which now writes the upload."""
+
+
 class Unavailable(UploadError):
     """The store, the ledger or the application did not do its part just now; asking again later is right."""
 
@@ -145,10 +150,3 @@ class Interrupted(UploadError):
     def __init__(self, message: str, *, idle: bool = False) -> None:
         super().__init__(message)
         self.idle = idle
-
-
-def as_json(value: Any) -> Any:
-    """`value`, an attrs value of strings and mappings, without its empty fields."""
-    from attrs import asdict
-
-    return {name: item for name, item in asdict(value).items() if item not in (None, {}, "")}

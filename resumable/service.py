@@ -8,7 +8,7 @@ import sys
 from typing import Any, cast
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
+from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, ensureDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort
@@ -24,11 +24,20 @@ from resumable.protocols.status import StatusPages
 from resumable.settings import Settings, StoreSettings
 from resumable.stores.embedded import EmbeddedS3
 from resumable.stores.s3 import S3Store
-from resumable.stores.store import StoreError
+from resumable.stores.store import Store, StoreError
+from resumable.upkeep.rounds import Round
+from resumable.uploads.budget import Budget
 from resumable.uploads.desk import Desk
+from resumable.uploads.fragments import Fragments
+from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy
 from resumable.web.channel import StreamingSite
 from resumable.web.site import Root, front_page
+
+#: Seconds after which a silent writer has what it brought stored (it may take up to twice as long).
+CHECKPOINT = 2.0
+#: Seconds for which an upload lies untouched before the finisher takes it up, and between its rounds.
+TAKE_UP = 10.0
 
 
 class CannotStart(Exception):
@@ -49,6 +58,7 @@ class Resumable(Service):
         self._door: Authorizer | None = None
         self._site: StreamingSite | None = None
         self._ports: list[IListeningPort] = []
+        self._rounds: list[Round] = []
         self._starting: Deferred[None] | None = None
 
     def startService(self) -> None:
@@ -64,10 +74,14 @@ class Resumable(Service):
         except (StoreError, RuntimeError) as error:
             raise CannotStart(f"store: {error}") from error
         self._door = make_door(self.settings, self._reactor)
-        desk = Desk(self._ledger, store, make_policy(self.settings), self._reactor)
+        desk = Desk(make_tools(self.settings, self._ledger, store, self._reactor), make_policy(self.settings))
         seed, status = SeedProtocol(desk, self._door), StatusPages(desk, self._door)
         root = Root({b"/upload/": seed.serve, b"/uploads/": status.serve, b"/": front_page})
         self._site = StreamingSite(root, idle_timeout=self.settings.limits.idle_timeout, reactor=self._reactor)
+        self._rounds = [
+            Round(self._reactor, CHECKPOINT, desk.checkpoint),
+            Round(self._reactor, TAKE_UP, lambda: desk.take_up(idle=TAKE_UP)),
+        ]
         for description in self.settings.listen:
             await self._listen(description, self._site)
 
@@ -123,6 +137,8 @@ class Resumable(Service):
         if self._starting is not None:
             self._starting.cancel()
         await DeferredList([Deferred.fromCoroutine(_stop_listening(port)) for port in self._ports])
+        for going in self._rounds:
+            going.stop()
         if self._site is not None:
             await self._drain(self._site)
         if self._door is not None:
@@ -184,6 +200,20 @@ def make_store(settings: StoreSettings, reactor: Any) -> S3Store:
     )
 
 
+def make_tools(settings: Settings, ledger: Ledger, store: Store, reactor: Any) -> Tools:
+    """What uploads work with. A quarter of the memory is for chunks that are read back, the rest for bodies."""
+    memory = settings.limits.memory
+    budget = Budget(memory * 3 // 4)
+    return Tools(
+        ledger=ledger,
+        store=store,
+        fragments=Fragments(store, budget, settings.store.fragments_prefix),
+        budget=budget,
+        reading=DeferredSemaphore(max(1, memory // 4 // settings.store.chunk_size)),
+        clock=reactor,
+    )
+
+
 def make_policy(settings: Settings) -> Policy:
     """What the settings say about every upload."""
     store = settings.store
@@ -194,6 +224,7 @@ def make_policy(settings: Settings) -> Policy:
         chunk_size=store.chunk_size,
         max_parts=store.max_parts,
         parts_in_flight=store.parts_in_flight,
+        max_chunk=settings.limits.memory // 4,
         max_size=settings.limits.max_size,
         fragments_prefix=store.fragments_prefix,
         options=ObjectOptions(

@@ -11,7 +11,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from attrs import asdict, evolve
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import StaticPool
@@ -132,17 +132,23 @@ class Ledger:
         rows = await self._run(self._reading, lambda connection: connection.execute(query).mappings().all())
         return [Piece(row["first"], row["end"], row["number"], row["etag"], row["crc32c"]) for row in rows]
 
-    async def add_piece(self, upload_id: str, piece: Piece, *, now: float) -> None:
+    async def add_piece(
+        self, upload_id: str, piece: Piece, *, now: float, replaces: Iterable[Piece] = (), complete: bool = False
+    ) -> None:
         """Enter a stored piece, or replace the one of the same range; from here on it is acknowledged.
+
+        :param replaces: pieces that it covers and that are struck out.
+        :param complete: it was the last one missing: the upload becomes ``finishing``.
 
         :raises Ended: the upload takes no more pieces.
         """
         values = {"upload_id": upload_id, **asdict(piece)}
+        change = {"updated": now, "state": State.FINISHING.value} if complete else {"updated": now}
 
         def work(connection: Connection) -> bool:
             # First the upload's row: on every database this makes a cancel and a piece wait for each other.
             alive = connection.execute(
-                update(uploads).where(uploads.c.id == upload_id, _state_in(LIVE)).values(updated=now)
+                update(uploads).where(uploads.c.id == upload_id, _state_in(LIVE)).values(change)
             ).rowcount
             if alive:
                 dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
@@ -152,6 +158,12 @@ class Ledger:
                     .on_conflict_do_update(
                         index_elements=["upload_id", "first", "end"],
                         set_={"number": piece.number, "etag": piece.etag, "crc32c": piece.crc32c},
+                    )
+                )
+            for old in replaces if alive else ():
+                connection.execute(
+                    delete(pieces).where(
+                        pieces.c.upload_id == upload_id, pieces.c.first == old.first, pieces.c.end == old.end
                     )
                 )
             return bool(alive)
@@ -164,6 +176,55 @@ class Ledger:
         statement = update(uploads).where(uploads.c.id == upload.id, _state_in(frm)).values(state=to.value, **changes)
         moved = await self._run(self._engine, lambda connection: connection.execute(statement).rowcount)
         return evolve(upload, state=to, **changes) if moved else None
+
+    async def mark_fragmented(self, upload: Upload) -> Upload:
+        """Note, before the first fragment is stored, that there may be some.
+
+        :raises Ended: the upload has ended.
+        """
+        marked = await self._run(
+            self._engine,
+            lambda connection: (
+                connection.execute(
+                    update(uploads).where(uploads.c.id == upload.id, _state_in(LIVE)).values(fragmented=True)
+                ).rowcount
+            ),
+        )
+        if not marked:
+            raise Ended("the upload has ended")
+        return evolve(upload, fragmented=True)
+
+    async def in_state(self, state: State, *, untouched_since: float) -> list[Upload]:
+        """The uploads in a state that nobody has touched since then (seconds since the epoch), oldest first."""
+        query = (
+            select(uploads)
+            .where(uploads.c.state == state.value, uploads.c.updated <= untouched_since)
+            .order_by(uploads.c.updated)
+        )
+        rows = await self._run(self._reading, lambda connection: connection.execute(query).mappings().all())
+        return [_upload(dict(row)) for row in rows]
+
+    async def not_freed(self, *, untouched_since: float) -> list[Upload]:
+        """Ended uploads that may still have something in the store, untouched since then (seconds since the epoch)."""
+        ended = uploads.c.state.not_in([state.value for state in LIVE])
+        parts = (uploads.c.state != State.FINISHED.value) & uploads.c.multipart_id.is_not(None)
+        query = (
+            select(uploads)
+            .where(ended, parts | uploads.c.fragmented, uploads.c.updated <= untouched_since)
+            .order_by(uploads.c.updated)
+        )
+        rows = await self._run(self._reading, lambda connection: connection.execute(query).mappings().all())
+        return [_upload(dict(row)) for row in rows]
+
+    async def freed(self, upload: Upload) -> None:
+        """Nothing of the ended upload is in the store any more, but for its object if it is finished."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                update(uploads).where(uploads.c.id == upload.id).values(fragmented=False, multipart_id=None)
+            )
+
+        await self._run(self._engine, work)
 
     async def set_once(self, upload: Upload, **change: Any) -> Upload:
         """Set a column that nobody has set yet (``length``, ``multipart_id``); returns the upload as it stands then.

@@ -37,6 +37,7 @@ uploads = Table(
     Column("chunk_size", BigInteger, nullable=False),
     Column("state", Text, nullable=False),
     Column("multipart_id", Text),
+    Column("fragmented", Boolean, nullable=False),
     Column("options", JSON, nullable=False),
     Column("overwrite", Boolean, nullable=False),
     Column("created", Float(53), nullable=False),

@@ -16,6 +16,7 @@ from resumable.model import (
     Interrupted,
     Invalid,
     NotFound,
+    Superseded,
     TooLarge,
     Unavailable,
     UploadError,
@@ -56,6 +57,7 @@ def range_header(offset: int) -> dict[str, str]:
 
 _STATUS: dict[type[Exception], int] = {
     NotFound: 404,
+    Superseded: 409,
     Ended: 410,
     Invalid: 400,
     TooLarge: 413,

@@ -5,8 +5,10 @@ It is what the first server of this name spoke, and (but for the URL) what Googl
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from resumable.callbacks.authorizer import Authorizer, Grant
-from resumable.model import Invalid, NotFound, State
+from resumable.model import Invalid, NotFound, State, Upload
 from resumable.protocols.content_range import ContentRange, parse_content_range
 from resumable.protocols.door import Action, ask_for, wish_of
 from resumable.protocols.messages import Request, json_response, range_header
@@ -59,16 +61,17 @@ class SeedProtocol:
             return problem(411, "say Content-Length, or send the body chunked")
         grant = await self._door.authorize(ask_for(request, "create", name=name, length=request.length))
         wish = wish_of(request, grant, protocol=PROTOCOL, name=name, length=request.length)
-        report = Report.new(await self._desk.create(wish))
+        upload = await self._desk.create(wish)
         span = Span(0, request.length, last=True)
-        return _answer(await self._desk.receive(report, request, span, max_size=grant.max_size))
+        return _answer(await self._desk.receive(upload, request, span, new=True, max_size=grant.max_size))
 
     async def _query(self, request: Request, name: str, asked: ContentRange) -> Response:
         """``bytes */T``: how far is it? Finishes what only lacks its finish."""
         grant = await self._door.authorize(ask_for(request, "status", name=name, length=asked.total))
         report = await self._found(grant, name)
         if asked.total is not None and (report.upload.length is not None or asked.total == report.offset):
-            report = await self._desk.declare(report, asked.total, max_size=grant.max_size)
+            upload = await self._desk.declare(report.upload, asked.total, max_size=grant.max_size)
+            report = evolve(report, upload=upload)
         return _answer(await self._desk.settle(report))
 
     async def _put_range(self, request: Request, name: str, brought: ContentRange, first: int) -> Response:
@@ -76,31 +79,32 @@ class SeedProtocol:
         action: Action = "append" if first else "create"
         grant = await self._door.authorize(ask_for(request, action, name=name, length=brought.total))
         try:
-            report = await self._found(grant, name)
+            upload = await self._desk.find(grant.owner, name, PROTOCOL)
+            new = first == 0 and _over_and_done(upload, brought.total)
         except NotFound:
             if first:
                 raise
-            report = None
-        if report is None or (first == 0 and _over_and_done(report, brought.total)):
+            new = True
+        if new:
             wish = wish_of(request, grant, protocol=PROTOCOL, name=name, length=brought.total)
-            report = Report.new(await self._desk.create(wish))
+            upload = await self._desk.create(wish)
         elif brought.total is not None:
-            report = await self._desk.declare(report, brought.total, max_size=grant.max_size)
-        if report.finished:
-            if report.upload.length is not None and brought.end is not None and brought.end > report.upload.length:
-                raise Invalid(f"the upload is finished and has {report.upload.length} bytes")
-            return _answer(report)
+            upload = await self._desk.declare(upload, brought.total, max_size=grant.max_size)
+        if upload.state is State.FINISHED:
+            if brought.end is not None and brought.end > (upload.length or 0):
+                raise Invalid(f"the upload is finished and has {upload.length} bytes")
+            return _answer(await self._desk.report(upload))
         span = Span(first, brought.end)
-        return _answer(await self._desk.receive(report, request, span, max_size=grant.max_size))
+        return _answer(await self._desk.receive(upload, request, span, new=new, max_size=grant.max_size))
 
     async def _found(self, grant: Grant, name: str) -> Report:
         return await self._desk.report(await self._desk.find(grant.owner, name, PROTOCOL))
 
 
-def _over_and_done(report: Report, total: int | None) -> bool:
+def _over_and_done(upload: Upload, total: int | None) -> bool:
     """Whether a body from byte 0 cannot mean this upload any more, but a new one in its place."""
-    upload = report.upload
-    return upload.state is State.FAILED or (report.finished and total is not None and total != upload.length)
+    other = upload.state is State.FINISHED and total is not None and total != upload.length
+    return other or upload.state is State.FAILED
 
 
 def _answer(report: Report) -> Response:

@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Protocol
 
-from attrs import frozen
-from twisted.internet.interfaces import IConsumer, IReactorTime
+from attrs import evolve, frozen
+from twisted.internet.interfaces import IConsumer
 from twisted.logger import Logger
 
-from resumable.ledger.ledger import Ledger, Taken
+from resumable.ledger.ledger import Taken
 from resumable.model import (
     LIVE,
     Ended,
+    Exists,
     Gap,
     Interrupted,
     Invalid,
     NotFound,
     State,
+    Superseded,
     TooLarge,
     Unavailable,
     Upload,
+    UploadError,
 )
-from resumable.stores.store import Store, StoreError
+from resumable.stores.store import StoreError
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.finishing import Finishing
 from resumable.uploads.flights import Flights
-from resumable.uploads.intake import Intake
+from resumable.uploads.intake import Intake, Tools
 from resumable.uploads.policy import Policy, Wish
 from resumable.uploads.release import delete_own_object, release
 from resumable.uploads.result import Report
@@ -60,13 +65,18 @@ class Desk:
 
     _log = Logger()
 
-    def __init__(self, ledger: Ledger, store: Store, policy: Policy, clock: IReactorTime) -> None:
-        self._ledger = ledger
-        self._store = store
-        self._clock = clock
-        self._finishing = Finishing(ledger, store, clock)
-        self._finishes: Flights[Upload] = Flights()
+    def __init__(self, tools: Tools, policy: Policy) -> None:
         self.policy = policy
+        self._tools = tools
+        self._ledger = tools.ledger
+        self._store = tools.store
+        self._fragments = tools.fragments
+        self._clock = tools.clock
+        self._finishing = Finishing(tools.ledger, tools.store, tools.fragments, tools.clock)
+        self._finishes: Flights[Report] = Flights()
+        #: The uploads that are written in this process, and how many write each.
+        self._intakes: dict[str, Intake] = {}
+        self._writers: dict[str, int] = {}
 
     async def create(self, wish: Wish) -> Upload:
         """Enter a new upload. Nothing is asked of the store yet.
@@ -114,123 +124,215 @@ class Desk:
             return Report(upload, Coverage.whole(upload.length or 0))
         return Report(upload, Coverage.of(await self._ledger.pieces(upload.id)))
 
-    async def declare(self, report: Report, length: int, *, max_size: int | None = None) -> Report:
+    async def declare(self, upload: Upload, length: int, *, max_size: int | None = None) -> Upload:
         """The client says how long the object is; where nobody has said before, it becomes the upload's length.
 
         :raises Invalid: the upload has another length, or bytes beyond this one.
         :raises TooLarge: that is more than is allowed, or than the upload's grid holds.
         :raises Ended: the upload has ended.
         """
-        upload = report.upload
         if upload.length is None and upload.live:
             if length > self.policy.most_bytes(upload, max_size):
                 raise TooLarge(f"{length} bytes are more than this upload may have")
-            if report.coverage.ranges and report.coverage.ranges[-1][1] > length:
+            stored = (await self.report(upload)).coverage.ranges
+            if stored and stored[-1][1] > length:
                 raise Invalid(f"more than {length} bytes are stored already")
             upload = await self._ledger.set_once(upload, length=length)
         if upload.length != length:
             raise Invalid(f"the upload has {upload.length} bytes, not {length}")
-        return Report(upload, report.coverage)
+        return upload
 
     async def settle(self, report: Report) -> Report:
-        """Finish the upload if its bytes are all there but its object is not yet made; else all stays as it is."""
+        """Finish the upload if its bytes are all there but its object is not yet made; else all stays as it is.
+
+        :raises Unavailable: the store was in trouble for too long; asking again is right.
+        :raises Ended: the store has refused for good.
+        """
         if report.complete and report.upload.live:
-            return await self._finish(report.upload)
+            return await self.finish(report.upload)
         return report
 
-    async def receive(self, report: Report, body: Body, span: Span, *, max_size: int | None = None) -> Report:
+    async def finish(self, upload: Upload) -> Report:
+        """Make the object of an upload whose bytes are all stored. Errors as `settle`."""
+        return await self._finishes.join(upload.id, lambda: self._finish(upload))
+
+    async def _finish(self, upload: Upload) -> Report:
+        async with self._intake(upload) as intake:
+            if intake.upload.state is State.OPEN:
+                await intake.assemble()
+            if intake.upload.state is not State.FINISHED:
+                try:
+                    intake.upload = await self._finishing.finish(intake.upload)
+                except (Ended, Exists):
+                    await self._free(upload.id)
+                    raise
+            return await self._finished(intake.upload)
+
+    async def _finished(self, upload: Upload) -> Report:
+        """The object exists: nothing else of the upload shall."""
+        self._tell("finished", upload, upload.length or 0)
+        if upload.fragmented:
+            await self._free(upload.id)
+        return Report(upload, Coverage.whole(upload.length or 0))
+
+    async def receive(
+        self, upload: Upload, body: Body, span: Span, *, new: bool = False, max_size: int | None = None
+    ) -> Report:
         """Stream `body` into the upload; bytes that are stored already are skipped. A complete upload is finished.
 
-        :param report: the upload as it was found, see `report`; a new one has nothing stored.
+        Whoever is writing the same bytes in this process is ended first, after what it holds has been stored.
+
+        :param new: the upload has just been created: nothing of it is stored.
         :raises Gap: the body begins past what is stored; nothing of it is taken.
         :raises Ended: the upload has ended, or was cancelled while the body came.
+        :raises Superseded: the client has come back on another connection while the body came.
         :raises Invalid: the body is not what its span says.
         :raises TooLarge: the body is longer than allowed.
-        :raises Interrupted: the body broke off; what the store has confirmed of it is kept.
+        :raises Interrupted: the body broke off; what came of it is stored.
         :raises Unavailable: the store or the ledger was in trouble for too long; what was confirmed is kept.
         """
-        upload = report.upload
         if not upload.live:
             raise Ended("the upload has ended")
-        if span.first > report.offset:
-            raise Gap(f"byte {report.offset} comes next, not {span.first}", report.offset)
-        intake = Intake(upload, self._ledger, self._store, self._clock)
-        most = self.policy.most_bytes(upload, max_size)
+        async with self._intake(upload, new=new) as intake:
+            await self._take_over(intake, span)
+            offset = intake.coverage.offset
+            if span.first > offset:
+                raise Gap(f"byte {offset} comes next, not {span.first}", offset)
+            if not new:
+                self._tell("resumed", upload, offset)
+            await self._stream(intake, body, span, offset, max_size)
+            if intake.upload.state is State.FINISHED:
+                return await self._finished(intake.upload)
+            if intake.upload.length is not None and intake.coverage.covers(0, intake.upload.length):
+                return await self.finish(intake.upload)
+            return Report(intake.upload, intake.coverage)
+
+    @asynccontextmanager
+    async def _intake(self, upload: Upload, *, new: bool = False) -> AsyncIterator[Intake]:
+        """The upload's intake, shared with all who write it meanwhile."""
+        intake = self._intakes.get(upload.id)
+        if intake is None:
+            pieces = [] if new else await self._ledger.pieces(upload.id)
+            intake = self._intakes.setdefault(upload.id, Intake(upload, pieces, self._tools))
+        elif intake.upload.length is None:
+            intake.upload = evolve(intake.upload, length=upload.length)
+        self._writers[upload.id] = self._writers.get(upload.id, 0) + 1
+        try:
+            yield intake
+        finally:
+            self._writers[upload.id] -= 1
+            if not self._writers[upload.id]:
+                del self._writers[upload.id], self._intakes[upload.id]
+
+    async def _take_over(self, intake: Intake, span: Span) -> None:
+        """End those who write the same bytes: a client comes back while its old connection still looks alive."""
+        former = [stream for stream in intake.streams if stream.overlaps(span.first, span.end)]
+        for stream in former:
+            stream.end(Superseded("the client has come back on another connection"))
+        for stream in former:
+            await stream.settle()
+
+    async def _stream(self, intake: Intake, body: Body, span: Span, offset: int, max_size: int | None) -> None:
+        """Let the body run into a stream, and end it properly whatever happens to the body."""
+        most = self.policy.most_bytes(intake.upload, max_size)
         stream = ChunkedStream(
             intake.grid,
             position=span.first,
-            skip_to=report.offset,
+            skip_to=offset,
             limit=most if span.end is None else min(most, span.end),
             store=intake.store,
             in_flight=self.policy.parts_in_flight,
+            budget=self._tools.budget,
         )
-        if report.offset:
-            self._tell("resumed", upload, report.offset)
+        intake.streams.append(stream)
         try:
-            await self._pour(body, stream, intake, span)
+            await body.pour_into(stream)
+            if span.last and not stream.failed:
+                await self._end_here(stream, intake)
+            await stream.drain()
+        except Interrupted as interruption:
+            await self._keep(stream, intake, str(interruption))
+            raise
         except TooLarge:
             if span.end is not None and span.end <= most:
                 raise Invalid(f"the body is longer than its range, which ends before byte {span.end}") from None
             raise
-        if intake.upload.state is State.FINISHED:
-            report = Report(intake.upload, Coverage.whole(intake.upload.length or 0))
-            self._tell("finished", intake.upload, report.offset)
-            return report
-        return await self.settle(await self.report(intake.upload))
+        finally:
+            intake.streams.remove(stream)
 
-    async def _pour(self, body: Body, stream: ChunkedStream, intake: Intake, span: Span) -> None:
-        """Let the body run into the stream, and end it properly whatever happens to the body."""
+    async def _keep(self, stream: ChunkedStream, intake: Intake, why: str) -> None:
+        """The body broke off: store what came of it."""
         try:
-            await body.pour_into(stream)
-        except Interrupted:
             await stream.drain()
-            report = await self.report(intake.upload)
-            self._tell("interrupted", intake.upload, report.offset)
-            raise
-        if span.last and not stream.failed:
-            await self._end_here(stream, intake)
-        await stream.drain()
+        except UploadError as error:
+            self._log.info("upload {id}: what came last is not stored: {error}", id=intake.upload.id, error=str(error))
+        self._tell("interrupted", intake.upload, intake.coverage.offset, why)
 
     async def _end_here(self, stream: ChunkedStream, intake: Intake) -> None:
         """The body's end is the object's end: now the length is known."""
-        upload = intake.upload
-        if upload.length is None:
-            upload = intake.upload = await self._ledger.set_once(upload, length=stream.position)
-        if upload.length != stream.position:
-            raise Invalid(f"the body ended at byte {stream.position} of {upload.length}")
-        if upload.length == 0:
+        if intake.upload.length is None:
+            intake.upload = await self._ledger.set_once(intake.upload, length=stream.position)
+            stream.grid = intake.grid
+        if intake.upload.length != stream.position:
+            raise Invalid(f"the body ended at byte {stream.position} of {intake.upload.length}")
+        if intake.upload.length == 0:
             await intake.store(Run(1, 0, 0))
 
-    async def _finish(self, upload: Upload) -> Report:
-        finished = await self._finishes.join(upload.id, lambda: self._finishing.finish(upload))
-        self._tell("finished", finished, finished.length or 0)
-        return Report(finished, Coverage.whole(finished.length or 0))
+    async def checkpoint(self) -> None:
+        """Have stored what silent writers hold; called by the clock, every few seconds."""
+        for intake in list(self._intakes.values()):
+            for stream in list(intake.streams):
+                stream.checkpoint()
 
     async def cancel(self, upload: Upload) -> None:
         """End the upload and free what is stored of it. One that has ended already stays as it is.
 
-        :raises Unavailable: the store was in trouble; the upload has ended all the same.
+        :raises Unavailable: the ledger was in trouble.
         """
         now = self._clock.seconds()
         cancelled = await self._ledger.move(upload, State.CANCELLED, frm=LIVE, updated=now)
         if cancelled is None:
             return
         self._tell("cancelled", upload, 0)
-        # The row may have got its multipart upload since it was read.
-        current = await self._ledger.get(upload.id) or cancelled
-        try:
-            await release(self._store, current)
-            if upload.state is State.FINISHING:
-                await delete_own_object(self._store, current)
-        except StoreError as error:
-            self._log.warn("could not free upload {id}: {error}", id=upload.id, error=str(error))
-            raise Unavailable("the upload is cancelled, but the store has not freed it yet") from error
+        intake = self._intakes.get(upload.id)
+        for stream in list(intake.streams) if intake is not None else ():
+            stream.fail(Ended("the upload was cancelled"))
+        await self._free(upload.id, finishing=upload.state is State.FINISHING)
 
-    def _tell(self, what: str, upload: Upload, size: int) -> None:
+    async def _free(self, upload_id: str, *, finishing: bool = False) -> None:
+        """Free what an ended upload has in the store. What cannot be freed now is tried again by the clock."""
+        # The row may have changed since the caller has read it.
+        upload = await self._ledger.get(upload_id)
+        if upload is None or upload.live:
+            return
+        try:
+            await release(self._store, self._fragments, upload)
+            if finishing and upload.state is not State.FINISHED:
+                await delete_own_object(self._store, upload)
+            await self._ledger.freed(upload)
+        except (StoreError, Unavailable) as error:
+            self._log.warn("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
+
+    async def take_up(self, *, idle: float) -> None:
+        """Go on with what has been left lying: uploads to be finished, and ended ones to be freed; called by the clock.
+
+        :param idle: seconds for which nobody has touched them.
+        """
+        since = self._clock.seconds() - idle
+        for upload in await self._ledger.in_state(State.FINISHING, untouched_since=since):
+            try:
+                await self.finish(upload)
+            except UploadError as error:
+                self._log.warn("upload {id} is not finished yet: {error}", id=upload.id, error=str(error))
+        for upload in await self._ledger.not_freed(untouched_since=since):
+            await self._free(upload.id, finishing=True)
+
+    def _tell(self, what: str, upload: Upload, size: int, why: str = "") -> None:
         """The one line in the log for each thing that happens to an upload. Names are quoted: they are the client's."""
         self._log.info(
-            "upload {what} id={id} owner={owner!r} name={name!r} bytes={bytes} seconds={seconds:.3f}",
+            "upload {what} id={id} owner={owner!r} name={name!r} bytes={bytes} seconds={seconds:.3f}{because}",
             what=what,
+            because=f" ({why})" if why else "",
             id=upload.id,
             owner=upload.owner,
             name=upload.name,

@@ -12,9 +12,9 @@ from resumable.ledger.ledger import Ledger
 from resumable.model import Ended, Exists, Piece, State, Unavailable, Upload
 from resumable.stores.store import PartRef, Store, StoreError, StoreUnavailable
 from resumable.uploads.checksum import combine
+from resumable.uploads.fragments import Fragments
 from resumable.uploads.grid import Grid
-from resumable.uploads.policy import TOKEN
-from resumable.uploads.release import delete_own_object, release
+from resumable.uploads.release import delete_own_object, own_object
 
 
 class Finishing:
@@ -22,9 +22,10 @@ class Finishing:
 
     _log = Logger()
 
-    def __init__(self, ledger: Ledger, store: Store, clock: IReactorTime) -> None:
+    def __init__(self, ledger: Ledger, store: Store, fragments: Fragments, clock: IReactorTime) -> None:
         self._ledger = ledger
         self._store = store
+        self._fragments = fragments
         self._clock = clock
 
     async def finish(self, upload: Upload) -> Upload:
@@ -103,10 +104,10 @@ class Finishing:
         """The store will not complete. If that is because it has done so already, the object's ETag."""
         if error.code in ("NoSuchUpload", "PreconditionFailed"):
             try:
-                found = await self._store.head_object(upload.bucket, upload.key)
+                found = await own_object(self._store, upload)
             except StoreError as trouble:
                 raise Unavailable(f"the store is in trouble: {trouble.code}") from trouble
-            if found is not None and found.size == upload.length and found.metadata.get(TOKEN) == upload.token:
+            if found is not None and found.size == upload.length:
                 return found.etag
         if error.status in (401, 403):
             # A matter of credentials or policy, which the operator mends; the parts are there.
@@ -117,7 +118,6 @@ class Finishing:
         if await self._ledger.move(upload, State.FAILED, frm=(State.FINISHING,), reason=reason, updated=now) is None:
             return (await self._beaten(upload)).etag or ""
         self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
-        await release(self._store, upload)
         if error.code == "PreconditionFailed":
             raise Exists(f"there is an object {upload.key!r} already") from error
         raise Ended(reason) from error

@@ -2,123 +2,279 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from attrs import evolve, frozen
+from twisted.internet.defer import DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from resumable.ledger.ledger import Ledger
 from resumable.model import Ended, Exists, Piece, State, Unavailable, Upload
 from resumable.stores.store import Store, StoreError, StoreUnavailable
+from resumable.uploads.budget import Budget
+from resumable.uploads.chunks import Take, cut, plan
+from resumable.uploads.coverage import Coverage
 from resumable.uploads.flights import Flights
+from resumable.uploads.fragments import Fragments, checksum
 from resumable.uploads.grid import Grid
 from resumable.uploads.policy import object_options
-from resumable.uploads.release import delete_own_object, release
-from resumable.uploads.stream import Run
+from resumable.uploads.release import delete_own_object, own_object, release
+from resumable.uploads.stream import ChunkedStream, Run
+
+
+@frozen
+class Tools:
+    """What every intake works with."""
+
+    ledger: Ledger
+    store: Store
+    fragments: Fragments
+    budget: Budget
+    #: How many chunks may be read back at a time.
+    reading: DeferredSemaphore
+    clock: IReactorTime
 
 
 class Intake:
-    """Stores the runs of one upload, several at once, in any order.
+    """Stores the runs of one upload, several at once, in any order. One for all who write it in this process.
 
-    :ivar upload: the upload as it stands now.
+    :ivar upload: the upload as it stands now, as far as is known here.
+    :ivar streams: those who are writing it.
     """
 
     _log = Logger()
 
-    def __init__(self, upload: Upload, ledger: Ledger, store: Store, clock: IReactorTime) -> None:
+    def __init__(self, upload: Upload, pieces: Iterable[Piece], tools: Tools) -> None:
         self.upload = upload
-        self._ledger = ledger
-        self._store = store
-        self._clock = clock
+        self.streams: list[ChunkedStream] = []
+        self._pieces: defaultdict[int, list[Piece]] = defaultdict(list)
+        self._parts: set[int] = set()
+        self._tools = tools
         self._opening: Flights[Upload] = Flights()
+        self._chunks: defaultdict[int, DeferredLock] = defaultdict(DeferredLock)
+        self._learn(pieces)
+
+    def _learn(self, pieces: Iterable[Piece]) -> None:
+        """The pieces are as the ledger has them."""
+        self._pieces.clear()
+        self._parts.clear()
+        for piece in pieces:
+            self._add(piece)
+
+    def _add(self, piece: Piece) -> None:
+        number = self.grid.number_at(piece.first)
+        if piece.number is not None:
+            # A part covers its whole chunk: whatever else there was has no use any more.
+            self._parts.add(number)
+            self._pieces[number] = [piece]
+        elif number not in self._parts:
+            self._pieces[number].append(piece)
 
     @property
     def grid(self) -> Grid:
         """The upload's grid, as far as its length is known."""
         return Grid(self.upload.chunk_size, self.upload.length)
 
+    @property
+    def coverage(self) -> Coverage:
+        """What is acknowledged."""
+        return Coverage.of(piece for pieces in self._pieces.values() for piece in pieces)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every chunk is a part."""
+        return self.upload.length is not None and len(self._parts) == self.grid.count
+
     async def store(self, run: Run) -> None:
-        """Store a run. When this returns, its bytes are acknowledged (a piece of a chunk is not kept yet).
+        """Store a run. When this returns, its bytes are acknowledged.
+
+        A run that is all that was missing of its chunk makes it a part; any other becomes a fragment.
 
         :raises Ended: the upload was cancelled meanwhile, or the store has lost it.
         :raises Exists: the key is taken and may not be overwritten.
         :raises Unavailable: the store or the ledger was in trouble for too long.
         """
+        await self._in_chunk(run.number, run)
+
+    async def assemble(self) -> None:
+        """Make parts of all chunks whose fragments cover them. Errors as `store`."""
+        for number in range(1, self.grid.count + 1):
+            if number not in self._parts and self.upload.state is State.OPEN:
+                await self._in_chunk(number, None)
+
+    async def _in_chunk(self, number: int, run: Run | None) -> None:
+        """Store what there is of a chunk; one at a time, so that the last to come sees what the others have stored."""
+        lock = self._chunks[number]
+        await lock.acquire()
         try:
-            if run.first == 0 and run.end == self.upload.length:
-                await self._put_whole(run)
-            elif run.first == self.grid.first_of(run.number) and run.end == self.grid.end_of(run.number):
-                await self._put_part(run)
+            try:
+                await self._store(number, run)
+            except StoreError as error:
+                if error.code != "NoSuchKey":
+                    raise
+                # Another node has joined the chunk and deleted its fragments.
+                self._learn(await self._tools.ledger.pieces(self.upload.id))
+                await self._store(number, run)
         except StoreUnavailable as error:
             raise Unavailable(f"the store is in trouble: {error.code}") from error
         except StoreError as error:
             await self._refused(error)
+        finally:
+            lock.release()
+            if not lock.locked:
+                self._chunks.pop(number, None)
 
-    async def _put_whole(self, run: Run) -> None:
+    async def _store(self, number: int, run: Run | None) -> None:
+        first, end = self.grid.first_of(number), self.grid.end_of(number)
+        if run is not None and (run.first, run.end) == (first, end):
+            await self._put_chunk(number, run.segments, run.crc32c)
+            return
+        pieces = list(self._pieces[number])
+        if run is not None:
+            if Coverage.of(pieces).covers(run.first, run.end):
+                return
+            pieces.append(Piece(run.first, run.end, None, ""))
+        takes = plan(pieces, first, end)
+        if takes is not None:
+            await self._join(number, run, takes)
+        elif run is not None:
+            await self._put_fragment(run)
+
+    async def _put_fragment(self, run: Run) -> None:
+        tools = self._tools
+        if not self.upload.fragmented:
+            self.upload = await tools.ledger.mark_fragmented(self.upload)
+        piece = await tools.fragments.put(self.upload, run.first, run.segments, run.crc32c)
+        await self._enter(piece)
+
+    async def _join(self, number: int, run: Run | None, takes: Sequence[Take]) -> None:
+        """Make the chunk of the run and of fragments, which are read back unless they are still in memory."""
+        tools = self._tools
+        wanted = [take.piece for take in takes if take.piece.etag]
+        missing = [piece for piece in wanted if tools.fragments.kept(self.upload, piece) is None]
+        if missing:
+            await tools.reading.acquire()
+        size = sum(piece.size for piece in missing)
+        tools.budget.take(size)
+        try:
+            segments: list[bytes] = []
+            for take in takes:
+                segments += await self._bytes_of(take, run)
+            await self._put_chunk(number, segments, checksum(segments))
+            segments.clear()
+        finally:
+            tools.budget.give(size, moved=False)
+            if missing:
+                tools.reading.release()
+
+    async def _bytes_of(self, take: Take, run: Run | None) -> list[bytes]:
+        piece = take.piece
+        if not piece.etag:
+            assert run is not None
+            found: Sequence[bytes] = run.segments
+        else:
+            fragments = self._tools.fragments
+            found = fragments.kept(self.upload, piece) or await fragments.read(self.upload, piece)
+        return cut(found, take.first - piece.first, take.end - piece.first)
+
+    async def _put_chunk(self, number: int, segments: Sequence[bytes], crc32c: int) -> None:
+        first, end = self.grid.first_of(number), self.grid.end_of(number)
+        if first == 0 and end == self.upload.length:
+            await self._put_whole(segments, crc32c)
+            return
+        upload = await self._multipart()
+        assert upload.multipart_id is not None
+        etag = await self._tools.store.upload_part(
+            upload.bucket, upload.key, upload.multipart_id, number, segments, crc32c=crc32c
+        )
+        await self._enter(Piece(first, end, number, etag, crc32c))
+
+    async def _enter(self, piece: Piece) -> None:
+        """Let the ledger have a stored piece. A part strikes its chunk's fragments out; then they are deleted."""
+        tools = self._tools
+        number = self.grid.number_at(piece.first)
+        former = [old for old in self._pieces[number] if piece.number is not None and old.number is None]
+        parts = len(self._parts | {number})
+        complete = piece.number is not None and self.upload.length is not None and parts == self.grid.count
+        try:
+            await tools.ledger.add_piece(
+                self.upload.id, piece, now=tools.clock.seconds(), replaces=former, complete=complete
+            )
+        except Ended:
+            # What arrives while an upload is being freed may survive that: free once more.
+            current = await tools.ledger.get(self.upload.id)
+            if current is not None and current.state is not State.FINISHED:
+                await release(tools.store, tools.fragments, self.upload)
+            raise
+        self._add(piece)
+        if complete:
+            self.upload = evolve(self.upload, state=State.FINISHING)
+        await tools.fragments.delete(self.upload, former)
+
+    async def _put_whole(self, segments: Sequence[bytes], crc32c: int) -> None:
         """An upload of one chunk: one request, and it is finished."""
         upload = self.upload
-        etag = await self._store.put_object(
-            upload.bucket,
-            upload.key,
-            run.segments,
-            object_options(upload),
-            crc32c=run.crc32c,
-            overwrite=upload.overwrite,
-        )
-        now = self._clock.seconds()
-        moved = await self._ledger.move(
-            upload, State.FINISHED, frm=(State.OPEN,), etag=etag, crc32c=run.crc32c, finished=now, updated=now
+        try:
+            etag = await self._tools.store.put_object(
+                upload.bucket, upload.key, segments, object_options(upload), crc32c=crc32c, overwrite=upload.overwrite
+            )
+        except StoreError as error:
+            if error.code != "PreconditionFailed":
+                raise
+            # It may be our own, whose answer was lost.
+            found = await own_object(self._tools.store, upload)
+            if found is None or found.size != upload.length:
+                raise
+            etag = found.etag
+        now = self._tools.clock.seconds()
+        moved = await self._tools.ledger.move(
+            upload, State.FINISHED, frm=(State.OPEN,), etag=etag, crc32c=crc32c, finished=now, updated=now
         )
         self.upload = moved or await self._beaten()
 
     async def _beaten(self) -> Upload:
         """Somebody else ended the upload while its object was being stored."""
-        current = await self._ledger.get(self.upload.id)
+        current = await self._tools.ledger.get(self.upload.id)
         if current is not None and current.state is State.FINISHED:
             return current
-        await delete_own_object(self._store, self.upload)
+        await delete_own_object(self._tools.store, self.upload)
         raise Ended("the upload has ended")
-
-    async def _put_part(self, run: Run) -> None:
-        upload = await self._multipart()
-        assert upload.multipart_id is not None
-        etag = await self._store.upload_part(
-            upload.bucket, upload.key, upload.multipart_id, run.number, run.segments, crc32c=run.crc32c
-        )
-        piece = Piece(run.first, run.end, run.number, etag, run.crc32c)
-        try:
-            await self._ledger.add_piece(upload.id, piece, now=self._clock.seconds())
-        except Ended:
-            # A part that arrives while its multipart upload is being aborted may survive: abort once more.
-            await release(self._store, upload)
-            raise
 
     async def _multipart(self) -> Upload:
         """The upload with its multipart upload open; the first of several runs opens it, the others wait."""
         if self.upload.multipart_id is None:
-            self.upload = await self._opening.join(self.upload.id, self._open_multipart)
+            opened = await self._opening.join(None, self._open_multipart)
+            self.upload = opened
         return self.upload
 
     async def _open_multipart(self) -> Upload:
-        upload = self.upload
-        opened = await self._store.init_multipart_upload(upload.bucket, upload.key, object_options(upload))
+        upload, store = self.upload, self._tools.store
+        opened = await store.init_multipart_upload(upload.bucket, upload.key, object_options(upload))
         current = None
         try:
-            current = await self._ledger.set_once(upload, multipart_id=opened)
+            current = await self._tools.ledger.set_once(upload, multipart_id=opened)
         finally:
             if current is None or current.multipart_id != opened:
-                await self._store.abort_multipart_upload(upload.bucket, upload.key, opened)
+                await store.abort_multipart_upload(upload.bucket, upload.key, opened)
         return current
 
     async def _refused(self, error: StoreError) -> None:
         """The store said no for good: find out what that means for the upload."""
-        upload = self.upload
-        now = self._clock.seconds()
-        if error.code == "PreconditionFailed":
-            await self._ledger.move(upload, State.FAILED, frm=(State.OPEN,), reason="the key is taken", updated=now)
-            raise Exists(f"there is an object {upload.key!r} already") from error
-        if error.code == "NoSuchUpload":
+        upload, tools = self.upload, self._tools
+        reasons = {
+            "PreconditionFailed": "the key is taken",
             # Cancelled by somebody, or dropped by the store's own rules.
-            reason = "the store has dropped the multipart upload"
-            await self._ledger.move(upload, State.FAILED, frm=(State.OPEN,), reason=reason, updated=now)
-            raise Ended("the upload has ended") from error
-        self._log.error("store refused: {error} (upload {id})", error=str(error), id=upload.id)
-        raise Unavailable(f"the store refused: {error.code}") from error
+            "NoSuchUpload": "the store has dropped the multipart upload",
+            "BadFragment": "the store has given back other bytes than it was given",
+        }
+        if error.code not in reasons:
+            self._log.error("store refused: {error} (upload {id})", error=str(error), id=upload.id)
+            raise Unavailable(f"the store refused: {error.code}") from error
+        reason, now = reasons[error.code], tools.clock.seconds()
+        if await tools.ledger.move(upload, State.FAILED, frm=(State.OPEN,), reason=reason, updated=now) is not None:
+            self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
+        if error.code == "PreconditionFailed":
+            raise Exists(f"there is an object {upload.key!r} already") from error
+        raise Ended("the upload has ended") from error

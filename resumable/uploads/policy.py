@@ -40,6 +40,8 @@ class Policy:
     chunk_size: int = 6 << 20
     max_parts: int = 10_000
     parts_in_flight: int = 4
+    #: The largest chunk that memory is for.
+    max_chunk: int = 64 << 20
     max_size: int = 5 << 40
     fragments_prefix: str = ".resumable/"
     options: ObjectOptions = field(factory=ObjectOptions)
@@ -57,7 +59,12 @@ class Policy:
         limit = self.limit(wish.max_size)
         if wish.length is not None and wish.length > limit:
             raise TooLarge(f"{wish.length} bytes are more than the {limit} allowed")
-        upload = Upload(
+        chunk_size = chunk_size_for(wish.length, chunk_size=self.chunk_size, max_parts=self.max_parts)
+        if chunk_size > max(self.max_chunk, self.chunk_size):
+            raise TooLarge(
+                f"{wish.length} bytes would need parts of {chunk_size}; limits.memory allows {self.max_chunk}"
+            )
+        return Upload(
             id=upload_id,
             protocol=wish.protocol,
             owner=wish.owner,
@@ -65,13 +72,12 @@ class Policy:
             bucket=wish.bucket or self.bucket,
             key=self._key(wish, upload_id, now),
             length=wish.length,
-            chunk_size=chunk_size_for(wish.length, chunk_size=self.chunk_size, max_parts=self.max_parts),
+            chunk_size=chunk_size,
             created=now,
             updated=now,
             overwrite=self.overwrite,
             options=_over(self.options, wish.options),
         )
-        return upload
 
     def _key(self, wish: Wish, upload_id: str, now: float) -> str:
         template = self.key if wish.owner else self.key.replace("{owner}/", "").replace("{owner}", "")

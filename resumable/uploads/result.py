@@ -19,11 +19,6 @@ class Report:
     upload: Upload
     coverage: Coverage
 
-    @classmethod
-    def new(cls, upload: Upload) -> Report:
-        """An upload of which nothing is stored yet."""
-        return cls(upload, Coverage())
-
     @property
     def offset(self) -> int:
         """How many bytes from the start are acknowledged."""

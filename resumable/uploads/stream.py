@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
 from zope.interface import implementer
 
 from resumable.model import TooLarge
+from resumable.uploads.budget import Budget
 from resumable.uploads.grid import Grid
 
 
@@ -40,10 +41,12 @@ class Run:
 class ChunkedStream:
     """Cuts what is written to it into runs that end at the grid's edges, and stores several at a time.
 
-    :ivar position: the offset of the next byte that will be written.
+    :ivar first: the offset of the first byte that was or will be written.
+    :ivar position: the offset of the next one.
 
-    Back-pressure: with `in_flight` runs being stored the producer is paused. What it writes nevertheless (there may be one
-    more segment on the way) is taken. The first run that cannot be stored ends the taking; `drain` tells why.
+    Back-pressure: with `in_flight` runs being stored, or when the budget says so, the producer is paused. What it writes
+    nevertheless (there may be one more segment on the way) is taken. The first run that cannot be stored ends the taking;
+    `drain` tells why.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class ChunkedStream:
         limit: int,
         store: Callable[[Run], Awaitable[None]],
         in_flight: int,
+        budget: Budget,
     ) -> None:
         """
         :param position: offset of the first byte that will be written.
@@ -62,28 +66,37 @@ class ChunkedStream:
         :param limit: the offset no byte may reach; the stream fails with `TooLarge` there.
         :param store: stores a run; called for several at once, ends when the run is acknowledged.
         :param in_flight: how many runs are stored at a time.
+        :param budget: counts the bytes held.
         """
         self.grid = grid
-        self.position = position
+        self.first = self.position = position
         self._skip_to = skip_to
         self._limit = limit
         self._store = store
         self._most = in_flight
+        self._budget = budget
         self._storing = 0
         self._run: Run | None = None
         self._failure: Exception | None = None
         self._producer: IPushProducer | None = None
+        self._held = False
         self._paused = False
+        self._touched = False
         self._idle: list[Deferred[None]] = []
+
+    # IConsumer
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """Twisted's: whom to pause. Only push producers are served."""
         assert streaming, "a body is pushed"
         self._producer = IPushProducer(producer)
+        self._budget.join(self)
+        self._steer()
 
     def unregisterProducer(self) -> None:
         """Twisted's: no more bytes will come."""
         self._producer = None
+        self._budget.leave(self)
 
     def write(self, data: bytes) -> None:
         """Take one segment. It is cut only where it crosses an edge."""
@@ -91,15 +104,20 @@ class ChunkedStream:
             return
         start = self.position
         self.position = end = start + len(data)
+        self._touched = True
         if end > self._limit:
-            self._fail(TooLarge(f"more than {self._limit} bytes"))
+            self.fail(TooLarge(f"more than {self._limit} bytes"))
             return
         if start < self._skip_to:
             data = data[self._skip_to - start :]
             start = end - len(data)
-        while data:
+        size = len(data)
+        while data and self._failure is None:
             data = self._fill(data, start)
             start = end - len(data)
+        if size:
+            # Only now: a budget that is used up may spill the run that has just grown.
+            self._budget.take(size - len(data))
 
     def _fill(self, data: bytes, start: int) -> bytes:
         """Put into the chunk that holds `start` what fits; returns the rest."""
@@ -111,61 +129,118 @@ class ChunkedStream:
             run.append(data)
             return b""
         run.append(data if len(data) == room else data[:room])
-        self._seal()
+        self.spill()
         return data[room:]
 
-    def _seal(self) -> None:
+    # Storing
+
+    def spill(self) -> None:
+        """Hand on what there is of a chunk, as it is."""
         run, self._run = self._run, None
         if run is None:
             return
         self._storing += 1
-        if self._storing >= self._most and not self._paused and self._producer is not None:
-            self._paused = True
-            self._producer.pauseProducing()
+        self._budget.move(run.size)
+        self._steer()
         ensureDeferred(self._store_run(run))
 
     async def _store_run(self, run: Run) -> None:
         try:
             await self._store(run)
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
         # Whoever still holds the run (a traceback, a cycle) shall not hold its bytes.
         run.segments.clear()
         self._storing -= 1
-        self._settled()
-
-    def _settled(self) -> None:
-        if self._paused and self._storing < self._most:
-            self._paused = False
-            if self._producer is not None and self._failure is None:
-                self._producer.resumeProducing()
+        self._budget.give(run.size)
+        self._steer()
         if not self._storing:
             waiting, self._idle = self._idle, []
             for deferred in waiting:
                 deferred.callback(None)
 
-    def _fail(self, failure: Exception) -> None:
+    def checkpoint(self) -> None:
+        """Called by the clock: a writer that has been silent since the last call has what it brought stored.
+
+        One that is made to wait is not silent.
+        """
+        if not self._touched and not self._paused and self._failure is None:
+            self.spill()
+        self._touched = False
+
+    def fail(self, reason: Exception) -> None:
+        """Take no more; `drain` will raise `reason`. What is being stored goes on."""
         if self._failure is None:
-            self._failure = failure
-            self._run = None
-            if self._producer is not None:
-                self._producer.stopProducing()
+            self._failure = reason
+            run, self._run = self._run, None
+            if run is not None:
+                self._budget.give(run.size, moved=False)
+            self._stop()
+
+    def end(self, reason: Exception) -> None:
+        """Take no more, but store what was taken; `drain` will raise `reason` unless something worse happens."""
+        if self._failure is None:
+            self.spill()
+            if self._failure is None:
+                self._failure = reason
+                self._stop()
+
+    def _stop(self) -> None:
+        if self._producer is not None:
+            self._producer.stopProducing()
 
     @property
     def failed(self) -> bool:
-        """Whether the taking has ended because something could not be stored."""
+        """Whether the taking has ended before the body."""
         return self._failure is not None
 
     async def drain(self) -> None:
         """Hand on what is left of a chunk and wait until everything is stored.
 
-        :raises Exception: what the first run that could not be stored failed with, after the others have ended too.
+        :raises Exception: what the taking ended with, or the first run that could not be stored failed with.
         """
         if self._failure is None:
-            self._seal()
+            self.spill()
+        await self.settle()
+        if self._failure is not None:
+            raise self._failure
+
+    async def settle(self) -> None:
+        """Wait until all that was handed on is stored, or could not be."""
         while self._storing:
             deferred: Deferred[None] = Deferred()
             self._idle.append(deferred)
             await deferred
-        if self._failure is not None:
-            raise self._failure
+
+    def overlaps(self, first: int, end: int | None) -> bool:
+        """Whether the bytes that this stream was opened for, written or not, meet ``[first, end)``."""
+        return first < self._limit and (end is None or self.first < end)
+
+    # Back-pressure
+
+    @property
+    def partial(self) -> int:
+        """See `resumable.uploads.budget.Holder`."""
+        return 0 if self._run is None else self._run.size
+
+    def hold(self) -> None:
+        """See `resumable.uploads.budget.Holder`."""
+        self._held = True
+        self._steer()
+
+    def release(self) -> None:
+        """See `resumable.uploads.budget.Holder`."""
+        self._held = False
+        self._steer()
+
+    def _steer(self) -> None:
+        """Let the producer run or rest."""
+        if self._producer is None or self._failure is not None:
+            return
+        rest = self._held or self._storing >= self._most
+        if rest and not self._paused:
+            self._paused = True
+            self._producer.pauseProducing()
+        elif self._paused and not rest:
+            self._paused = False
+            self._producer.resumeProducing()

@@ -238,6 +238,7 @@ def test_a_query_disturbs_nobody(service: Service, s3: MotoServer, name: str) ->
     """Asking how far an upload is, again and again, leaves whoever is writing it alone."""
     with Client(service.port) as client:
         client.head("PUT", f"/upload/{name}", {"Content-Length": str(len(DATA))})
+        eventually(lambda: query(service, name).status == 308)
         for first in range(0, len(DATA), 1 << 20):
             client.send(DATA[first : first + (1 << 20)])
             assert query(service, name).status in (308, 200)

@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from resumable.model import TooLarge, Unavailable
+from resumable.uploads.budget import Budget
 from resumable.uploads.grid import Grid
 from resumable.uploads.stream import ChunkedStream, Run
 
@@ -59,6 +60,7 @@ def make(shelf: Shelf, grid: Grid, *, position: int = 0, skip_to: int = 0, limit
         limit=limit,
         store=shelf.later if later else shelf.at_once,
         in_flight=2,
+        budget=Budget(1 << 60),
     )
     producer = Producer()
     stream.registerProducer(producer, True)
@@ -170,6 +172,8 @@ def test_bytes_are_let_go_when_stored() -> None:
 
 def test_only_push_producers() -> None:
     """A body is pushed; a pull producer would never be asked."""
-    stream = ChunkedStream(Grid(4, None), position=0, skip_to=0, limit=9, store=Shelf().at_once, in_flight=1)
+    stream = ChunkedStream(
+        Grid(4, None), position=0, skip_to=0, limit=9, store=Shelf().at_once, in_flight=1, budget=Budget(9)
+    )
     with pytest.raises(AssertionError):
         stream.registerProducer(Producer(), False)

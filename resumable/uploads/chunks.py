@@ -1,0 +1,43 @@
+"""One chunk out of pieces: which bytes to take from where. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from attrs import frozen
+
+from resumable.model import Piece
+
+
+@frozen
+class Take:
+    """Bytes ``[first, end)`` of the object, out of `piece`."""
+
+    piece: Piece
+    first: int
+    end: int
+
+
+def plan(pieces: Iterable[Piece], first: int, end: int) -> list[Take] | None:
+    """What to take, in order, to have ``[first, end)`` once, from as few pieces as can be; None if they do not cover it."""
+    takes: list[Take] = []
+    left = [piece for piece in pieces if piece.first < end and piece.end > first]
+    while first < end:
+        best = max((piece for piece in left if piece.first <= first), key=lambda piece: piece.end, default=None)
+        if best is None or best.end <= first:
+            return None
+        takes.append(Take(best, first, min(best.end, end)))
+        first = best.end
+    return takes
+
+
+def cut(segments: Sequence[bytes], start: int, stop: int) -> list[bytes]:
+    """The bytes ``[start, stop)`` of the segments together; those that lie within are passed on as they are."""
+    found = []
+    position = 0
+    for segment in segments:
+        low, high = max(start - position, 0), min(stop - position, len(segment))
+        if low < high:
+            found.append(segment if high - low == len(segment) else segment[low:high])
+        position += len(segment)
+    return found

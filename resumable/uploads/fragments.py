@@ -1,0 +1,94 @@
+"""Fragments: less than a chunk, stored as an object of its own until the rest of the chunk is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from google_crc32c import extend
+from twisted.logger import Logger
+
+from resumable.model import ObjectOptions, Piece, Upload
+from resumable.stores.store import Store, StoreError
+from resumable.uploads.budget import Budget
+
+
+def checksum(segments: Iterable[bytes]) -> int:
+    """CRC32C of the segments together."""
+    crc = 0
+    for segment in segments:
+        crc = extend(crc, segment)
+    return crc
+
+
+class Fragments:
+    """Where the service's own small objects are: under one prefix, in the bucket of the upload's object.
+
+    What has been stored here is kept in memory while there is room to spare, so that a chunk that comes in many requests
+    is not read back.
+    """
+
+    _log = Logger()
+
+    def __init__(self, store: Store, budget: Budget, prefix: str) -> None:
+        self._store = store
+        self._budget = budget
+        self._prefix = prefix
+        self._kept: dict[tuple[str, int, int], list[bytes]] = {}
+
+    def _key(self, upload: Upload, first: int, end: int) -> str:
+        return f"{self._prefix}{upload.id}/{first}-{end - 1}"
+
+    async def put(self, upload: Upload, first: int, segments: Sequence[bytes], crc32c: int) -> Piece:
+        """Store the bytes from offset `first` on; returns the piece, which the ledger has yet to hear of."""
+        size = sum(map(len, segments))
+        end = first + size
+        options = ObjectOptions(
+            content_type="application/octet-stream",
+            encryption=upload.options.encryption,
+            kms_key=upload.options.kms_key,
+        )
+        etag = await self._store.put_object(
+            upload.bucket, self._key(upload, first, end), segments, options, crc32c=crc32c
+        )
+        name = (upload.id, first, end)
+        if self._budget.keep(name, size, lambda: self._let_go(name)):
+            self._kept[name] = list(segments)
+        return Piece(first, end, None, etag, crc32c)
+
+    def _let_go(self, name: tuple[str, int, int]) -> int:
+        return sum(map(len, self._kept.pop(name)))
+
+    def kept(self, upload: Upload, piece: Piece) -> list[bytes] | None:
+        """The fragment's bytes, if they are still in memory."""
+        return self._kept.get((upload.id, piece.first, piece.end))
+
+    async def read(self, upload: Upload, piece: Piece) -> list[bytes]:
+        """Read the fragment's bytes back.
+
+        :raises StoreError: ``NoSuchKey``: it was deleted, its chunk is a part by now. ``BadFragment``: it is not what was stored.
+        """
+        segments = await self._store.get_object(upload.bucket, self._key(upload, piece.first, piece.end))
+        if sum(map(len, segments)) != piece.size or checksum(segments) != piece.crc32c:
+            raise StoreError("BadFragment", f"bytes {piece.first}-{piece.end - 1} came back as others than were stored")
+        return segments
+
+    async def delete(self, upload: Upload, pieces: Iterable[Piece]) -> None:
+        """Delete fragments whose bytes are safe in a part. What the store refuses `sweep` will find."""
+        for piece in pieces:
+            self._budget.forget((upload.id, piece.first, piece.end))
+        for piece in pieces:
+            try:
+                await self._store.delete_object(upload.bucket, self._key(upload, piece.first, piece.end))
+            except StoreError as error:
+                self._log.info("fragment of {id} not deleted yet: {error}", id=upload.id, error=str(error))
+
+    async def sweep(self, upload: Upload) -> None:
+        """Delete every fragment of an upload that has ended, also those the ledger never heard of.
+
+        :raises StoreError: the store would not; it may be asked again.
+        """
+        for upload_id, first, end in [name for name in self._kept if name[0] == upload.id]:
+            self._budget.forget((upload_id, first, end))
+        if upload.fragmented:
+            for found in await self._store.list_objects(upload.bucket, f"{self._prefix}{upload.id}/"):
+                await self._store.delete_object(upload.bucket, found.key)
