@@ -203,7 +203,7 @@ def make_store(settings: StoreSettings, reactor: Any) -> S3Store:
 def make_tools(settings: Settings, ledger: Ledger, store: Store, reactor: Any) -> Tools:
     """What uploads work with. A quarter of the memory is for chunks that are read back, the rest for bodies."""
     memory = settings.limits.memory
-    budget = Budget(memory * 3 // 4)
+    budget = Budget(memory * 3 // 4, reactor)
     return Tools(
         ledger=ledger,
         store=store,

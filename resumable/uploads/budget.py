@@ -6,6 +6,13 @@ from collections.abc import Callable
 from heapq import nlargest
 from typing import Protocol
 
+from twisted.internet.interfaces import IReactorTime
+
+#: Bytes a stream that is let in is expected to bring before it can be told to wait again.
+EXPECTED = 1 << 20
+#: Seconds after which nothing more is expected of those who were let in and have brought nothing.
+PATIENCE = 0.05
+
 
 class Holder(Protocol):
     """Whoever takes body bytes into memory and can be told to wait: a stream."""
@@ -13,6 +20,10 @@ class Holder(Protocol):
     @property
     def partial(self) -> int:
         """Bytes held that nobody is storing: they wait for the rest of their chunk."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has come lately."""
 
     def hold(self) -> None:
         """Take no more bytes in until `release`."""
@@ -25,45 +36,54 @@ class Holder(Protocol):
 
 
 class Budget:
-    """Counts body bytes; when the limit is reached everybody waits, until some have been stored.
+    """Counts body bytes. When the limit is reached, everybody waits in a line and is let in again as there is room.
 
-    What is kept only to save a read (see `keep`) goes first. Then, if bytes that wait for the rest of their chunk hold so
-    much that too little is on its way to the store, the largest are spilled: something can always move.
+    First come, first served; whoever has begun a chunk goes on before those who have not, so that few chunks are begun at a
+    time and become whole ones. What is kept only to save a read (see `keep`) goes first. Then, if bytes that wait for the
+    rest of their chunk hold so much that too little is on its way to the store, some are spilled: something can always move.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, clock: IReactorTime) -> None:
         """
         :param limit: bytes. More than it are held only by one read that was under way when it was reached, and while
             stored fragments are read back.
         """
         self.limit = limit
         self.held = 0
+        self._clock = clock
         self._moving = 0
-        self._closed = False
-        #: In the order in which they have last been admitted.
-        self._holders: dict[Holder, None] = {}
+        #: Those who may read, and those who wait, each in their order.
+        self._admitted: dict[Holder, None] = {}
+        self._line: dict[Holder, None] = {}
+        #: Those of the admitted who are expected to bring something any moment.
+        self._expected: set[Holder] = set()
+        self._ticking = False
         self._kept: dict[object, Callable[[], int]] = {}
 
     def join(self, holder: Holder) -> None:
         """A new stream, which asks before it reads."""
-        self._holders[holder] = None
-        if self._closed:
+        if self._line or self.held >= self.limit:
+            self._line[holder] = None
             holder.hold()
+            self._tick_later()
+        else:
+            self._admitted[holder] = None
 
     def leave(self, holder: Holder) -> None:
         """A stream that takes nothing in any more."""
-        self._holders.pop(holder, None)
+        self._admitted.pop(holder, None)
+        self._line.pop(holder, None)
+        self._expected.discard(holder)
 
-    def take(self, size: int) -> None:
-        """`size` bytes have come into memory."""
+    def take(self, size: int, by: Holder | None = None) -> None:
+        """`size` bytes have come into memory, through a stream or otherwise."""
         self.held += size
+        if by is not None:
+            self._expected.discard(by)
         if self.held >= self.limit:
             self._evict()
-        if self.held >= self.limit and not self._closed:
-            self._closed = True
-            for holder in self._holders:
-                holder.hold()
-        if self._closed:
+        if self.held >= self.limit:
+            self._close()
             self._spill()
 
     def move(self, size: int) -> None:
@@ -75,31 +95,57 @@ class Budget:
         self.held -= size
         if moved:
             self._moving -= size
-        if not self._closed:
+        self._go_on()
+
+    def _close(self) -> None:
+        """Everybody waits."""
+        if not self._admitted:
             return
-        # Open a little below the limit: opening and closing at every segment would cost more than it gives.
-        if self.held <= self.limit * 7 // 8:
-            self._closed = False
-            for holder in list(self._holders):
-                if self._closed:
-                    break
-                # Those who come to read now go to the end of the queue.
-                del self._holders[holder]
-                self._holders[holder] = None
-                holder.release()
-        else:
+        holders, self._admitted = self._admitted, {}
+        begun = [holder for holder in holders if holder.partial]
+        self._line = dict.fromkeys([*begun, *self._line, *holders])
+        self._expected.clear()
+        for holder in holders:
+            holder.hold()
+        self._tick_later()
+
+    def _go_on(self) -> None:
+        """Let in as many as there is room for; if there is none, see to it that some is made."""
+        # A little below the limit: closing and opening at every segment would cost more than it gives.
+        enough = self.limit * 7 // 8
+        if self._line and self.held > enough:
             self._spill()
+        each = min(EXPECTED, self.limit // 8)
+        while self._line and self.held + len(self._expected) * each <= enough:
+            holder = next(iter(self._line))
+            del self._line[holder]
+            self._admitted[holder] = None
+            self._expected.add(holder)
+            holder.release()
+
+    def _tick_later(self) -> None:
+        if not self._ticking:
+            self._ticking = True
+            self._clock.callLater(PATIENCE, self._tick)
+
+    def _tick(self) -> None:
+        """Those who were let in and brought nothing do not keep the others waiting."""
+        self._ticking = False
+        self._expected.clear()
+        self._go_on()
+        if self._line:
+            self._tick_later()
 
     def _spill(self) -> None:
-        """See to it that at least a quarter of the budget is on its way to the store."""
+        """See to it that at least a quarter of the budget is on its way to the store: the silent first, then the largest."""
         wanted = self.limit // 4 - self._moving
         if wanted <= 0:
             return
-        for holder in nlargest(16, self._holders, key=lambda candidate: candidate.partial):
-            size = holder.partial
-            if wanted <= 0 or not size:
+        begun = [holder for holder in [*self._line, *self._admitted] if holder.partial]
+        for holder in nlargest(16, begun, key=lambda candidate: (candidate.silent, candidate.partial)):
+            if wanted <= 0:
                 break
-            wanted -= size
+            wanted -= holder.partial
             holder.spill()
 
     def keep(self, key: object, size: int, forget: Callable[[], int]) -> bool:

@@ -117,7 +117,7 @@ class ChunkedStream:
             start = end - len(data)
         if size:
             # Only now: a budget that is used up may spill the run that has just grown.
-            self._budget.take(size - len(data))
+            self._budget.take(size - len(data), by=self)
 
     def _fill(self, data: bytes, start: int) -> bytes:
         """Put into the chunk that holds `start` what fits; returns the rest."""
@@ -222,6 +222,11 @@ class ChunkedStream:
     def partial(self) -> int:
         """See `resumable.uploads.budget.Holder`."""
         return 0 if self._run is None else self._run.size
+
+    @property
+    def silent(self) -> bool:
+        """See `resumable.uploads.budget.Holder`."""
+        return not self._touched
 
     def hold(self) -> None:
         """See `resumable.uploads.budget.Holder`."""

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IPushProducer
+from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from resumable.model import TooLarge, Unavailable
@@ -60,7 +61,7 @@ def make(shelf: Shelf, grid: Grid, *, position: int = 0, skip_to: int = 0, limit
         limit=limit,
         store=shelf.later if later else shelf.at_once,
         in_flight=2,
-        budget=Budget(1 << 60),
+        budget=Budget(1 << 60, Clock()),
     )
     producer = Producer()
     stream.registerProducer(producer, True)
@@ -173,7 +174,7 @@ def test_bytes_are_let_go_when_stored() -> None:
 def test_only_push_producers() -> None:
     """A body is pushed; a pull producer would never be asked."""
     stream = ChunkedStream(
-        Grid(4, None), position=0, skip_to=0, limit=9, store=Shelf().at_once, in_flight=1, budget=Budget(9)
+        Grid(4, None), position=0, skip_to=0, limit=9, store=Shelf().at_once, in_flight=1, budget=Budget(9, Clock())
     )
     with pytest.raises(AssertionError):
         stream.registerProducer(Producer(), False)
