@@ -6,7 +6,7 @@ HTTP/1.1 only: Twisted's HTTP/2 costs five times the CPU for a body and loses th
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
@@ -28,6 +28,10 @@ log = Logger()
 #: time, however little has arrived.
 READ_SIZE = 256 * 1024
 
+#: As long as nobody has asked for the body: what comes with the head lies in memory uncounted while the application and
+#: the ledger are asked, on every connection at once.
+HEAD_READ_SIZE = 16 * 1024
+
 #: How long (seconds), and how much (bytes), a client that got its answer early may go on sending. Closing with unread
 #: bytes in the socket resets the connection, which can destroy the answer on its way (RFC 9112, 9.6).
 LINGER_SECONDS = 2.0
@@ -47,13 +51,14 @@ class StreamingChannel(http.HTTPChannel):
     _closing = False
 
     def connectionMade(self) -> None:
-        """Join the site's channels, and read in large pieces."""
+        """Join the site's channels."""
         super().connectionMade()
         self.site.channels.add(self)
-        innermost = self.transport
+        innermost: Any = self.transport
         while isinstance(innermost, ProtocolWrapper):  # TLS: only the socket below it has a read size
             innermost = innermost.transport
-        innermost.bufferSize = READ_SIZE  # type: ignore[union-attr]
+        self._socket = innermost
+        innermost.bufferSize = HEAD_READ_SIZE
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave the site's channels; the requests hear of it from our base."""
@@ -72,9 +77,10 @@ class StreamingChannel(http.HTTPChannel):
             self._networkProducer.pauseProducing()
 
     def release(self) -> None:
-        """Read on."""
+        """Read on, in large pieces: somebody takes them."""
         if self._held:
             self._held = False
+            self._socket.bufferSize = READ_SIZE
             self.setTimeout(self._patience)
             if not self._waitingForTransport:
                 self._networkProducer.resumeProducing()
@@ -110,6 +116,7 @@ class StreamingChannel(http.HTTPChannel):
     def allContentReceived(self) -> None:
         """The body is in: our base takes the flow over, and must find the idle timer as it left it."""
         self.release()
+        self._socket.bufferSize = HEAD_READ_SIZE
         super().allContentReceived()
 
     def dataReceived(self, data: bytes) -> None:

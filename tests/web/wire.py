@@ -25,8 +25,6 @@ Handler = Callable[[StreamingRequest], Awaitable[Response]]
 class Transport(StringTransport):
     """Remembers in which order it was paused, resumed and written to."""
 
-    bufferSize = 65536
-
     def __init__(self) -> None:
         super().__init__()
         self.events: list[Any] = []
