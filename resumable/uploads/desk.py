@@ -146,8 +146,10 @@ class Desk:
         """Finish the upload if its bytes are all there but its object is not yet made; else all stays as it is.
 
         :raises Unavailable: the store was in trouble for too long; asking again is right.
-        :raises Ended: the store has refused for good.
+        :raises Ended: the upload was given up, or the store has refused for good.
         """
+        if not report.upload.live and not report.finished:
+            raise Ended(report.upload.reason or "the upload has ended")
         if report.complete and report.upload.live:
             return await self.finish(report.upload)
         return report

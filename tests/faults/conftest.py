@@ -1,0 +1,70 @@
+"""A running service on a store that misbehaves on demand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.faults.proxy import FaultyS3
+from tests.harness import Service, eventually
+from tests.s3servers import MotoServer
+from tests.service.conftest import configuration
+
+
+@pytest.fixture(scope="package")
+def moto() -> Iterator[MotoServer]:
+    with MotoServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="package")
+def shared_store(moto: MotoServer) -> Iterator[FaultyS3]:
+    with FaultyS3(moto) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="package")
+def service(shared_store: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    config = configuration(shared_store, store={"patience": "3s"})
+    with Service(tmp_path_factory.mktemp("faults"), config) as started:
+        yield started
+        assert "Traceback" not in started.log
+        assert "Unhandled" not in started.log
+
+
+@pytest.fixture
+def store(shared_store: FaultyS3) -> Iterator[FaultyS3]:
+    shared_store.reset()
+    yield shared_store
+    shared_store.reset()
+
+
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    return f"faults/{request.node.originalname}-{os.urandom(4).hex()}"
+
+
+def stored(store: FaultyS3, name: str) -> bytes:
+    """The object."""
+    return bytes(store.boto3().get_object(Bucket=store.bucket, Key=name)["Body"].read())
+
+
+def left(store: FaultyS3) -> list[str]:
+    """Fragments, and multipart uploads that hold parts."""
+    s3 = store.boto3()
+    found = s3.list_objects_v2(Bucket=store.bucket, Prefix=".resumable/").get("Contents", [])
+    names = [entry["Key"] for entry in found]
+    for upload in s3.list_multipart_uploads(Bucket=store.bucket).get("Uploads", []):
+        where = {"Bucket": store.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+        if s3.list_parts(**where).get("Parts"):
+            names.append(f"parts of {upload['Key']}")
+        else:
+            s3.abort_multipart_upload(**where)  # nobody could know of it: its id was in the answer that was lost
+    return names
+
+
+def nothing_left(store: FaultyS3) -> None:
+    """The service has freed everything, or does so soon."""
+    eventually(lambda: not left(store), seconds=45)

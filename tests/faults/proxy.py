@@ -1,0 +1,243 @@
+"""A store that misbehaves: a proxy in front of an S3 server that does one thing wrong, at the call a test names."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import socket
+import struct
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from attrs import define
+from typing_extensions import Self
+
+from tests.s3servers import S3Server
+
+#: What can go wrong with any call.
+FAULTS = (
+    "500",
+    "503",
+    "SlowDown",
+    "break before",  # the connection is reset when the request is in, and nothing is done
+    "break after",  # the work is done, the answer is lost
+    "break in the body",  # the connection is reset in the middle of the request
+    "cut short",  # the work is done, the answer stops in its middle
+    "late",
+)
+#: An error after the status 200, as Amazon S3 answers a CompleteMultipartUpload that has failed.
+ERROR_IN_200 = "200 with an error"
+
+_CODES = {"500": "InternalError", "503": "ServiceUnavailable", "SlowDown": "SlowDown"}
+LATE = 1.0
+
+
+@define
+class Rule:
+    """What shall go wrong: at the `nth` call of a kind (from 1; 0: at every one) whose target contains `where`."""
+
+    kind: str
+    nth: int
+    fault: str
+    where: str = ""
+    #: Called when it is the turn of this rule, before anything is done (after the work for ``after``).
+    then: Callable[[], object] | None = None
+    seen: int = 0
+    hit: bool = False
+
+
+class FaultyS3:
+    """The proxy. Path-style addresses only; what it passes on it passes on unchanged.
+
+    :ivar counts: calls by kind, since `reset`.
+    """
+
+    def __init__(self, behind: S3Server) -> None:
+        self.bucket, self.access_key, self.secret_key = behind.bucket, behind.access_key, behind.secret_key
+        self.behind = behind
+        self.counts: Counter[str] = Counter()
+        self._rules: list[Rule] = []
+        self._lock = threading.Lock()
+        self._gone: set[str] = set()
+        address = urlsplit(behind.endpoint)
+        assert address.hostname is not None
+        self._address = (address.hostname, address.port)
+        proxy = self
+
+        class Handler(_Handler):
+            faulty = proxy
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def boto3(self) -> Any:
+        """A client of the server behind."""
+        return self.behind.boto3()
+
+    def reset(self) -> None:
+        """Count from here, and do everything right."""
+        with self._lock:
+            self.counts.clear()
+            self._rules.clear()
+
+    def fail(
+        self, kind: str, fault: str, nth: int = 1, *, where: str = "", then: Callable[[], object] | None = None
+    ) -> Rule:
+        """From now on do this wrong; the rule says later whether it has come to it."""
+        rule = Rule(kind, nth, fault, where, then)
+        with self._lock:
+            self._rules.append(rule)
+        return rule
+
+    def mend(self) -> None:
+        """Do everything right from here on."""
+        with self._lock:
+            self._rules.clear()
+
+    def rule_for(self, kind: str, target: str) -> Rule | None:
+        """Count the call; the rule whose turn it is."""
+        with self._lock:
+            self.counts[kind] += 1
+            found = None
+            for rule in self._rules:
+                if rule.kind in (kind, "*") and rule.where in target:
+                    rule.seen += 1
+                    if found is None and rule.nth in (0, rule.seen):
+                        found = rule
+                        rule.hit = True
+            return found
+
+    def ask(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Any, bytes]:
+        """Have the server behind do it."""
+        # moto answers 500 where S3 knows no such upload; so that a lost answer can be told from trouble:
+        multipart = parse_qs(urlsplit(target).query).get("uploadId", [""])[0]
+        if multipart in self._gone and method in ("PUT", "POST", "GET"):
+            return 404, {"Content-Type": "application/xml"}, error_body("NoSuchUpload")
+        connection = http.client.HTTPConnection(*self._address, timeout=60)
+        try:
+            connection.request(method, target, body or None, dict(headers))
+            answer = connection.getresponse()
+            said = answer.read()
+        finally:
+            connection.close()
+        if multipart and answer.status < 300 and method in ("POST", "DELETE"):
+            self._gone.add(multipart)
+        return answer.status, answer.headers, said
+
+
+def kind_of(method: str, target: str) -> str:
+    """The S3 operation; a fragment's PutObject, GetObject and DeleteObject have names of their own."""
+    parts = urlsplit(target)
+    query = parse_qs(parts.query, keep_blank_values=True)
+    if "uploadId" in query:
+        operations = {"PUT": "UploadPart", "POST": "Complete", "DELETE": "Abort", "GET": "ListParts"}
+        return operations[method]
+    if "uploads" in query:
+        return "Create" if method == "POST" else "ListMultipartUploads"
+    if unquote(parts.path).count("/") < 2 or parts.path.endswith("/bucket/"):
+        return "ListObjects" if method == "GET" else f"{method} bucket"
+    what = "Fragment" if "/.resumable/" in unquote(parts.path) else "Object"
+    return {"PUT": "Put", "GET": "Get", "DELETE": "Delete", "HEAD": "Head"}[method] + what
+
+
+def error_body(code: str) -> bytes:
+    """An error as S3 writes it."""
+    return (
+        f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>as the test wants it</Message>'
+        "<RequestId>1</RequestId></Error>"
+    ).encode()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    faulty: FaultyS3
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+    def _serve(self) -> None:
+        rule = self.faulty.rule_for(kind_of(self.command, self.path), self.path)
+        fault = rule.fault if rule is not None else ""
+        size = int(self.headers.get("Content-Length", 0))
+        if fault == "break in the body":
+            self.rfile.read(size // 2)
+            self._reset()
+            return
+        body = self.rfile.read(size)
+        after = fault in ("break after", "cut short", "late")
+        if rule is not None and rule.then is not None and not after:
+            rule.then()
+        if fault == "late":
+            time.sleep(LATE)
+        if fault == "break before":
+            self._reset()
+        elif fault == ERROR_IN_200:
+            self._say(200, {"Content-Type": "application/xml"}, error_body("InternalError"))
+        elif re.fullmatch(r"\d{3} \w+", fault):  # a refusal: "400 InvalidPart"
+            self._say(int(fault[:3]), {"Content-Type": "application/xml"}, error_body(fault[4:]))
+        elif fault in _CODES:
+            status = 500 if fault == "500" else 503
+            self._say(status, {"Content-Type": "application/xml"}, error_body(_CODES[fault]))
+        else:
+            headers = {name: value for name, value in self.headers.items() if name.lower() != "connection"}
+            answer = self.faulty.ask(self.command, self.path, headers, body)
+            if after and rule is not None and rule.then is not None:
+                rule.then()
+            if fault == "break after":
+                self._reset()
+            else:
+                self._say(*answer, short=fault == "cut short")
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
+
+    def _say(self, status: int, headers: Any, body: bytes, *, short: bool = False) -> None:
+        lines = [f"HTTP/1.1 {status} {http.client.responses[status]}"]
+        kept = [(name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP]
+        if self.command == "HEAD" and "Content-Length" in headers:
+            kept.append(("Content-Length", headers["Content-Length"]))
+        elif status != 204:
+            kept.append(("Content-Length", str(len(body))))
+        lines += [f"{name}: {value}" for name, value in kept]
+        answer = "\r\n".join([*lines, "", ""]).encode() + (b"" if self.command == "HEAD" else body)
+        if short:
+            # In the middle of the body, or of the head where there is none.
+            self.wfile.write(answer[: -max(1, len(body) // 2)] if body else answer[: len(answer) // 2])
+            self._reset()
+        else:
+            self.wfile.write(answer)
+
+    def _reset(self) -> None:
+        self.wfile.flush()
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):  # the service has gone away, or was killed
+            super().handle()
+
+    def finish(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            super().finish()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+_HOP_BY_HOP = {"connection", "content-length", "transfer-encoding", "keep-alive", "server", "date"}

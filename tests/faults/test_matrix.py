@@ -1,0 +1,108 @@
+"""Every kind of call, at several of its occurrences, goes wrong in every way: the object is right, and nothing is left."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.conftest import nothing_left, stored
+from tests.faults.loop import CHUNK, DATA, Uploader
+from tests.faults.proxy import ERROR_IN_200, FAULTS, FaultyS3
+from tests.harness import Service
+
+#: Breaks in the middle of the second chunk: two fragments, and a part that is made of them and of what follows.
+BREAKS = (CHUNK + 1_500_000, CHUNK + 3_000_000)
+#: Kinds of calls, and how many of them an upload with these breaks makes.
+CALLS = {"Create": 1, "UploadPart": 3, "PutFragment": 2, "DeleteFragment": 2, "ListObjects": 1, "Complete": 1}
+WITH_BODY = {"UploadPart", "PutFragment", "Complete"}
+
+
+def cases() -> list[object]:
+    found: list[object] = []
+    for kind, count in CALLS.items():
+        for nth in sorted({1, min(2, count), count}):
+            for fault in (*FAULTS, ERROR_IN_200):
+                if fault == "break in the body" and kind not in WITH_BODY:
+                    continue
+                if fault == ERROR_IN_200 and kind not in ("Complete", "Create", "ListObjects"):
+                    continue
+                marks = (
+                    () if nth == 1 and fault in ("503", "break after", "cut short", ERROR_IN_200) else pytest.mark.soak
+                )
+                found.append(pytest.param(kind, nth, fault, marks=marks, id=f"{kind} {nth} {fault}"))
+    return found
+
+
+def test_the_calls_of_an_upload(service: Service, store: FaultyS3, name: str) -> None:
+    """The matrix is about calls that are really made, and about all of them."""
+    Uploader(service, name, breaks=BREAKS).run()
+    assert stored(store, name) == DATA
+    nothing_left(store)
+    assert dict(store.counts) == CALLS
+
+
+@pytest.mark.parametrize(("kind", "nth", "fault"), cases())
+def test_any_call_goes_wrong(service: Service, store: FaultyS3, name: str, kind: str, nth: int, fault: str) -> None:
+    rule = store.fail(kind, fault, nth)
+    Uploader(service, name, breaks=BREAKS).run()
+    assert stored(store, name) == DATA
+    nothing_left(store)
+    assert rule.hit
+
+
+@pytest.mark.parametrize("fault", [*FAULTS])
+def test_a_small_upload(service: Service, store: FaultyS3, name: str, fault: str) -> None:
+    """One request for the whole object."""
+    rule = store.fail("PutObject", fault)
+    Uploader(service, name, DATA[:70_000]).run()
+    assert rule.hit
+    assert stored(store, name) == DATA[:70_000]
+
+
+@pytest.mark.parametrize("fault", [f for f in FAULTS if f != "break in the body"])
+def test_the_head_that_decides(service: Service, store: FaultyS3, name: str, fault: str) -> None:
+    """Complete's answer is lost, and then the question whether the object is there goes wrong as well."""
+    store.fail("Complete", "break after")
+    rule = store.fail("HeadObject", fault)
+    Uploader(service, name).run()
+    assert rule.hit
+    assert stored(store, name) == DATA
+    nothing_left(store)
+
+
+@pytest.mark.parametrize("fault", [*(f for f in FAULTS if f != "break in the body"), ERROR_IN_200])
+def test_the_list_of_parts(service: Service, store: FaultyS3, name: str, fault: str) -> None:
+    """The store says that a part is not what it has: its own list is asked for, which goes wrong as well."""
+    store.fail("Complete", "400 InvalidPart")
+    rule = store.fail("ListParts", fault)
+    Uploader(service, name).run()
+    assert rule.hit
+    assert stored(store, name) == DATA
+    nothing_left(store)
+
+
+@pytest.mark.parametrize("fault", [f for f in FAULTS if f != "break in the body"])
+def test_cancelling(service: Service, store: FaultyS3, name: str, fault: str) -> None:
+    rule = store.fail("Abort", fault)
+    uploader = Uploader(service, name)
+    uploader.send(0, CHUNK + 1_000_000)
+    uploader._settle(CHUNK + 1_000_000)
+    assert service.request("DELETE", f"/upload/{name}").status == 204
+    assert rule.hit
+    nothing_left(store)
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(f, marks=() if f == "cut short" else pytest.mark.soak) for f in FAULTS if "body" not in f]
+)
+def test_reading_back(service: Service, store: FaultyS3, name: str, fault: str) -> None:
+    """The process was killed: the fragment is in the store alone, and reading it goes wrong."""
+    uploader = Uploader(service, name)
+    uploader.send(0, CHUNK + 1_000_000)
+    uploader._settle(CHUNK + 1_000_000)
+    service.kill()
+    service.start()
+    rule = store.fail("GetFragment", fault)
+    uploader.run()
+    assert rule.hit
+    assert stored(store, name) == DATA
+    nothing_left(store)
