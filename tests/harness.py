@@ -89,6 +89,11 @@ class Service:
         return self._process.pid
 
     @property
+    def running(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def log(self) -> str:
         """Everything it has logged."""
         return self.log_path.read_text(errors="replace")
