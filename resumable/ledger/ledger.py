@@ -150,6 +150,13 @@ class Ledger:
             alive = connection.execute(
                 update(uploads).where(uploads.c.id == upload_id, _state_in(LIVE)).values(change)
             ).rowcount
+            # Before the new one is entered: it may have the range of one that it replaces.
+            for old in replaces if alive else ():
+                connection.execute(
+                    delete(pieces).where(
+                        pieces.c.upload_id == upload_id, pieces.c.first == old.first, pieces.c.end == old.end
+                    )
+                )
             if alive:
                 dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
                 connection.execute(
@@ -158,12 +165,6 @@ class Ledger:
                     .on_conflict_do_update(
                         index_elements=["upload_id", "first", "end"],
                         set_={"number": piece.number, "etag": piece.etag, "crc32c": piece.crc32c},
-                    )
-                )
-            for old in replaces if alive else ():
-                connection.execute(
-                    delete(pieces).where(
-                        pieces.c.upload_id == upload_id, pieces.c.first == old.first, pieces.c.end == old.end
                     )
                 )
             return bool(alive)

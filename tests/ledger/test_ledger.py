@@ -122,6 +122,16 @@ async def test_pieces(ledger: Ledger) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_part_with_the_range_of_the_fragment_it_replaces(ledger: Ledger) -> None:
+    """A fragment may be a whole chunk, stored before the length was known: striking it out must not strike out the part."""
+    await ledger.create(UPLOAD)
+    fragment, part = Piece(0, 10, None, "f"), Piece(0, 10, 1, "etag")
+    await ledger.add_piece("u1", fragment, now=1.0)
+    await ledger.add_piece("u1", part, now=2.0, replaces=[fragment])
+    assert await ledger.pieces("u1") == [part]
+
+
+@pytest_twisted.ensureDeferred
 async def test_many_at_once(ledger: Ledger) -> None:
     """Writers on several threads wait for each other; nothing is refused as locked and nothing lost."""
     await ledger.create(UPLOAD)
