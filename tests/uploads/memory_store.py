@@ -1,0 +1,179 @@
+"""A store in memory, for tests that need thousands of calls: as strict as S3 about parts, and in trouble when told to be."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from attrs import define, field
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+
+from resumable.model import ObjectOptions
+from resumable.stores.store import (
+    OpenMultipart,
+    PartRef,
+    StoredObject,
+    StoredPart,
+    StoreError,
+    StoreUnavailable,
+)
+
+T = TypeVar("T")
+
+
+@define
+class Bucket:
+    """What is stored; outlives the processes that talk to it."""
+
+    objects: dict[str, tuple[bytes, dict[str, str]]] = field(factory=dict)
+    multiparts: dict[str, tuple[str, dict[str, str], dict[int, bytes]]] = field(factory=dict)
+    opened: int = 0
+
+
+class MemoryStore:
+    """One process's connection to the bucket.
+
+    :ivar trouble: what goes wrong next: (call, ``before`` or ``after`` the work); each once.
+    :ivar dead: the process is gone: no call ever returns.
+    """
+
+    def __init__(self, bucket: Bucket) -> None:
+        self._bucket = bucket
+        self.trouble: list[tuple[str, str]] = []
+        self.dead = False
+
+    async def _call(self, name: str, work: Callable[[], T]) -> T:
+        await deferLater(reactor, 0)  # type: ignore[arg-type]
+        if self.dead:
+            await Deferred()
+        if (name, "before") in self.trouble:
+            self.trouble.remove((name, "before"))
+            raise StoreUnavailable("SlowDown", "as the test wants it", 503)
+        done = work()
+        if (name, "after") in self.trouble:
+            self.trouble.remove((name, "after"))
+            raise StoreUnavailable("ConnectionLost", "as the test wants it")
+        return done
+
+    async def put_object(
+        self,
+        bucket: str,
+        key: str,
+        body: Sequence[bytes],
+        options: ObjectOptions,
+        *,
+        crc32c: int | None = None,
+        overwrite: bool = True,
+    ) -> str:
+        data = b"".join(body)
+
+        def work() -> str:
+            if not overwrite and key in self._bucket.objects:
+                raise StoreError("PreconditionFailed", "", 412)
+            self._bucket.objects[key] = (data, dict(options.metadata))
+            return _etag(data)
+
+        return await self._call("put_object", work)
+
+    async def get_object(self, bucket: str, key: str) -> list[bytes]:
+        def work() -> list[bytes]:
+            if key not in self._bucket.objects:
+                raise StoreError("NoSuchKey", "", 404)
+            return [self._bucket.objects[key][0]]
+
+        return await self._call("get_object", work)
+
+    async def head_object(self, bucket: str, key: str) -> StoredObject | None:
+        def work() -> StoredObject | None:
+            if key not in self._bucket.objects:
+                return None
+            data, metadata = self._bucket.objects[key]
+            return StoredObject(key, len(data), _etag(data), metadata)
+
+        return await self._call("head_object", work)
+
+    async def delete_object(self, bucket: str, key: str) -> None:
+        await self._call("delete_object", lambda: self._bucket.objects.pop(key, None))
+
+    async def list_objects(self, bucket: str, prefix: str) -> list[StoredObject]:
+        def work() -> list[StoredObject]:
+            found = [(key, data) for key, (data, _) in self._bucket.objects.items() if key.startswith(prefix)]
+            return [StoredObject(key, len(data), _etag(data)) for key, data in found]
+
+        return await self._call("list_objects", work)
+
+    async def init_multipart_upload(self, bucket: str, key: str, options: ObjectOptions) -> str:
+        def work() -> str:
+            self._bucket.opened += 1
+            self._bucket.multiparts[str(self._bucket.opened)] = (key, dict(options.metadata), {})
+            return str(self._bucket.opened)
+
+        return await self._call("init_multipart_upload", work)
+
+    def _parts(self, multipart_id: str) -> dict[int, bytes]:
+        if multipart_id not in self._bucket.multiparts:
+            raise StoreError("NoSuchUpload", "", 404)
+        return self._bucket.multiparts[multipart_id][2]
+
+    async def upload_part(
+        self, bucket: str, key: str, multipart_id: str, number: int, body: Sequence[bytes], *, crc32c: int | None = None
+    ) -> str:
+        data = b"".join(body)
+
+        def work() -> str:
+            self._parts(multipart_id)[number] = data
+            return _etag(data)
+
+        return await self._call("upload_part", work)
+
+    async def complete_multipart_upload(
+        self, bucket: str, key: str, multipart_id: str, parts: Sequence[PartRef], *, overwrite: bool = True
+    ) -> str:
+        def work() -> str:
+            stored = self._parts(multipart_id)
+            if any(_etag(stored.get(part.number, b"")) != part.etag for part in parts):
+                raise StoreError("InvalidPart", "", 400)
+            sizes = {len(stored[part.number]) for part in parts[:-1]}
+            if len(sizes) > 1:
+                raise StoreError("EntityTooSmall", "", 400)
+            data = b"".join(stored[part.number] for part in parts)
+            self._bucket.objects[key] = (data, self._bucket.multiparts.pop(multipart_id)[1])
+            return _etag(data)
+
+        return await self._call("complete_multipart_upload", work)
+
+    async def list_parts(self, bucket: str, key: str, multipart_id: str) -> list[StoredPart]:
+        def work() -> list[StoredPart]:
+            parts = sorted(self._parts(multipart_id).items())
+            return [StoredPart(number, len(data), _etag(data)) for number, data in parts]
+
+        return await self._call("list_parts", work)
+
+    async def abort_multipart_upload(self, bucket: str, key: str, multipart_id: str) -> None:
+        await self._call("abort_multipart_upload", lambda: self._bucket.multiparts.pop(multipart_id, None))
+
+    async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> list[OpenMultipart]:
+        def work() -> list[OpenMultipart]:
+            return [OpenMultipart(key, name, 0.0) for name, (key, *_) in self._bucket.multiparts.items()]
+
+        return await self._call("list_multipart_uploads", work)
+
+
+CALLS = (
+    "put_object",
+    "get_object",
+    "head_object",
+    "delete_object",
+    "list_objects",
+    "init_multipart_upload",
+    "upload_part",
+    "complete_multipart_upload",
+    "abort_multipart_upload",
+)
+
+
+def _etag(data: bytes) -> Any:
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()

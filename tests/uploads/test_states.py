@@ -1,0 +1,344 @@
+"""Clients send, drop, come back, ask and cancel; the store is in trouble, the process dies: a bytearray says what is right.
+
+A state machine of Hypothesis over the desk, with a real ledger and a store in memory, on chunks of 16 bytes.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from twisted.internet.threads import blockingCallFromThread, deferToThread
+from zope.interface import implementer
+
+from resumable.ledger.ledger import Ledger
+from resumable.model import Ended, Gap, Interrupted, Piece, State, Superseded, Unavailable, Upload, UploadError
+from resumable.uploads.budget import Budget
+from resumable.uploads.desk import Desk, Span
+from resumable.uploads.fragments import Fragments
+from resumable.uploads.intake import Tools
+from resumable.uploads.policy import Policy, Wish
+from tests.uploads.memory_store import CALLS, Bucket, MemoryStore
+
+T = TypeVar("T")
+CHUNK = 16
+
+
+def run(doing: Coroutine[Any, Any, T]) -> T:
+    """Have the reactor's thread do it, soon: Hypothesis has a thread of its own."""
+
+    def begin() -> Deferred[T]:
+        return Deferred.fromCoroutine(doing).addTimeout(10, reactor)  # type: ignore[arg-type]
+
+    return cast(T, blockingCallFromThread(reactor, begin))  # type: ignore[arg-type]
+
+
+async def wait(done: Deferred[T]) -> T:
+    return await done
+
+
+@implementer(IPushProducer)
+class Body:
+    """A client's body: all of it, or as much as is sent before it breaks off; it may fall silent before its end."""
+
+    def __init__(self, data: bytes, step: int, *, drop: bool, stall: bool) -> None:
+        self._segments = [data[at : at + step] for at in range(0, len(data), step)]
+        self._drop = drop
+        self._stall = stall
+        self._stopped = self._paused = False
+        self._waiting: Deferred[None] | None = None
+
+    async def pour_into(self, consumer: IConsumer) -> None:
+        consumer.registerProducer(self, True)
+        try:
+            for segment in self._segments:
+                while self._paused and not self._stopped:
+                    await self._wait()
+                if self._stopped:
+                    return
+                consumer.write(segment)
+            while self._stall and not self._stopped:
+                await self._wait()
+        finally:
+            consumer.unregisterProducer()
+        if self._drop and not self._stopped:
+            raise Interrupted("as the test wants it")
+
+    def _wait(self) -> Deferred[None]:
+        self._waiting = Deferred()
+        return self._waiting
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    def go_on(self) -> None:
+        self._stall = False
+        self._wake()
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        self._paused = False
+        self._wake()
+
+    def stopProducing(self) -> None:
+        self._stopped = True
+        self._wake()
+
+
+class Uploads(RuleBasedStateMachine):
+    """One upload after the other.
+
+    No rule has a precondition: how far an upload has come depends on the ledger's threads, and what Hypothesis draws may
+    not. A rule that does not fit does nothing.
+
+    :ivar acknowledged: bytes from the start that somebody was told are safe.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._directory = tempfile.TemporaryDirectory()
+        self._bucket = Bucket()
+        self._data = b""
+        self._upload: Upload | None = None
+        self._stalled: tuple[Body, Deferred[Any]] | None = None
+        self.acknowledged = 0
+        run(self._start())
+
+    async def _start(self) -> None:
+        self._ledger = Ledger(f"sqlite:///{Path(self._directory.name) / 'ledger.sqlite3'}", reactor, threads=2)  # type: ignore[arg-type]
+        self._ledger.prepare()
+        self._ledger.start()
+        self._store = MemoryStore(self._bucket)
+        budget = Budget(4096, reactor)  # type: ignore[arg-type]
+        tools = Tools(
+            ledger=self._ledger,
+            store=self._store,
+            fragments=Fragments(self._store, budget, ".resumable/"),
+            budget=budget,
+            reading=DeferredSemaphore(1),
+            clock=reactor,  # type: ignore[arg-type]
+        )
+        self._desk = Desk(tools, Policy("bucket", chunk_size=CHUNK))
+
+    @initialize(length=st.integers(1, 6 * CHUNK), seed=st.integers(0, 1000), known=st.booleans())
+    def create(self, length: int, seed: int, known: bool) -> None:
+        self._data = random.Random(seed).randbytes(length)
+        self._known = known
+        wish = Wish("seed", "name", length=length if known else None)
+        self._upload = run(self._desk.create(wish))
+        self.acknowledged = 0
+
+    @rule(length=st.integers(1, 6 * CHUNK), seed=st.integers(0, 1000), known=st.booleans())
+    def create_another(self, length: int, seed: int, known: bool) -> None:
+        if self._upload is None:
+            self.create(length, seed, known)
+
+    async def _current(self) -> Upload:
+        assert self._upload is not None
+        current = await self._ledger.get(self._upload.id)
+        assert current is not None
+        return current
+
+    async def _receive(self, body: Body, first: int, end: int) -> Any:
+        last = end == len(self._data)
+        try:
+            return await self._desk.receive(await self._current(), body, Span(first, end, last=last))
+        except (UploadError, AssertionError) as error:
+            return error
+
+    async def _send(
+        self, first: int, size: int, step: int, *, drop: bool, stall: bool
+    ) -> tuple[Body, Deferred[Any], int]:
+        first = min(first, len(self._data) - 1)
+        sent = min(first + size, len(self._data))
+        # One that drops or is silent has promised more than it sends.
+        end = len(self._data) if drop or stall else sent
+        body = Body(self._data[first:sent], step, drop=drop or sent < end, stall=stall)
+        return body, Deferred.fromCoroutine(self._receive(body, first, end)), sent
+
+    @rule(
+        back=st.integers(-3, 3 * CHUNK),
+        size=st.one_of(st.integers(1, 6 * CHUNK), st.just(6 * CHUNK)),
+        step=st.integers(1, 40),
+        drop=st.booleans(),
+    )
+    def send(self, back: int, size: int, step: int, drop: bool) -> None:
+        """From what is acknowledged, from before it, or (to be refused) from past it."""
+        if self._upload is None:
+            return
+        troubled = bool(self._store.trouble) or self._stalled is not None
+        offset = self._offset()
+        if self._upload is None:
+            return
+        first = max(0, offset - back)
+        _, done, sent = run(self._send(first, size, step, drop=drop, stall=False))
+        outcome = run(wait(done))
+        if isinstance(outcome, Gap):
+            assert first > offset or troubled
+        elif isinstance(outcome, (Interrupted, Unavailable, Superseded, Ended)):
+            assert troubled or (drop and isinstance(outcome, Interrupted)), outcome
+        else:
+            assert not isinstance(outcome, Exception), repr(outcome)
+            # What was answered is promised.
+            self.acknowledged = max(self.acknowledged, outcome.offset)
+            assert outcome.offset >= sent
+        if not troubled and not isinstance(outcome, Gap):
+            assert self._offset() >= sent
+
+    @rule(back=st.integers(0, CHUNK), size=st.integers(1, 3 * CHUNK), step=st.integers(1, 40), drop=st.booleans())
+    def fall_silent(self, back: int, size: int, step: int, drop: bool) -> None:
+        if self._upload is None or self._stalled is not None:
+            return
+        offset = self._offset()
+        if offset < len(self._data) and self._upload is not None:
+            body, done, _ = run(self._send(max(0, offset - back), size, step, drop=drop, stall=True))
+            self._stalled = (body, done)
+
+    @rule()
+    def be_checkpointed(self) -> None:
+        run(self._desk.checkpoint())
+        run(self._desk.checkpoint())
+
+    @rule()
+    def end_the_silence(self) -> None:
+        if self._stalled is None:
+            return
+        (body, done), self._stalled = self._stalled, None
+        blockingCallFromThread(reactor, body.go_on)  # type: ignore[arg-type]
+        outcome = run(wait(done))
+        assert not isinstance(outcome, AssertionError), repr(outcome)
+
+    @rule()
+    def ask(self) -> None:
+        if self._upload is not None:
+            self._offset()
+
+    def _offset(self) -> int:
+        """What a client is told; once told, it stays true."""
+
+        async def query() -> Any:
+            return await self._desk.report(await self._current())
+
+        report = run(query())
+        assert report.offset >= self.acknowledged
+        self.acknowledged = report.offset
+        if report.finished:
+            assert self._bucket.objects["name"][0] == self._data
+            self._over()
+        return int(report.offset)
+
+    def _over(self) -> None:
+        """The upload has ended; the next may begin."""
+        self._upload = None
+        if self._stalled is not None:
+            self.end_the_silence()
+
+    @rule()
+    def cancel(self) -> None:
+        if self._upload is None:
+            return
+
+        async def cancel() -> None:
+            await self._desk.cancel(await self._current())
+
+        run(cancel())
+        state = run(self._current()).state
+        assert state in (State.CANCELLED, State.FINISHED)
+        self._over()
+
+    @rule(call=st.sampled_from(CALLS), when=st.sampled_from(["before", "after"]))
+    def trouble(self, call: str, when: str) -> None:
+        """The next call of this kind fails, with its work done or not."""
+        self._store.trouble.append((call, when))
+
+    @rule()
+    def die(self) -> None:
+        """Kill the process and start it again: nothing that was under way goes on."""
+        self._store.dead = True
+        self._stalled = None
+        run(self._ledger.close())
+        run(self._start())
+
+    @invariant()
+    def stored_bytes_are_right(self) -> None:
+        """Whatever the ledger says is stored is in the store, with the right bytes."""
+        if self._upload is None:
+            return
+        before = None
+        # A writer that is silent may still have something under way, so wrong is only what stays wrong.
+        while (now := run(self._told())) != before:
+            before = now
+            if now[0] != State.OPEN or all(self._stored(piece) == self._wanted(piece) for piece in now[1]):
+                return
+        raise AssertionError(f"not in the store as the ledger says: {now}")
+
+    async def _told(self) -> tuple[State, list[Piece]]:
+        current = await self._current()
+        return current.state, await self._ledger.pieces(current.id)
+
+    def _stored(self, piece: Piece) -> bytes | None:
+        assert self._upload is not None
+        if piece.number is None:
+            key = f".resumable/{self._upload.id}/{piece.first}-{piece.end - 1}"
+            return self._bucket.objects.get(key, (None, {}))[0]
+        multipart = self._bucket.multiparts.get(run(self._current()).multipart_id)
+        return multipart[2].get(piece.number) if multipart else None
+
+    def _wanted(self, piece: Piece) -> bytes:
+        return self._data[piece.first : piece.end]
+
+    def teardown(self) -> None:
+        """With no more trouble every upload ends, and nothing but objects is left."""
+        self._store.trouble.clear()
+        if self._stalled is not None:
+            self.end_the_silence()
+        for _ in range(3):
+            offset = self._offset() if self._upload is not None else 0
+            if self._upload is None:
+                break
+            _, done, _ = run(self._send(min(offset, len(self._data) - 1), len(self._data), 7, drop=False, stall=False))
+            outcome = run(wait(done))
+            assert not isinstance(outcome, Exception), repr(outcome)
+        assert self._upload is None
+        run(self._desk.take_up(idle=-1))
+        assert [key for key in self._bucket.objects if key.startswith(".resumable/")] == []
+        # One whose id was in an answer that was lost has no parts.
+        assert [parts for _, _, parts in self._bucket.multiparts.values() if parts] == []
+        run(self._ledger.close())
+        self._directory.cleanup()
+
+
+@pytest.mark.parametrize("examples", [30, pytest.param(300, marks=pytest.mark.soak)])
+@ensureDeferred
+async def test_whatever_happens(examples: int) -> None:
+    """Every example is some thirty steps, always the same ones."""
+    how = settings(
+        max_examples=examples,
+        stateful_step_count=30,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    await deferToThread(run_state_machine_as_test, Uploads, settings=how)
