@@ -151,8 +151,11 @@ class Answer:
 class Client:
     """A raw connection: sends what it is told, as far as it is told, and can vanish anywhere."""
 
-    def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=30)
+    def __init__(self, port: int, seconds: float = 30.0) -> None:
+        """
+        :param seconds: how long it waits for anything to happen.
+        """
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=seconds)
         self._received = b""
 
     def __enter__(self) -> Client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 
@@ -58,10 +59,11 @@ def left(store: FaultyS3) -> list[str]:
     names = [entry["Key"] for entry in found]
     for upload in s3.list_multipart_uploads(Bucket=store.bucket).get("Uploads", []):
         where = {"Bucket": store.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
-        if s3.list_parts(**where).get("Parts"):
-            names.append(f"parts of {upload['Key']}")
-        else:
-            s3.abort_multipart_upload(**where)  # nobody could know of it: its id was in the answer that was lost
+        with contextlib.suppress(s3.exceptions.NoSuchUpload):  # the service has freed it just now
+            if s3.list_parts(**where).get("Parts"):
+                names.append(f"parts of {upload['Key']}")
+            else:
+                s3.abort_multipart_upload(**where)  # nobody could know of it: its id was in the answer that was lost
     return names
 
 

@@ -51,12 +51,12 @@ class Uploader:
         self.acknowledged = offset
         return offset
 
-    def send(self, offset: int, end: int | None = None) -> Answer | None:
+    def send(self, offset: int, end: int | None = None, *, seconds: float = 20.0) -> Answer | None:
         """Send from `offset` to the end, or break off before `end`; the answer, if one was to be had."""
         headers = {"Content-Range": f"bytes {offset}-{len(self.data) - 1}/{len(self.data)}"}
         headers["Content-Length"] = str(len(self.data) - offset)
         try:
-            with Client(self.service.port) as client:
+            with Client(self.service.port, seconds) as client:
                 client.head("PUT", f"/upload/{self.name}", headers)
                 client.send(self.data[offset:end])
                 return client.answer() if end is None else None

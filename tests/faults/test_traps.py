@@ -192,6 +192,26 @@ def test_a_ledger_that_is_locked(service: Service, store: FaultyS3, name: str) -
     nothing_left(store)
 
 
+@pytest.mark.soak
+def test_a_ledger_that_stays_locked(service: Service, store: FaultyS3, name: str) -> None:
+    """Nobody waits for the ledger for ever: the client gets 503, and goes on where it was when the lock is gone."""
+    other = sqlite3.connect(service.directory / "ledger.sqlite3", isolation_level=None)
+    uploader = Uploader(service, name)
+    uploader.send(0, CHUNK + 1_000_000)
+    eventually(lambda: uploader.offset() == CHUNK + 1_000_000)
+    other.execute("BEGIN EXCLUSIVE")
+    answer = uploader.send(CHUNK + 1_000_000, seconds=100)
+    assert answer is not None
+    assert answer.status == 503
+    assert "retry-after" in answer.headers
+    other.execute("ROLLBACK")
+    other.close()
+    assert uploader.offset() == CHUNK + 1_000_000
+    uploader.run()
+    assert stored(store, name) == DATA
+    nothing_left(store)
+
+
 @pytest.mark.parametrize("size", [70_000, len(DATA)])
 @pytest.mark.parametrize("fault", ["break after", "cut short"])
 def test_no_overwriting_and_a_lost_answer(
