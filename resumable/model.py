@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from enum import Enum
+from typing import Any
 
 from attrs import field, frozen
 
@@ -89,6 +90,12 @@ class Upload:
     crc32c: int | None = None
     #: Why a failed upload failed, for people.
     reason: str | None = None
+    #: When the last byte was stored.
+    received: float | None = None
+    #: How often upkeep has taken the upload up in its present state, and when it may do so again (None: when it has been
+    #: left alone for a while).
+    tries: int = 0
+    due: float | None = None
 
     @property
     def live(self) -> bool:
@@ -102,6 +109,25 @@ class Upload:
         Derived from the id so that reading an object's metadata does not give the upload's URL away.
         """
         return hashlib.sha256(self.id.encode()).hexdigest()[:32]
+
+
+@frozen
+class Event:
+    """Something that happened to an upload, for the main application: ``upload.finished`` and the like.
+
+    Its id is made of the upload and the type, for each happens once at most: whoever writes or tells it again tells the same.
+    """
+
+    upload_id: str
+    type: str
+    #: The upload as it stood then, as JSON.
+    data: Mapping[str, Any]
+    created: float
+
+    @property
+    def id(self) -> str:
+        """By which the application tells repeats."""
+        return "msg_" + hashlib.sha256(f"{self.type} {self.upload_id}".encode()).hexdigest()[:32]
 
 
 class UploadError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
-from typing import Any, cast
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, ensureDeferred
@@ -16,6 +16,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from resumable.callbacks.authorizer import Authorizer, CallbackAuthorizer, OpenDoor
+from resumable.ledger.chores import Chores
+from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger
 from resumable.model import ObjectOptions
@@ -25,6 +27,7 @@ from resumable.settings import Settings, StoreSettings
 from resumable.stores.embedded import EmbeddedS3
 from resumable.stores.s3 import S3Store
 from resumable.stores.store import Store, StoreError
+from resumable.upkeep.finisher import Finisher
 from resumable.upkeep.rounds import Round
 from resumable.uploads.budget import Budget
 from resumable.uploads.desk import Desk
@@ -36,8 +39,8 @@ from resumable.web.site import Root, front_page
 
 #: Seconds after which a silent writer has what it brought stored (it may take up to twice as long).
 CHECKPOINT = 2.0
-#: Seconds for which an upload lies untouched before the finisher takes it up, and between its rounds.
-TAKE_UP = 10.0
+#: Seconds between the finisher's rounds.
+TAKE_UP = 5.0
 
 
 class CannotStart(Exception):
@@ -49,9 +52,9 @@ class Resumable(Service):
 
     _log = Logger()
 
-    def __init__(self, settings: Settings, ledger: Ledger, reactor: Any) -> None:
+    def __init__(self, settings: Settings, database: Database, reactor: Any) -> None:
         self.settings = settings
-        self._ledger = ledger
+        self._database = database
         self._reactor = reactor
         self._embedded: EmbeddedS3 | None = None
         self._store: S3Store | None = None
@@ -64,7 +67,7 @@ class Resumable(Service):
     def startService(self) -> None:
         """Twisted's: begin to start; what goes wrong ends the process with exit status 1."""
         super().startService()
-        self._ledger.start()
+        self._database.start()
         self._starting = ensureDeferred(self._start())
         self._starting.addErrback(self._give_up)
 
@@ -74,13 +77,15 @@ class Resumable(Service):
         except (StoreError, RuntimeError) as error:
             raise CannotStart(f"store: {error}") from error
         self._door = make_door(self.settings, self._reactor)
-        desk = Desk(make_tools(self.settings, self._ledger, store, self._reactor), make_policy(self.settings))
+        ledger, chores = Ledger(self._database), Chores(self._database)
+        desk = Desk(make_tools(self.settings, ledger, store, self._reactor), make_policy(self.settings))
         seed, status = SeedProtocol(desk, self._door), StatusPages(desk, self._door)
         root = Root({b"/upload/": seed.serve, b"/uploads/": status.serve, b"/": front_page})
         self._site = StreamingSite(root, idle_timeout=self.settings.limits.idle_timeout, reactor=self._reactor)
+        finisher = Finisher(desk, chores, self._reactor, give_up_after=self.settings.store.give_up_after)
         self._rounds = [
             Round(self._reactor, CHECKPOINT, desk.checkpoint),
-            Round(self._reactor, TAKE_UP, lambda: desk.take_up(idle=TAKE_UP)),
+            Round(self._reactor, TAKE_UP, finisher.round),
         ]
         for description in self.settings.listen:
             await self._listen(description, self._site)
@@ -145,7 +150,7 @@ class Resumable(Service):
             await self._door.close()
         if self._store is not None:
             await self._store.close()
-        await self._ledger.close()
+        await self._database.close()
         if self._embedded is not None:
             await self._embedded.stop()
 
@@ -178,11 +183,11 @@ def make_resumable(settings: Settings) -> Resumable:
     """
     from twisted.internet import reactor
 
-    ledger = Ledger(settings.ledger.reveal(), cast(Any, reactor))
-    ledger.prepare()
+    database = Database(settings.ledger.reveal(), reactor)
+    database.prepare()
     # twistd may fork after this, and no database connection survives that.
-    ledger.release()
-    return Resumable(settings, ledger, reactor)
+    database.release()
+    return Resumable(settings, database, reactor)
 
 
 def make_store(settings: StoreSettings, reactor: Any) -> S3Store:

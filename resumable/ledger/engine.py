@@ -1,14 +1,23 @@
-"""How the ledger's database is opened: SQLAlchemy engines, set up for many writers, and the version check."""
+"""How the ledger's database is opened: SQLAlchemy engines, set up for many writers, with their tables up to date."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 
-from resumable.ledger.schema import VERSION, metadata, schema
+MIGRATIONS = Path(__file__).with_name("migrations")
+#: Seconds to connect to a database server, and to wait for another writer of a SQLite file.
+CONNECT = 10
+BUSY = 30
+#: The advisory lock (PostgreSQL) under which tables are changed: nodes that start together wait for each other.
+_MIGRATION_LOCK = 7_305_221_860
 
 
 class LedgerError(Exception):
@@ -16,15 +25,19 @@ class LedgerError(Exception):
 
 
 def open_engine(url: str) -> Engine:
-    """An engine for `url`.
+    """An engine for `url`: ``sqlite:///FILE``, ``sqlite://`` (in memory) or ``postgresql://USER@HOST/DB``.
 
     :raises LedgerError: not a database URL, or one whose driver is not installed.
     """
     try:
         parsed = make_url(url)
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() != "sqlite":
-            return create_engine(parsed, pool_pre_ping=True)
-        options: dict[str, Any] = {"connect_args": {"check_same_thread": False, "timeout": 30}}
+            # Statements prepared on the server would not survive a pooler such as pgbouncer in between.
+            options: dict[str, Any] = {"connect_timeout": CONNECT, "prepare_threshold": None}
+            return create_engine(parsed, pool_pre_ping=True, connect_args=options)
+        options = {"connect_args": {"check_same_thread": False, "timeout": BUSY}}
         if parsed.database in (None, "", ":memory:"):
             # Each connection to :memory: is a database of its own: there may be only one.
             options["poolclass"] = StaticPool
@@ -50,20 +63,22 @@ def _begin_immediate(connection: Connection) -> None:
 
 
 def prepare(engine: Engine) -> None:
-    """Create the tables where there are none, and look at the version of those that are there.
+    """Bring the tables up to date, from nothing or from any earlier version.
 
     :raises LedgerError: the database cannot be reached, or was made by a newer program.
     """
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     try:
         with engine.begin() as connection:
-            metadata.create_all(connection)
-            version = connection.execute(select(schema.c.version)).scalar()
-            if version is None:
-                connection.execute(insert(schema).values(version=VERSION))
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
     except SQLAlchemyError as error:
         raise LedgerError(f"cannot be opened: {getattr(error, 'orig', None) or error}") from None
-    if version is not None and version > VERSION:
+    except CommandError:
         raise LedgerError(
-            f"was made by a newer resumable (schema {version}, this program knows up to {VERSION}); "
+            "was made by a newer resumable (its tables have a version this program does not know); "
             "upgrade the program or use another ledger"
-        )
+        ) from None

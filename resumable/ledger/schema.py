@@ -1,4 +1,7 @@
-"""The ledger's tables. Nothing here assumes one node, or that parts come in order."""
+"""The ledger's tables, as the migrations leave them. Nothing here assumes one node, or that parts come in order.
+
+Times are seconds since the epoch. Who changes a table adds a migration in ``migrations/versions``; a test compares.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,7 @@ from sqlalchemy import (
     text,
 )
 
-#: Raised with every change of the tables; a ledger with a higher one was made by a newer program.
-VERSION = 1
-
 metadata = MetaData()
-
-schema = Table("resumable_schema", metadata, Column("version", Integer, nullable=False))
 
 uploads = Table(
     "uploads",
@@ -46,6 +44,11 @@ uploads = Table(
     Column("etag", Text),
     Column("crc32c", BigInteger),
     Column("reason", Text),
+    #: When the last byte was stored: the upload is ``finishing`` since then.
+    Column("received", Float(53)),
+    #: How often upkeep has taken it up in its present state, and when it may do so again.
+    Column("tries", Integer, nullable=False, server_default="0"),
+    Column("due", Float(53)),
 )
 
 _LIVE_BY_NAME = text("protocol = 'seed' AND state IN ('open', 'finishing')")
@@ -62,6 +65,7 @@ Index(
 )
 Index("uploads_by_name", uploads.c.owner, uploads.c.name, uploads.c.created)
 Index("uploads_by_state", uploads.c.state, uploads.c.updated)
+Index("uploads_by_object", uploads.c.bucket, uploads.c.key)
 
 pieces = Table(
     "pieces",
@@ -73,3 +77,33 @@ pieces = Table(
     Column("etag", Text, nullable=False),
     Column("crc32c", BigInteger),
 )
+
+events = Table(
+    "events",
+    metadata,
+    #: Ascending within an upload in the order in which things happened to it.
+    Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("id", Text, nullable=False, unique=True),
+    #: No foreign key: what could not be delivered is kept for longer than the upload.
+    Column("upload_id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("data", JSON, nullable=False),
+    Column("created", Float(53), nullable=False),
+    #: ``due``, ``delivered`` or ``dead``.
+    Column("state", Text, nullable=False),
+    #: When it may be tried (again).
+    Column("due", Float(53), nullable=False),
+    #: While somebody is trying it: until when; then it counts as abandoned.
+    Column("taken", Float(53)),
+    Column("tries", Integer, nullable=False),
+    Column("ended", Float(53)),
+    #: What was wrong the last time.
+    Column("problem", Text),
+    #: What the application said, where the client waits for it.
+    Column("answer", JSON),
+)
+Index("events_by_state", events.c.state, events.c.due)
+Index("events_by_upload", events.c.upload_id, events.c.seq)
+
+#: Work that one node does for all.
+leases = Table("leases", metadata, Column("name", Text, primary_key=True), Column("until", Float(53), nullable=False))

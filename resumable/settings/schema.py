@@ -69,6 +69,7 @@ class StoreSettings:
     fragments_prefix: str = setting(folder, ".resumable/")
     checksum: str = setting(choice("crc32c", "none"), "crc32c")
     patience: float = setting(duration("0s"), 120.0)
+    give_up_after: float = setting(duration("1m"), 86400.0)
     object: ObjectSettings = section(ObjectSettings)
 
     @staticmethod

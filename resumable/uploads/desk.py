@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import evolve, frozen
 from twisted.internet.interfaces import IConsumer
@@ -166,7 +166,7 @@ class Desk:
                 try:
                     intake.upload = await self._finishing.finish(intake.upload)
                 except (Ended, Exists):
-                    await self._free(upload.id)
+                    await self.free(upload.id)
                     raise
             return await self._finished(intake.upload)
 
@@ -174,7 +174,7 @@ class Desk:
         """The object exists: nothing else of the upload shall."""
         self._tell("finished", upload, upload.length or 0)
         if upload.fragmented:
-            await self._free(upload.id)
+            await self.free(upload.id)
         return Report(upload, Coverage.whole(upload.length or 0))
 
     async def receive(
@@ -291,18 +291,38 @@ class Desk:
 
         :raises Unavailable: the ledger was in trouble.
         """
-        now = self._clock.seconds()
-        cancelled = await self._ledger.move(upload, State.CANCELLED, frm=LIVE, updated=now)
-        if cancelled is None:
-            return
-        self._tell("cancelled", upload, 0)
+        await self._end(upload, State.CANCELLED, LIVE)
+
+    async def expire(self, upload: Upload, *, untouched_since: float) -> bool:
+        """End an open upload that nobody has touched since then (seconds since the epoch); whether it was so.
+
+        :raises Unavailable: the ledger was in trouble.
+        """
+        return await self._end(upload, State.EXPIRED, (State.OPEN,), untouched_since=untouched_since)
+
+    async def give_up(self, upload: Upload, reason: str) -> None:
+        """End an upload that is complete but of which the store makes no object.
+
+        :raises Unavailable: the ledger was in trouble.
+        """
+        await self._end(upload, State.FAILED, (State.FINISHING,), reason=reason)
+
+    async def _end(self, upload: Upload, to: State, frm: Collection[State], **changes: Any) -> bool:
+        ended = await self._ledger.move(upload, to, frm=frm, updated=self._clock.seconds(), **changes)
+        if ended is None:
+            return False
+        self._tell(to.value, ended, 0, ended.reason or "")
         intake = self._intakes.get(upload.id)
         for stream in list(intake.streams) if intake is not None else ():
-            stream.fail(Ended("the upload was cancelled"))
-        await self._free(upload.id, finishing=upload.state is State.FINISHING)
+            stream.fail(Ended(f"the upload was {to.value}" if ended.reason is None else ended.reason))
+        await self.free(upload.id, finishing=upload.state is State.FINISHING)
+        return True
 
-    async def _free(self, upload_id: str, *, finishing: bool = False) -> None:
-        """Free what an ended upload has in the store. What cannot be freed now is tried again by the clock."""
+    async def free(self, upload_id: str, *, finishing: bool = False) -> None:
+        """Free what an ended upload has in the store. What cannot be freed now is tried again by the clock.
+
+        :param finishing: somebody may have been making its object when it ended.
+        """
         # The row may have changed since the caller has read it.
         upload = await self._ledger.get(upload_id)
         if upload is None or upload.live:
@@ -314,20 +334,6 @@ class Desk:
             await self._ledger.freed(upload)
         except (StoreError, Unavailable) as error:
             self._log.warn("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
-
-    async def take_up(self, *, idle: float) -> None:
-        """Go on with what has been left lying: uploads to be finished, and ended ones to be freed; called by the clock.
-
-        :param idle: seconds for which nobody has touched them.
-        """
-        since = self._clock.seconds() - idle
-        for upload in await self._ledger.in_state(State.FINISHING, untouched_since=since):
-            try:
-                await self.finish(upload)
-            except UploadError as error:
-                self._log.warn("upload {id} is not finished yet: {error}", id=upload.id, error=str(error))
-        for upload in await self._ledger.not_freed(untouched_since=since):
-            await self._free(upload.id, finishing=True)
 
     def _tell(self, what: str, upload: Upload, size: int, why: str = "") -> None:
         """The one line in the log for each thing that happens to an upload. Names are quoted: they are the client's."""

@@ -37,7 +37,7 @@ class Finishing:
         """
         if upload.state is State.OPEN:
             now = self._clock.seconds()
-            moved = await self._ledger.move(upload, State.FINISHING, frm=(State.OPEN,), updated=now)
+            moved = await self._ledger.move(upload, State.FINISHING, frm=(State.OPEN,), updated=now, received=now)
             upload = moved or await self._current(upload)
         if upload.state is State.FINISHED:
             return upload

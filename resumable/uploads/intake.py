@@ -145,7 +145,8 @@ class Intake:
     async def _put_fragment(self, run: Run) -> None:
         tools = self._tools
         if not self.upload.fragmented:
-            self.upload = await tools.ledger.mark_fragmented(self.upload)
+            await tools.ledger.mark_fragmented(self.upload.id)
+            self.upload = evolve(self.upload, fragmented=True)
         piece = await tools.fragments.put(self.upload, run.first, run.segments, run.crc32c)
         await self._enter(piece)
 

@@ -28,8 +28,11 @@ from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 from zope.interface import implementer
 
+from resumable.ledger.chores import Chores
+from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.model import Ended, Gap, Interrupted, Piece, State, Superseded, Unavailable, Upload, UploadError
+from resumable.upkeep.finisher import Finisher
 from resumable.uploads.budget import Budget
 from resumable.uploads.desk import Desk, Span
 from resumable.uploads.fragments import Fragments
@@ -126,9 +129,10 @@ class Uploads(RuleBasedStateMachine):
         run(self._start())
 
     async def _start(self) -> None:
-        self._ledger = Ledger(f"sqlite:///{Path(self._directory.name) / 'ledger.sqlite3'}", reactor, threads=2)  # type: ignore[arg-type]
-        self._ledger.prepare()
-        self._ledger.start()
+        self._database = Database(f"sqlite:///{Path(self._directory.name) / 'ledger.sqlite3'}", reactor, threads=2)
+        self._database.prepare()
+        self._database.start()
+        self._ledger = Ledger(self._database)
         self._store = MemoryStore(self._bucket)
         budget = Budget(4096, reactor)  # type: ignore[arg-type]
         tools = Tools(
@@ -277,7 +281,7 @@ class Uploads(RuleBasedStateMachine):
         """Kill the process and start it again: nothing that was under way goes on."""
         self._store.dead = True
         self._stalled = None
-        run(self._ledger.close())
+        run(self._database.close())
         run(self._start())
 
     @invariant()
@@ -321,11 +325,11 @@ class Uploads(RuleBasedStateMachine):
             outcome = run(wait(done))
             assert not isinstance(outcome, Exception), repr(outcome)
         assert self._upload is None
-        run(self._desk.take_up(idle=-1))
+        run(Finisher(self._desk, Chores(self._database), reactor, give_up_after=60).round(idle=-1))  # type: ignore[arg-type]
         assert [key for key in self._bucket.objects if key.startswith(".resumable/")] == []
         # One whose id was in an answer that was lost has no parts.
         assert [parts for _, _, parts in self._bucket.multiparts.values() if parts] == []
-        run(self._ledger.close())
+        run(self._database.close())
         self._directory.cleanup()
 
 

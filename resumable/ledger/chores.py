@@ -1,0 +1,111 @@
+"""What upkeep asks of the ledger: uploads left lying, rows that are of no use any more, and who does the work.
+
+Several nodes ask. What one takes, the others do not get until its time is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+from sqlalchemy import Connection, and_, delete, exists, or_, select, update
+
+from resumable.ledger.database import Database
+from resumable.ledger.ledger import as_upload, insert_into, state_in
+from resumable.ledger.queue import DUE
+from resumable.ledger.schema import events, leases, uploads
+from resumable.model import LIVE, State, Upload
+
+#: Seconds from now until an upload that was taken up so many times (from 1) may be taken up again.
+Pause = Callable[[int], float]
+
+_ENDED = uploads.c.state.not_in([state.value for state in LIVE])
+#: There may be something in the store that is not the finished object.
+_UNFREED = or_(uploads.c.fragmented, and_(uploads.c.state != State.FINISHED.value, uploads.c.multipart_id.is_not(None)))
+
+
+class Chores:
+    """Finds work for upkeep."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def take_finishing(self, *, now: float, idle: float, pause: Pause, most: int) -> list[Upload]:
+        """Take uploads whose bytes are all there but whose object is not, the longest untouched first.
+
+        :param idle: seconds for which nobody has touched them.
+        """
+        return await self._take(state_in([State.FINISHING]), now, idle, pause, most)
+
+    async def take_unfreed(self, *, now: float, idle: float, pause: Pause, most: int) -> list[Upload]:
+        """Take ended uploads that may still have something in the store. Parameters as `take_finishing`."""
+        return await self._take(and_(_ENDED, _UNFREED), now, idle, pause, most)
+
+    async def _take(self, which: Any, now: float, idle: float, pause: Pause, most: int) -> list[Upload]:
+        at_rest = or_(uploads.c.due <= now, and_(uploads.c.due.is_(None), uploads.c.updated <= now - idle))
+        query = select(uploads).where(which, at_rest).order_by(uploads.c.updated).limit(most)
+
+        def work(connection: Connection) -> list[Upload]:
+            if connection.dialect.name == "postgresql":
+                found = connection.execute(query.with_for_update(skip_locked=True)).mappings().all()
+            else:
+                found = connection.execute(query).mappings().all()
+            for row in found:
+                tries = row["tries"] + 1
+                taken = update(uploads).where(uploads.c.id == row["id"]).values(tries=tries, due=now + pause(tries))
+                connection.execute(taken)
+            return [as_upload(row) for row in found]
+
+        return await self._database.write(work)
+
+    async def stale(self, *, untouched_since: float, most: int) -> list[Upload]:
+        """Open uploads that nobody has touched since then (seconds since the epoch), the longest untouched first."""
+        query = (
+            select(uploads)
+            .where(uploads.c.state == State.OPEN.value, uploads.c.updated <= untouched_since)
+            .order_by(uploads.c.updated)
+            .limit(most)
+        )
+        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return [as_upload(row) for row in rows]
+
+    async def forget(self, *, ended_before: float, most: int) -> int:
+        """Delete the rows of uploads that ended before then, but for those with something in the store or still to be told.
+
+        :param ended_before: seconds since the epoch.
+        :return: how many were deleted.
+        """
+        untold = exists().where(events.c.upload_id == uploads.c.id, events.c.state == DUE)
+        old = (
+            select(uploads.c.id).where(_ENDED, ~_UNFREED, uploads.c.updated < ended_before, ~untold).limit(most)
+        ).scalar_subquery()
+        forgotten = delete(uploads).where(uploads.c.id.in_(old))
+        return await self._database.write(lambda connection: connection.execute(forgotten).rowcount)
+
+    async def buckets(self) -> set[str]:
+        """All buckets that uploads go or went to."""
+        query = select(uploads.c.bucket).distinct()
+        return set(await self._database.read(lambda connection: connection.execute(query).scalars().all()))
+
+    async def at(self, bucket: str, key: str) -> list[Upload]:
+        """All uploads whose object has this key."""
+        query = select(uploads).where(uploads.c.bucket == bucket, uploads.c.key == key)
+        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return [as_upload(row) for row in rows]
+
+    async def not_done_with(self, upload_ids: Collection[str]) -> set[str]:
+        """Of these uploads those that are live, or that are freed by somebody else in time."""
+        query = select(uploads.c.id).where(uploads.c.id.in_(upload_ids), or_(~_ENDED, _UNFREED))
+        return set(await self._database.read(lambda connection: connection.execute(query).scalars().all()))
+
+    async def lease(self, name: str, *, now: float, until: float) -> bool:
+        """Whether the work called `name` is ours until then; it is nobody else's meanwhile."""
+
+        def work(connection: Connection) -> bool:
+            taken = insert_into(connection, leases).values(name=name, until=until)
+            taken = taken.on_conflict_do_update(
+                index_elements=["name"], set_={"until": until}, where=leases.c.until <= now
+            )
+            return connection.execute(taken.returning(leases.c.name)).first() is not None
+
+        return await self._database.write(work)

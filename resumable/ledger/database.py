@@ -1,0 +1,122 @@
+"""The database under the ledger: an engine, threads of its own, and what is done when it is away for a while."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from threading import Thread
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.pool import StaticPool
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.threadpool import ThreadPool
+
+from resumable.ledger.engine import open_engine, prepare
+from resumable.model import Unavailable
+
+T = TypeVar("T")
+
+#: Seconds for which a database server that is away (restarted, failing over) is tried again, and the longest pause.
+PATIENCE = 45.0
+LONGEST_PAUSE = 2.0
+#: SQLSTATEs of transactions that lost against others and may be tried again: serialization failure, deadlock.
+_AGAIN = frozenset({"40001", "40P01"})
+
+
+class Database:
+    """Runs transactions in threads.
+
+    :param url: SQLAlchemy database URL; ``sqlite://`` keeps everything in memory.
+    :param threads: how many transactions run at a time (in memory: always one).
+    :param patience: seconds for which a database server that is away is tried again.
+    """
+
+    _log = Logger()
+
+    def __init__(self, url: str, reactor: Any, *, threads: int = 4, patience: float = PATIENCE) -> None:
+        self._reactor = reactor
+        self._patience = patience
+        self._engine: Engine = open_engine(url)
+        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        #: A database in memory is the one connection to it.
+        self._in_memory = isinstance(self._engine.pool, StaticPool)
+        if self._in_memory:
+            threads = 1
+        self._pool = ThreadPool(minthreads=0, maxthreads=threads, name="ledger")
+
+    def prepare(self) -> None:
+        """Create or upgrade the tables; blocks, for the time before the reactor runs.
+
+        :raises LedgerError: see `resumable.ledger.engine.prepare`.
+        """
+        prepare(self._engine)
+
+    def release(self) -> None:
+        """Give up open connections (a process about to fork must not hold any); the next call opens new ones."""
+        if not self._in_memory:
+            self._engine.dispose()
+
+    def start(self) -> None:
+        """Start the threads."""
+        self._pool.start()
+
+    async def close(self) -> None:
+        """Wait for what runs, then close all connections."""
+        # Joining threads blocks, so another thread has to do it.
+        waiting: Deferred[None] = Deferred()
+
+        def stop() -> None:
+            self._pool.stop()
+            self._engine.dispose()
+            self._reactor.callFromThread(waiting.callback, None)
+
+        Thread(target=stop, name="ledger-close").start()
+        await waiting
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """What `work` returns, in a transaction that has been committed when this returns.
+
+        `work` runs in a thread, and again if the database went away in the middle: it may have been committed before, so
+        that it has to be such that twice is as good as once.
+
+        :raises IntegrityError: a constraint is violated.
+        :raises Unavailable: the database did not do it, or did and could not say so.
+        """
+        return await self._run(self._engine, work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """What `work`, which only reads, returns. Errors as `write`."""
+        return await self._run(self._reading, work)
+
+    async def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+        def in_thread() -> T:
+            with engine.begin() as connection:
+                return work(connection)
+
+        deadline = self._reactor.seconds() + self._patience
+        pause = 0.05
+        while True:
+            try:
+                return await deferToThreadPool(self._reactor, self._pool, in_thread)
+            except IntegrityError:
+                raise
+            except DBAPIError as error:
+                if not _may_pass(error) or self._reactor.seconds() + pause > deadline:
+                    self._log.error("ledger: {error}", error=str(error.orig))
+                    raise Unavailable("the ledger did not answer") from None
+                self._log.debug("ledger: {error}; trying again", error=str(error.orig))
+            await deferLater(self._reactor, pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _may_pass(error: DBAPIError) -> bool:
+    """Whether the database server is away for the moment. SQLite is no server, and has waited for its lock already."""
+    if type(error.orig).__module__.startswith("sqlite3"):
+        return False
+    lost = getattr(error.orig, "sqlstate", None) in _AGAIN
+    return lost or error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))

@@ -1,0 +1,163 @@
+"""The queue of events: what the main application has still to hear, and what became of what it was told.
+
+Events of one upload are delivered in the order in which they happened; those of different uploads at the same time, by any
+node. Who takes an event has it for a time; then it counts as abandoned and anybody may take it. The number of tries tells a
+late outcome of an abandoned try from that of the present one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from attrs import field, frozen
+from sqlalchemy import Connection, and_, case, delete, exists, func, or_, select, update
+
+from resumable.ledger.database import Database
+from resumable.ledger.schema import events
+from resumable.model import Event
+
+DUE, DELIVERED, DEAD = "due", "delivered", "dead"
+
+_earlier = events.alias("earlier")
+#: Nothing that happened to the upload before is still to be told.
+_IN_TURN = ~exists().where(
+    _earlier.c.upload_id == events.c.upload_id, _earlier.c.seq < events.c.seq, _earlier.c.state == DUE
+)
+
+
+@frozen
+class Queued:
+    """An event as it stands in the queue.
+
+    :ivar state: ``due``, ``delivered`` or ``dead`` (given up).
+    :ivar due: when it is tried next (seconds since the epoch).
+    :ivar taken: while somebody is trying it: until when.
+    :ivar tries: how often it was tried, a try under way included.
+    :ivar problem: what was wrong the last time.
+    :ivar answer: what the application said, if that was kept.
+    """
+
+    seq: int
+    event: Event
+    state: str
+    due: float
+    taken: float | None
+    tries: int
+    ended: float | None = None
+    problem: str | None = None
+    answer: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+class EventQueue:
+    """Takes events from the queue and notes what became of them."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def take(self, *, now: float, until: float, most: int, upload_id: str | None = None) -> list[Queued]:
+        """Take events that are due, the oldest first; nobody else will take them before `until`.
+
+        :param upload_id: only this upload's, and those too that are to be tried later only: somebody is waiting for them.
+        """
+        wanted = events.c.due <= now if upload_id is None else events.c.upload_id == upload_id
+        free = or_(events.c.taken.is_(None), events.c.taken <= now)
+        query = (
+            select(events)
+            .where(events.c.state == DUE, wanted, free, _IN_TURN)
+            .order_by(events.c.due, events.c.seq)
+            .limit(most)
+        )
+
+        def work(connection: Connection) -> list[Queued]:
+            if connection.dialect.name == "postgresql":
+                rows = connection.execute(query.with_for_update(of=events, skip_locked=True)).mappings().all()
+            else:
+                rows = connection.execute(query).mappings().all()
+            numbers = [row["seq"] for row in rows]
+            change = {"taken": until, "tries": events.c.tries + 1}
+            connection.execute(update(events).where(events.c.seq.in_(numbers)).values(change))
+            return [_queued({**row, "taken": until, "tries": row["tries"] + 1}) for row in rows]
+
+        return await self._database.write(work)
+
+    async def next_due(self) -> float | None:
+        """When there is something to take at the earliest (seconds since the epoch); None: the queue is empty."""
+        free = case((events.c.taken > events.c.due, events.c.taken), else_=events.c.due)
+        query = select(func.min(free)).where(events.c.state == DUE)
+        return await self._database.read(lambda connection: connection.execute(query).scalar())
+
+    async def delivered(self, queued: Queued, *, now: float, answer: Mapping[str, Any] | None = None) -> bool:
+        """The application has it; whether that was still ours to say."""
+        return await self._end(queued, DELIVERED, now, answer=answer, problem=None)
+
+    async def give_up(self, queued: Queued, problem: str, *, now: float) -> bool:
+        """It is not tried any more: a dead letter, which is kept; whether that was still ours to say."""
+        return await self._end(queued, DEAD, now, problem=problem)
+
+    async def _end(self, queued: Queued, state: str, now: float, **values: Any) -> bool:
+        return await self._change(queued, state=state, ended=now, **values)
+
+    async def try_later(self, queued: Queued, problem: str, *, due: float) -> bool:
+        """It is to be tried again at `due` (seconds since the epoch); whether that was still ours to say."""
+        return await self._change(queued, due=due, problem=problem)
+
+    async def _change(self, queued: Queued, **values: Any) -> bool:
+        mine = and_(events.c.seq == queued.seq, events.c.state == DUE, events.c.tries == queued.tries)
+        change = update(events).where(mine).values(taken=None, **values)
+        return bool(await self._database.write(lambda connection: connection.execute(change).rowcount))
+
+    async def get(self, event_id: str) -> Queued | None:
+        """The event, or None."""
+        query = select(events).where(events.c.id == event_id)
+        row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
+        return None if row is None else _queued(row)
+
+    async def list(
+        self, *, states: Sequence[str] = (), upload_id: str | None = None, most: int = 50, before: int | None = None
+    ) -> list[Queued]:
+        """Events, the newest first.
+
+        :param states: only those in one of these states.
+        :param before: only those with a lower `Queued.seq`, for the next page.
+        """
+        query = select(events).order_by(events.c.seq.desc()).limit(most)
+        if states:
+            query = query.where(events.c.state.in_(states))
+        if upload_id is not None:
+            query = query.where(events.c.upload_id == upload_id)
+        if before is not None:
+            query = query.where(events.c.seq < before)
+        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return [_queued(row) for row in rows]
+
+    async def replay(self, event_id: str, *, now: float) -> Queued | None:
+        """Have an event delivered (again), whatever became of it; None: there is none with this id."""
+        change = {"state": DUE, "due": now, "taken": None, "tries": 0, "ended": None, "problem": None, "answer": None}
+
+        def work(connection: Connection) -> Queued | None:
+            connection.execute(update(events).where(events.c.id == event_id).values(change))
+            row = connection.execute(select(events).where(events.c.id == event_id)).mappings().first()
+            return None if row is None else _queued(row)
+
+        return await self._database.write(work)
+
+    async def forget(self, *, ended_before: float, states: Iterable[str] = (DELIVERED, DEAD)) -> int:
+        """Delete events that came to their end before then (seconds since the epoch); returns how many."""
+        old = and_(events.c.state.in_(list(states)), events.c.ended < ended_before)
+        return await self._database.write(lambda connection: connection.execute(delete(events).where(old)).rowcount)
+
+
+def _queued(row: Any) -> Queued:
+    event = Event(row["upload_id"], row["type"], row["data"], row["created"])
+    return Queued(
+        row["seq"],
+        event,
+        row["state"],
+        row["due"],
+        row["taken"],
+        row["tries"],
+        row["ended"],
+        row["problem"],
+        row["answer"],
+    )

@@ -1,0 +1,74 @@
+"""The finisher: finishes uploads whose client has gone, and frees what ended ones left in the store."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from resumable.ledger.chores import Chores
+from resumable.model import Unavailable, Upload, UploadError
+from resumable.uploads.desk import Desk
+
+#: Seconds for which an upload lies untouched before it is taken up; the first pause between tries, which doubles; the longest.
+IDLE = 10.0
+FIRST_PAUSE = 10.0
+LONGEST_PAUSE = 3600.0
+#: Uploads taken up at a time.
+BATCH = 8
+
+
+def pause(tries: int) -> float:
+    """Seconds until the next try after so many, shortened by chance so that not all come back together."""
+    return min(FIRST_PAUSE * 2.0 ** min(tries - 1, 20), LONGEST_PAUSE) * random.uniform(0.75, 1.0)
+
+
+class Finisher:
+    """Takes up what was left lying.
+
+    :param give_up_after: seconds for which a Complete that the store refuses is tried again.
+    """
+
+    _log = Logger()
+
+    def __init__(self, desk: Desk, chores: Chores, clock: IReactorTime, *, give_up_after: float) -> None:
+        self._desk = desk
+        self._chores = chores
+        self._clock = clock
+        self._give_up_after = give_up_after
+
+    async def round(self, *, idle: float = IDLE) -> None:
+        """Finish, and free, what nobody has touched for `idle` seconds."""
+        await self._all(self._chores.take_finishing, idle, self._finish)
+        await self._all(self._chores.take_unfreed, idle, lambda upload: self._desk.free(upload.id, finishing=True))
+
+    async def _all(
+        self,
+        take: Callable[..., Awaitable[list[Upload]]],
+        idle: float,
+        work: Callable[[Upload], Awaitable[None]],
+    ) -> None:
+        while batch := await take(now=self._clock.seconds(), idle=idle, pause=pause, most=BATCH):
+            doing = [Deferred.fromCoroutine(_awaited(work(upload))) for upload in batch]
+            for succeeded, failure in await DeferredList(doing, consumeErrors=True):
+                if not succeeded:
+                    self._log.failure("upkeep of an upload failed", failure=failure)
+
+    async def _finish(self, upload: Upload) -> None:
+        try:
+            await self._desk.finish(upload)
+        except Unavailable as error:
+            since = upload.updated if upload.received is None else upload.received
+            if self._clock.seconds() - since > self._give_up_after:
+                await self._desk.give_up(upload, f"could not be completed for too long: {error}")
+            else:
+                self._log.warn("upload {id} is not finished yet: {error}", id=upload.id, error=str(error))
+        except UploadError as error:
+            self._log.warn("upload {id} cannot be finished: {error}", id=upload.id, error=str(error))
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work

@@ -1,0 +1,42 @@
+"""A real PostgreSQL for tests, out of the package pgserver: no root, no port, a directory of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import warnings
+from itertools import count
+from types import TracebackType
+from typing import Any
+
+from typing_extensions import Self
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # about $XDG_RUNTIME_DIR
+    import pgserver
+
+
+class Postgres:
+    """A server that runs between ``__enter__`` and ``__exit__``."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self._server: Any = None
+
+    def __enter__(self) -> Self:
+        self._directory = tempfile.mkdtemp(prefix="pg-")
+        self._server = pgserver.get_server(self._directory, cleanup_mode="stop")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.cleanup()
+        shutil.rmtree(self._directory, ignore_errors=True)
+
+    def new(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"test_{os.getpid()}_{next(self._numbers)}"
+        self._server.psql(f"CREATE DATABASE {name};")
+        return f"postgresql://postgres:@/{name}?host={self._directory}"
