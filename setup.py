@@ -27,6 +27,7 @@ setup(
         "alembic>=1.13",
         "google-crc32c>=1.5",
         "attrs>=23.2",
+        "standardwebhooks>=1.0.1",
     ],
     extras_require={
         "postgresql": ["psycopg[binary]>=3.1.18"],

@@ -127,7 +127,12 @@ class Event:
     @property
     def id(self) -> str:
         """By which the application tells repeats."""
-        return "msg_" + hashlib.sha256(f"{self.type} {self.upload_id}".encode()).hexdigest()[:32]
+        return event_id(self.upload_id, self.type)
+
+
+def event_id(upload_id: str, event_type: str) -> str:
+    """The id of an upload's event; the upload's own cannot be told from it."""
+    return "msg_" + hashlib.sha256(f"{event_type} {upload_id}".encode()).hexdigest()[:32]
 
 
 class UploadError(Exception):

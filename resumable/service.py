@@ -15,11 +15,15 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from resumable.callbacks.admission import Admission
 from resumable.callbacks.authorizer import Authorizer, CallbackAuthorizer, OpenDoor
+from resumable.callbacks.outbox import Outbox
+from resumable.callbacks.webhooks import Webhooks
 from resumable.ledger.chores import Chores
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger
+from resumable.ledger.queue import EventQueue
 from resumable.model import ObjectOptions
 from resumable.protocols.seed import SeedProtocol
 from resumable.protocols.status import StatusPages
@@ -30,7 +34,8 @@ from resumable.stores.store import Store, StoreError
 from resumable.upkeep.finisher import Finisher
 from resumable.upkeep.rounds import Round
 from resumable.uploads.budget import Budget
-from resumable.uploads.desk import Desk
+from resumable.uploads.desk import Admit, Desk
+from resumable.uploads.events import CREATED, Announcer
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy
@@ -62,6 +67,7 @@ class Resumable(Service):
         self._site: StreamingSite | None = None
         self._ports: list[IListeningPort] = []
         self._rounds: list[Round] = []
+        self._outbox: Outbox | None = None
         self._starting: Deferred[None] | None = None
 
     def startService(self) -> None:
@@ -77,8 +83,9 @@ class Resumable(Service):
         except (StoreError, RuntimeError) as error:
             raise CannotStart(f"store: {error}") from error
         self._door = make_door(self.settings, self._reactor)
-        ledger, chores = Ledger(self._database), Chores(self._database)
-        desk = Desk(make_tools(self.settings, ledger, store, self._reactor), make_policy(self.settings))
+        chores = Chores(self._database)
+        ledger, admit = self._hear_of_events()
+        desk = Desk(make_tools(self.settings, ledger, store, self._reactor), make_policy(self.settings), admit)
         seed, status = SeedProtocol(desk, self._door), StatusPages(desk, self._door)
         root = Root({b"/upload/": seed.serve, b"/uploads/": status.serve, b"/": front_page})
         self._site = StreamingSite(root, idle_timeout=self.settings.limits.idle_timeout, reactor=self._reactor)
@@ -89,6 +96,31 @@ class Resumable(Service):
         ]
         for description in self.settings.listen:
             await self._listen(description, self._site)
+
+    def _hear_of_events(self) -> tuple[Ledger, Admit | None]:
+        """The ledger, which notes what the application wants to hear, and who asks it before an upload is created."""
+        events = self.settings.events
+        if events is None:
+            return Ledger(self._database), None
+        webhooks = Webhooks(
+            url=events.url,
+            secret=events.secret.reveal() if events.secret is not None else None,
+            form=events.format,
+            timeout=events.timeout,
+            reactor=self._reactor,
+        )
+        asked = events.wait and CREATED in events.types
+        ledger = Ledger(self._database, Announcer({kind for kind in events.types if not (asked and kind == CREATED)}))
+        self._outbox = Outbox(
+            EventQueue(self._database),
+            webhooks,
+            self._reactor,
+            give_up_after=events.give_up_after,
+            wait=events.wait,
+        )
+        ledger.announced = self._outbox.wake
+        self._outbox.start()
+        return ledger, Admission(webhooks).admit if asked else None
 
     async def _open_store(self) -> S3Store:
         """The store; the embedded one is started first, and gets its bucket."""
@@ -146,6 +178,8 @@ class Resumable(Service):
             going.stop()
         if self._site is not None:
             await self._drain(self._site)
+        if self._outbox is not None:
+            await self._outbox.stop()
         if self._door is not None:
             await self._door.close()
         if self._store is not None:

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -21,6 +22,14 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
+#: The same, by a clock that goes on when the test says so: a number of seconds in a file is added to the time.
+WITH_CLOCK = """
+import mmap, os, struct
+from twisted.internet import reactor
+ahead = mmap.mmap(os.open(os.environ["TEST_CLOCK"], os.O_RDONLY), 8, prot=mmap.PROT_READ)
+real = reactor.seconds
+reactor.seconds = lambda: real() + struct.unpack("d", ahead[:8])[0]
+"""
 
 
 def eventually(ask: Callable[[], Any], *, seconds: float = 20.0) -> Any:
@@ -52,15 +61,29 @@ class Service:
             (directory / "app.yaml").write_text(yaml.safe_dump(dict(config)))
             self._arguments += ["--config", "app.yaml"]
         self._process: subprocess.Popen[bytes] | None = None
+        self._clock: Path | None = None
         self.port = 0
+
+    def advance(self, seconds: float) -> None:
+        """Have so much time pass at once. The first time has to be before the start."""
+        if self._clock is None:
+            self._clock = self.directory / "clock"
+            self._clock.write_bytes(struct.pack("d", 0.0))
+        (ahead,) = struct.unpack("d", self._clock.read_bytes())
+        with self._clock.open("r+b") as file:
+            file.write(struct.pack("d", ahead + seconds))
 
     def start(self) -> Service:
         """Start it and wait until it listens."""
         environment = {**os.environ, "TMPDIR": str(self.temporary), "PYTHONPATH": str(ROOT), **self._environment}
         said = self.log_path.stat().st_size if self.log_path.exists() else 0
+        program = TWISTD
+        if self._clock is not None:
+            environment["TEST_CLOCK"] = str(self._clock)
+            program = WITH_CLOCK + TWISTD
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", TWISTD, "-n", "resumable", *self._arguments],
+                [sys.executable, "-c", program, "-n", "resumable", *self._arguments],
                 cwd=self.directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,

@@ -30,6 +30,8 @@ from resumable.settings import (
 
 SHIPPED = Path(__file__).parent.parent / "config" / "app.yaml"
 MINIMAL = "store: {bucket: b}\nauth: open\n"
+KNOWN = ", ".join(item.name for item in attrs.fields(Settings))
+WHSEC = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
 def parse(text: str, **environ: str) -> Settings:
@@ -111,7 +113,7 @@ def test_embedded() -> None:
 
 def test_all_problems_are_collected() -> None:
     assert problems("store: {buckt: x, max_parts: 0}\nlisten: [tcp:1, nonsense]\nlog: {level: loud}\ncolour: red") == [
-        "colour: unknown key; known are listen, public_url, store, ledger, auth, limits, log",
+        f"colour: unknown key; known are {KNOWN}",
         "listen[1]: must be a Twisted endpoint description such as tcp:8080 (Unknown endpoint type: 'nonsense')",
         "store.buckt: unknown key; did you mean bucket?",
         "store.max_parts: must be a whole number from 1 to 10000",
@@ -119,6 +121,22 @@ def test_all_problems_are_collected() -> None:
         "auth: required (auth: open lets everyone upload)",
         "log.level: must be debug, info, warn or error",
     ]
+
+
+def test_events() -> None:
+    """Nobody is told unless the section is there; then an address and, for our own format, a secret is wanted."""
+    assert top("events:").events is None
+    found = top(f"events: {{url: 'https://a/b', secret: {WHSEC}, types: [upload.failed, upload.finished]}}").events
+    assert found is not None
+    assert found.secret is not None
+    assert (found.secret.reveal(), found.types) == (WHSEC, ("upload.failed", "upload.finished"))
+    assert WHSEC not in repr(found)
+    assert top("events: {url: 'https://a/b', format: tusd}").events is not None
+    assert problems(f"{MINIMAL}events: {{url: 'https://a/b'}}")[0].startswith("events.secret: required")
+    for wrong in ("hunter2", "whsec_", "whsec_aHVudGVyMg==", WHSEC + "!", WHSEC.removeprefix("whsec_")):
+        said = problems(f"{MINIMAL}events: {{url: 'https://a/b', secret: '{wrong}'}}")
+        assert said == ["events.secret: must be whsec_ and the base64 of 24 to 64 bytes"]
+    assert "upload.gone" not in problems(f"{MINIMAL}events: {{url: 'https://a/b', secret: {WHSEC}, types: []}}")[0]
 
 
 def test_a_problem_is_a_line_whatever_the_key() -> None:
@@ -130,7 +148,7 @@ def test_a_problem_is_a_line_whatever_the_key() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["trusted_proxies: []", "workers: 1", "events: {}", "cors: {}", "cleanup: {}", "limits: {connections: 1}"],
+    ["trusted_proxies: []", "workers: 1", "cors: {}", "limits: {connections: 1}"],
 )
 def test_what_is_not_there_yet_is_unknown(line: str) -> None:
     assert "unknown key" in problems(MINIMAL + line)[0]
@@ -141,7 +159,7 @@ def test_what_is_not_there_yet_is_unknown(line: str) -> None:
     [
         ("", "holds no settings"),
         ("# nothing\n", "holds no settings"),
-        ("- a", "must hold the keys listen, public_url, store, ledger, auth, limits, log"),
+        ("- a", f"must hold the keys {KNOWN}"),
         ("a: b: c", "line 1: mapping values are not allowed here"),
         ("auth: open\nstore: {bucket: b", "line 2: expected ',' or '}', but got '<stream end>'"),
         ("auth: open\n--- \nb: 1", "line 2: but found another document"),
@@ -362,10 +380,17 @@ def test_the_shipped_file_loads_and_tells_every_default() -> None:
     settings = load_settings(SHIPPED, {})
     uncommented = re.sub(r"^( *)#(?=\w)", r"\1", shipped, flags=re.MULTILINE)
     assert sorted(written(yaml.safe_load(uncommented))) == sorted(path for path, _ in declared(Settings))
-    everything = parse_settings(uncommented, "uncommented", {})
+    # Where nobody is told of events, nothing about them is required.
+    required = {"url": "https://app.example.com/uploads", "secret": WHSEC}
+    filled = re.sub(
+        r"^  (url|secret):$", lambda key: f"  {key[1]}: {required[key[1]]}", uncommented, flags=re.MULTILINE
+    )
+    everything = parse_settings(filled, "uncommented", {})
+    assert settings.events is None
     for path, default in declared(Settings):
-        if path not in ("store.bucket", "auth.url"):
-            assert value_at(everything, path) == default == value_at(settings, path), path
+        if path not in ("store.bucket", "auth.url", "events.url", "events.secret"):
+            assert value_at(everything, path) == default, path
+            assert path.startswith("events.") or value_at(settings, path) == default, path
             # A key without a value is one without a default.
             line = re.search(rf"^ *#{path.rpartition('.')[2]}: *(.*)$", shipped, re.MULTILINE)
             assert line is not None, path

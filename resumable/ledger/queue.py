@@ -31,6 +31,7 @@ class Queued:
     """An event as it stands in the queue.
 
     :ivar state: ``due``, ``delivered`` or ``dead`` (given up).
+    :ivar since: when it was tried for the first time (it may have had to wait for its turn), or since it was replayed.
     :ivar due: when it is tried next (seconds since the epoch).
     :ivar taken: while somebody is trying it: until when.
     :ivar tries: how often it was tried, a try under way included.
@@ -41,6 +42,7 @@ class Queued:
     seq: int
     event: Event
     state: str
+    since: float | None
     due: float
     taken: float | None
     tries: int
@@ -75,9 +77,10 @@ class EventQueue:
             else:
                 rows = connection.execute(query).mappings().all()
             numbers = [row["seq"] for row in rows]
-            change = {"taken": until, "tries": events.c.tries + 1}
+            change = {"taken": until, "tries": events.c.tries + 1, "since": func.coalesce(events.c.since, now)}
             connection.execute(update(events).where(events.c.seq.in_(numbers)).values(change))
-            return [_queued({**row, "taken": until, "tries": row["tries"] + 1}) for row in rows]
+            taken = [{**row, "taken": until, "tries": row["tries"] + 1} for row in rows]
+            return [_queued({**row, "since": now if row["since"] is None else row["since"]}) for row in taken]
 
         return await self._database.write(work)
 
@@ -133,7 +136,16 @@ class EventQueue:
 
     async def replay(self, event_id: str, *, now: float) -> Queued | None:
         """Have an event delivered (again), whatever became of it; None: there is none with this id."""
-        change = {"state": DUE, "due": now, "taken": None, "tries": 0, "ended": None, "problem": None, "answer": None}
+        change = {
+            "state": DUE,
+            "since": now,
+            "due": now,
+            "taken": None,
+            "tries": 0,
+            "ended": None,
+            "problem": None,
+            "answer": None,
+        }
 
         def work(connection: Connection) -> Queued | None:
             connection.execute(update(events).where(events.c.id == event_id).values(change))
@@ -154,6 +166,7 @@ def _queued(row: Any) -> Queued:
         row["seq"],
         event,
         row["state"],
+        row["since"],
         row["due"],
         row["taken"],
         row["tries"],

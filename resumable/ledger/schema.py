@@ -91,6 +91,8 @@ events = Table(
     Column("created", Float(53), nullable=False),
     #: ``due``, ``delivered`` or ``dead``.
     Column("state", Text, nullable=False),
+    #: When it was tried for the first time.
+    Column("since", Float(53)),
     #: When it may be tried (again).
     Column("due", Float(53), nullable=False),
     #: While somebody is trying it: until when; then it counts as abandoned.

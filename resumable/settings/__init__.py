@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from resumable.settings.reader import Problems, SettingsError, read_section
 from resumable.settings.schema import (
     AuthSettings,
+    CleanupSettings,
+    EventSettings,
     LimitSettings,
     LogSettings,
     ObjectSettings,
@@ -24,6 +26,8 @@ from resumable.settings.values import parse_duration, parse_endpoint, parse_size
 
 __all__ = [
     "AuthSettings",
+    "CleanupSettings",
+    "EventSettings",
     "LimitSettings",
     "LogSettings",
     "ObjectSettings",

@@ -86,6 +86,11 @@ def section(cls: type[Any], *, word: Any = None, required: str = "") -> Any:
     return attrs.field(metadata={_RULE: Rule(section=cls, word=word, required=f"required ({required})")})
 
 
+def optional_section(cls: type[S]) -> S | None:
+    """A field that is a section of its own, or None where it is left out."""
+    return cast("S | None", attrs.field(default=None, metadata={_RULE: Rule(section=cls)}))
+
+
 def read_section(cls: type[S], tree: Any, path: str, problems: Problems) -> S | None:
     """The section `cls` from `tree`; None, and something in `problems`, where that cannot be done."""
     fields = {item.name: item for item in attrs.fields(cast(Any, cls))}
@@ -116,7 +121,7 @@ def read_section(cls: type[S], tree: Any, path: str, problems: Problems) -> S | 
 def _read(item: attrs.Attribute[Any], value: Any, path: str, problems: Problems) -> Any:
     """The value of one field; ValueError where there is none, Faults without any where they are reported already."""
     rule: Rule = item.metadata[_RULE]
-    if rule.section is not None and (item.default is not attrs.NOTHING or value is not None):
+    if rule.section is not None and (hasattr(item.default, "factory") or value is not None):
         if rule.word is not None and value == rule.word:
             return value
         if rule.word is not None and not isinstance(value, dict):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from attrs import frozen
 
-from resumable.settings.reader import section, setting
+from resumable.settings.reader import optional_section, section, setting
 from resumable.settings.secrets import Secret, SecretUrl
 from resumable.settings.values import (
     MIB,
@@ -32,8 +32,11 @@ from resumable.settings.values import (
     table,
     text,
     web_url,
+    webhook_secret,
     whole,
 )
+
+EVENT_TYPES = ("upload.created", "upload.finished", "upload.cancelled", "upload.expired", "upload.failed")
 
 
 @frozen(kw_only=True)
@@ -95,6 +98,35 @@ class AuthSettings:
 
 
 @frozen(kw_only=True)
+class EventSettings:
+    """The application that hears what becomes of uploads."""
+
+    url: str = setting(web_url)
+    #: Required but for the format ``tusd``.
+    secret: Secret | None = setting(webhook_secret, None)
+    types: tuple[str, ...] = setting(listed(choice(*EVENT_TYPES), least=1), ("upload.finished",))
+    wait: bool = setting(boolean, False)
+    format: str = setting(choice("resumable", "tusd"), "resumable")
+    timeout: float = setting(duration("10ms", "10m"), 15.0)
+    give_up_after: float = setting(duration("1m"), 3 * 86400.0)
+
+    @staticmethod
+    def check(values: Mapping[str, Any], given: Collection[str]) -> Iterator[tuple[str, str]]:
+        """What keys ask of each other."""
+        if values.get("format") == "resumable" and "secret" not in given:
+            yield "secret", "required: events are signed (make one with: echo whsec_$(openssl rand -base64 32))"
+
+
+@frozen(kw_only=True)
+class CleanupSettings:
+    """What becomes of uploads that nobody goes on with."""
+
+    after: float = setting(duration("1m"), 7 * 86400.0)
+    every: float = setting(duration("1s"), 3600.0)
+    keep: float = setting(duration("1m"), 30 * 86400.0)
+
+
+@frozen(kw_only=True)
 class LimitSettings:
     """What one process takes on."""
 
@@ -124,5 +156,7 @@ class Settings:
     auth: AuthSettings | Literal["open"] = section(
         AuthSettings, word="open", required="auth: open lets everyone upload"
     )
+    events: EventSettings | None = optional_section(EventSettings)
+    cleanup: CleanupSettings = section(CleanupSettings)
     limits: LimitSettings = section(LimitSettings)
     log: LogSettings = section(LogSettings)

@@ -8,6 +8,7 @@ key. Parsers of several values raise `Faults`, which names the places.
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -120,6 +121,19 @@ def text(value: object) -> str:
 def secret(value: object) -> Secret:
     """A line of text that is never shown."""
     return Secret(text(value))
+
+
+def webhook_secret(value: object) -> Secret:
+    """What webhooks are signed with: ``whsec_`` and the base64 of 24 to 64 bytes (Standard Webhooks)."""
+    found = text(value)
+    try:
+        size = len(b64decode(found.removeprefix("whsec_"), validate=True))
+    except ValueError:
+        size = 0
+    if not found.startswith("whsec_") or not 24 <= size <= 64:
+        # Its own words stay out of the message.
+        raise ValueError("must be whsec_ and the base64 of 24 to 64 bytes")
+    return Secret(found)
 
 
 def boolean(value: object) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -32,7 +32,7 @@ from resumable.uploads.coverage import Coverage
 from resumable.uploads.finishing import Finishing
 from resumable.uploads.flights import Flights
 from resumable.uploads.intake import Intake, Tools
-from resumable.uploads.policy import Policy, Wish
+from resumable.uploads.policy import Changes, Policy, Wish
 from resumable.uploads.release import delete_own_object, release
 from resumable.uploads.result import Report
 from resumable.uploads.stream import ChunkedStream, Run
@@ -46,6 +46,10 @@ class Body(Protocol):
 
         :raises Interrupted: the body broke off, after all that arrived was given.
         """
+
+
+#: Asks the main application about an upload that is about to be created. May raise what its client is to be told.
+Admit = Callable[[Upload], Awaitable[Changes]]
 
 
 @frozen
@@ -65,8 +69,12 @@ class Desk:
 
     _log = Logger()
 
-    def __init__(self, tools: Tools, policy: Policy) -> None:
+    def __init__(self, tools: Tools, policy: Policy, admit: Admit | None = None) -> None:
+        """
+        :param admit: is asked about each upload that is about to be created.
+        """
         self.policy = policy
+        self._admit = admit
         self._tools = tools
         self._ledger = tools.ledger
         self._store = tools.store
@@ -85,8 +93,12 @@ class Desk:
 
         :raises TooLarge: it is longer than allowed.
         :raises Invalid: no object can have its key.
+        :raises UploadError: the main application does not want it, or cannot be asked.
         """
         upload = self.policy.new_upload(wish, secrets.token_urlsafe(16), self._clock.seconds())
+        if self._admit is not None:
+            wish = (await self._admit(upload)).of(wish)
+            upload = self.policy.new_upload(wish, upload.id, self._clock.seconds())
         while True:
             try:
                 await self._ledger.create(upload)

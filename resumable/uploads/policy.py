@@ -31,6 +31,21 @@ class Wish:
 
 
 @frozen
+class Changes:
+    """What the main application wants to be different about an upload that is about to be created; None: nothing."""
+
+    bucket: str | None = None
+    key: str | None = None
+    #: In place of all there was.
+    metadata: Mapping[str, str] | None = None
+
+    def of(self, wish: Wish) -> Wish:
+        """The wish, changed."""
+        options = wish.options if self.metadata is None else evolve(wish.options, metadata=dict(self.metadata))
+        return evolve(wish, bucket=self.bucket or wish.bucket, key=self.key or wish.key, options=options)
+
+
+@frozen
 class Policy:
     """The settings that concern uploads; sizes in bytes."""
 

@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("data", sa.JSON, nullable=False),
         sa.Column("created", sa.Float(53), nullable=False),
         sa.Column("state", sa.Text, nullable=False),
+        sa.Column("since", sa.Float(53)),
         sa.Column("due", sa.Float(53), nullable=False),
         sa.Column("taken", sa.Float(53)),
         sa.Column("tries", sa.Integer, nullable=False),

@@ -1,0 +1,37 @@
+"""Asking the main application about an upload before it is created, by the event ``upload.created``."""
+
+from __future__ import annotations
+
+from twisted.web.http_headers import Headers
+
+from resumable.callbacks.authorizer import Refused
+from resumable.callbacks.webhooks import NotDelivered, Webhooks
+from resumable.model import Unavailable, Upload
+from resumable.uploads.events import event_of
+from resumable.uploads.policy import Changes
+
+
+class Admission:
+    """Has the application's word on each upload that is about to be."""
+
+    def __init__(self, webhooks: Webhooks) -> None:
+        self._webhooks = webhooks
+
+    async def admit(self, upload: Upload) -> Changes:
+        """What the application wants to be different about the upload.
+
+        :raises Refused: it does not want it at all.
+        :raises Unavailable: it cannot be asked.
+        """
+        event = event_of(upload)
+        assert event is not None, "a new upload is open"
+        try:
+            verdict = await self._webhooks.tell(event, waiting=True)
+        except NotDelivered as failure:
+            if failure.verdict is None or failure.verdict.status is None:
+                raise Unavailable(f"the application {failure.reason}") from None
+            headers = Headers()
+            for name, value in failure.verdict.headers:
+                headers.addRawHeader(name, value)
+            raise Refused(failure.verdict.status, headers, failure.verdict.body or b"") from None
+        return Changes(**verdict.changes)

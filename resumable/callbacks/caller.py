@@ -1,0 +1,133 @@
+"""Calls of the main application: one request and its whole answer, within a time."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from attrs import field, frozen
+from OpenSSL.SSL import Error as TLSError
+from treq.client import HTTPClient
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.protocol import Protocol as WireProtocol
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.http import PotentialDataLoss
+from twisted.web.http_headers import Headers
+
+#: Bytes of an answer that are read; the rest is not wanted.
+MAX_ANSWER = 64 * 1024
+#: Idle connections kept, and for how many seconds.
+IDLE_CONNECTIONS = 32
+IDLE = 30
+
+
+class Trouble(Exception):
+    """No usable answer: `reason` for the client and the log, `detail` for the log alone."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.detail = f" ({detail})" if detail else ""
+
+
+@frozen
+class Said:
+    """What the application said; `body` is a little longer than `MAX_ANSWER` if it was longer."""
+
+    status: int
+    headers: Headers = field(repr=False)
+    body: bytes = field(repr=False)
+
+    def header(self, name: bytes) -> str | None:
+        """The header's first value."""
+        values = self.headers.getRawHeaders(name)
+        return values[0].decode("utf-8", "replace") if values else None
+
+
+class Caller:
+    """Calls one URL. Connections are kept between calls.
+
+    :param timeout: seconds that a call may take, the answer's body included.
+    :ivar shown: the URL as it may stand in a log: its query may hold a token.
+    """
+
+    def __init__(self, url: str, *, timeout: float, reactor: Any) -> None:
+        self._url = url
+        self.shown = urlsplit(url)._replace(query="", fragment="").geturl()
+        self._timeout = timeout
+        self._clock = reactor
+        self._pool = HTTPConnectionPool(reactor)
+        self._pool.maxPersistentPerHost = IDLE_CONNECTIONS
+        self._pool.cachedConnectionTimeout = IDLE
+        self._agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)
+
+    async def call(self, method: str, headers: Headers, body: bytes | None = None) -> Said:
+        """Make a request. Redirects are not followed.
+
+        :raises Trouble: there was no answer, or half of one.
+        """
+        try:
+            calling = Deferred.fromCoroutine(self._call(method, headers, body))
+            return await calling.addTimeout(self._timeout, self._clock, _timed_out)
+        except (Trouble, CancelledError):
+            raise
+        except Exception as error:  # what an Agent fails with has no base class of its own
+            # Whoever waits for us was cancelled: that is nobody's fault.
+            if any(reason.check(CancelledError) for reason in getattr(error, "reasons", ())):
+                raise CancelledError from None
+            raise Trouble("cannot be reached", _describe(error)) from None
+
+    async def _call(self, method: str, headers: Headers, body: bytes | None) -> Said:
+        # A client of its own for each call: it keeps cookies, and a cookie set for one caller is not the next one's.
+        client = HTTPClient(self._agent)
+        response = await client.request(
+            method, self._url, headers=headers, data=body, allow_redirects=False, unbuffered=True
+        )
+        reader = _Body()
+        response.deliverBody(reader)
+        return Said(response.code, response.headers, await reader.done)
+
+    async def close(self) -> None:
+        """Close the connections that are kept; calls under way end by themselves."""
+        await self._pool.closeCachedConnections()
+
+
+class _Body(WireProtocol):
+    """Reads a body; `done` fires with all of it, or with a little more than `MAX_ANSWER` if it is longer."""
+
+    def __init__(self) -> None:
+        self._read = bytearray()
+        self.done: Deferred[bytes] = Deferred(lambda _: self._hang_up())
+
+    def dataReceived(self, data: bytes) -> None:
+        self._read += data
+        if len(self._read) > MAX_ANSWER and not self.done.called:
+            self.done.callback(bytes(self._read))
+            self._hang_up()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if self.done.called:
+            return
+        # Data loss is only "potential" where an answer ends with its connection, as it may in HTTP/1.0.
+        if reason.check(ResponseDone, PotentialDataLoss):
+            self.done.callback(bytes(self._read))
+        else:
+            self.done.errback(reason)
+
+    def _hang_up(self) -> None:
+        if self.transport is not None:
+            self.transport.loseConnection()
+
+
+def _timed_out(result: object, timeout: float) -> NoReturn:
+    raise Trouble(f"did not answer within {timeout:g} s")
+
+
+def _describe(error: Exception) -> str:
+    """What went wrong on the wire. Only messages that are known to quote neither side are used."""
+    readable = (ConnectError, ConnectionClosed, DNSLookupError, TLSError)
+    said = [reason.value for reason in getattr(error, "reasons", ())] or [error]
+    return ", ".join(f"{type(one).__name__}{f': {one}' if isinstance(one, readable) else ''}" for one in said)

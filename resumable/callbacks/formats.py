@@ -1,0 +1,163 @@
+"""How events are written, and what an application's answer to one means: our own format, and that of tusd's HTTP hooks. Pure.
+
+Our own: the body is ``{"type", "timestamp", "data"}`` as Standard Webhooks have it, and the answer is plain HTTP.
+
+tusd's (tusd's documentation, "Hooks", and its package ``hooks``): the body is a HookRequest, the answer 2xx with a
+HookResponse as JSON, of which ``HTTPResponse``, ``RejectUpload`` and ``ChangeFileInfo`` are understood.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from attrs import field, frozen
+
+from resumable.callbacks.caller import MAX_ANSWER, Said, Trouble
+from resumable.model import Event
+from resumable.uploads.events import CREATED, FINISHED
+
+#: Of an application's answer, the headers that are its client's too.
+PASSED_ON = (b"Content-Type", b"Location", b"Retry-After", b"WWW-Authenticate")
+
+
+@frozen
+class Verdict:
+    """What the application says to an event, on purpose.
+
+    :ivar accepted: it has the event, and (asked before) the upload may be.
+    :ivar status: for a client that waits: the status, or None for ours. One that is not accepted has a status from 400.
+    :ivar headers: for a client that waits.
+    :ivar body: for a client that waits; None for ours.
+    :ivar changes: what is to be different about an upload that is about to be created: ``bucket``, ``key``, ``metadata``.
+    """
+
+    accepted: bool
+    status: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes | None = None
+    changes: Mapping[str, Any] = field(factory=dict)
+
+
+class Format(Protocol):
+    """A way to write events and to read answers."""
+
+    def body(self, event: Event, *, waiting: bool) -> bytes:
+        """The event as a request's body; `waiting`: a client waits for the answer."""
+
+    def verdict(self, event: Event, said: Said) -> Verdict:
+        """What an answer means.
+
+        :raises Trouble: it means nothing; the event is to be told again.
+        """
+
+
+class OwnFormat:
+    """``format: resumable``."""
+
+    def body(self, event: Event, *, waiting: bool) -> bytes:
+        """See `Format`."""
+        return _json({"type": event.type, "timestamp": _timestamp(event.created), "data": event.data})
+
+    def verdict(self, event: Event, said: Said) -> Verdict:
+        """See `Format`. Its status and body are the client's; asked before an upload is created, JSON may change it."""
+        # 408 says that the application did not get our request; all else but 2xx and 4xx, that something is broken.
+        if not 200 <= said.status < 300 and (not 400 <= said.status < 500 or said.status == 408):
+            raise Trouble(f"answered {said.status}")
+        headers = tuple((name.decode("ascii"), value) for name in PASSED_ON if (value := said.header(name)) is not None)
+        accepted = 200 <= said.status < 300
+        changes: Mapping[str, Any] = {}
+        if accepted and event.type == CREATED:
+            changes = _changes(_read_object(said)) if said.body.strip() else {}
+        return Verdict(accepted, said.status, headers, said.body[:MAX_ANSWER], changes)
+
+
+class TusdFormat:
+    """``format: tusd``: existing receivers of tusd's hooks go on as they are."""
+
+    def body(self, event: Event, *, waiting: bool) -> bytes:
+        """See `Format`."""
+        hooks = {CREATED: ("post-create", "pre-create"), FINISHED: ("post-finish", "pre-finish")}
+        kind = hooks.get(event.type, ("post-terminate", "post-terminate"))[waiting]
+        data = event.data
+        length = data.get("size", data.get("length"))
+        upload = {
+            "ID": data["id"],
+            "Size": length or 0,
+            "SizeIsDeferred": length is None,
+            "Offset": data.get("offset", length),
+            "MetaData": {"filename": data["name"], "filetype": data["content_type"] or "", **data["metadata"]},
+            "IsPartial": False,
+            "IsFinal": False,
+            "PartialUploads": None,
+            "Storage": {"Type": "s3store", "Bucket": data["bucket"], "Key": data["key"]},
+        }
+        # The client's request is not kept: its headers hold credentials.
+        request = {"Method": "", "URI": "", "RemoteAddr": "", "Header": {}}
+        return _json({"Type": kind, "Event": {"Upload": upload, "HTTPRequest": request}})
+
+    def verdict(self, event: Event, said: Said) -> Verdict:
+        """See `Format`."""
+        if not 200 <= said.status < 300:
+            raise Trouble(f"answered {said.status}")
+        reply = _read_object(said) if said.body.strip() else {}
+        http = _part(reply, "HTTPResponse")
+        status, body = http.get("StatusCode") or None, http.get("Body") or None
+        if (status is not None and not _is_status(status)) or not isinstance(body, str | None):
+            raise Trouble("gave an answer that cannot be used", "HTTPResponse")
+        headers = tuple((str(name), str(value)) for name, value in _part(http, "Header").items())
+        rejected = event.type == CREATED and reply.get("RejectUpload") is True
+        if rejected and (status is None or status < 400):
+            status, body = 400, body or "ERR_UPLOAD_REJECTED: upload creation has been rejected by server\n"
+        change = _part(reply, "ChangeFileInfo") if event.type == CREATED and not rejected else {}
+        storage = _part(change, "Storage")
+        # In tusd an upload's id is the object's key.
+        key = storage.get("Key") or change.get("ID") or None
+        changes = {"bucket": storage.get("Bucket") or None, "key": key, "metadata": change.get("MetaData")}
+        return Verdict(not rejected, status, headers, None if body is None else body.encode(), _changes(changes))
+
+
+def _is_status(value: object) -> bool:
+    return type(value) is int and 200 <= value <= 599
+
+
+def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = whole.get(name) or {}
+    if not isinstance(part, dict):
+        raise Trouble("gave an answer that cannot be used", f"{name} is not an object")
+    return part
+
+
+def _changes(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What an answer may say about an upload that is about to be created."""
+    found = {name: said[name] for name in ("bucket", "key", "metadata") if said.get(name) is not None}
+    for name, value in found.items():
+        texts = (
+            [value] if name != "metadata" else [*value.keys(), *value.values()] if isinstance(value, dict) else [None]
+        )
+        if not all(isinstance(one, str) and (one or name == "metadata") and one.isprintable() for one in texts):
+            raise Trouble("gave an answer that cannot be used", f"{name} is not text without control characters")
+    return found
+
+
+def _read_object(said: Said) -> Mapping[str, Any]:
+    try:
+        if len(said.body) > MAX_ANSWER:
+            raise ValueError(f"longer than {MAX_ANSWER} bytes")
+        read = json.loads(said.body.decode("utf-8-sig"))
+        if not isinstance(read, dict):
+            raise ValueError("not a JSON object")
+    except (ValueError, RecursionError) as error:
+        raise Trouble("gave an answer that cannot be used", str(error)) from None
+    return read
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def _timestamp(seconds: float) -> str:
+    """ISO 8601 in UTC, to the microsecond."""
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,251 @@
+"""The outbox: every event in the ledger's queue is told to the main application, at least once, however long it is down."""
+
+from __future__ import annotations
+
+import random as chance
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, succeed
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+
+from resumable.callbacks.formats import Verdict
+from resumable.callbacks.webhooks import NotDelivered, Webhooks
+from resumable.ledger.queue import DEAD, DELIVERED, EventQueue, Queued
+from resumable.model import Unavailable, event_id
+from resumable.uploads.events import FINISHED
+
+#: Seconds until the next try, after the first, the second … ; after the last of them always this long.
+PAUSES = (5.0, 30.0, 120.0, 600.0, 3600.0, 10800.0)
+#: Pauses are made longer by up to this part of them, so that what failed together does not come back together.
+JITTER = 0.1
+#: Events told at the same time.
+PARALLEL = 16
+#: Seconds between looks at the queue when nothing is known to be due: other nodes may have died.
+POLL = 5.0
+#: Seconds beyond the call's own limit after which a try counts as abandoned.
+MARGIN = 15.0
+#: Seconds that tries under way are given when the service stops.
+LAST_TRIES = 5.0
+
+
+class Outbox:
+    """Delivers what is in the queue.
+
+    :param wait: clients wait for what the application says to finished uploads: it is kept.
+    :param give_up_after: seconds of trying after which an event is a dead letter.
+    :param random: a number from 0 to 1.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        queue: EventQueue,
+        webhooks: Webhooks,
+        clock: Any,
+        *,
+        give_up_after: float,
+        wait: bool = False,
+        random: Callable[[], float] = chance.random,
+    ) -> None:
+        self._queue = queue
+        self._webhooks = webhooks
+        self._clock = clock
+        self._give_up_after = give_up_after
+        self._wait = wait
+        self._random = random
+        self._tries: dict[str, Deferred[None]] = {}
+        self._running: Deferred[None] = succeed(None)
+        self._stopping = False
+        self._alarm: Deferred[None] | None = None
+        self._woken = False
+
+    # In the background
+
+    def start(self) -> None:
+        """Begin to deliver."""
+        self._running = Deferred.fromCoroutine(self._run())
+
+    async def stop(self) -> None:
+        """End. Tries under way get a moment; what comes of them too late is tried again after the next start."""
+        self._stopping = True
+        self.wake()
+        ending = [self._running, *self._tries.values()]
+        late = self._clock.callLater(LAST_TRIES, _cancel, ending)
+        await DeferredList(ending, consumeErrors=True)
+        if late.active():
+            late.cancel()
+        await self._webhooks.close()
+
+    def wake(self) -> None:
+        """Look at the queue: there may be something new."""
+        self._woken = True
+        alarm, self._alarm = self._alarm, None
+        if alarm is not None:
+            alarm.callback(None)
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            self._woken = False
+            try:
+                seconds = await self._round()
+            except Unavailable:
+                seconds = POLL
+            except Exception:
+                self._log.failure("a look at the queue of events failed")
+                seconds = POLL
+            if not self._woken:
+                alarm: Deferred[None] = Deferred()
+                self._alarm = alarm
+                bell = self._clock.callLater(seconds, self.wake)
+                await alarm
+                if bell.active():
+                    bell.cancel()
+
+    async def _round(self) -> float:
+        """Begin what is due; returns the seconds until there may be more."""
+        room = PARALLEL - len(self._tries)
+        if room <= 0:
+            return POLL  # the end of a try wakes us
+        taken = await self._queue.take(now=self._clock.seconds(), until=self._until(), most=room)
+        for queued in taken:
+            self._begin(queued)
+        if taken:
+            return 0.0
+        following = await self._queue.next_due()
+        return POLL if following is None else min(max(following - self._clock.seconds(), 0.05), POLL)
+
+    def _until(self) -> float:
+        return float(self._clock.seconds()) + self._webhooks.timeout + MARGIN
+
+    def _begin(self, queued: Queued) -> None:
+        trying = self._tries[queued.event.id] = Deferred.fromCoroutine(self._try_alone(queued))
+        trying.addBoth(lambda _: self._ended(queued.event.id))
+
+    def _ended(self, event_id: str) -> None:
+        self._tries.pop(event_id, None)
+        self.wake()
+
+    async def _try_alone(self, queued: Queued) -> None:
+        try:
+            await self._try(queued)
+        except (NotDelivered, CancelledError):
+            pass
+        except Unavailable:
+            pass  # the ledger has not heard of the outcome: it will be tried again
+        except Exception:
+            self._log.failure("telling of event {id} failed", id=queued.event.id)
+
+    # One try
+
+    async def _try(self, queued: Queued) -> Verdict:
+        """Tell the application of an event that we have taken, and note what came of it.
+
+        :raises NotDelivered: it does not have it.
+        """
+        for_client = self._wait and queued.event.type == FINISHED
+        try:
+            verdict = await self._webhooks.tell(queued.event, waiting=for_client)
+        except NotDelivered as failure:
+            await self._failed(queued, failure)
+            raise
+        except CancelledError:
+            await self._queue.try_later(queued, "the service was stopped", due=self._clock.seconds())
+            raise
+        answer = _kept(verdict) if for_client else None
+        await self._queue.delivered(queued, now=self._clock.seconds(), answer=answer)
+        self._tell("delivered", queued)
+        return verdict
+
+    async def _failed(self, queued: Queued, failure: NotDelivered) -> None:
+        now = self._clock.seconds()
+        last = (now if queued.since is None else queued.since) + self._give_up_after
+        if failure.gone or now >= last:
+            await self._queue.give_up(queued, failure.reason, now=now)
+            self._tell("given up", queued, failure.reason)
+        else:
+            pause = PAUSES[min(queued.tries, len(PAUSES)) - 1] * (1 + JITTER * self._random())
+            # There is always a last try at the end.
+            due = min(now + max(pause, failure.pause), max(last, now + 1))
+            await self._queue.try_later(queued, failure.reason, due=due)
+            self._tell("not delivered yet", queued, f"{failure.reason}; again in {due - now:.0f} s")
+
+    def _tell(self, what: str, queued: Queued, why: str = "") -> None:
+        log = self._log.info if what == "delivered" else self._log.warn
+        log(
+            "event {what} id={id} type={type} upload={upload} tries={tries}{because}",
+            what=what,
+            id=queued.event.id,
+            type=queued.event.type,
+            upload=queued.event.upload_id,
+            tries=queued.tries,
+            because=f" ({why})" if why else "",
+        )
+
+    # For clients that wait
+
+    async def hear(self, upload_id: str) -> Verdict | None:
+        """What the application says to a finished upload; it is told now if it has not accepted that yet.
+
+        None: nothing, for it was never to be told, or is not told any more.
+
+        :raises Unavailable: it could not be told within a call's time. The event stays due.
+        """
+        finished = event_id(upload_id, FINISHED)
+        deadline = self._clock.seconds() + self._webhooks.timeout + MARGIN
+        while True:
+            queued = await self._queue.get(finished)
+            if queued is None or queued.state == DEAD:
+                return None
+            if queued.state == DELIVERED:
+                return None if queued.answer is None else _from_kept(queued.answer)
+            if self._clock.seconds() > deadline:
+                raise Unavailable("the application did not answer")
+            now = self._clock.seconds()
+            mine = await self._queue.take(now=now, until=self._until(), most=1, upload_id=upload_id)
+            if not mine:
+                await self._somebody_tries(finished)
+            elif (verdict := await self._ask(mine[0])) is not None:
+                return verdict
+
+    async def _ask(self, queued: Queued) -> Verdict | None:
+        """Tell of an event because somebody waits; None: it was another one, of what happened before."""
+        ours = queued.event.type == FINISHED
+        try:
+            verdict = await self._try(queued)
+            return verdict if ours else None
+        except NotDelivered as failure:
+            if failure.gone and not ours:
+                return None
+            if failure.verdict is not None and ours:
+                return failure.verdict
+            raise Unavailable(f"the application {failure.reason}") from None
+
+    async def _somebody_tries(self, event_id: str) -> None:
+        """Wait while the event is being tried, here or elsewhere."""
+        trying = self._tries.get(event_id)
+        if trying is None:
+            await deferLater(self._clock, 0.2)
+        else:
+            ended: Deferred[None] = Deferred()
+            trying.addBoth(lambda _: ended.callback(None))
+            await ended
+
+
+def _cancel(deferreds: Iterable[Deferred[None]]) -> None:
+    for deferred in deferreds:
+        deferred.cancel()
+
+
+def _kept(verdict: Verdict) -> Mapping[str, Any]:
+    """A verdict as JSON."""
+    body = None if verdict.body is None else b64encode(verdict.body).decode()
+    return {"status": verdict.status, "headers": verdict.headers, "body": body}
+
+
+def _from_kept(kept: Mapping[str, Any]) -> Verdict:
+    headers = tuple((name, value) for name, value in kept["headers"])
+    return Verdict(True, kept["status"], headers, None if kept["body"] is None else b64decode(kept["body"]))

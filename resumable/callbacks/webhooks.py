@@ -1,0 +1,98 @@
+"""Telling the main application of an event: one signed POST, as Standard Webhooks have it.
+
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from standardwebhooks import Webhook
+from twisted.web.http_headers import Headers
+
+from resumable.callbacks.caller import Caller, Said, Trouble
+from resumable.callbacks.formats import Format, OwnFormat, TusdFormat, Verdict
+from resumable.model import Event
+
+GONE = 410
+
+
+class NotDelivered(Exception):
+    """The application does not have the event.
+
+    :ivar gone: it wants no more of it.
+    :ivar pause: seconds for which it wants to be left alone.
+    :ivar verdict: its no, if it said so on purpose.
+    """
+
+    def __init__(self, reason: str, *, gone: bool = False, pause: float = 0.0, verdict: Verdict | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.gone = gone
+        self.pause = pause
+        self.verdict = verdict
+
+
+class Webhooks:
+    """Posts events to `url`.
+
+    :param secret: ``whsec_…``; None: events are not signed.
+    :param form: ``resumable`` or ``tusd``.
+    :param timeout: seconds that a call may take.
+    """
+
+    def __init__(self, *, url: str, secret: str | None, form: str, timeout: float, reactor: Any) -> None:
+        self._caller = Caller(url, timeout=timeout, reactor=reactor)
+        self._signer = Webhook(secret) if secret is not None else None
+        self._format: Format = TusdFormat() if form == "tusd" else OwnFormat()
+        self._clock = reactor
+        self.timeout = timeout
+        #: The URL as it may stand in a log.
+        self.shown = self._caller.shown
+
+    async def tell(self, event: Event, *, waiting: bool) -> Verdict:
+        """Tell the application; what it says to an event that it has accepted.
+
+        :param waiting: its answer is for a client.
+        :raises NotDelivered: it has not accepted it.
+        """
+        body = self._format.body(event, waiting=waiting)
+        try:
+            said = await self._caller.call("POST", self._headers(event, body), body)
+        except Trouble as trouble:
+            raise NotDelivered(f"{trouble.reason}{trouble.detail}") from None
+        gone, pause = said.status == GONE, self._pause(said)
+        try:
+            verdict = self._format.verdict(event, said)
+        except Trouble as trouble:
+            raise NotDelivered(f"{trouble.reason}{trouble.detail}", gone=gone, pause=pause) from None
+        if not verdict.accepted:
+            raise NotDelivered(f"answered {said.status}", gone=gone, pause=pause, verdict=verdict)
+        return verdict
+
+    def _headers(self, event: Event, body: bytes) -> Headers:
+        now = datetime.fromtimestamp(self._clock.seconds(), timezone.utc)
+        headers = Headers()
+        headers.addRawHeader("Content-Type", "application/json")
+        headers.addRawHeader("User-Agent", "resumable")
+        headers.addRawHeader("webhook-id", event.id)
+        headers.addRawHeader("webhook-timestamp", str(int(now.timestamp())))
+        if self._signer is not None:
+            headers.addRawHeader("webhook-signature", self._signer.sign(event.id, now, body.decode("ascii")))
+        return headers
+
+    def _pause(self, said: Said) -> float:
+        """What Retry-After asks for, in seconds (RFC 9110, 10.2.3)."""
+        value = said.header(b"retry-after") or ""
+        if value.isascii() and value.isdigit():
+            return float(value[:9])
+        try:
+            return max(0.0, parsedate_to_datetime(value).timestamp() - float(self._clock.seconds()))
+        except (ValueError, OverflowError):
+            return 0.0
+
+    async def close(self) -> None:
+        """Close the connections that are kept."""
+        await self._caller.close()

@@ -1,0 +1,335 @@
+"""The outbox on a real queue: each event arrives at least once, in its upload's order, with one id, whatever dies when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import Clock, deferLater
+
+from resumable.callbacks.formats import Verdict
+from resumable.callbacks.outbox import PAUSES, Outbox
+from resumable.callbacks.webhooks import NotDelivered
+from resumable.ledger.database import Database
+from resumable.ledger.ledger import Ledger
+from resumable.ledger.queue import EventQueue
+from resumable.model import LIVE, Event, State, Unavailable, Upload
+from resumable.uploads.events import TYPES, Announcer
+
+START = 1_000_000.0
+UPLOAD = Upload("u1", "tus", "alice", "big.mp4", "bucket", "key", 5, 6 << 20, created=START, updated=START)
+
+
+class Application:
+    """What is told, and what it says: `answer` returns a verdict or raises `NotDelivered`."""
+
+    timeout = 15.0
+    shown = "http://app"
+
+    def __init__(self) -> None:
+        self.told: list[Event] = []
+        self.answer: Callable[[Event], Verdict] = lambda event: Verdict(True, 204)
+
+    async def tell(self, event: Event, *, waiting: bool) -> Verdict:
+        await deferLater(reactor, 0)  # type: ignore[arg-type]
+        self.told.append(event)
+        return self.answer(event)
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+def refuse(reason: str = "answered 500", **how: Any) -> Callable[[Event], Verdict]:
+    def answer(event: Event) -> Verdict:
+        raise NotDelivered(reason, **how)
+
+    return answer
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    opened = Database("sqlite://", reactor)
+    opened.prepare()
+    opened.start()
+    yield opened
+    pytest_twisted.blockon(ensureDeferred(opened.close()))
+
+
+@pytest.fixture
+def clock() -> Clock:
+    started = Clock()
+    started.advance(START)
+    return started
+
+
+class House:
+    """An outbox with its ledger, queue, application and clock."""
+
+    def __init__(self, database: Database, clock: Clock, **options: Any) -> None:
+        self.clock = clock
+        self.app = Application()
+        self.queue = EventQueue(database)
+        self.ledger = Ledger(database, Announcer(TYPES))
+        self.options = {"give_up_after": 3 * 86400.0, "random": lambda: 0.0, **options}
+        self.start()
+
+    def start(self) -> None:
+        self.outbox = Outbox(self.queue, self.app, self.clock, **self.options)  # type: ignore[arg-type]
+        self.ledger.announced = self.outbox.wake
+        self.outbox.start()
+
+    async def until(self, true: Callable[[], Any], *, advance: float = 0.0) -> None:
+        """Let things happen until `true`."""
+        for _ in range(600):
+            if true():
+                return
+            self.clock.advance(advance)
+            await deferLater(reactor, 0.005)  # type: ignore[arg-type]
+        raise AssertionError("it did not happen")
+
+    async def quiet(self) -> None:
+        """Let everything happen that happens without time passing."""
+        for _ in range(8):
+            await deferLater(reactor, 0.005)  # type: ignore[arg-type]
+
+    async def finish(self, number: int = 1) -> Upload:
+        upload = evolve(UPLOAD, id=f"u{number}")
+        await self.ledger.create(upload)
+        moved = await self.ledger.move(upload, State.FINISHED, frm=LIVE, updated=self.clock.seconds(), finished=START)
+        assert moved is not None
+        return moved
+
+    async def stop(self) -> None:
+        await self.outbox.stop()
+
+
+@pytest.fixture
+def house(database: Database, clock: Clock) -> Iterator[House]:
+    made = House(database, clock)
+    yield made
+    pytest_twisted.blockon(ensureDeferred(made.stop()))
+
+
+def types(events: list[Event]) -> list[str]:
+    return [event.type for event in events]
+
+
+@pytest_twisted.ensureDeferred
+async def test_told_at_once_and_in_order(house: House) -> None:
+    await house.finish()
+    await house.until(lambda: len(house.app.told) == 2)
+    assert types(house.app.told) == ["upload.created", "upload.finished"]
+    assert house.app.told[1].data["state"] == "finished"
+    await house.quiet()
+    assert len(house.app.told) == 2
+    assert {queued.state for queued in await house.queue.list()} == {"delivered"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_pauses_between_tries(house: House) -> None:
+    """5 s, 30 s, 2 min, 10 min, 1 h, then every 3 h, until it is a dead letter; the next event of the upload waits for that."""
+    house.app.answer = refuse()
+    await house.finish()
+    pauses: list[float] = []
+    tries = 1
+    while True:
+        await house.until(lambda: len(house.app.told) >= tries)  # noqa: B023
+        await house.quiet()
+        newest, oldest = await house.queue.list()
+        if oldest.state == "dead":
+            break
+        assert (oldest.tries, newest.tries) == (tries, 0)
+        pauses.append(oldest.due - house.clock.seconds())
+        house.clock.advance(pauses[-1] - 0.5)
+        await house.quiet()
+        assert len(house.app.told) == tries, "not before it is due"
+        house.clock.advance(0.5)
+        tries += 1
+    assert pauses[:6] == pytest.approx(PAUSES, abs=0.1)
+    assert {round(pause) for pause in pauses[6:-1]} == {10800}
+    assert house.clock.seconds() - START == pytest.approx(3 * 86400.0, abs=1)
+    assert len({event.id for event in house.app.told if event.type == "upload.created"}) == 1
+    await house.until(lambda: house.app.told[-1].type == "upload.finished")
+    dead = await house.queue.list(states=["dead"])
+    assert [(queued.event.type, queued.problem) for queued in dead] == [("upload.created", "answered 500")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_application_asks_for(house: House) -> None:
+    """Retry-After makes a pause longer, never shorter; 410 ends the trying."""
+    house.app.answer = refuse(pause=77.0)
+    await house.finish()
+    await house.until(lambda: len(house.app.told) == 1)
+    await house.quiet()
+    (queued,) = (q for q in await house.queue.list() if q.tries)
+    assert queued.due - house.clock.seconds() == 77.0
+    house.app.answer = refuse(pause=1.0)
+    house.clock.advance(77.0)
+    await house.until(lambda: len(house.app.told) == 2)
+    await house.quiet()
+    (queued,) = (q for q in await house.queue.list() if q.tries)
+    assert queued.due - house.clock.seconds() == 30.0
+    house.app.answer = refuse("answered 410", gone=True)
+    house.clock.advance(30.0)
+    await house.until(lambda: len(house.app.told) == 4)
+    await house.quiet()
+    assert {queued.state for queued in await house.queue.list()} == {"dead"}
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_at_a_time_but_one_for_each_upload(house: House) -> None:
+    """While the application is slow, sixteen are under way at the most, of as many uploads."""
+    waiting: list[tuple[Event, Deferred[Verdict]]] = []
+
+    async def tell(event: Event, *, waiting_: Any = waiting, **_: Any) -> Verdict:
+        answer: Deferred[Verdict] = Deferred()
+        waiting_.append((event, answer))
+        return await answer
+
+    house.app.tell = tell  # type: ignore[method-assign,assignment]
+    for number in range(20):
+        await house.finish(number)
+    await house.until(lambda: len(waiting) == 16)
+    await house.quiet()
+    assert len(waiting) == 16
+    assert len({event.upload_id for event, _ in waiting}) == 16
+    done = 0
+    while done < 40:
+        await house.until(lambda: waiting)
+        event, answer = waiting.pop(0)
+        assert event.upload_id not in [other.upload_id for other, _ in waiting]
+        answer.callback(Verdict(True, 204))
+        done += 1
+        await house.until(lambda: waiting or done == 40)  # noqa: B023
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("step", ["take", "tell", "delivered", "try_later"])
+@pytest_twisted.ensureDeferred
+async def test_dying_at_each_step(database: Database, clock: Clock, step: str, when: str) -> None:
+    """The process dies before or after any step: its successor tells what is due, in order, with the same ids."""
+    house = House(database, clock)
+    failures = [refuse()] if step == "try_later" else []
+
+    def answer(event: Event) -> Verdict:
+        return failures.pop()(event) if failures else Verdict(True, 204)
+
+    house.app.answer = answer
+    where: Any = house.app if step == "tell" else house.queue
+    work = getattr(where, step)
+    dead: list[int] = []
+
+    async def dying(*args: Any, **options: Any) -> Any:
+        if step == "take" and not dead and not await house.queue.list(states=["due"]):
+            return await work(*args, **options)
+        if dead or when == "before":
+            dead.append(1)
+            await Deferred()
+        result = await work(*args, **options)
+        dead.append(1)
+        await Deferred()
+        return result
+
+    setattr(where, step, dying)
+    await house.finish()
+    await house.until(lambda: dead)
+    delattr(where, step)
+    house.clock.advance(60.0)  # what the dead one had taken is free again
+    house.start()
+    await house.until(lambda: "upload.finished" in types(house.app.told), advance=1.0)
+    await house.quiet()
+    told = types(house.app.told)
+    assert told == sorted(told), "created before finished"
+    assert len({event.id for event in house.app.told}) == 2
+    assert {queued.state for queued in await house.queue.list()} == {"delivered"}
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopping_lets_a_try_end(database: Database, clock: Clock) -> None:
+    """A try under way gets a moment; one that takes longer is due again at once after the next start."""
+    house = House(database, clock)
+    house.app.answer = lambda event: Verdict(True, 204)
+    never: Deferred[Verdict] = Deferred()
+
+    async def tell(event: Event, *, waiting: bool) -> Verdict:
+        return await never
+
+    house.app.tell = tell  # type: ignore[method-assign]
+    await house.finish()
+    await house.until(lambda: house.outbox._tries)
+    stopping = ensureDeferred(house.stop())
+    await house.quiet()
+    assert not stopping.called
+    clock.advance(5.0)
+    await stopping
+    (first,) = [queued for queued in await house.queue.list() if queued.tries]
+    assert (first.state, first.taken, first.problem) == ("due", None, "the service was stopped")
+    assert first.due <= clock.seconds()
+
+
+# Clients that wait
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_hears_the_applications_answer(database: Database, clock: Clock) -> None:
+    """Now, and when it asks again; the application is told once."""
+    house = House(database, clock, wait=True)
+    said = Verdict(True, 201, (("Content-Type", "text/plain"),), b"\xff thanks")
+    house.app.answer = lambda event: said
+    upload = await house.finish()
+    assert await house.outbox.hear(upload.id) == said
+    assert await house.outbox.hear(upload.id) == said
+    assert types(house.app.told) == ["upload.created", "upload.finished"]
+    assert await house.outbox.hear("unknown") is None
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_waits_while_others_try(database: Database, clock: Clock) -> None:
+    """Two ask at once, and the outbox is at it already: one try, one answer for all."""
+    house = House(database, clock, wait=True)
+    answer: Deferred[Verdict] = Deferred()
+    told: list[str] = []
+
+    async def tell(event: Event, *, waiting: bool) -> Verdict:
+        told.append(event.type)
+        return await answer if event.type == "upload.finished" else Verdict(True)
+
+    house.app.tell = tell  # type: ignore[method-assign]
+    upload = await house.finish()
+    asking = [ensureDeferred(house.outbox.hear(upload.id)) for _ in range(2)]
+    await house.until(lambda: "upload.finished" in told)
+    await house.quiet()
+    answer.callback(Verdict(True, 200, (), b"ok"))
+    await house.until(lambda: all(one.called for one in asking), advance=0.1)
+    assert [(await one).body for one in asking] == [b"ok", b"ok"]  # type: ignore[union-attr]
+    assert told == ["upload.created", "upload.finished"]
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_asks_again(database: Database, clock: Clock) -> None:
+    """The application cannot be reached, then says no, then yes: each time the client asks, it is asked; the event stays due."""
+    house = House(database, clock, wait=True)
+    house.app.answer = refuse("cannot be reached")
+    upload = await house.finish()
+    with pytest.raises(Unavailable, match="cannot be reached"):
+        await house.outbox.hear(upload.id)
+    house.app.answer = lambda event: Verdict(True) if event.type == "upload.created" else refuse(
+        "answered 422", verdict=Verdict(False, 422, (), b"no")
+    )(event)  # fmt: skip
+    no = await house.outbox.hear(upload.id)
+    assert no is not None
+    assert (no.status, no.body) == (422, b"no")
+    assert [queued.state for queued in await house.queue.list()] == ["due", "delivered"]
+    house.app.answer = lambda event: Verdict(True, 200, (), b"yes")
+    yes = await house.outbox.hear(upload.id)
+    assert yes is not None
+    assert yes.body == b"yes"
+    await house.stop()
