@@ -24,7 +24,7 @@ from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.queue import EventQueue
-from resumable.model import ObjectOptions
+from resumable.model import ObjectOptions, Unavailable
 from resumable.protocols.seed import SeedProtocol
 from resumable.protocols.status import StatusPages
 from resumable.settings import Settings, StoreSettings
@@ -32,6 +32,7 @@ from resumable.stores.embedded import EmbeddedS3
 from resumable.stores.s3 import S3Store
 from resumable.stores.store import Store, StoreError
 from resumable.upkeep.finisher import Finisher
+from resumable.upkeep.janitor import Janitor
 from resumable.upkeep.rounds import Round
 from resumable.uploads.budget import Budget
 from resumable.uploads.desk import Admit, Desk
@@ -44,6 +45,8 @@ from resumable.web.site import Root, front_page
 
 #: Seconds after which a silent writer has what it brought stored (it may take up to twice as long).
 CHECKPOINT = 2.0
+#: Seconds after which cleaning is first thought of: not at every start, but also where none lasts long.
+FIRST_CLEANING = 60.0
 #: Seconds between the finisher's rounds.
 TAKE_UP = 5.0
 
@@ -85,14 +88,33 @@ class Resumable(Service):
         self._door = make_door(self.settings, self._reactor)
         chores = Chores(self._database)
         ledger, admit = self._hear_of_events()
-        desk = Desk(make_tools(self.settings, ledger, store, self._reactor), make_policy(self.settings), admit)
+        try:
+            identity = await chores.identity()
+        except Unavailable as error:
+            raise CannotStart(f"ledger: {error}") from error
+        tools = make_tools(self.settings, ledger, store, self._reactor, identity)
+        desk = Desk(tools, make_policy(self.settings), admit)
         seed, status = SeedProtocol(desk, self._door), StatusPages(desk, self._door)
         root = Root({b"/upload/": seed.serve, b"/uploads/": status.serve, b"/": front_page})
         self._site = StreamingSite(root, idle_timeout=self.settings.limits.idle_timeout, reactor=self._reactor)
         finisher = Finisher(desk, chores, self._reactor, give_up_after=self.settings.store.give_up_after)
+        cleanup = self.settings.cleanup
+        janitor = Janitor(
+            desk,
+            chores,
+            EventQueue(self._database),
+            store,
+            self._reactor,
+            after=cleanup.after,
+            every=cleanup.every,
+            keep=cleanup.keep,
+            bucket=self.settings.store.bucket,
+            prefix=self.settings.store.fragments_prefix,
+        )
         self._rounds = [
             Round(self._reactor, CHECKPOINT, desk.checkpoint),
             Round(self._reactor, TAKE_UP, finisher.round),
+            Round(self._reactor, cleanup.every, janitor.round, first=min(FIRST_CLEANING, cleanup.every)),
         ]
         for description in self.settings.listen:
             await self._listen(description, self._site)
@@ -239,14 +261,17 @@ def make_store(settings: StoreSettings, reactor: Any) -> S3Store:
     )
 
 
-def make_tools(settings: Settings, ledger: Ledger, store: Store, reactor: Any) -> Tools:
-    """What uploads work with. A quarter of the memory is for chunks that are read back, the rest for bodies."""
+def make_tools(settings: Settings, ledger: Ledger, store: Store, reactor: Any, identity: str) -> Tools:
+    """What uploads work with. A quarter of the memory is for chunks that are read back, the rest for bodies.
+
+    :param identity: the ledger's.
+    """
     memory = settings.limits.memory
     budget = Budget(memory * 3 // 4, reactor)
     return Tools(
         ledger=ledger,
         store=store,
-        fragments=Fragments(store, budget, settings.store.fragments_prefix),
+        fragments=Fragments(store, budget, settings.store.fragments_prefix, identity),
         budget=budget,
         reading=DeferredSemaphore(max(1, memory // 4 // settings.store.chunk_size)),
         clock=reactor,

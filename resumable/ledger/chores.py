@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, exists, or_, select, update
+from sqlalchemy import Connection, and_, delete, exists, or_, select, tuple_, update
 
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import as_upload, insert_into, state_in
 from resumable.ledger.queue import DUE
-from resumable.ledger.schema import events, leases, uploads
+from resumable.ledger.schema import events, identity, leases, uploads
 from resumable.model import LIVE, State, Upload
 
 #: Seconds from now until an upload that was taken up so many times (from 1) may be taken up again.
@@ -58,14 +58,23 @@ class Chores:
 
         return await self._database.write(work)
 
-    async def stale(self, *, untouched_since: float, most: int) -> list[Upload]:
-        """Open uploads that nobody has touched since then (seconds since the epoch), the longest untouched first."""
+    async def identity(self) -> str:
+        """What tells this ledger from others; it never changes."""
+        return await self._database.read(lambda connection: connection.execute(select(identity.c.id)).scalar_one())
+
+    async def stale(self, *, untouched_since: float, most: int, after: Upload | None = None) -> list[Upload]:
+        """Open uploads that nobody has touched since then (seconds since the epoch), the longest untouched first.
+
+        :param after: only what follows it in this order.
+        """
         query = (
             select(uploads)
             .where(uploads.c.state == State.OPEN.value, uploads.c.updated <= untouched_since)
-            .order_by(uploads.c.updated)
+            .order_by(uploads.c.updated, uploads.c.id)
             .limit(most)
         )
+        if after is not None:
+            query = query.where(tuple_(uploads.c.updated, uploads.c.id) > tuple_(after.updated, after.id))
         rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
         return [as_upload(row) for row in rows]
 

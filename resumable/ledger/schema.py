@@ -107,5 +107,8 @@ events = Table(
 Index("events_by_state", events.c.state, events.c.due)
 Index("events_by_upload", events.c.upload_id, events.c.seq)
 
+#: One row: by which this ledger's own things in a bucket are told from those of others.
+identity = Table("identity", metadata, Column("id", Text, primary_key=True))
+
 #: Work that one node does for all.
 leases = Table("leases", metadata, Column("name", Text, primary_key=True), Column("until", Float(53), nullable=False))

@@ -161,7 +161,9 @@ class S3Store:
         pages = self._pages("ListObjectsV2", bucket, None, query, {"continuation-token": "NextContinuationToken"})
         async for page in pages:
             for item in page.get("Contents", ()):
-                found.append(StoredObject(_key(item, page), item["Size"], item.get("ETag", "").strip('"')))
+                modified = item["LastModified"].timestamp() if "LastModified" in item else None
+                etag = item.get("ETag", "").strip('"')
+                found.append(StoredObject(_key(item, page), item["Size"], etag, modified=modified))
         return found
 
     async def init_multipart_upload(self, bucket: str, key: str, options: ObjectOptions) -> str:

@@ -47,12 +47,16 @@ class StoredPart:
 
 @frozen
 class StoredObject:
-    """An object as HeadObject tells it; ``metadata`` keys are lower case."""
+    """An object as HeadObject or a listing tells it; ``metadata`` keys are lower case, and are not in listings.
+
+    :ivar modified: in listings: seconds since the epoch.
+    """
 
     key: str
     size: int
     etag: str
     metadata: dict[str, str] = field(factory=dict)
+    modified: float | None = None
 
 
 @frozen

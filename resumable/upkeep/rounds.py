@@ -13,16 +13,18 @@ from resumable.model import UploadError
 
 
 class Round:
-    """Calls `work` every `seconds`, first at once; never twice at a time."""
+    """Calls `work` every `seconds`, for the first time after `first` seconds; never twice at a time."""
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, clock: IReactorTime, seconds: float, work: Callable[[], Awaitable[None]], *, first: float = 0.0
+    ) -> None:
         self._work = work
         self._running: Deferred[None] | None = None
         self._loop = LoopingCall(self._once)
         self._loop.clock = clock
-        self._loop.start(seconds)
+        self._beginning = clock.callLater(first, self._loop.start, seconds)
 
     def _once(self) -> Deferred[None]:
         self._running = ensureDeferred(self._safely())
@@ -40,6 +42,9 @@ class Round:
 
     def stop(self) -> None:
         """Call it no more, and give up what is running."""
-        self._loop.stop()
+        if self._beginning.active():
+            self._beginning.cancel()
+        if self._loop.running:
+            self._loop.stop()
         if self._running is not None:
             self._running.cancel()

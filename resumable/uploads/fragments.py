@@ -11,6 +11,9 @@ from resumable.model import ObjectOptions, Piece, Upload
 from resumable.stores.store import Store, StoreError
 from resumable.uploads.budget import Budget
 
+#: The name of the object metadata that says which ledger knows of a fragment.
+LEDGER = "resumable-ledger"
+
 
 def checksum(segments: Iterable[bytes]) -> int:
     """CRC32C of the segments together."""
@@ -29,10 +32,15 @@ class Fragments:
 
     _log = Logger()
 
-    def __init__(self, store: Store, budget: Budget, prefix: str) -> None:
+    def __init__(self, store: Store, budget: Budget, prefix: str, ledger: str) -> None:
+        """
+        :param prefix: of their keys.
+        :param ledger: the ledger's identity, which they carry.
+        """
         self._store = store
         self._budget = budget
         self._prefix = prefix
+        self._ledger = ledger
         self._kept: dict[tuple[str, int, int], list[bytes]] = {}
 
     def _key(self, upload: Upload, first: int, end: int) -> str:
@@ -44,6 +52,7 @@ class Fragments:
         end = first + size
         options = ObjectOptions(
             content_type="application/octet-stream",
+            metadata={LEDGER: self._ledger},
             encryption=upload.options.encryption,
             kms_key=upload.options.kms_key,
         )

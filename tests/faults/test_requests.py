@@ -10,7 +10,7 @@ import pytest
 from tests.faults.conftest import stored
 from tests.faults.loop import Uploader
 from tests.faults.proxy import FaultyS3
-from tests.harness import Service
+from tests.harness import Service, eventually
 from tests.service.conftest import configuration
 
 CHUNK = 50 << 20
@@ -46,6 +46,7 @@ def test_resuming_at_an_edge_costs_nothing(large: Service, store: FaultyS3, name
 def test_asking_costs_nothing(large: Service, store: FaultyS3, name: str) -> None:
     uploader = Uploader(large, name, DATA, breaks=[CHUNK])
     uploader.step()
+    eventually(lambda: uploader.offset() == CHUNK)
     store.reset()
     for _ in range(10):
         assert uploader.offset() == CHUNK

@@ -33,7 +33,7 @@ def budget() -> Budget:
 
 @pytest.fixture
 def fragments(store: MemoryStore, budget: Budget) -> Fragments:
-    return Fragments(store, budget, ".resumable/")
+    return Fragments(store, budget, ".resumable/", "ledger")
 
 
 async def put(fragments: Fragments, first: int, *segments: bytes) -> Piece:

@@ -138,7 +138,7 @@ class Uploads(RuleBasedStateMachine):
         tools = Tools(
             ledger=self._ledger,
             store=self._store,
-            fragments=Fragments(self._store, budget, ".resumable/"),
+            fragments=Fragments(self._store, budget, ".resumable/", "ledger"),
             budget=budget,
             reading=DeferredSemaphore(1),
             clock=reactor,  # type: ignore[arg-type]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from secrets import token_hex
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -35,6 +37,8 @@ def upgrade() -> None:
         sa.Column("name", sa.Text, primary_key=True),
         sa.Column("until", sa.Float(53), nullable=False),
     )
+    identity = op.create_table("identity", sa.Column("id", sa.Text, primary_key=True))
+    op.bulk_insert(identity, [{"id": token_hex(16)}])
     op.add_column("uploads", sa.Column("received", sa.Float(53)))
     op.add_column("uploads", sa.Column("tries", sa.Integer, nullable=False, server_default="0"))
     op.add_column("uploads", sa.Column("due", sa.Float(53)))

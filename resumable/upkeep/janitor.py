@@ -1,0 +1,182 @@
+"""The janitor: ends uploads that nobody goes on with, and removes what nobody knows of any more.
+
+What it looks for in the store are orphans, left behind when an answer was lost or a process died at the wrong moment:
+fragments of uploads that the ledger does not know or is done with; and multipart uploads under the key of an upload of
+ours, begun since it was created, that are not the one the ledger knows. Others' multipart uploads are not touched, even in
+a bucket that is shared: nothing else in a listing would tell whose they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+from attrs import frozen
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from resumable.ledger.chores import Chores
+from resumable.ledger.queue import EventQueue
+from resumable.model import Upload
+from resumable.stores.store import OpenMultipart, Store, StoreError
+from resumable.uploads.desk import Desk
+from resumable.uploads.fragments import LEDGER
+
+T = TypeVar("T")
+
+#: Uploads, rows and keys looked at in one go.
+BATCH = 100
+#: Seconds that the store's clock and ours may differ.
+SKEW = 900.0
+
+
+@frozen
+class Removal:
+    """Something that was removed, or would be.
+
+    :ivar kind: ``upload`` (it expired), ``multipart`` and ``fragment`` (orphans), or ``row`` (of ended uploads and events).
+    :ivar what: an upload's id, or a key in a bucket.
+    :ivar why: for people.
+    :ivar count: how many, for rows.
+    """
+
+    kind: str
+    what: str
+    why: str
+    count: int = 1
+
+
+class Janitor:
+    """Cleans up.
+
+    :param after: seconds without a byte after which an upload is ended; orphans have to be as old.
+    :param every: seconds between two cleanings, whichever node does them.
+    :param keep: seconds for which ended uploads and events are remembered.
+    :param bucket: the bucket of the settings; others are known from the ledger.
+    :param prefix: of fragments' keys.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        desk: Desk,
+        chores: Chores,
+        queue: EventQueue,
+        store: Store,
+        clock: IReactorTime,
+        *,
+        after: float,
+        every: float,
+        keep: float,
+        bucket: str,
+        prefix: str,
+    ) -> None:
+        self._desk = desk
+        self._chores = chores
+        self._queue = queue
+        self._store = store
+        self._clock = clock
+        self._after = after
+        self._every = every
+        self._keep = keep
+        self._bucket = bucket
+        self._prefix = prefix
+
+    async def round(self) -> None:
+        """Clean up if nobody has done so lately."""
+        now = self._clock.seconds()
+        # A little less than the time between rounds, or every second one would find it still held.
+        if await self._chores.lease("cleaning", now=now, until=now + 0.9 * self._every):
+            async for removal in self.clean():
+                self._log.info(
+                    "cleaned up: {kind} {what}: {why}", kind=removal.kind, what=removal.what, why=removal.why
+                )
+
+    async def clean(self, *, dry_run: bool = False) -> AsyncIterator[Removal]:
+        """Remove, and tell of each thing.
+
+        :param dry_run: tell, and remove nothing.
+        """
+        old = self._clock.seconds() - self._after
+        async for removal in self._stale(old, dry_run):
+            yield removal
+        for bucket in sorted({self._bucket, *await self._chores.buckets()}):
+            try:
+                async for removal in self._fragments(bucket, old, dry_run):
+                    yield removal
+                async for removal in self._multiparts(bucket, old, dry_run):
+                    yield removal
+            except StoreError as error:
+                self._log.warn("bucket {bucket} is not cleaned: {error}", bucket=bucket, error=str(error))
+        if not dry_run:
+            async for removal in self._rows():
+                yield removal
+
+    async def _stale(self, old: float, dry_run: bool) -> AsyncIterator[Removal]:
+        """Open uploads that nobody goes on with."""
+        after: Upload | None = None
+        while batch := await self._chores.stale(untouched_since=old, most=BATCH, after=after):
+            for upload in batch:
+                if dry_run or await self._desk.expire(upload, untouched_since=old):
+                    yield Removal("upload", upload.id, f"untouched for {self._age(upload.updated)}")
+            after = batch[-1]
+
+    async def _fragments(self, bucket: str, old: float, dry_run: bool) -> AsyncIterator[Removal]:
+        """Fragments of uploads that are unknown or done with."""
+        identity = await self._chores.identity()
+        for batch in _batches(await self._store.list_objects(bucket, self._prefix)):
+            owners = {one.key: one.key.removeprefix(self._prefix).partition("/")[0] for one in batch}
+            in_use = await self._chores.not_done_with(set(owners.values()))
+            for one in batch:
+                modified = one.modified
+                if owners[one.key] in in_use or modified is None or modified > old:
+                    continue
+                # Another service may have the same bucket and the same prefix, but not the same ledger.
+                found = await self._store.head_object(bucket, one.key)
+                if found is None or found.metadata.get(LEDGER) != identity:
+                    continue
+                if not dry_run:
+                    await self._store.delete_object(bucket, one.key)
+                yield Removal("fragment", f"{bucket}/{one.key}", f"of no upload, {self._age(modified)} old")
+
+    async def _multiparts(self, bucket: str, old: float, dry_run: bool) -> AsyncIterator[Removal]:
+        """Multipart uploads that were begun for an upload of ours, and that it does not use."""
+        for one in await self._store.list_multipart_uploads(bucket):
+            if one.initiated <= old and _orphaned(one, await self._chores.at(bucket, one.key)):
+                if not dry_run:
+                    await self._store.abort_multipart_upload(bucket, one.key, one.multipart_id)
+                yield Removal("multipart", f"{bucket}/{one.key}", f"of no upload, {self._age(one.initiated)} old")
+
+    async def _rows(self) -> AsyncIterator[Removal]:
+        """Rows of what ended long ago."""
+        before = self._clock.seconds() - self._keep
+        events = await self._queue.forget(ended_before=before)
+        if events:
+            yield Removal("row", "events", f"ended more than {_days(self._keep)} ago", events)
+        uploads = 0
+        while deleted := await self._chores.forget(ended_before=before, most=BATCH):
+            uploads += deleted
+        if uploads:
+            yield Removal("row", "uploads", f"ended more than {_days(self._keep)} ago", uploads)
+
+    def _age(self, since: float) -> str:
+        return _days(self._clock.seconds() - since)
+
+
+def _orphaned(one: OpenMultipart, ours: Sequence[Upload]) -> bool:
+    """Whether a multipart upload must have been begun for one of the uploads under its key, but is used by none."""
+    used = any(upload.multipart_id == one.multipart_id for upload in ours)
+    begun_for = any(upload.created - SKEW <= one.initiated <= upload.updated + SKEW for upload in ours)
+    return begun_for and not used
+
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, BATCH)):
+        yield batch
+
+
+def _days(seconds: float) -> str:
+    return f"{seconds / 86400:.1f} days" if seconds >= 86400 else f"{seconds / 3600:.1f} hours"
