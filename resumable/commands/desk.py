@@ -1,0 +1,49 @@
+"""What commands work on: the ledger that the service uses, and its own code for what changes an upload."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from resumable.commands.frame import Failed, one_line
+from resumable.ledger.engine import LedgerError
+from resumable.ledger.ledger import Ledger
+from resumable.ledger.listing import Listing
+from resumable.model import Upload
+from resumable.service import make_policy, make_store, make_tools
+from resumable.settings import Settings
+from resumable.uploads.desk import Desk
+
+
+@contextmanager
+def open_listing(settings: Settings) -> Iterator[Listing]:
+    """The ledger, for reading.
+
+    :raises Failed: it cannot be read.
+    """
+    try:
+        listing = Listing(settings.ledger.reveal())
+    except LedgerError as error:
+        raise Failed(f"ledger {settings.ledger}: {one_line(str(error))}") from None
+    try:
+        yield listing
+    finally:
+        listing.close()
+
+
+async def cancel(settings: Settings, upload: Upload, reactor: Any) -> None:
+    """Cancel the upload as the service does; what cannot be freed just now the service frees later.
+
+    :raises resumable.stores.store.StoreUnavailable: there are no credentials for the store; nothing was done.
+    :raises resumable.model.Unavailable: the ledger was in trouble.
+    """
+    store = make_store(settings.store, reactor)
+    ledger = Ledger(settings.ledger.reveal(), reactor)
+    ledger.start()
+    try:
+        await store.start()
+        await Desk(make_tools(settings, ledger, store, reactor), make_policy(settings)).cancel(upload)
+    finally:
+        await store.close()
+        await ledger.close()
