@@ -62,7 +62,9 @@ class Operator:
 
     def json(self, *arguments: str) -> Any:
         """What a command that goes well says with --json."""
-        ended = self.run(*arguments, "--json")
+        # Behind -- nothing is an option.
+        at = arguments.index("--") if "--" in arguments else len(arguments)
+        ended = self.run(*arguments[:at], "--json", *arguments[at:])
         assert ended.returncode == 0, ended.stderr
         return json.loads(ended.stdout)
 
