@@ -77,7 +77,7 @@ def check_ledger(settings: Settings) -> Finding:
         version = try_out(settings.ledger.reveal())
     except LedgerError as error:
         return Finding("ledger", shown, Verdict.FAILED, one_line(str(error)), "look at ledger in the configuration")
-    return Finding("ledger", shown, Verdict.OK, f"schema {version}, can be written")
+    return Finding("ledger", shown, Verdict.OK, f"tables {version}, can be written")
 
 
 async def _check_others(settings: Settings, tell: Tell, reactor: Any) -> None:

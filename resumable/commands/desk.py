@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from resumable.commands.frame import Failed, one_line
+from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.listing import Listing
@@ -39,11 +40,12 @@ async def cancel(settings: Settings, upload: Upload, reactor: Any) -> None:
     :raises resumable.model.Unavailable: the ledger was in trouble.
     """
     store = make_store(settings.store, reactor)
-    ledger = Ledger(settings.ledger.reveal(), reactor)
-    ledger.start()
+    database = Database(settings.ledger.reveal(), reactor)
+    database.start()
     try:
         await store.start()
-        await Desk(make_tools(settings, ledger, store, reactor), make_policy(settings)).cancel(upload)
+        tools = make_tools(settings, Ledger(database), store, reactor)
+        await Desk(tools, make_policy(settings)).cancel(upload)
     finally:
         await store.close()
-        await ledger.close()
+        await database.close()

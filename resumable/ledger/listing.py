@@ -6,16 +6,15 @@ import os
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from attrs import fields, frozen
+from alembic.migration import MigrationContext
+from attrs import frozen
 from sqlalchemy import Engine, Select, and_, delete, false, func, insert, make_url, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
 from resumable.ledger.engine import LedgerError, open_engine, prepare
-from resumable.ledger.schema import metadata, pieces, schema, uploads
-from resumable.model import NotFound, ObjectOptions, Piece, State, Upload
-
-#: The columns that make an `Upload`.
-_COLUMNS = [uploads.c[field.name] for field in fields(Upload)]
+from resumable.ledger.ledger import as_upload
+from resumable.ledger.schema import metadata, pieces, uploads
+from resumable.model import NotFound, Piece, State, Upload
 
 
 @frozen
@@ -55,7 +54,7 @@ class Listing:
 
     def uploads(self, wanted: Filter, *, limit: int, after: Upload | None = None) -> list[Upload]:
         """At most `limit` uploads, the newest first; `after` is the last of the page before."""
-        query = select(*_COLUMNS).order_by(uploads.c.created.desc(), uploads.c.id.desc()).limit(limit)
+        query = select(uploads).order_by(uploads.c.created.desc(), uploads.c.id.desc()).limit(limit)
         if wanted.states:
             query = query.where(uploads.c.state.in_([state.value for state in wanted.states]))
         if wanted.owner is not None:
@@ -72,11 +71,11 @@ class Listing:
 
         :raises NotFound: there is none, or more than one.
         """
-        found = self._uploads(select(*_COLUMNS).where(uploads.c.id == id_or_beginning))
+        found = self._uploads(select(uploads).where(uploads.c.id == id_or_beginning))
         if not found:
             # Not LIKE, which in SQLite takes a for A.
             beginning = func.substr(uploads.c.id, 1, len(id_or_beginning)) == id_or_beginning
-            found = self._uploads(select(*_COLUMNS).where(beginning).limit(2))
+            found = self._uploads(select(uploads).where(beginning).limit(2))
         if not found or not id_or_beginning:
             raise NotFound(f"no upload {id_or_beginning!r}")
         if len(found) > 1:
@@ -85,7 +84,7 @@ class Listing:
 
     def _uploads(self, query: Select[Any]) -> list[Upload]:
         with self._reading.connect() as connection:
-            return [_upload(dict(row)) for row in connection.execute(query).mappings()]
+            return [as_upload(row) for row in connection.execute(query).mappings()]
 
     def pieces(self, ids: Iterable[str]) -> dict[str, list[Piece]]:
         """The pieces of each upload, by their first byte."""
@@ -98,12 +97,8 @@ class Listing:
         return found
 
 
-def _upload(row: dict[str, Any]) -> Upload:
-    return Upload(**{**row, "state": State(row["state"]), "options": ObjectOptions(**row["options"])})
-
-
-def try_out(url: str) -> int:
-    """Open the ledger as the service does, and write to each table what changes nothing; returns the schema's version.
+def try_out(url: str) -> str:
+    """Open the ledger as the service does, and write to each table what changes nothing; returns its tables' version.
 
     :raises LedgerError: it cannot be used; the message says why.
     """
@@ -116,8 +111,7 @@ def try_out(url: str) -> int:
                 connection.execute(insert(table).from_select(list(table.c), none))
                 connection.execute(update(table).where(false()).values({column: column for column in table.c}))
                 connection.execute(delete(table).where(false()))
-            version: int = connection.execute(select(schema.c.version)).scalar_one()
-            return version
+            return MigrationContext.configure(connection).get_current_revision() or "none"
     except DBAPIError as error:
         raise LedgerError(f"cannot be written: {error.orig}") from None
     finally:

@@ -51,6 +51,11 @@ def nobody() -> Iterator[str]:
         yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
+def newest() -> str:
+    """The version of the ledger's tables."""
+    return max(path.name[:4] for path in (ROOT / "resumable" / "ledger" / "migrations" / "versions").glob("0*.py"))
+
+
 def test_all_is_well(
     operator: Operator, strict: StrictMoto, as_user: Callable[..., tuple[str, str]], application: Application
 ) -> None:
@@ -63,7 +68,7 @@ def test_all_is_well(
     assert (ended.returncode, ended.stderr) == (0, "")
     assert ended.stdout.splitlines() == [
         "app.yaml: ok",
-        "ledger sqlite:///ledger.sqlite3: ok (schema 1, can be written)",
+        f"ledger sqlite:///ledger.sqlite3: ok (tables {newest()}, can be written)",
         "bucket bucket: ok (stores, reads, lists, deletes, multipart)",
         f"auth {application.url}: ok (answered 401 Unauthorized)",
     ]
@@ -261,8 +266,8 @@ def test_a_ledger_that_cannot_be_used(operator: Operator, moto: MotoServer, tmp_
     config: dict[str, Any] = configuration(moto)
     if wrong == "newer":
         with sqlite3.connect(tmp_path / "ledger.sqlite3") as ledger:
-            ledger.execute("CREATE TABLE resumable_schema (version INTEGER NOT NULL)")
-            ledger.execute("INSERT INTO resumable_schema VALUES (99)")
+            ledger.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+            ledger.execute("INSERT INTO alembic_version VALUES ('9999')")
     elif wrong == "no folder":
         config["ledger"] = "sqlite:///nowhere/ledger.sqlite3"
     else:
