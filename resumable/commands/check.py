@@ -87,6 +87,5 @@ async def _check_others(settings: Settings, tell: Tell, reactor: Any) -> None:
         tell(Finding("auth", "open", Verdict.OK, "everyone may upload"))
     else:
         tell(await check_auth(settings.auth.url, settings.auth.timeout, reactor))
-    events = getattr(settings, "events", None)
-    if events is not None:
-        tell(await check_events(events.url, events.timeout, reactor))
+    if settings.events is not None:
+        tell(await check_events(settings.events.url, settings.events.timeout, reactor))

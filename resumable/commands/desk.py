@@ -15,6 +15,7 @@ from resumable.model import Upload
 from resumable.service import make_policy, make_store, make_tools
 from resumable.settings import Settings
 from resumable.uploads.desk import Desk
+from resumable.uploads.events import Announcer
 
 
 @contextmanager
@@ -36,6 +37,8 @@ def open_listing(settings: Settings) -> Iterator[Listing]:
 async def cancel(settings: Settings, upload: Upload, reactor: Any) -> None:
     """Cancel the upload as the service does; what cannot be freed just now the service frees later.
 
+    The application hears of it, if it wants to, from the service: the event is in the ledger.
+
     :raises resumable.stores.store.StoreUnavailable: there are no credentials for the store; nothing was done.
     :raises resumable.model.Unavailable: the ledger was in trouble.
     """
@@ -44,7 +47,8 @@ async def cancel(settings: Settings, upload: Upload, reactor: Any) -> None:
     database.start()
     try:
         await store.start()
-        tools = make_tools(settings, Ledger(database), store, reactor)
+        ledger = Ledger(database, Announcer(settings.events.types if settings.events is not None else ()))
+        tools = make_tools(settings, ledger, store, reactor)
         await Desk(tools, make_policy(settings)).cancel(upload)
     finally:
         await store.close()

@@ -20,6 +20,7 @@ import pytest
 from tests.commands.conftest import NEEDED, RESUMABLE, Operator, StrictMoto, contents
 from tests.faults.proxy import FaultyS3
 from tests.harness import ROOT, Application, eventually
+from tests.receiver import SECRET
 from tests.s3servers import MotoServer
 from tests.service.conftest import configuration
 
@@ -249,6 +250,18 @@ def test_an_application_that_is_away(operator: Operator, moto: MotoServer, nobod
     (line,) = operator.failures("check")
     assert line.startswith(f"auth {nobody}/allow: failed: cannot be reached: Connection was refused")
     assert "hidden" not in line
+
+
+def test_a_receiver_of_events(operator: Operator, moto: MotoServer, application: Application, nobody: str) -> None:
+    """One that is there and knows no OPTIONS, and one that is away; the secret is not shown."""
+    events = {"url": application.url, "secret": SECRET}
+    operator.configure(configuration(moto, events=events))
+    ended = operator.run("check")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.splitlines()[-1].startswith(f"events {application.url}: ok (answered 501 ")
+    operator.configure(configuration(moto, events={**events, "url": nobody}))
+    (line,) = operator.failures("check")
+    assert line.startswith(f"events {nobody}: failed: cannot be reached: Connection was refused")
 
 
 def test_an_application_that_never_answers(operator: Operator, moto: MotoServer) -> None:

@@ -14,15 +14,16 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from sqlalchemy import insert
+from sqlalchemy import insert, select
 
 from resumable.ledger.engine import open_engine, prepare
-from resumable.ledger.schema import pieces, uploads
+from resumable.ledger.schema import events, pieces, uploads
 from resumable.model import State
 from resumable.uploads.policy import Policy, Wish
 from tests.commands.conftest import RESUMABLE, Operator, contents
 from tests.faults.proxy import FaultyS3
 from tests.harness import ROOT, Client, Service, eventually
+from tests.receiver import SECRET
 from tests.s3servers import MotoServer
 from tests.service.conftest import configuration
 
@@ -226,6 +227,20 @@ def test_an_owner_cannot_forge_lines(ledger: Operator) -> None:
                                               ("", "no upload ''"), ("id2-X2", "no upload 'id2-X2'")])  # fmt: skip
 def test_ids_that_are_not_one(ledger: Operator, wanted: str, line: str) -> None:
     assert ledger.failures("uploads", "show", wanted) == [line]
+
+
+def test_a_cancel_is_told(ledger: Operator, moto: MotoServer) -> None:
+    """The event is in the ledger for the service to send, if the application wants to hear of it."""
+    url = f"sqlite:///{ledger.directory}/ledger.sqlite3"
+    for wanted, upload_id in ((["upload.finished"], "id2-X"), (["upload.cancelled"], "id4-X")):
+        receiver = {"url": "http://127.0.0.1:9/", "secret": SECRET, "types": wanted}
+        ledger.configure(configuration(moto, events=receiver))
+        assert ledger.json("uploads", "cancel", upload_id)["state"] == "cancelled"
+    engine = open_engine(url)
+    with engine.connect() as connection:
+        told = [tuple(row) for row in connection.execute(select(events.c.upload_id, events.c.type, events.c.state))]
+    engine.dispose()
+    assert told == [("id4-X", "upload.cancelled", "due")]
 
 
 def test_no_ledger_here(operator: Operator, moto: MotoServer, tmp_path: Path) -> None:
