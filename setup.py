@@ -28,6 +28,8 @@ setup(
         "google-crc32c>=1.5",
         "attrs>=23.2",
         "standardwebhooks>=1.0.1",
+        "click>=8.1",
+        "rich>=13",
     ],
     extras_require={
         "postgresql": ["psycopg[binary]>=3.1.18"],
@@ -50,7 +52,7 @@ setup(
             "types-requests",
         ],
     },
-    entry_points={"console_scripts": ["resumable = resumable.cli:main"]},
+    entry_points={"console_scripts": ["resumable = resumable.commands:main"]},
     classifiers=[
         "Framework :: Twisted",
         "License :: OSI Approved :: MIT License",

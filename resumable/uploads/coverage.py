@@ -38,6 +38,11 @@ class Coverage:
             return self.ranges[0][1]
         return 0
 
+    @property
+    def size(self) -> int:
+        """How many bytes are stored, wherever."""
+        return sum(end - first for first, end in self.ranges)
+
     def covers(self, first: int, end: int) -> bool:
         """Whether every byte of ``[first, end)`` is stored."""
         return first >= end or any(low <= first and end <= high for low, high in self.ranges)

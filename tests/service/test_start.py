@@ -50,7 +50,7 @@ def test_a_newer_ledger(tmp_path: Path, s3: MotoServer) -> None:
     for arguments in (["-n", "resumable", "--config", "app.yaml"], ["-ny", str(ROOT / "resumable.tac")]):
         ended = twistd(tmp_path, *arguments, RESUMABLE_CONFIG="app.yaml")
         assert ended.returncode == 1
-        assert "made by a newer resumable (its tables" in ended.stderr
+        assert "made by a newer resumable (" in ended.stderr
         assert "Traceback" not in ended.stderr + ended.stdout
 
 
@@ -90,19 +90,6 @@ def test_the_tac_file(tmp_path: Path, s3: MotoServer) -> None:
         process.kill()
         process.wait()
         process.stdout.close()  # type: ignore[union-attr]
-
-
-def test_check(tmp_path: Path, s3: MotoServer) -> None:
-    """The console script's look at a configuration."""
-    (tmp_path / "app.yaml").write_text(yaml.safe_dump(configuration(s3)))
-    (tmp_path / "bad.yaml").write_text("listen: nonsense\n")
-    command = [sys.executable, "-c", "import sys; from resumable.cli import main; sys.exit(main())", "check"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    good = subprocess.run([*command, "-c", "app.yaml"], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert (good.returncode, good.stdout.splitlines()[0]) == (0, "app.yaml: ok")
-    bad = subprocess.run([*command, "-c", "bad.yaml"], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert bad.returncode == 1
-    assert bad.stderr.startswith("bad.yaml: ")
 
 
 @pytest.mark.parametrize("secret", ["test-secret"])

@@ -1,0 +1,37 @@
+"""The console script ``resumable``: the operator's commands around the service, which itself is run by ``twistd resumable``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from resumable.commands.check import check
+from resumable.commands.frame import examples
+from resumable.commands.uploads import uploads
+
+
+@click.group(
+    epilog=examples(
+        ("resumable check --config config/app.yaml", "would the service run with this configuration?"),
+        ("resumable uploads list --state open", "what is under way"),
+    )
+)
+@click.version_option(package_name="resumable", message="resumable %(version)s")
+def resumable() -> None:
+    """Commands around the service, which itself is run by `twistd resumable`."""
+
+
+resumable.add_command(check)
+resumable.add_command(uploads)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0; 1 with a line for each problem on standard error; 2 where it is used wrongly."""
+    try:
+        resumable.main(arguments, prog_name="resumable")
+    except Exception as error:  # the operator is owed a line, whatever it is
+        said = " ".join(str(error).split())
+        click.echo(f"resumable: unexpected {type(error).__name__}: {said}", err=True)
+        sys.exit(1)

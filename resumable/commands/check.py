@@ -1,0 +1,91 @@
+"""``resumable check``: would the service run with this configuration?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from resumable.commands.bucket import check_bucket
+from resumable.commands.finding import Finding, Verdict
+from resumable.commands.frame import config_option, examples, json_option, one_line
+from resumable.commands.output import say_json
+from resumable.commands.reach import check_auth, check_events
+from resumable.commands.runner import run
+from resumable.ledger.engine import LedgerError
+from resumable.ledger.listing import try_out
+from resumable.settings import Settings, SettingsError, load_settings
+
+#: Seconds for everything that is asked over the network.
+PATIENCE = 300.0
+
+Tell = Callable[[Finding], None]
+
+
+@click.command(
+    epilog=examples(
+        ("resumable check --config config/app.yaml", "exit status 1 if something is wrong"),
+        ("resumable check -c config/app.yaml --json", "the same for programs"),
+        ("resumable check -c config/app.yaml >/dev/null", "only what is wrong, as for a cron job"),
+    )
+)
+@config_option
+@json_option
+def check(config: str, as_json: bool) -> None:
+    """Read the configuration and reach everything it names: ledger, bucket, the application's URLs.
+
+    A line for each: what is well on standard output, what is not on standard error, with what it means and what to do. In
+    the bucket one byte is stored, read, listed and deleted under store.fragments_prefix, also as a multipart upload.
+    """
+    findings: list[Finding] = []
+
+    def tell(finding: Finding) -> None:
+        findings.append(finding)
+        if not as_json:
+            click.echo(finding.line, err=finding.verdict is not Verdict.OK)
+
+    look_at_everything(config, tell)
+    good = all(finding.verdict is not Verdict.FAILED for finding in findings)
+    if as_json:
+        say_json({"ok": good, "checks": [finding.as_json for finding in findings]})
+    if not good:
+        raise click.exceptions.Exit(1)
+
+
+def look_at_everything(config: str, tell: Tell) -> None:
+    """Tell a finding for each thing that a start depends on, as soon as it is known."""
+    try:
+        settings = load_settings(config)
+    except SettingsError as error:
+        for problem in error.problems:
+            place, _, says = problem.partition(": ")
+            tell(Finding("config", place, Verdict.FAILED, says))
+        return
+    tell(Finding("config", config, Verdict.OK))
+    tell(check_ledger(settings))
+    try:
+        run(lambda reactor: _check_others(settings, tell, reactor), within=PATIENCE)
+    except TimeoutError as error:
+        tell(Finding("check", "", Verdict.FAILED, str(error)))
+
+
+def check_ledger(settings: Settings) -> Finding:
+    """Open the ledger as the service would, and try whether it can be written."""
+    shown = str(settings.ledger)
+    try:
+        version = try_out(settings.ledger.reveal())
+    except LedgerError as error:
+        return Finding("ledger", shown, Verdict.FAILED, one_line(str(error)), "look at ledger in the configuration")
+    return Finding("ledger", shown, Verdict.OK, f"tables {version}, can be written")
+
+
+async def _check_others(settings: Settings, tell: Tell, reactor: Any) -> None:
+    for finding in await check_bucket(settings.store, reactor):
+        tell(finding)
+    if settings.auth == "open":
+        tell(Finding("auth", "open", Verdict.OK, "everyone may upload"))
+    else:
+        tell(await check_auth(settings.auth.url, settings.auth.timeout, reactor))
+    if settings.events is not None:
+        tell(await check_events(settings.events.url, settings.events.timeout, reactor))

@@ -1,0 +1,55 @@
+"""What a look at one thing has come to."""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any
+
+from attrs import frozen
+
+from resumable.commands.frame import one_line
+from resumable.commands.output import printable
+
+
+class Verdict(str, Enum):
+    """Whether the service can work with it."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+@frozen
+class Finding:
+    """One line of a check: what was looked at, how it stands, what that means and what to do about it."""
+
+    #: ``config``, ``ledger``, ``bucket``, ``auth`` or ``events``.
+    kind: str
+    #: Its name: a file, a URL, a bucket.
+    name: str
+    verdict: Verdict
+    says: str = ""
+    advice: str = ""
+
+    @property
+    def line(self) -> str:
+        """For people."""
+        if self.kind == "config" and self.verdict is Verdict.FAILED:
+            # As the service itself says it.
+            return printable(one_line(f"{self.name}: {self.says}"))
+        subject = self.name if self.kind == "config" else f"{self.kind} {self.name}".strip()
+        if self.verdict is Verdict.OK:
+            return printable(one_line(f"{subject}: ok{f' ({self.says})' if self.says else ''}"))
+        advice = f"; {self.advice}" if self.advice else ""
+        return printable(one_line(f"{subject}: {self.verdict.value}: {self.says}{advice}"))
+
+    @property
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "status": self.verdict.value,
+            "message": self.says,
+            "advice": self.advice or None,
+        }

@@ -1,0 +1,98 @@
+"""What all commands share: options, examples, and how what goes wrong becomes a line on standard error."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import IO, Any, TypeVar
+
+import click
+from sqlalchemy.exc import DBAPIError
+
+from resumable.ledger.engine import LedgerError
+from resumable.model import UploadError
+from resumable.settings import Settings, SettingsError, load_settings, parse_duration
+from resumable.stores.store import StoreError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Failed(click.ClickException):
+    """The command could not do what it was asked; ends it with exit status 1 and these lines."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """click's: the lines as they are, on standard error."""
+        click.echo(self.message, file=file, err=file is None)
+
+
+def examples(*shown: tuple[str, str]) -> str:
+    """What stands at the end of --help: command lines, and what each is for."""
+    lines = [line for command, purpose in shown for line in (f"  {command}", f"      {purpose}")]
+    # \b keeps click from filling the paragraph.
+    return "\n".join(["\b", "Examples:", *lines])
+
+
+def config_option(command: F) -> F:
+    """``--config FILE``, as `config`."""
+    return click.option(
+        "--config",
+        "-c",
+        required=True,
+        envvar="RESUMABLE_CONFIG",
+        show_envvar=True,
+        metavar="FILE",
+        help="The service's configuration, a YAML file.",
+    )(command)
+
+
+def json_option(command: F) -> F:
+    """``--json``, as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help="JSON for programs: exact bytes, RFC 3339 times.")(
+        command
+    )
+
+
+def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
+    """An option's callback: seconds, from a duration as the configuration has them."""
+    try:
+        return None if value is None else parse_duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def one_line(parts: Iterable[str] | str) -> str:
+    """Texts of others as one line."""
+    return " ".join((parts if isinstance(parts, str) else " ".join(parts)).split())
+
+
+def guarded(command: F) -> F:
+    """What can go wrong beneath ends the command with one line, and without a traceback."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return command(*args, **kwargs)
+        except LedgerError as error:
+            raise Failed(f"ledger: {one_line(str(error))}") from None
+        except DBAPIError as error:
+            raise Failed(f"ledger: {one_line(str(error.orig))}") from None
+        except StoreError as error:
+            raise Failed(f"store: {one_line(str(error))}") from None
+        except (UploadError, TimeoutError) as error:
+            raise Failed(one_line(str(error))) from None
+
+    return run  # type: ignore[return-value]
+
+
+def read_settings(config: str) -> Settings:
+    """The settings in the file.
+
+    :raises Failed: with a line for each problem.
+    """
+    try:
+        return load_settings(config)
+    except SettingsError as error:
+        raise Failed(*error.problems) from None

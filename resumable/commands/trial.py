@@ -1,0 +1,163 @@
+"""The trial of a bucket: one byte each through every call that the service makes, and nothing left of it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from contextlib import suppress
+from typing import Any, NoReturn, TypeVar
+
+from google_crc32c import value as crc32c_of
+from twisted.internet.defer import Deferred
+
+from resumable.commands.refusals import denied
+from resumable.model import ObjectOptions
+from resumable.stores.store import PartRef, Store, StoreError, StoreUnavailable
+
+T = TypeVar("T")
+
+BYTE = b"\n"
+#: Seconds that one call may take; the service itself would wait longer.
+STEP = 15.0
+
+
+class Refused(Exception):
+    """The store cannot be used at all: `error` is what it said to `operation`."""
+
+    def __init__(self, operation: str, error: StoreError) -> None:
+        super().__init__(f"{operation}: {error}")
+        self.operation = operation
+        self.error = error
+
+
+class Trial:
+    """Tries a bucket out.
+
+    :param prefix: where the service's own objects are; nothing outside it is touched.
+    :param name: of the upload that this looks like, should the process die in the middle.
+    :ivar missing: permission -> error code, of those that were found missing.
+    :ivar left: the key of what could not be deleted again.
+    """
+
+    def __init__(self, store: Store, bucket: str, prefix: str, name: str, options: ObjectOptions, clock: Any) -> None:
+        self.missing: dict[str, str] = {}
+        self.left: str | None = None
+        self._store = store
+        self._bucket = bucket
+        self._prefix = prefix
+        # As a fragment's key: whatever cleans those up knows this one.
+        self._key = f"{prefix}{name}/0-0"
+        self._options = options
+        self._clock = clock
+        self._crc32c: int = crc32c_of(BYTE)
+        self._stored = False
+        self._asked_for_multipart = False
+        self._open: list[str] = []
+
+    async def run(self) -> None:
+        """Try everything; what a missing permission makes impossible is left out.
+
+        :raises Refused: the store cannot be used.
+        """
+        # First what leaves nothing behind: most that can be wrong shows here.
+        listing = self._store.list_objects(self._bucket, self._key)
+        await self._try("s3:ListBucket", "ListObjects", listing)
+        try:
+            await self._objects()
+            await self._multiparts()
+        finally:
+            await self._clean_up()
+
+    async def _objects(self) -> None:
+        store, where = self._store, (self._bucket, self._key)
+        self._stored = True
+        putting = store.put_object(*where, [BYTE], self._options, crc32c=self._crc32c)
+        self._stored = await self._try("s3:PutObject", "PutObject", putting) is not None
+        if self._stored:
+            got = await self._try("s3:GetObject", "GetObject", store.get_object(*where))
+            if got is not None and b"".join(got) != BYTE:
+                raise Refused("GetObject", StoreError("BadObject", "it came back as other bytes than were stored"))
+            await self._try("s3:GetObject", "HeadObject", store.head_object(*where))
+        # Where nothing is stored this is allowed or not all the same.
+        await self._delete()
+
+    async def _delete(self) -> None:
+        deleting = self._store.delete_object(self._bucket, self._key)
+        await self._try("s3:DeleteObject", "DeleteObject", deleting)
+        if "s3:DeleteObject" not in self.missing:
+            self._stored = False
+
+    async def _multiparts(self) -> None:
+        store, bucket, key = self._store, self._bucket, self._key
+        listing = store.list_multipart_uploads(bucket, key)
+        await self._try("s3:ListBucketMultipartUploads", "ListMultipartUploads", listing)
+        if "s3:PutObject" in self.missing:
+            return
+        completed = await self._create()
+        if completed is not None:
+            await self._complete(completed, list_parts=True)
+        aborted = await self._create()
+        if aborted is None:
+            return
+        aborting = store.abort_multipart_upload(bucket, key, aborted)
+        await self._try("s3:AbortMultipartUpload", "AbortMultipartUpload", aborting)
+        if "s3:AbortMultipartUpload" in self.missing:
+            # Made an object, it can be got rid of without.
+            await self._complete(aborted)
+        elif aborted in self._open:
+            self._open.remove(aborted)
+
+    async def _create(self) -> str | None:
+        self._asked_for_multipart = True
+        creating = self._store.init_multipart_upload(self._bucket, self._key, self._options)
+        multipart_id = await self._try("s3:PutObject", "CreateMultipartUpload", creating)
+        self._asked_for_multipart = False
+        if multipart_id is not None:
+            self._open.append(multipart_id)
+        return multipart_id
+
+    async def _complete(self, multipart_id: str, *, list_parts: bool = False) -> None:
+        store, upload = self._store, (self._bucket, self._key, multipart_id)
+        storing = store.upload_part(*upload, 1, [BYTE], crc32c=self._crc32c)
+        etag = await self._try("s3:PutObject", "UploadPart", storing)
+        if list_parts:
+            await self._try("s3:ListMultipartUploadParts", "ListParts", store.list_parts(*upload))
+        if etag is None:
+            return
+        self._stored = True
+        completing = store.complete_multipart_upload(*upload, [PartRef(1, etag, self._crc32c)])
+        if await self._try("s3:PutObject", "CompleteMultipartUpload", completing) is not None:
+            self._open.remove(multipart_id)
+
+    async def _try(self, permission: str, operation: str, call: Coroutine[Any, Any, T]) -> T | None:
+        """What the call gives; None where it was denied."""
+        try:
+            return await self._bounded(call)
+        except StoreError as error:
+            if not denied(error):
+                raise Refused(operation, error) from None
+            self.missing.setdefault(permission, error.code)
+            return None
+
+    async def _bounded(self, call: Coroutine[Any, Any, T]) -> T:
+        return await Deferred.fromCoroutine(call).addTimeout(STEP, self._clock, _no_answer)
+
+    async def _clean_up(self) -> None:
+        """Leave nothing, however far it came; what cannot be deleted is told."""
+        store, bucket, key = self._store, self._bucket, self._key
+        if self._asked_for_multipart:
+            # Its id was in an answer that did not come.
+            with suppress(StoreError):
+                found = await self._bounded(store.list_multipart_uploads(bucket, key))
+                self._open += [upload.multipart_id for upload in found if upload.key == key]
+        for multipart_id in self._open:
+            with suppress(StoreError):
+                await self._bounded(store.abort_multipart_upload(bucket, key, multipart_id))
+        if self._stored:
+            try:
+                await self._bounded(store.delete_object(bucket, key))
+            except StoreError:
+                self.left = key
+
+
+def _no_answer(_: object, seconds: float) -> NoReturn:
+    raise StoreUnavailable("TimeoutError", f"no answer within {seconds:g} s")

@@ -1,0 +1,118 @@
+"""What operators read in the ledger, and a trial of it. Blocks: for commands, not for the service."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from alembic.migration import MigrationContext
+from attrs import frozen
+from sqlalchemy import Engine, Select, and_, delete, false, func, insert, make_url, or_, select, update
+from sqlalchemy.exc import DBAPIError
+
+from resumable.ledger.engine import LedgerError, open_engine, prepare
+from resumable.ledger.ledger import as_upload
+from resumable.ledger.schema import metadata, pieces, uploads
+from resumable.model import NotFound, Piece, State, Upload
+
+
+@frozen
+class Filter:
+    """Which uploads are wanted; None for whatever.
+
+    :ivar states: in one of these; empty for any.
+    :ivar untouched_since: seconds since the epoch after which nothing happened to them.
+    """
+
+    states: Collection[State] = ()
+    owner: str | None = None
+    untouched_since: float | None = None
+
+
+class Listing:
+    """Reads uploads and pieces.
+
+    :raises LedgerError: the ledger cannot be used, or cannot be read from this process.
+    """
+
+    def __init__(self, url: str) -> None:
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite":
+            if parsed.database in (None, "", ":memory:"):
+                raise LedgerError("is in the memory of the service, and nobody else can read it")
+            # Opened, it would be made: an empty ledger in the wrong place answers every question with no.
+            if not os.path.exists(str(parsed.database)):
+                raise LedgerError(f"{parsed.database}: no such file in {os.getcwd()}; run this where the service runs")
+        self._engine: Engine = open_engine(url)
+        prepare(self._engine)
+        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._engine.dispose()
+
+    def uploads(self, wanted: Filter, *, limit: int, after: Upload | None = None) -> list[Upload]:
+        """At most `limit` uploads, the newest first; `after` is the last of the page before."""
+        query = select(uploads).order_by(uploads.c.created.desc(), uploads.c.id.desc()).limit(limit)
+        if wanted.states:
+            query = query.where(uploads.c.state.in_([state.value for state in wanted.states]))
+        if wanted.owner is not None:
+            query = query.where(uploads.c.owner == wanted.owner)
+        if wanted.untouched_since is not None:
+            query = query.where(uploads.c.updated <= wanted.untouched_since)
+        if after is not None:
+            same = and_(uploads.c.created == after.created, uploads.c.id < after.id)
+            query = query.where(or_(uploads.c.created < after.created, same))
+        return self._uploads(query)
+
+    def upload(self, id_or_beginning: str) -> Upload:
+        """The one upload whose id is this or begins with it.
+
+        :raises NotFound: there is none, or more than one.
+        """
+        found = self._uploads(select(uploads).where(uploads.c.id == id_or_beginning))
+        if not found:
+            # Not LIKE, which in SQLite takes a for A.
+            beginning = func.substr(uploads.c.id, 1, len(id_or_beginning)) == id_or_beginning
+            found = self._uploads(select(uploads).where(beginning).limit(2))
+        if not found or not id_or_beginning:
+            raise NotFound(f"no upload {id_or_beginning!r}")
+        if len(found) > 1:
+            raise NotFound(f"more than one upload begins with {id_or_beginning!r}")
+        return found[0]
+
+    def _uploads(self, query: Select[Any]) -> list[Upload]:
+        with self._reading.connect() as connection:
+            return [as_upload(row) for row in connection.execute(query).mappings()]
+
+    def pieces(self, ids: Iterable[str]) -> dict[str, list[Piece]]:
+        """The pieces of each upload, by their first byte."""
+        found: dict[str, list[Piece]] = {upload_id: [] for upload_id in ids}
+        query = select(pieces).where(pieces.c.upload_id.in_(found)).order_by(pieces.c.first, pieces.c.end)
+        with self._reading.connect() as connection:
+            for row in connection.execute(query).mappings():
+                piece = Piece(row["first"], row["end"], row["number"], row["etag"], row["crc32c"])
+                found[row["upload_id"]].append(piece)
+        return found
+
+
+def try_out(url: str) -> str:
+    """Open the ledger as the service does, and write to each table what changes nothing; returns its tables' version.
+
+    :raises LedgerError: it cannot be used; the message says why.
+    """
+    engine = open_engine(url)
+    try:
+        prepare(engine)
+        with engine.begin() as connection:
+            for table in metadata.sorted_tables:
+                none: Any = select(table).where(false())
+                connection.execute(insert(table).from_select(list(table.c), none))
+                connection.execute(update(table).where(false()).values({column: column for column in table.c}))
+                connection.execute(delete(table).where(false()))
+            return MigrationContext.configure(connection).get_current_revision() or "none"
+    except DBAPIError as error:
+        raise LedgerError(f"cannot be written: {error.orig}") from None
+    finally:
+        engine.dispose()
