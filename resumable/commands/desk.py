@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from resumable.commands.frame import Failed, one_line
+from resumable.ledger.chores import Chores
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger
@@ -48,7 +49,7 @@ async def cancel(settings: Settings, upload: Upload, reactor: Any) -> None:
     try:
         await store.start()
         ledger = Ledger(database, Announcer(settings.events.types if settings.events is not None else ()))
-        tools = make_tools(settings, ledger, store, reactor)
+        tools = make_tools(settings, ledger, store, reactor, await Chores(database).identity())
         await Desk(tools, make_policy(settings)).cancel(upload)
     finally:
         await store.close()
