@@ -86,35 +86,25 @@ class Resumable(Service):
         except (StoreError, RuntimeError) as error:
             raise CannotStart(f"store: {error}") from error
         self._door = make_door(self.settings, self._reactor)
-        chores = Chores(self._database)
         ledger, admit = self._hear_of_events()
         try:
-            identity = await chores.identity()
+            desk = await make_desk(self.settings, self._database, ledger, store, self._reactor, admit)
         except Unavailable as error:
             raise CannotStart(f"ledger: {error}") from error
-        tools = make_tools(self.settings, ledger, store, self._reactor, identity)
-        desk = Desk(tools, make_policy(self.settings), admit)
         seed, status = SeedProtocol(desk, self._door), StatusPages(desk, self._door)
         root = Root({b"/upload/": seed.serve, b"/uploads/": status.serve, b"/": front_page})
         self._site = StreamingSite(root, idle_timeout=self.settings.limits.idle_timeout, reactor=self._reactor)
-        finisher = Finisher(desk, chores, self._reactor, give_up_after=self.settings.store.give_up_after)
-        cleanup = self.settings.cleanup
-        janitor = Janitor(
-            desk,
-            chores,
-            EventQueue(self._database),
-            store,
-            self._reactor,
-            after=cleanup.after,
-            every=cleanup.every,
-            keep=cleanup.keep,
-            bucket=self.settings.store.bucket,
-            prefix=self.settings.store.fragments_prefix,
+        finisher = Finisher(
+            desk, Chores(self._database), self._reactor, give_up_after=self.settings.store.give_up_after
+        )
+        janitor, cleaning = (
+            make_janitor(self.settings, desk, self._database, store, self._reactor),
+            self.settings.cleanup,
         )
         self._rounds = [
             Round(self._reactor, CHECKPOINT, desk.checkpoint),
             Round(self._reactor, TAKE_UP, finisher.round),
-            Round(self._reactor, cleanup.every, janitor.round, first=min(FIRST_CLEANING, cleanup.every)),
+            Round(self._reactor, cleaning.every, janitor.round, first=min(FIRST_CLEANING, cleaning.every)),
         ]
         for description in self.settings.listen:
             await self._listen(description, self._site)
@@ -261,6 +251,33 @@ def make_store(settings: StoreSettings, reactor: Any) -> S3Store:
     )
 
 
+async def make_desk(
+    settings: Settings, database: Database, ledger: Ledger, store: Store, reactor: Any, admit: Admit | None = None
+) -> Desk:
+    """What is done with uploads.
+
+    :raises Unavailable: the ledger was in trouble.
+    """
+    identity = await Chores(database).identity()
+    return Desk(make_tools(settings, ledger, store, reactor, identity), make_policy(settings), admit)
+
+
+def make_janitor(settings: Settings, desk: Desk, database: Database, store: Store, reactor: Any) -> Janitor:
+    """Who cleans up."""
+    return Janitor(
+        desk,
+        Chores(database),
+        EventQueue(database),
+        store,
+        reactor,
+        after=settings.cleanup.after,
+        every=settings.cleanup.every,
+        keep=settings.cleanup.keep,
+        bucket=settings.store.bucket,
+        prefix=settings.store.fragments_prefix,
+    )
+
+
 def make_tools(settings: Settings, ledger: Ledger, store: Store, reactor: Any, identity: str) -> Tools:
     """What uploads work with. A quarter of the memory is for chunks that are read back, the rest for bodies.
 
@@ -291,6 +308,7 @@ def make_policy(settings: Settings) -> Policy:
         max_chunk=settings.limits.memory // 4,
         max_size=settings.limits.max_size,
         fragments_prefix=store.fragments_prefix,
+        expire_after=settings.cleanup.after,
         options=ObjectOptions(
             acl=store.object.acl,
             storage_class=store.object.storage_class,

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import click
 
 from resumable.commands.check import check
+from resumable.commands.clean import clean
+from resumable.commands.events import events
 from resumable.commands.frame import examples
 from resumable.commands.uploads import uploads
 
@@ -16,6 +18,8 @@ from resumable.commands.uploads import uploads
     epilog=examples(
         ("resumable check --config config/app.yaml", "would the service run with this configuration?"),
         ("resumable uploads list --state open", "what is under way"),
+        ("resumable events list --state dead", "what the application could not be told"),
+        ("resumable clean --dry-run", "what is lying about"),
     )
 )
 @click.version_option(package_name="resumable", message="resumable %(version)s")
@@ -25,6 +29,8 @@ def resumable() -> None:
 
 resumable.add_command(check)
 resumable.add_command(uploads)
+resumable.add_command(events)
+resumable.add_command(clean)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from resumable.commands.frame import Failed, one_line
-from resumable.ledger.chores import Chores
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.listing import Listing
 from resumable.model import Upload
-from resumable.service import make_policy, make_store, make_tools
+from resumable.service import make_desk, make_store
 from resumable.settings import Settings
+from resumable.stores.store import Store
 from resumable.uploads.desk import Desk
 from resumable.uploads.events import Announcer
 
@@ -35,22 +35,46 @@ def open_listing(settings: Settings) -> Iterator[Listing]:
         listing.close()
 
 
+@asynccontextmanager
+async def open_database(settings: Settings, reactor: Any) -> AsyncIterator[Database]:
+    """The ledger's database, running.
+
+    :raises Failed: it cannot be used.
+    """
+    with open_listing(settings):  # which knows what an operator may have got wrong
+        database = Database(settings.ledger.reveal(), reactor)
+    database.start()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def open_desk(settings: Settings, reactor: Any) -> AsyncIterator[tuple[Desk, Database, Store]]:
+    """The desk as the service has it, with its database and store.
+
+    What happens is told to the application by the service: the events are in the ledger.
+
+    :raises Failed: the ledger cannot be used.
+    :raises resumable.stores.store.StoreUnavailable: there are no credentials for the store.
+    """
+    async with open_database(settings, reactor) as database:
+        store = make_store(settings.store, reactor)
+        try:
+            await store.start()
+            ledger = Ledger(database, Announcer(settings.events.types if settings.events is not None else ()))
+            yield await make_desk(settings, database, ledger, store, reactor), database, store
+        finally:
+            await store.close()
+
+
 async def cancel(settings: Settings, upload: Upload, reactor: Any) -> None:
     """Cancel the upload as the service does; what cannot be freed just now the service frees later.
 
-    The application hears of it, if it wants to, from the service: the event is in the ledger.
+    Errors as `open_desk`.
 
-    :raises resumable.stores.store.StoreUnavailable: there are no credentials for the store; nothing was done.
     :raises resumable.model.Unavailable: the ledger was in trouble.
     """
-    store = make_store(settings.store, reactor)
-    database = Database(settings.ledger.reveal(), reactor)
-    database.start()
-    try:
-        await store.start()
-        ledger = Ledger(database, Announcer(settings.events.types if settings.events is not None else ()))
-        tools = make_tools(settings, ledger, store, reactor, await Chores(database).identity())
-        await Desk(tools, make_policy(settings)).cancel(upload)
-    finally:
-        await store.close()
-        await database.close()
+    async with open_desk(settings, reactor) as (desk, _, _):
+        await desk.cancel(upload)

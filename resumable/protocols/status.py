@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resumable.callbacks.authorizer import Authorizer
+from resumable.model import State
 from resumable.protocols.door import ask_for
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.response import Response, problem
@@ -27,7 +28,9 @@ class StatusPages:
         if request.method in (b"GET", b"HEAD"):
             grant = await self._door.authorize(ask_for(request, "status", upload_id=upload_id))
             upload = await self._desk.get(upload_id, grant.owner)
-            return json_response(200, as_json(await self._desk.report(upload)))
+            # One that was given up is gone; for people, what it was is said all the same.
+            status = 410 if upload.state in (State.CANCELLED, State.EXPIRED) else 200
+            return json_response(status, as_json(await self._desk.report(upload)))
         if request.method == b"DELETE":
             grant = await self._door.authorize(ask_for(request, "cancel", upload_id=upload_id))
             await self._desk.cancel(await self._desk.get(upload_id, grant.owner))

@@ -134,7 +134,8 @@ class Desk:
         """How far the upload is. Asks the ledger alone, and disturbs nobody who is writing."""
         if upload.state is State.FINISHED:
             return Report(upload, Coverage.whole(upload.length or 0))
-        return Report(upload, Coverage.of(await self._ledger.pieces(upload.id)))
+        coverage = Coverage.of(await self._ledger.pieces(upload.id))
+        return Report(upload, coverage, self.policy.expires(upload))
 
     async def declare(self, upload: Upload, length: int, *, max_size: int | None = None) -> Upload:
         """The client says how long the object is; where nobody has said before, it becomes the upload's length.
@@ -219,7 +220,7 @@ class Desk:
                 return await self._finished(intake.upload)
             if intake.upload.length is not None and intake.coverage.covers(0, intake.upload.length):
                 return await self.finish(intake.upload)
-            return Report(intake.upload, intake.coverage)
+            return Report(intake.upload, intake.coverage, self.policy.expires(intake.upload))
 
     @asynccontextmanager
     async def _intake(self, upload: Upload, *, new: bool = False) -> AsyncIterator[Intake]:

@@ -199,10 +199,9 @@ class Intake:
         former = [old for old in self._pieces[number] if piece.number is not None and old.number is None]
         parts = len(self._parts | {number})
         complete = piece.number is not None and self.upload.length is not None and parts == self.grid.count
+        now = tools.clock.seconds()
         try:
-            await tools.ledger.add_piece(
-                self.upload.id, piece, now=tools.clock.seconds(), replaces=former, complete=complete
-            )
+            await tools.ledger.add_piece(self.upload.id, piece, now=now, replaces=former, complete=complete)
         except Ended:
             # What arrives while an upload is being freed may survive that: free once more.
             current = await tools.ledger.get(self.upload.id)
@@ -210,8 +209,9 @@ class Intake:
                 await release(tools.store, tools.fragments, self.upload)
             raise
         self._add(piece)
+        self.upload = evolve(self.upload, updated=now)
         if complete:
-            self.upload = evolve(self.upload, state=State.FINISHING)
+            self.upload = evolve(self.upload, state=State.FINISHING, received=now)
         await tools.fragments.delete(self.upload, former)
 
     async def _put_whole(self, segments: Sequence[bytes], crc32c: int) -> None:

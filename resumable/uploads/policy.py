@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 from attrs import evolve, field, fields, frozen
 
-from resumable.model import Invalid, ObjectOptions, TooLarge, Upload
+from resumable.model import Invalid, ObjectOptions, State, TooLarge, Upload
 from resumable.uploads.grid import chunk_size_for
 
 #: S3 takes keys of at most 1024 bytes of UTF-8.
@@ -59,6 +59,8 @@ class Policy:
     max_chunk: int = 64 << 20
     max_size: int = 5 << 40
     fragments_prefix: str = ".resumable/"
+    #: Seconds after which an upload that nobody goes on with is ended.
+    expire_after: float = 7 * 86400.0
     options: ObjectOptions = field(factory=ObjectOptions)
 
     def limit(self, max_size: int | None) -> int:
@@ -103,6 +105,10 @@ class Policy:
         if key.startswith(self.fragments_prefix):
             raise Invalid(f"the object's key would begin with {self.fragments_prefix!r}, which is the service's own")
         return key
+
+    def expires(self, upload: Upload) -> float | None:
+        """When the upload will be ended if nothing more comes of it (seconds since the epoch); None: not by the clock."""
+        return upload.updated + self.expire_after if upload.state is State.OPEN else None
 
     def most_bytes(self, upload: Upload, max_size: int | None) -> int:
         """The offset that no byte of `upload` may reach: its length, or while that is unknown what limit and grid allow."""

@@ -18,6 +18,8 @@ class Report:
 
     upload: Upload
     coverage: Coverage
+    #: When it will be ended if nothing more comes of it (seconds since the epoch).
+    expires: float | None = None
 
     @property
     def offset(self) -> int:
@@ -62,6 +64,8 @@ def as_json(report: Report) -> dict[str, Any]:
     )
     if report.finished:
         shown["finished"] = _timestamp(upload.finished)
+    if report.expires is not None:
+        shown["expires"] = _timestamp(report.expires)
     if upload.reason is not None:
         shown["reason"] = upload.reason
     return shown

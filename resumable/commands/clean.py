@@ -1,0 +1,61 @@
+"""``resumable clean``: what the service does by the clock, now, or only told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from resumable.commands.desk import open_desk
+from resumable.commands.frame import Failed, config_option, examples, guarded, json_option, read_settings
+from resumable.commands.output import say_json, say_table
+from resumable.commands.runner import run
+from resumable.service import make_janitor
+from resumable.upkeep.janitor import Removal
+
+#: Seconds that it may take.
+WITHIN = 6 * 3600.0
+KINDS = {
+    "upload": "expired upload",
+    "multipart": "orphaned multipart upload",
+    "fragment": "orphaned fragment",
+    "row": "rows",
+}
+COLUMNS = ("What", "Which", ">Count", "Why")
+
+
+@click.command(
+    epilog=examples(
+        ("resumable clean --dry-run", "what would be removed"),
+        ("resumable clean", "end stale uploads and remove what nobody knows of, now"),
+        ("resumable clean --dry-run --json", "the same for programs"),
+    )
+)
+@config_option
+@json_option
+@click.option("--dry-run", is_flag=True, help="Only tell.")
+@guarded
+def clean(config: str, as_json: bool, dry_run: bool) -> None:
+    """End uploads untouched for `cleanup.after`, remove orphans from the store, and forget what ended long ago.
+
+    The service does this by itself, every `cleanup.every`.
+    """
+    settings = read_settings(config)
+    if settings.store.kind == "embedded":
+        raise Failed("store: the embedded one is gone when the service ends, and is for the service alone")
+
+    async def work(reactor: Any) -> list[Removal]:
+        async with open_desk(settings, reactor) as (desk, database, store):
+            janitor = make_janitor(settings, desk, database, store, reactor)
+            return [removal async for removal in janitor.clean(dry_run=dry_run)]
+
+    removals = run(work, within=WITHIN)
+    if as_json:
+        shown = [{"kind": r.kind, "what": r.what, "count": r.count, "why": r.why} for r in removals]
+        say_json({"dry_run": dry_run, "removed": shown})
+    elif removals:
+        say_table(COLUMNS, ((KINDS[r.kind], r.what, str(r.count), r.why) for r in removals))
+        if dry_run:
+            click.echo("Nothing was removed: this was a dry run.", err=True)
+    else:
+        click.echo("There is nothing to clean up.")
