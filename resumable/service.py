@@ -307,5 +307,9 @@ def make_door(settings: Settings, reactor: Any) -> Authorizer:
     if settings.auth == "open":
         return OpenDoor()
     return CallbackAuthorizer(
-        url=settings.auth.url, forward=settings.auth.forward, timeout=settings.auth.timeout, reactor=reactor
+        url=settings.auth.url,
+        forward=settings.auth.forward,
+        timeout=settings.auth.timeout,
+        cache=settings.auth.cache,
+        reactor=reactor,
     )

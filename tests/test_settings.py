@@ -81,7 +81,7 @@ store: {kind: s3, bucket: b, region: eu-west-1, endpoint: "http://[::1]:9000", a
   object: {acl: public-read, storage_class: X, cache_control: no-cache, encryption: "aws:kms", kms_key: k,
     tags: {a: b}}}
 ledger: postgresql://u@h/db
-auth: {url: "https://app.example.com/a?b=c", forward: [Authorization, X-Api-Key], timeout: 1.5}
+auth: {url: "https://app.example.com/a?b=c", forward: [Authorization, X-Api-Key], timeout: 1.5, cache: 1m}
 limits: {max_size: 1.5GiB, memory: 64MiB, idle_timeout: 1m, drain: 0}
 log: {format: json, level: debug}
 """
@@ -92,7 +92,7 @@ log: {format: json, level: debug}
     assert settings.store.overwrite is False
     assert settings.store.object.tags == {"a": "b"}
     assert settings.auth == AuthSettings(
-        url="https://app.example.com/a?b=c", forward=("authorization", "x-api-key"), timeout=1.5
+        url="https://app.example.com/a?b=c", forward=("authorization", "x-api-key"), timeout=1.5, cache=60.0
     )
     assert settings.limits.max_size == 3 * 2**29
 
@@ -237,8 +237,8 @@ def test_refused_in_the_store(line: str, problem: str) -> None:
     ("auth", "problem"),
     [
         ("''", "auth: required (auth: open lets everyone upload)"),
-        ("close", "auth: must be open, or hold the keys url, forward, timeout"),
-        ("true", "auth: must be open, or hold the keys url, forward, timeout"),
+        ("close", "auth: must be open, or hold the keys url, forward, timeout, cache"),
+        ("true", "auth: must be open, or hold the keys url, forward, timeout, cache"),
         ("{timeout: 5s}", "auth.url: required"),
         ("{url: 'http://u:hunter2@h/'}", "auth.url: must not hold a user name or a password"),
         ("{url: 'http://h/', timeout: 0}", "auth.timeout: must be at least 10ms"),
@@ -287,6 +287,9 @@ def test_secrets_are_not_shown() -> None:
     assert settings.ledger.reveal() == ledger
     assert settings.store.secret_key is not None
     assert settings.store.secret_key.reveal() == "hunter2"
+    asking = parse("store: {bucket: b}\nauth: {url: 'https://app.example.com/a?token=hunter2'}")
+    assert "hunter2" not in f"{asking} {asking!r}"
+    assert "url='https://app.example.com/a'" in repr(asking)
     assert problems(f"auth: open\nstore: {text}\nledger: 5\nlog: {{level: '${{S}}'}}", S="hunter2") == [
         "ledger: must be text (put it in quotes)",
         "log.level: must be debug, info, warn or error",

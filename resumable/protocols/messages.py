@@ -66,7 +66,7 @@ _STATUS: dict[type[Exception], int] = {
 }
 
 
-def error_response(error: UploadError | Refused) -> Response:
+def error_response(error: UploadError) -> Response:
     """What the client is told when serving it ended in `error`."""
     if isinstance(error, Refused):
         return Response(

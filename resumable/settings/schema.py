@@ -34,6 +34,7 @@ from resumable.settings.values import (
     web_url,
     webhook_secret,
     whole,
+    without_query,
 )
 
 EVENT_TYPES = ("upload.created", "upload.finished", "upload.cancelled", "upload.expired", "upload.failed")
@@ -91,10 +92,12 @@ class StoreSettings:
 class AuthSettings:
     """The application that decides who may upload."""
 
-    url: str = setting(web_url)
+    url: str = setting(web_url, shown=without_query)
     #: Lower-case names of the client's headers that are shown to the application.
     forward: tuple[str, ...] = setting(listed(forwarded_header), ("authorization", "cookie"))
     timeout: float = setting(duration("10ms", "10m"), 5.0)
+    #: 0: every question is asked.
+    cache: float = setting(duration("0s", "1h"), 30.0)
 
 
 @frozen(kw_only=True)

@@ -172,6 +172,11 @@ def web_url(value: object) -> str:
     return url
 
 
+def without_query(url: str) -> str:
+    """How a URL is shown whose query may hold a token."""
+    return repr(urlsplit(url)._replace(query="").geturl())
+
+
 def base_url(value: object) -> str:
     """A `web_url` that paths are put behind: no query, and without the slash at its end."""
     url = web_url(value)

@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 from twisted.internet.interfaces import IConsumer
 from twisted.logger import Logger
 
+from resumable.flights import Flights
 from resumable.ledger.ledger import Taken
 from resumable.model import (
     LIVE,
@@ -30,7 +31,6 @@ from resumable.model import (
 from resumable.stores.store import StoreError
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.finishing import Finishing
-from resumable.uploads.flights import Flights
 from resumable.uploads.intake import Intake, Tools
 from resumable.uploads.policy import Changes, Policy, Wish
 from resumable.uploads.release import delete_own_object, release

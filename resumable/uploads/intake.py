@@ -10,13 +10,13 @@ from twisted.internet.defer import DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from resumable.flights import Flights
 from resumable.ledger.ledger import Ledger
 from resumable.model import Ended, Exists, Piece, State, Unavailable, Upload
 from resumable.stores.store import Store, StoreError, StoreUnavailable
 from resumable.uploads.budget import Budget
 from resumable.uploads.chunks import Take, cut, plan
 from resumable.uploads.coverage import Coverage
-from resumable.uploads.flights import Flights
 from resumable.uploads.fragments import Fragments, checksum
 from resumable.uploads.grid import Grid
 from resumable.uploads.policy import object_options

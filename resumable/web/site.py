@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 
 from twisted.web.resource import Resource
 
-from resumable.callbacks.authorizer import Refused
 from resumable.model import UploadError
 from resumable.protocols.messages import Request, error_response
 from resumable.protocols.response import Response, problem
@@ -40,7 +39,7 @@ class Root(Resource):
                 if request.path.startswith(prefix):
                     return await handler(request, request.path[len(prefix) :])
             return problem(404, "there is nothing here; uploads go to /upload/<name>")
-        except (UploadError, Refused) as error:
+        except UploadError as error:
             return error_response(error)
 
 
