@@ -10,7 +10,7 @@ from attrs import evolve
 from resumable.callbacks.authorizer import Authorizer, Grant
 from resumable.model import Invalid, NotFound, State, Upload
 from resumable.protocols.content_range import ContentRange, parse_content_range
-from resumable.protocols.door import Action, ask_for, wish_of
+from resumable.protocols.door import Action, ask_for, asked_again, wish_of
 from resumable.protocols.messages import Request, json_response, range_header
 from resumable.protocols.names import parse_name
 from resumable.protocols.response import Response, problem
@@ -59,11 +59,15 @@ class SeedProtocol:
         headers = request.requestHeaders
         if request.length == 0 and not headers.hasHeader(b"content-length"):
             return problem(411, "say Content-Length, or send the body chunked")
-        grant = await self._door.authorize(ask_for(request, "create", name=name, length=request.length))
+        ask = ask_for(request, "create", name=name, length=request.length)
+        grant = await self._door.authorize(ask)
         wish = wish_of(request, grant, protocol=PROTOCOL, name=name, length=request.length)
         upload = await self._desk.create(wish)
         span = Span(0, request.length, last=True)
-        return _answer(await self._desk.receive(upload, request, span, new=True, max_size=grant.max_size))
+        confirm = asked_again(self._door, ask, grant)
+        return _answer(
+            await self._desk.receive(upload, request, span, confirm=confirm, new=True, max_size=grant.max_size)
+        )
 
     async def _query(self, request: Request, name: str, asked: ContentRange) -> Response:
         """``bytes */T``: how far is it? Finishes what only lacks its finish."""
@@ -77,7 +81,8 @@ class SeedProtocol:
     async def _put_range(self, request: Request, name: str, brought: ContentRange, first: int) -> Response:
         """``bytes F-L/T``: go on; from byte 0 also start."""
         action: Action = "append" if first else "create"
-        grant = await self._door.authorize(ask_for(request, action, name=name, length=brought.total))
+        ask = ask_for(request, action, name=name, length=brought.total)
+        grant = await self._door.authorize(ask)
         try:
             upload = await self._desk.find(grant.owner, name, PROTOCOL)
             new = first == 0 and _over_and_done(upload, brought.total)
@@ -95,7 +100,10 @@ class SeedProtocol:
                 raise Invalid(f"the upload is finished and has {upload.length} bytes")
             return _answer(await self._desk.report(upload))
         span = Span(first, brought.end)
-        return _answer(await self._desk.receive(upload, request, span, new=new, max_size=grant.max_size))
+        confirm = asked_again(self._door, ask, grant)
+        return _answer(
+            await self._desk.receive(upload, request, span, confirm=confirm, new=new, max_size=grant.max_size)
+        )
 
     async def _found(self, grant: Grant, name: str) -> Report:
         return await self._desk.report(await self._desk.find(grant.owner, name, PROTOCOL))
