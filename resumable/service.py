@@ -25,6 +25,7 @@ from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.queue import EventQueue
 from resumable.model import ObjectOptions, Unavailable
+from resumable.protocols.origin import Proxies
 from resumable.protocols.seed import SeedProtocol
 from resumable.protocols.status import StatusPages
 from resumable.settings import Settings, StoreSettings
@@ -96,7 +97,7 @@ class Resumable(Service):
         desk = Desk(tools, make_policy(self.settings), admit)
         seed, status = SeedProtocol(desk, self._door), StatusPages(desk, self._door)
         root = Root({b"/upload/": seed.serve, b"/uploads/": status.serve, b"/": front_page})
-        self._site = StreamingSite(root, idle_timeout=self.settings.limits.idle_timeout, reactor=self._reactor)
+        self._site = make_site(self.settings, root, self._reactor)
         finisher = Finisher(desk, chores, self._reactor, give_up_after=self.settings.store.give_up_after)
         cleanup = self.settings.cleanup
         janitor = Janitor(
@@ -299,6 +300,17 @@ def make_policy(settings: Settings) -> Policy:
             kms_key=store.object.kms_key,
             tags=dict(store.object.tags),
         ),
+    )
+
+
+def make_site(settings: Settings, root: Root, reactor: Any) -> StreamingSite:
+    """What listens, with its limits."""
+    return StreamingSite(
+        root,
+        idle_timeout=settings.limits.idle_timeout,
+        connections=settings.limits.connections,
+        proxies=Proxies(settings.trusted_proxies, settings.public_url),
+        reactor=reactor,
     )
 
 

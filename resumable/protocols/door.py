@@ -27,7 +27,7 @@ def ask_for(
         method=request.method.decode("latin-1"),
         uri=request.uri.decode("latin-1"),
         headers=request.requestHeaders,
-        peer=getattr(request.getClientAddress(), "host", ""),
+        peer=request.origin.client,
         upload_id=upload_id,
         name=name,
         length=length,

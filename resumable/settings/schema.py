@@ -27,6 +27,7 @@ from resumable.settings.values import (
     ledger_url,
     listed,
     parse_endpoint,
+    proxy,
     secret,
     size,
     table,
@@ -136,6 +137,7 @@ class LimitSettings:
     max_size: int = setting(size("1", None), 5 * TIB)
     memory: int = setting(size("1MiB"), 256 * MIB)
     idle_timeout: float = setting(duration("100ms"), 60.0)
+    connections: int = setting(whole(1, 1_000_000), 10_000)
     drain: float = setting(duration("0s"), 30.0)
 
 
@@ -154,6 +156,8 @@ class Settings:
     listen: tuple[str, ...] = setting(listed(parse_endpoint, least=1), ("tcp:8080",))
     #: Without a slash at its end; None for what the client asked for.
     public_url: str | None = setting(base_url, None)
+    #: Networks, and ``unix`` for whoever connects to a Unix socket.
+    trusted_proxies: tuple[str, ...] = setting(listed(proxy), ())
     store: StoreSettings = section(StoreSettings)
     ledger: SecretUrl = setting(ledger_url, SecretUrl("sqlite:///resumable.sqlite3"))
     auth: AuthSettings | Literal["open"] = section(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
+from ipaddress import ip_network
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -183,6 +184,17 @@ def base_url(value: object) -> str:
     if "?" in url:
         raise ValueError("must not hold a ?query")
     return url.rstrip("/")
+
+
+def proxy(value: object) -> str:
+    """A network or an address, or ``unix``: whoever connects to a Unix socket."""
+    network = text(value)
+    if network != "unix":
+        try:
+            return str(ip_network(network))
+        except ValueError:
+            raise ValueError("must be a network such as 10.0.0.0/8, an address, or unix") from None
+    return network
 
 
 def ledger_url(value: object) -> SecretUrl:

@@ -53,5 +53,4 @@ async def front_page(request: Request, _path: bytes) -> Response:
         "    curl -X PUT -H 'Content-Range: bytes */*' -i {base}/upload/NAME      how far is it?\n"
         "    curl {base}/upload/NAME                                              the same as JSON\n"
     )
-    host = (request.requestHeaders.getRawHeaders(b"host") or [b"localhost"])[0].decode("latin-1")
-    return Response(200, text.format(base=f"http://{host}").encode(), {"Content-Type": "text/plain; charset=utf-8"})
+    return Response(200, text.format(base=request.origin.base).encode(), {"Content-Type": "text/plain; charset=utf-8"})
