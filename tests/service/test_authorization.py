@@ -29,6 +29,13 @@ def brief(s3: MotoServer, application: Application, tmp_path_factory: pytest.Tem
         assert "Traceback" not in started.log
 
 
+@pytest.fixture(scope="module")
+def usual(s3: MotoServer, application: Application, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service that remembers the application's word as long as it does by default."""
+    with Service(tmp_path_factory.mktemp("usual"), configuration(s3, auth={"url": application.url})) as started:
+        yield started
+
+
 @pytest.fixture
 def name() -> str:
     return f"{os.urandom(8).hex()}.bin"
@@ -38,26 +45,26 @@ def exists(s3: MotoServer, key: str) -> bool:
     return bool(s3.boto3().list_objects_v2(Bucket=s3.bucket, Prefix=key).get("KeyCount"))
 
 
-def test_the_same_question_is_asked_once(service: Service, application: Application, name: str) -> None:
+def test_the_same_question_is_asked_once(usual: Service, application: Application, name: str) -> None:
     """By default a word counts for half a minute; for others, and about other things, it does not count at all."""
     for total in ("*", "*", "*"):
-        service.request("PUT", f"/upload/{name}", {"Content-Range": f"bytes */{total}", "Authorization": "alice"})
+        usual.request("PUT", f"/upload/{name}", {"Content-Range": f"bytes */{total}", "Authorization": "alice"})
     assert len(application.asked) == 1
-    service.request("PUT", f"/upload/{name}", {"Content-Range": "bytes */*", "Authorization": "bob"})
-    service.request("PUT", f"/upload/{name}", {"Content-Range": "bytes */*"})
-    service.request("PUT", f"/upload/{name}x", {"Content-Range": "bytes */*", "Authorization": "alice"})
+    usual.request("PUT", f"/upload/{name}", {"Content-Range": "bytes */*", "Authorization": "bob"})
+    usual.request("PUT", f"/upload/{name}", {"Content-Range": "bytes */*"})
+    usual.request("PUT", f"/upload/{name}x", {"Content-Range": "bytes */*", "Authorization": "alice"})
     assert [asked.get("authorization") for asked in application.asked] == ["alice", "bob", None, "alice"]
     application.refuse(403)
     headers = {"Content-Range": "bytes */*", "Authorization": "alice"}
-    assert service.request("PUT", f"/upload/{name}", headers).status == 404, "no such upload, as the word still says"
-    assert service.request("PUT", f"/upload/{name}", {**headers, "Authorization": "mallory"}).status == 403
+    assert usual.request("PUT", f"/upload/{name}", headers).status == 404, "no such upload, as the word still says"
+    assert usual.request("PUT", f"/upload/{name}", {**headers, "Authorization": "mallory"}).status == 403
 
 
-def test_a_refusal_is_never_remembered(service: Service, application: Application, name: str) -> None:
+def test_a_refusal_is_never_remembered(usual: Service, application: Application, name: str) -> None:
     application.refuse(401)
-    assert service.request("GET", f"/upload/{name}").status == 401
+    assert usual.request("GET", f"/upload/{name}").status == 401
     application.grant()
-    assert service.request("GET", f"/upload/{name}").status == 404
+    assert usual.request("GET", f"/upload/{name}").status == 404
 
 
 def stream(service: Service, name: str, size: int, before_the_end: Callable[[], None]) -> Answer:
