@@ -13,6 +13,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Literal, NoReturn, Protocol
 from urllib.parse import quote, urlsplit
+from weakref import ref
 
 from attrs import field, frozen
 from OpenSSL.SSL import Error as TLSError
@@ -136,7 +137,7 @@ class CallbackAuthorizer:
         self._forward = tuple(forward)
         self._timeout = timeout
         self._clock = reactor
-        self._memory: Memory[Grant] = Memory(cache, reactor)
+        self._memory: Memory[tuple[ref[Ask], Grant]] = Memory(cache, reactor)
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = 32
         self._pool.cachedConnectionTimeout = 30
@@ -149,11 +150,16 @@ class CallbackAuthorizer:
         :raises Unavailable: where neither can be had; the log says why.
         """
         question = self._request_headers(ask)
-        return await self._memory.recall(question, lambda: self._ask(question))
+        asker, grant = await self._memory.recall(question, lambda: self._ask(ask, question))
+        if ask.action == "create" and grant.key is not None and asker() is not ask:
+            # That is another upload's object, though it was asked for in the same words: two files of a length, say.
+            _, grant = await self._ask(ask, question)
+        return grant
 
-    async def _ask(self, question: Headers) -> Grant:
+    async def _ask(self, ask: Ask, question: Headers) -> tuple[ref[Ask], Grant]:
+        """The grant, and who has asked for it: weakly, for it holds credentials."""
         try:
-            return await self._fetch(question)
+            return ref(ask), await self._fetch(question)
         except _Trouble as trouble:
             what = {"app": self._shown, "reason": trouble.reason, "detail": trouble.detail}
             log.warn("the auth application at {app} {reason}{detail}", **what)

@@ -421,6 +421,31 @@ async def test_a_yes_is_remembered_for_the_same_question_alone(bench: Bench) -> 
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_key_is_for_one_upload(bench: Bench) -> None:
+    """An application that names each object anew is asked for each, though the questions be the same; a word counts on for
+    the very upload that it was given to."""
+    bench.make(cache=30)
+
+    def name(request: Request) -> bytes:
+        request.setHeader("content-type", "application/json")
+        return json.dumps({"key": f"videos/{len(bench.app.requests)}"}).encode()
+
+    bench.app.respond = name
+    first, second = evolve(ASK), evolve(ASK)
+    both = [Deferred.fromCoroutine(bench.authorizer.authorize(ask)) for ask in (first, second)]
+    assert sorted([str((await grant).key) for grant in both]) == ["videos/1", "videos/2"]
+    assert (await bench.authorizer.authorize(first)).key == "videos/1"
+    assert len(bench.app.requests) == 2
+    assert (await bench.authorizer.authorize(evolve(ASK))).key == "videos/3"
+    going_on = evolve(ASK, action="append")
+    assert {(await bench.authorizer.authorize(evolve(going_on))).key for _ in range(3)} == {"videos/4"}
+    bench.app.answer(200, b'{"owner": "alice"}', JSON)
+    other = evolve(ASK, name="other")
+    assert [(await bench.authorizer.authorize(evolve(other))).owner for _ in range(3)] == ["alice"] * 3
+    assert len(bench.app.requests) == 5
+
+
+@pytest_twisted.ensureDeferred
 async def test_without_a_cache_every_question_is_asked(bench: Bench) -> None:
     await bench.authorizer.authorize(ASK)
     await bench.authorizer.authorize(ASK)
