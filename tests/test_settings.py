@@ -293,9 +293,11 @@ def test_secrets_are_not_shown() -> None:
     assert settings.ledger.reveal() == ledger
     assert settings.store.secret_key is not None
     assert settings.store.secret_key.reveal() == "hunter2"
-    asking = parse("store: {bucket: b}\nauth: {url: 'https://app.example.com/a?token=hunter2'}")
+    url = "url: 'https://app.example.com/a?token=hunter2'"
+    asking = parse(f"store: {{bucket: b}}\nauth: {{{url}}}\nevents: {{{url}, secret: {WHSEC}}}")
     assert "hunter2" not in f"{asking} {asking!r}"
-    assert "url='https://app.example.com/a'" in repr(asking)
+    assert WHSEC not in repr(asking)
+    assert repr(asking).count("url='https://app.example.com/a'") == 2
     assert problems(f"auth: open\nstore: {text}\nledger: 5\nlog: {{level: '${{S}}'}}", S="hunter2") == [
         "ledger: must be text (put it in quotes)",
         "log.level: must be debug, info, warn or error",

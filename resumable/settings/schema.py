@@ -105,7 +105,7 @@ class AuthSettings:
 class EventSettings:
     """The application that hears what becomes of uploads."""
 
-    url: str = setting(web_url)
+    url: str = setting(web_url, shown=without_query)
     #: Required but for the format ``tusd``.
     secret: Secret | None = setting(webhook_secret, None)
     types: tuple[str, ...] = setting(listed(choice(*EVENT_TYPES), least=1), ("upload.finished",))

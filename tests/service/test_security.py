@@ -84,6 +84,8 @@ SECRETS = {
     "secret_key": "canary-secret-key",
     "session_token": "canary-session-token",
     "auth": "canary-auth-token",
+    "events": "canary-events-token",
+    "webhook": "Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5",
     "authorization": "canary-authorization",
     "cookie": "canary-cookie",
     "query": "canary-query",
@@ -98,6 +100,7 @@ def test_secrets_are_nowhere(tmp_path: Path, s3: MotoServer, application: Applic
         s3,
         store={**keys, "patience": "1s"},
         auth={"url": f"{application.url}?token={SECRETS['auth']}", "cache": "0s", "timeout": "500ms"},
+        events={"url": f"{application.url}?token={SECRETS['events']}", "secret": f"whsec_{SECRETS['webhook']}"},
         limits={"idle_timeout": "1s"},
         log={"format": form, "level": "debug"},
     )
@@ -140,7 +143,8 @@ def test_secrets_are_nowhere(tmp_path: Path, s3: MotoServer, application: Applic
         bad = f"GET / HTTP/1.1\r\nAuthorization {SECRETS['authorization']}\r\n\r\n"
         said.append(raw(service, bad.encode()))
         said.append(raw(service, f"GET {SECRETS['query']}\r\n\r\n".encode()))
-        assert eventually(lambda: "upload interrupted" in service.log)
+        eventually(lambda: "upload interrupted" in service.log)
+        eventually(lambda: re.search("event.* 501", service.log))
         service.terminate()
         log = service.log
     assert any("canary" in value for value in application.asked[0].values()), "the application is shown what it needs"
