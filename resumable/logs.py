@@ -1,8 +1,14 @@
-"""Where log events go and what they look like: text as twistd writes it, or a JSON object for each line."""
+"""Where log events go and what they look like: text as twistd writes it, or a JSON object for each line.
+
+Much of what is logged was said by somebody else: names, URLs, what a store or an application answers. Whatever it holds,
+an event is one line (in text a traceback follows in lines of its own, each indented), and nothing in it reaches a
+terminal as a command.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import IO, Any
 
 from twisted.logger import (
@@ -12,8 +18,8 @@ from twisted.logger import (
     LogEvent,
     LogLevel,
     LogLevelFilterPredicate,
+    eventAsText,
     formatEvent,
-    textFileLogObserver,
 )
 from twisted.python.failure import Failure
 
@@ -27,9 +33,20 @@ def make_observer(form: str, level: str, out: IO[str]) -> ILogObserver:
     :param form: ``text`` or ``json``.
     :param level: the lowest level written: ``debug``, ``info``, ``warn`` or ``error``.
     """
-    observer: ILogObserver = FileLogObserver(out, json_line) if form == "json" else textFileLogObserver(out)
+    observer: ILogObserver = FileLogObserver(out, json_line if form == "json" else text_line)
     lowest = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(level))
     return FilteringLogObserver(observer, [lowest])
+
+
+def text_line(event: LogEvent) -> str:
+    """The event as twistd writes it: time, ``[system]``, message; empty for one that says nothing."""
+    failure = event.get("log_failure")
+    lines = []
+    if isinstance(failure, Failure):
+        event = {"log_format": "failed", **event}
+        lines = failure.getTraceback().rstrip("\n").split("\n")
+    said = eventAsText(event, includeTraceback=False)
+    return "\n\t".join(_printable(line, _as_python) for line in (said, *lines)) + "\n" if said else ""
 
 
 def json_line(event: LogEvent) -> str:
@@ -47,4 +64,20 @@ def json_line(event: LogEvent) -> str:
     failure = event.get("log_failure")
     if isinstance(failure, Failure):
         shown["traceback"] = failure.getTraceback()
-    return json.dumps(shown, ensure_ascii=False) + "\n"
+    # Beyond what JSON asks for: line breaks that it allows in texts, and surrogates, which cannot be written at all.
+    return _printable(json.dumps(shown, ensure_ascii=False), _as_json) + "\n"
+
+
+def _printable(text: str, escape: Callable[[str], str]) -> str:
+    """`text` with every character escaped that is no visible one and no plain space."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else escape(char) for char in text)
+
+
+def _as_python(char: str) -> str:
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def _as_json(char: str) -> str:
+    return json.dumps(char)[1:-1]

@@ -25,6 +25,8 @@ from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.queue import EventQueue
 from resumable.model import ObjectOptions, Unavailable
+from resumable.protocols.origin import Proxies
+from resumable.protocols.results import Results
 from resumable.protocols.seed import SeedProtocol
 from resumable.protocols.status import StatusPages
 from resumable.settings import Settings, StoreSettings
@@ -91,23 +93,25 @@ class Resumable(Service):
             desk = await make_desk(self.settings, self._database, ledger, store, self._reactor, admit)
         except Unavailable as error:
             raise CannotStart(f"ledger: {error}") from error
-        seed, status = SeedProtocol(desk, self._door), StatusPages(desk, self._door)
+        waiting = self.settings.events is not None and self.settings.events.wait
+        results = Results(self._outbox.hear if self._outbox is not None and waiting else None)
+        seed, status = SeedProtocol(desk, self._door, results), StatusPages(desk, self._door)
         root = Root({b"/upload/": seed.serve, b"/uploads/": status.serve, b"/": front_page})
-        self._site = StreamingSite(root, idle_timeout=self.settings.limits.idle_timeout, reactor=self._reactor)
-        finisher = Finisher(
-            desk, Chores(self._database), self._reactor, give_up_after=self.settings.store.give_up_after
-        )
-        janitor, cleaning = (
-            make_janitor(self.settings, desk, self._database, store, self._reactor),
-            self.settings.cleanup,
-        )
+        self._site = make_site(self.settings, root, self._reactor)
+        self._begin_upkeep(desk, store)
+        for description in self.settings.listen:
+            await self._listen(description, self._site)
+
+    def _begin_upkeep(self, desk: Desk, store: Store) -> None:
+        """What runs by the clock."""
+        cleaning, give_up_after = self.settings.cleanup, self.settings.store.give_up_after
+        finisher = Finisher(desk, Chores(self._database), self._reactor, give_up_after=give_up_after)
+        janitor = make_janitor(self.settings, desk, self._database, store, self._reactor)
         self._rounds = [
             Round(self._reactor, CHECKPOINT, desk.checkpoint),
             Round(self._reactor, TAKE_UP, finisher.round),
             Round(self._reactor, cleaning.every, janitor.round, first=min(FIRST_CLEANING, cleaning.every)),
         ]
-        for description in self.settings.listen:
-            await self._listen(description, self._site)
 
     def _hear_of_events(self) -> tuple[Ledger, Admit | None]:
         """The ledger, which notes what the application wants to hear, and who asks it before an upload is created."""
@@ -320,10 +324,25 @@ def make_policy(settings: Settings) -> Policy:
     )
 
 
+def make_site(settings: Settings, root: Root, reactor: Any) -> StreamingSite:
+    """What listens, with its limits."""
+    return StreamingSite(
+        root,
+        idle_timeout=settings.limits.idle_timeout,
+        connections=settings.limits.connections,
+        proxies=Proxies(settings.trusted_proxies, settings.public_url),
+        reactor=reactor,
+    )
+
+
 def make_door(settings: Settings, reactor: Any) -> Authorizer:
     """Who is asked whether someone may upload."""
     if settings.auth == "open":
         return OpenDoor()
     return CallbackAuthorizer(
-        url=settings.auth.url, forward=settings.auth.forward, timeout=settings.auth.timeout, reactor=reactor
+        url=settings.auth.url,
+        forward=settings.auth.forward,
+        timeout=settings.auth.timeout,
+        cache=settings.auth.cache,
+        reactor=reactor,
     )

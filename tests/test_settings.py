@@ -66,7 +66,8 @@ def test_defaults() -> None:
     assert settings.store.patience == 120
     assert settings.store.object == ObjectSettings()
     assert settings.limits.max_size == 5 * 2**40
-    assert (settings.limits.idle_timeout, settings.limits.drain) == (60, 30)
+    assert (settings.limits.idle_timeout, settings.limits.drain, settings.limits.connections) == (60, 30, 10_000)
+    assert settings.trusted_proxies == ()
     assert (settings.log.format, settings.log.level) == ("text", "info")
 
 
@@ -75,26 +76,28 @@ def test_everything_is_read() -> None:
         """
 listen: ["tcp:0", "tcp:8081:interface=127.0.0.1"]
 public_url: https://up.example.com/
+trusted_proxies: [10.0.0.0/8, 192.0.2.1, "2001:DB8::/32", unix]
 store: {kind: s3, bucket: b, region: eu-west-1, endpoint: "http://[::1]:9000", addressing: path, access_key: a,
   secret_key: s, session_token: t, key: "{date}/{id}", overwrite: false, chunk_size: 5GiB, max_parts: 1000,
   parts_in_flight: 64, fragments_prefix: x/, checksum: none, patience: 500ms,
   object: {acl: public-read, storage_class: X, cache_control: no-cache, encryption: "aws:kms", kms_key: k,
     tags: {a: b}}}
 ledger: postgresql://u@h/db
-auth: {url: "https://app.example.com/a?b=c", forward: [Authorization, X-Api-Key], timeout: 1.5}
-limits: {max_size: 1.5GiB, memory: 64MiB, idle_timeout: 1m, drain: 0}
+auth: {url: "https://app.example.com/a?b=c", forward: [Authorization, X-Api-Key], timeout: 1.5, cache: 1m}
+limits: {max_size: 1.5GiB, memory: 64MiB, idle_timeout: 1m, connections: 5, drain: 0}
 log: {format: json, level: debug}
 """
     )
     assert settings.listen == ("tcp:0", "tcp:8081:interface=127.0.0.1")
     assert settings.public_url == "https://up.example.com"
+    assert settings.trusted_proxies == ("10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32", "unix")
     assert settings.store.secret_key == Secret("s")
     assert settings.store.overwrite is False
     assert settings.store.object.tags == {"a": "b"}
     assert settings.auth == AuthSettings(
-        url="https://app.example.com/a?b=c", forward=("authorization", "x-api-key"), timeout=1.5
+        url="https://app.example.com/a?b=c", forward=("authorization", "x-api-key"), timeout=1.5, cache=60.0
     )
-    assert settings.limits.max_size == 3 * 2**29
+    assert (settings.limits.max_size, settings.limits.connections) == (3 * 2**29, 5)
 
 
 def test_empty_values_count_as_left_out() -> None:
@@ -148,7 +151,7 @@ def test_a_problem_is_a_line_whatever_the_key() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["trusted_proxies: []", "workers: 1", "cors: {}", "limits: {connections: 1}"],
+    ["workers: 1", "cors: {}"],
 )
 def test_what_is_not_there_yet_is_unknown(line: str) -> None:
     assert "unknown key" in problems(MINIMAL + line)[0]
@@ -190,11 +193,14 @@ def test_yaml_problems(text: str, problem: str) -> None:
         ("public_url: https://u:hunter2@example.com", "public_url: must not hold a user name or a password"),
         ("public_url: https://example.com/?a=b", "public_url: must not hold a ?query"),
         ("ledger: mysql://u:hunter2@h/db", "ledger: must be sqlite:///FILE or postgresql://USER@HOST/DB"),
+        ("trusted_proxies: 10.0.0.1/8", "trusted_proxies: must be a network such as 10.0.0.0/8, an address, or unix"),
+        ("trusted_proxies: [unix, a.example]", "trusted_proxies[1]: must be a network such as 10.0.0.0/8, an address"),
+        ("limits: {connections: 0}", "limits.connections: must be a whole number from 1 to 1000000"),
         ("ledger: hunter2", "ledger: must be sqlite:///FILE or postgresql://USER@HOST/DB"),
         ("limits: {memory: 1KB}", "limits.memory: must be at least 1MiB"),
         ("limits: {max_size: lots}", "limits.max_size: must be a size such as 6MiB, 5GB or a plain number of bytes"),
         ("limits: {drain: 1w}", "limits.drain: must be a duration such as 500ms, 30s, 5m, 2h, 7d or a plain number"),
-        ("limits: 5", "limits: must hold the keys max_size, memory, idle_timeout, drain"),
+        ("limits: 5", "limits: must hold the keys max_size, memory, idle_timeout, connections, drain"),
     ],
 )
 def test_refused_at_the_top(line: str, problem: str) -> None:
@@ -237,8 +243,8 @@ def test_refused_in_the_store(line: str, problem: str) -> None:
     ("auth", "problem"),
     [
         ("''", "auth: required (auth: open lets everyone upload)"),
-        ("close", "auth: must be open, or hold the keys url, forward, timeout"),
-        ("true", "auth: must be open, or hold the keys url, forward, timeout"),
+        ("close", "auth: must be open, or hold the keys url, forward, timeout, cache"),
+        ("true", "auth: must be open, or hold the keys url, forward, timeout, cache"),
         ("{timeout: 5s}", "auth.url: required"),
         ("{url: 'http://u:hunter2@h/'}", "auth.url: must not hold a user name or a password"),
         ("{url: 'http://h/', timeout: 0}", "auth.timeout: must be at least 10ms"),
@@ -287,6 +293,11 @@ def test_secrets_are_not_shown() -> None:
     assert settings.ledger.reveal() == ledger
     assert settings.store.secret_key is not None
     assert settings.store.secret_key.reveal() == "hunter2"
+    url = "url: 'https://app.example.com/a?token=hunter2'"
+    asking = parse(f"store: {{bucket: b}}\nauth: {{{url}}}\nevents: {{{url}, secret: {WHSEC}}}")
+    assert "hunter2" not in f"{asking} {asking!r}"
+    assert WHSEC not in repr(asking)
+    assert repr(asking).count("url='https://app.example.com/a'") == 2
     assert problems(f"auth: open\nstore: {text}\nledger: 5\nlog: {{level: '${{S}}'}}", S="hunter2") == [
         "ledger: must be text (put it in quotes)",
         "log.level: must be debug, info, warn or error",

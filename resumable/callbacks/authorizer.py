@@ -1,7 +1,7 @@
 """Who may upload: the main application is asked before anything is done for a request.
 
 The application says yes with 2xx, and may say in JSON what the upload is to be; its 4xx is passed on to the client; all
-else lets nobody in. Nothing is remembered from one call to the next.
+else lets nobody in. A yes is remembered for a short time (`resumable.callbacks.memory`), a no never.
 
 In the headers it gets, what is not ASCII is percent-encoded as UTF-8. ``X-Upload-Name`` is always to be percent-decoded
 by the application: in it ``%`` and the space are encoded too, so that decoding gives the very name.
@@ -10,10 +10,10 @@ by the application: in it ``%`` and the space are encoded too, so that decoding 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, Literal, NoReturn, Protocol
+from collections.abc import Collection, Mapping
+from typing import Literal, NoReturn, Protocol
 from urllib.parse import quote, urlsplit
+from weakref import ref
 
 from attrs import field, frozen
 from OpenSSL.SSL import Error as TLSError
@@ -29,7 +29,9 @@ from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
-from resumable.model import ObjectOptions, Unavailable
+from resumable.callbacks.answers import read_answer
+from resumable.callbacks.memory import Memory
+from resumable.model import ObjectOptions, Unavailable, UploadError
 
 log = Logger()
 
@@ -51,8 +53,8 @@ class Ask:
     action: Literal["create", "append", "status", "cancel"]
     method: str
     uri: str
-    #: The client's own.
-    headers: Headers
+    #: The client's own; they may hold credentials.
+    headers: Headers = field(repr=False)
     #: The client's address.
     peer: str
     upload_id: str | None = None
@@ -77,7 +79,7 @@ class Grant:
     object: ObjectOptions = field(factory=ObjectOptions)
 
 
-class Refused(Exception):
+class Refused(UploadError):
     """A no, with the application's own status, headers and body (its first 64 KiB) for the client."""
 
     def __init__(self, status: int, headers: Headers, body: bytes) -> None:
@@ -120,18 +122,22 @@ class _Trouble(Exception):
 class CallbackAuthorizer:
     """Asks the application over HTTP, with a GET to `url`.
 
-    `forward` names the client's headers that are shown to it (settings refuse those that belong to one connection), and
-    `timeout` (seconds) bounds a call, body included. Connections are kept between calls; one that turns out to be
-    closed already is replaced once, which is the pool's doing since a GET can be repeated.
+    `forward` names the client's headers that are shown to it (settings refuse those that belong to one connection),
+    `timeout` (seconds) bounds a call, body included, and `cache` (seconds) is how long a yes counts for the very same
+    question. Connections are kept between calls; one that turns out to be closed already is replaced once, which is the
+    pool's doing since a GET can be repeated.
     """
 
-    def __init__(self, *, url: str, forward: Collection[str], timeout: float, reactor: IReactorTime) -> None:
+    def __init__(
+        self, *, url: str, forward: Collection[str], timeout: float, reactor: IReactorTime, cache: float = 0.0
+    ) -> None:
         self._url = url
         # The query may hold a token, which has no place in a log.
         self._shown = urlsplit(url)._replace(query="", fragment="").geturl()
         self._forward = tuple(forward)
         self._timeout = timeout
         self._clock = reactor
+        self._memory: Memory[tuple[ref[Ask], Grant]] = Memory(cache, reactor)
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = 32
         self._pool.cachedConnectionTimeout = 30
@@ -143,8 +149,17 @@ class CallbackAuthorizer:
         :raises Refused: for its no.
         :raises Unavailable: where neither can be had; the log says why.
         """
+        question = self._request_headers(ask)
+        asker, grant = await self._memory.recall(question, lambda: self._ask(ask, question))
+        if ask.action == "create" and grant.key is not None and asker() is not ask:
+            # That is another upload's object, though it was asked for in the same words: two files of a length, say.
+            _, grant = await self._ask(ask, question)
+        return grant
+
+    async def _ask(self, ask: Ask, question: Headers) -> tuple[ref[Ask], Grant]:
+        """The grant, and who has asked for it: weakly, for it holds credentials."""
         try:
-            return await self._fetch(self._request_headers(ask))
+            return ref(ask), await self._fetch(question)
         except _Trouble as trouble:
             what = {"app": self._shown, "reason": trouble.reason, "detail": trouble.detail}
             log.warn("the auth application at {app} {reason}{detail}", **what)
@@ -251,49 +266,6 @@ def _judge(status: int, headers: Headers, body: bytes) -> Grant:
         if len(body) > MAX_ANSWER:
             raise ValueError(f"longer than {MAX_ANSWER} bytes")
         # Its errors say what and where, and quote no more than a byte.
-        return _read_grant(json.loads(body.decode("utf-8-sig")))
+        return Grant(**read_answer(json.loads(body.decode("utf-8-sig"))))
     except (ValueError, RecursionError) as error:
         raise _Trouble("gave an answer that cannot be used", str(error)) from None
-
-
-#: What a value has to be, in words and as a test.
-_Kind = tuple[str, Callable[[Any], bool]]
-
-
-def _is_text(value: object) -> bool:
-    # Control characters would end up in headers, and lone surrogates cannot be sent at all.
-    return isinstance(value, str) and re.search("[\x00-\x1f\x7f\ud800-\udfff]", value) is None
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, dict) and all(_is_text(text) for pair in value.items() for text in pair)
-
-
-_TEXT: _Kind = ("a text without control characters", _is_text)
-_NAME: _Kind = ("a text, not empty and without control characters", lambda value: value != "" and _is_text(value))
-_TEXTS: _Kind = ("an object of texts without control characters", _are_texts)
-_SIZE: _Kind = ("a whole number, 0 or more", lambda value: type(value) is int and value >= 0)
-_OBJECT: _Kind = ("an object", lambda value: isinstance(value, dict))
-
-_OPTIONS = {"acl": _NAME, "storage_class": _NAME, "content_disposition": _NAME, "tags": _TEXTS}
-_GRANT = {"owner": _TEXT, "bucket": _NAME, "key": _NAME, "max_size": _SIZE, "content_type": _NAME}
-_GRANT |= {"metadata": _TEXTS, "object": _OBJECT}
-
-
-def _read_grant(said: object) -> Grant:
-    """The grant in a JSON object; unknown keys are passed over, and null is as good as absent."""
-    if not isinstance(said, dict):
-        raise ValueError("not a JSON object")
-    about = _checked(said, _GRANT, "")
-    options = _checked(about.pop("object", {}), _OPTIONS, "object.")
-    return Grant(**about, object=ObjectOptions(**options))
-
-
-def _checked(said: dict[str, Any], kinds: Mapping[str, _Kind], place: str) -> dict[str, Any]:
-    """Of `said` the values that are there; ValueError naming the one that is not of its kind."""
-    found = {name: said[name] for name in kinds if said.get(name) is not None}
-    for name, value in found.items():
-        wanted, fits = kinds[name]
-        if not fits(value):
-            raise ValueError(f"{place}{name} must be {wanted}")
-    return found

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from resumable.callbacks.authorizer import Ask, Grant
-from resumable.model import ObjectOptions
+from resumable.callbacks.authorizer import Ask, Authorizer, Grant
+from resumable.model import NotFound, ObjectOptions
 from resumable.protocols.messages import Request
+from resumable.uploads.intake import Confirm
 from resumable.uploads.policy import Wish
 
 Action = Literal["create", "append", "status", "cancel"]
@@ -26,12 +27,25 @@ def ask_for(
         method=request.method.decode("latin-1"),
         uri=request.uri.decode("latin-1"),
         headers=request.requestHeaders,
-        peer=getattr(request.getClientAddress(), "host", ""),
+        peer=request.origin.client,
         upload_id=upload_id,
         name=name,
         length=length,
         content_type=content_type_of(request),
     )
+
+
+def asked_again(door: Authorizer, ask: Ask, grant: Grant) -> Confirm:
+    """For `Desk.receive`: asks once more what was answered by `grant`; as long as that is remembered it still counts.
+
+    It raises what the application's refusal is, and `NotFound` where the client is now somebody else.
+    """
+
+    async def confirm() -> None:
+        if (await door.authorize(ask)).owner != grant.owner:
+            raise NotFound("no such upload")
+
+    return confirm
 
 
 def content_type_of(request: Request) -> str | None:

@@ -21,6 +21,7 @@ from resumable.model import (
     Unavailable,
     UploadError,
 )
+from resumable.protocols.origin import Origin
 from resumable.protocols.response import Response, problem
 
 #: Seconds after which a client may come again when something behind us is in trouble.
@@ -36,12 +37,11 @@ class Request(Protocol):
     requestHeaders: Headers
     #: Declared bytes of the body, None for a chunked one.
     length: int | None
+    #: Who sends it, and the base of URLs handed out to the sender.
+    origin: Origin
 
     async def pour_into(self, consumer: IConsumer) -> None:
         """See `resumable.uploads.desk.Body`."""
-
-    def getClientAddress(self) -> Any:
-        """Twisted's: the peer."""
 
 
 def json_response(status: int, value: Any) -> Response:
@@ -66,7 +66,7 @@ _STATUS: dict[type[Exception], int] = {
 }
 
 
-def error_response(error: UploadError | Refused) -> Response:
+def error_response(error: UploadError) -> Response:
     """What the client is told when serving it ended in `error`."""
     if isinstance(error, Refused):
         return Response(

@@ -10,10 +10,11 @@ from attrs import evolve
 from resumable.callbacks.authorizer import Authorizer, Grant
 from resumable.model import Invalid, NotFound, State, Upload
 from resumable.protocols.content_range import ContentRange, parse_content_range
-from resumable.protocols.door import Action, ask_for, wish_of
+from resumable.protocols.door import Action, ask_for, asked_again, wish_of
 from resumable.protocols.messages import Request, json_response, range_header
 from resumable.protocols.names import parse_name
 from resumable.protocols.response import Response, problem
+from resumable.protocols.results import Results, expires_header
 from resumable.uploads.desk import Desk, Span
 from resumable.uploads.result import Report, as_json
 
@@ -23,9 +24,10 @@ PROTOCOL = "seed"
 class SeedProtocol:
     """Translates between the wire and the desk; holds no state."""
 
-    def __init__(self, desk: Desk, door: Authorizer) -> None:
+    def __init__(self, desk: Desk, door: Authorizer, results: Results) -> None:
         self._desk = desk
         self._door = door
+        self._results = results
 
     async def serve(self, request: Request, path: bytes) -> Response:
         """Answer a request for ``/upload/<path>``; `path` still percent-encoded.
@@ -59,11 +61,14 @@ class SeedProtocol:
         headers = request.requestHeaders
         if request.length == 0 and not headers.hasHeader(b"content-length"):
             return problem(411, "say Content-Length, or send the body chunked")
-        grant = await self._door.authorize(ask_for(request, "create", name=name, length=request.length))
+        ask = ask_for(request, "create", name=name, length=request.length)
+        grant = await self._door.authorize(ask)
         wish = wish_of(request, grant, protocol=PROTOCOL, name=name, length=request.length)
         upload = await self._desk.create(wish)
         span = Span(0, request.length, last=True)
-        return _answer(await self._desk.receive(upload, request, span, new=True, max_size=grant.max_size))
+        confirm = asked_again(self._door, ask, grant)
+        report = await self._desk.receive(upload, request, span, confirm=confirm, new=True, max_size=grant.max_size)
+        return await self._answer(report)
 
     async def _query(self, request: Request, name: str, asked: ContentRange) -> Response:
         """``bytes */T``: how far is it? Finishes what only lacks its finish."""
@@ -72,12 +77,13 @@ class SeedProtocol:
         if asked.total is not None and (report.upload.length is not None or asked.total == report.offset):
             upload = await self._desk.declare(report.upload, asked.total, max_size=grant.max_size)
             report = evolve(report, upload=upload)
-        return _answer(await self._desk.settle(report))
+        return await self._answer(await self._desk.settle(report))
 
     async def _put_range(self, request: Request, name: str, brought: ContentRange, first: int) -> Response:
         """``bytes F-L/T``: go on; from byte 0 also start."""
         action: Action = "append" if first else "create"
-        grant = await self._door.authorize(ask_for(request, action, name=name, length=brought.total))
+        ask = ask_for(request, action, name=name, length=brought.total)
+        grant = await self._door.authorize(ask)
         try:
             upload = await self._desk.find(grant.owner, name, PROTOCOL)
             new = first == 0 and _over_and_done(upload, brought.total)
@@ -93,9 +99,16 @@ class SeedProtocol:
         if upload.state is State.FINISHED:
             if brought.end is not None and brought.end > (upload.length or 0):
                 raise Invalid(f"the upload is finished and has {upload.length} bytes")
-            return _answer(await self._desk.report(upload))
+            return await self._answer(await self._desk.report(upload))
         span = Span(first, brought.end)
-        return _answer(await self._desk.receive(upload, request, span, new=new, max_size=grant.max_size))
+        confirm = asked_again(self._door, ask, grant)
+        report = await self._desk.receive(upload, request, span, confirm=confirm, new=new, max_size=grant.max_size)
+        return await self._answer(report)
+
+    async def _answer(self, report: Report) -> Response:
+        if report.finished:
+            return await self._results.answer(report)
+        return Response(308, headers={**range_header(report.offset), **expires_header(report)})
 
     async def _found(self, grant: Grant, name: str) -> Report:
         return await self._desk.report(await self._desk.find(grant.owner, name, PROTOCOL))
@@ -105,9 +118,3 @@ def _over_and_done(upload: Upload, total: int | None) -> bool:
     """Whether a body from byte 0 cannot mean this upload any more, but a new one in its place."""
     other = upload.state is State.FINISHED and total is not None and total != upload.length
     return other or upload.state is State.FAILED
-
-
-def _answer(report: Report) -> Response:
-    if report.finished:
-        return json_response(200, as_json(report))
-    return Response(308, headers=range_header(report.offset))

@@ -62,14 +62,14 @@ class Rule:
 
 
 @overload
-def setting(parse: Callable[[object], T]) -> T: ...
+def setting(parse: Callable[[object], T], *, shown: Callable[[T], str] = repr) -> T: ...
 @overload
 def setting(parse: Callable[[object], T], default: D) -> T | D: ...
-def setting(parse: Callable[[object], Any], default: Any = attrs.NOTHING) -> Any:
-    """A field read by `parse`; without a `default` it is required."""
+def setting(parse: Callable[[object], Any], default: Any = attrs.NOTHING, *, shown: Callable[[Any], str] = repr) -> Any:
+    """A field read by `parse`; without a `default` it is required. `shown` is its repr, where that must not say all."""
     if isinstance(default, dict):
         default = attrs.Factory(default.copy)
-    return attrs.field(default=default, metadata={_RULE: Rule(parse)})
+    return attrs.field(default=default, metadata={_RULE: Rule(parse)}, repr=shown)
 
 
 @overload

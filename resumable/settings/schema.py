@@ -27,6 +27,7 @@ from resumable.settings.values import (
     ledger_url,
     listed,
     parse_endpoint,
+    proxy,
     secret,
     size,
     table,
@@ -34,6 +35,7 @@ from resumable.settings.values import (
     web_url,
     webhook_secret,
     whole,
+    without_query,
 )
 
 EVENT_TYPES = ("upload.created", "upload.finished", "upload.cancelled", "upload.expired", "upload.failed")
@@ -91,17 +93,19 @@ class StoreSettings:
 class AuthSettings:
     """The application that decides who may upload."""
 
-    url: str = setting(web_url)
+    url: str = setting(web_url, shown=without_query)
     #: Lower-case names of the client's headers that are shown to the application.
     forward: tuple[str, ...] = setting(listed(forwarded_header), ("authorization", "cookie"))
     timeout: float = setting(duration("10ms", "10m"), 5.0)
+    #: 0: every question is asked.
+    cache: float = setting(duration("0s", "1h"), 30.0)
 
 
 @frozen(kw_only=True)
 class EventSettings:
     """The application that hears what becomes of uploads."""
 
-    url: str = setting(web_url)
+    url: str = setting(web_url, shown=without_query)
     #: Required but for the format ``tusd``.
     secret: Secret | None = setting(webhook_secret, None)
     types: tuple[str, ...] = setting(listed(choice(*EVENT_TYPES), least=1), ("upload.finished",))
@@ -133,6 +137,7 @@ class LimitSettings:
     max_size: int = setting(size("1", None), 5 * TIB)
     memory: int = setting(size("1MiB"), 256 * MIB)
     idle_timeout: float = setting(duration("100ms"), 60.0)
+    connections: int = setting(whole(1, 1_000_000), 10_000)
     drain: float = setting(duration("0s"), 30.0)
 
 
@@ -151,6 +156,8 @@ class Settings:
     listen: tuple[str, ...] = setting(listed(parse_endpoint, least=1), ("tcp:8080",))
     #: Without a slash at its end; None for what the client asked for.
     public_url: str | None = setting(base_url, None)
+    #: Networks, and ``unix`` for whoever connects to a Unix socket.
+    trusted_proxies: tuple[str, ...] = setting(listed(proxy), ())
     store: StoreSettings = section(StoreSettings)
     ledger: SecretUrl = setting(ledger_url, SecretUrl("sqlite:///resumable.sqlite3"))
     auth: AuthSettings | Literal["open"] = section(

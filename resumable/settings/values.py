@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
+from ipaddress import ip_network
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -172,12 +173,28 @@ def web_url(value: object) -> str:
     return url
 
 
+def without_query(url: str) -> str:
+    """How a URL is shown whose query may hold a token."""
+    return repr(urlsplit(url)._replace(query="").geturl())
+
+
 def base_url(value: object) -> str:
     """A `web_url` that paths are put behind: no query, and without the slash at its end."""
     url = web_url(value)
     if "?" in url:
         raise ValueError("must not hold a ?query")
     return url.rstrip("/")
+
+
+def proxy(value: object) -> str:
+    """A network or an address, or ``unix``: whoever connects to a Unix socket."""
+    network = text(value)
+    if network != "unix":
+        try:
+            return str(ip_network(network))
+        except ValueError:
+            raise ValueError("must be a network such as 10.0.0.0/8, an address, or unix") from None
+    return network
 
 
 def ledger_url(value: object) -> SecretUrl:

@@ -11,6 +11,7 @@ from attrs import evolve, frozen
 from twisted.internet.interfaces import IConsumer
 from twisted.logger import Logger
 
+from resumable.flights import Flights
 from resumable.ledger.ledger import Taken
 from resumable.model import (
     LIVE,
@@ -30,8 +31,7 @@ from resumable.model import (
 from resumable.stores.store import StoreError
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.finishing import Finishing
-from resumable.uploads.flights import Flights
-from resumable.uploads.intake import Intake, Tools
+from resumable.uploads.intake import Confirm, Intake, Tools
 from resumable.uploads.policy import Changes, Policy, Wish
 from resumable.uploads.release import delete_own_object, release
 from resumable.uploads.result import Report
@@ -191,12 +191,21 @@ class Desk:
         return Report(upload, Coverage.whole(upload.length or 0))
 
     async def receive(
-        self, upload: Upload, body: Body, span: Span, *, new: bool = False, max_size: int | None = None
+        self,
+        upload: Upload,
+        body: Body,
+        span: Span,
+        *,
+        confirm: Confirm,
+        new: bool = False,
+        max_size: int | None = None,
     ) -> Report:
         """Stream `body` into the upload; bytes that are stored already are skipped. A complete upload is finished.
 
         Whoever is writing the same bytes in this process is ended first, after what it holds has been stored.
 
+        :param confirm: may the client still finish the upload? Asked right before, for a body may stream for hours. What it
+            raises comes out here; the upload stays open, with what was acknowledged.
         :param new: the upload has just been created: nothing of it is stored.
         :raises Gap: the body begins past what is stored; nothing of it is taken.
         :raises Ended: the upload has ended, or was cancelled while the body came.
@@ -215,10 +224,12 @@ class Desk:
                 raise Gap(f"byte {offset} comes next, not {span.first}", offset)
             if not new:
                 self._tell("resumed", upload, offset)
-            await self._stream(intake, body, span, offset, max_size)
+            await self._stream(intake, body, span, offset, max_size, confirm)
             if intake.upload.state is State.FINISHED:
                 return await self._finished(intake.upload)
             if intake.upload.length is not None and intake.coverage.covers(0, intake.upload.length):
+                if intake.upload.state is State.OPEN:
+                    await confirm()
                 return await self.finish(intake.upload)
             return Report(intake.upload, intake.coverage, self.policy.expires(intake.upload))
 
@@ -247,7 +258,9 @@ class Desk:
         for stream in former:
             await stream.settle()
 
-    async def _stream(self, intake: Intake, body: Body, span: Span, offset: int, max_size: int | None) -> None:
+    async def _stream(
+        self, intake: Intake, body: Body, span: Span, offset: int, max_size: int | None, confirm: Confirm
+    ) -> None:
         """Let the body run into a stream, and end it properly whatever happens to the body."""
         most = self.policy.most_bytes(intake.upload, max_size)
         stream = ChunkedStream(
@@ -255,7 +268,7 @@ class Desk:
             position=span.first,
             skip_to=offset,
             limit=most if span.end is None else min(most, span.end),
-            store=intake.store,
+            store=lambda run: intake.store(run, confirm),
             in_flight=self.policy.parts_in_flight,
             budget=self._tools.budget,
         )
@@ -263,7 +276,7 @@ class Desk:
         try:
             await body.pour_into(stream)
             if span.last and not stream.failed:
-                await self._end_here(stream, intake)
+                await self._end_here(stream, intake, confirm)
             await stream.drain()
         except Interrupted as interruption:
             await self._keep(stream, intake, str(interruption))
@@ -283,7 +296,7 @@ class Desk:
             self._log.info("upload {id}: what came last is not stored: {error}", id=intake.upload.id, error=str(error))
         self._tell("interrupted", intake.upload, intake.coverage.offset, why)
 
-    async def _end_here(self, stream: ChunkedStream, intake: Intake) -> None:
+    async def _end_here(self, stream: ChunkedStream, intake: Intake, confirm: Confirm) -> None:
         """The body's end is the object's end: now the length is known."""
         if intake.upload.length is None:
             intake.upload = await self._ledger.set_once(intake.upload, length=stream.position)
@@ -291,7 +304,7 @@ class Desk:
         if intake.upload.length != stream.position:
             raise Invalid(f"the body ended at byte {stream.position} of {intake.upload.length}")
         if intake.upload.length == 0:
-            await intake.store(Run(1, 0, 0))
+            await intake.store(Run(1, 0, 0), confirm)
 
     async def checkpoint(self) -> None:
         """Have stored what silent writers hold; called by the clock, every few seconds."""

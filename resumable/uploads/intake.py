@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from attrs import evolve, frozen
 from twisted.internet.defer import DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from resumable.flights import Flights
 from resumable.ledger.ledger import Ledger
 from resumable.model import Ended, Exists, Piece, State, Unavailable, Upload
 from resumable.stores.store import Store, StoreError, StoreUnavailable
 from resumable.uploads.budget import Budget
 from resumable.uploads.chunks import Take, cut, plan
 from resumable.uploads.coverage import Coverage
-from resumable.uploads.flights import Flights
 from resumable.uploads.fragments import Fragments, checksum
 from resumable.uploads.grid import Grid
 from resumable.uploads.policy import object_options
 from resumable.uploads.release import delete_own_object, own_object, release
 from resumable.uploads.stream import ChunkedStream, Run
+
+#: Asked right before an upload is finished by what a writer brings; what it raises keeps the upload open.
+Confirm = Callable[[], Awaitable[None]]
 
 
 @frozen
@@ -87,36 +90,37 @@ class Intake:
         """Whether every chunk is a part."""
         return self.upload.length is not None and len(self._parts) == self.grid.count
 
-    async def store(self, run: Run) -> None:
+    async def store(self, run: Run, confirm: Confirm) -> None:
         """Store a run. When this returns, its bytes are acknowledged.
 
         A run that is all that was missing of its chunk makes it a part; any other becomes a fragment.
 
+        :param confirm: what it raises comes out here; what was acknowledged before stays, and this run is not.
         :raises Ended: the upload was cancelled meanwhile, or the store has lost it.
         :raises Exists: the key is taken and may not be overwritten.
         :raises Unavailable: the store or the ledger was in trouble for too long.
         """
-        await self._in_chunk(run.number, run)
+        await self._in_chunk(run.number, run, confirm)
 
     async def assemble(self) -> None:
-        """Make parts of all chunks whose fragments cover them. Errors as `store`."""
+        """Make parts of all chunks whose fragments cover them, for one who may finish the upload. Errors as `store`."""
         for number in range(1, self.grid.count + 1):
             if number not in self._parts and self.upload.state is State.OPEN:
-                await self._in_chunk(number, None)
+                await self._in_chunk(number, None, _confirmed)
 
-    async def _in_chunk(self, number: int, run: Run | None) -> None:
+    async def _in_chunk(self, number: int, run: Run | None, confirm: Confirm) -> None:
         """Store what there is of a chunk; one at a time, so that the last to come sees what the others have stored."""
         lock = self._chunks[number]
         await lock.acquire()
         try:
             try:
-                await self._store(number, run)
+                await self._store(number, run, confirm)
             except StoreError as error:
                 if error.code != "NoSuchKey":
                     raise
                 # Another node has joined the chunk and deleted its fragments.
                 self._learn(await self._tools.ledger.pieces(self.upload.id))
-                await self._store(number, run)
+                await self._store(number, run, confirm)
         except StoreUnavailable as error:
             raise Unavailable(f"the store is in trouble: {error.code}") from error
         except StoreError as error:
@@ -126,10 +130,10 @@ class Intake:
             if not lock.locked:
                 self._chunks.pop(number, None)
 
-    async def _store(self, number: int, run: Run | None) -> None:
+    async def _store(self, number: int, run: Run | None, confirm: Confirm) -> None:
         first, end = self.grid.first_of(number), self.grid.end_of(number)
         if run is not None and (run.first, run.end) == (first, end):
-            await self._put_chunk(number, run.segments, run.crc32c)
+            await self._put_chunk(number, run.segments, run.crc32c, confirm)
             return
         pieces = list(self._pieces[number])
         if run is not None:
@@ -138,7 +142,7 @@ class Intake:
             pieces.append(Piece(run.first, run.end, None, ""))
         takes = plan(pieces, first, end)
         if takes is not None:
-            await self._join(number, run, takes)
+            await self._join(number, run, takes, confirm)
         elif run is not None:
             await self._put_fragment(run)
 
@@ -148,9 +152,9 @@ class Intake:
             await tools.ledger.mark_fragmented(self.upload.id)
             self.upload = evolve(self.upload, fragmented=True)
         piece = await tools.fragments.put(self.upload, run.first, run.segments, run.crc32c)
-        await self._enter(piece)
+        await self._enter(piece, _confirmed)
 
-    async def _join(self, number: int, run: Run | None, takes: Sequence[Take]) -> None:
+    async def _join(self, number: int, run: Run | None, takes: Sequence[Take], confirm: Confirm) -> None:
         """Make the chunk of the run and of fragments, which are read back unless they are still in memory."""
         tools = self._tools
         wanted = [take.piece for take in takes if take.piece.etag]
@@ -163,7 +167,7 @@ class Intake:
             segments: list[bytes] = []
             for take in takes:
                 segments += await self._bytes_of(take, run)
-            await self._put_chunk(number, segments, checksum(segments))
+            await self._put_chunk(number, segments, checksum(segments), confirm)
             segments.clear()
         finally:
             tools.budget.give(size, moved=False)
@@ -180,9 +184,11 @@ class Intake:
             found = fragments.kept(self.upload, piece) or await fragments.read(self.upload, piece)
         return cut(found, take.first - piece.first, take.end - piece.first)
 
-    async def _put_chunk(self, number: int, segments: Sequence[bytes], crc32c: int) -> None:
+    async def _put_chunk(self, number: int, segments: Sequence[bytes], crc32c: int, confirm: Confirm) -> None:
         first, end = self.grid.first_of(number), self.grid.end_of(number)
-        if first == 0 and end == self.upload.length:
+        # A multipart upload that was opened while nobody knew the length would stay behind if it was not used.
+        if first == 0 and end == self.upload.length and self.upload.multipart_id is None:
+            await confirm()
             await self._put_whole(segments, crc32c)
             return
         upload = await self._multipart()
@@ -190,15 +196,17 @@ class Intake:
         etag = await self._tools.store.upload_part(
             upload.bucket, upload.key, upload.multipart_id, number, segments, crc32c=crc32c
         )
-        await self._enter(Piece(first, end, number, etag, crc32c))
+        await self._enter(Piece(first, end, number, etag, crc32c), confirm)
 
-    async def _enter(self, piece: Piece) -> None:
+    async def _enter(self, piece: Piece, confirm: Confirm) -> None:
         """Let the ledger have a stored piece. A part strikes its chunk's fragments out; then they are deleted."""
         tools = self._tools
         number = self.grid.number_at(piece.first)
         former = [old for old in self._pieces[number] if piece.number is not None and old.number is None]
         parts = len(self._parts | {number})
         complete = piece.number is not None and self.upload.length is not None and parts == self.grid.count
+        if complete:
+            await confirm()
         now = tools.clock.seconds()
         try:
             await tools.ledger.add_piece(self.upload.id, piece, now=now, replaces=former, complete=complete)
@@ -279,3 +287,7 @@ class Intake:
         if error.code == "PreconditionFailed":
             raise Exists(f"there is an object {upload.key!r} already") from error
         raise Ended("the upload has ended") from error
+
+
+async def _confirmed() -> None:
+    """Nothing is to be asked: this finishes nothing, or for one who has just been asked about."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
@@ -16,7 +16,9 @@ from twisted.python.failure import Failure
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
+from resumable.protocols.origin import Proxies
 from resumable.protocols.response import problem, raw_headers, reason_phrase
+from resumable.web.crowd import COMPLAIN_SECONDS, TurnedAway
 from resumable.web.streaming import StreamingRequest
 
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ LINGER_SECONDS = 2.0
 LINGER_BYTES = 16 * 1024 * 1024
 
 
+#: The longest (seconds) that the head of a request may take from its first byte on, unless the idle timeout is shorter.
+HEAD_SECONDS = 20.0
+
+
 class StreamingChannel(http.HTTPChannel):
     """An HTTP/1.1 connection whose requests decide, from their headers on, whether it is read."""
 
@@ -47,6 +53,7 @@ class StreamingChannel(http.HTTPChannel):
     _held = False
     _patience: float | None = None
     _lingering: IDelayedCall | None = None
+    _head_ends: IDelayedCall | None = None  # there is a head that has begun and is not complete
     _discarded = 0
     _closing = False
 
@@ -65,6 +72,7 @@ class StreamingChannel(http.HTTPChannel):
         self.site.channels.discard(self)
         if self._lingering is not None and self._lingering.active():
             self._lingering.cancel()
+        self._head_is_over()
         super().connectionLost(reason)
 
     # Whether the connection is read
@@ -127,11 +135,32 @@ class StreamingChannel(http.HTTPChannel):
                 self.loseConnection()
         if not self.deaf:
             super().dataReceived(data)
+            if self.line_mode or self._head_ends is not None:
+                self._watch_head()
 
     def timeoutConnection(self) -> None:
-        """Silence. In the middle of a body that is for the request to answer; otherwise close."""
-        if not (self.requests and self.requests[-1].fell_silent()):
+        """Silence. In the middle of a body that is for the request to answer; between requests close."""
+        if self._head_ends is not None:
+            self._refuse_slowness()
+        elif not (self.requests and self.requests[-1].fell_silent()):
             self.loseConnection()
+
+    def _watch_head(self) -> None:
+        """A head that has begun has to end in time, however steadily it drips: the idle timer begins anew with each byte."""
+        begun = self.line_mode and not self.deaf and bool(self._buffer or self._receivedHeaderSize)
+        if not begun:
+            self._head_is_over()
+        elif self._head_ends is None:
+            self._head_ends = self.callLater(self.site.head_timeout, self._refuse_slowness)
+
+    def _head_is_over(self) -> None:
+        if self._head_ends is not None and self._head_ends.active():
+            self._head_ends.cancel()
+        self._head_ends = None
+
+    def _refuse_slowness(self) -> None:
+        self._head_is_over()
+        self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"The head took more than {self.site.head_timeout:g} seconds.")
 
     # The end of a connection
 
@@ -152,6 +181,7 @@ class StreamingChannel(http.HTTPChannel):
         """
         if not self._closing:
             self._closing = self.deaf = True
+            self._head_is_over()
             self.clearLineBuffer()
             self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
             super().loseConnection()
@@ -227,6 +257,7 @@ class StreamingChannel(http.HTTPChannel):
             self.loseConnection()
             return
         self.deaf = True
+        self._head_is_over()
         self.clearLineBuffer()
         log.debug("{status} to {peer}: {detail}", status=int(status), peer=str(self.getPeer()), detail=detail)
         answer = problem(status, detail, {"Connection": "close"})
@@ -245,16 +276,43 @@ class StreamingSite(server.Site):
 
     protocol = StreamingChannel  # type: ignore[assignment]  # and with it no HTTP/2
 
-    def __init__(self, resource: IResource, *, idle_timeout: float, reactor: IReactorTime) -> None:
-        """Serve ``resource``; ``idle_timeout`` is the longest silence (seconds) of a client that is to speak."""
+    def __init__(
+        self,
+        resource: IResource,
+        *,
+        idle_timeout: float,
+        reactor: IReactorTime,
+        connections: int | None = None,
+        proxies: Proxies | None = None,
+    ) -> None:
+        """Serve ``resource``.
+
+        :param idle_timeout: the longest silence (seconds) of a client that is to speak.
+        :param connections: how many there may be at a time; None: any number.
+        :param proxies: who is believed about where requests come from; None: nobody.
+        """
         super().__init__(resource, requestFactory=StreamingRequest, timeout=idle_timeout, reactor=reactor)
+        self.head_timeout = min(idle_timeout, HEAD_SECONDS)
+        self.proxies = proxies or Proxies()
         self.channels: set[StreamingChannel] = set()
+        self._most = connections
+        self._complained: float | None = None
         #: While True every answer closes its connection.
         self.draining = False
 
     def acceptableProtocols(self) -> Sequence[bytes]:
         """What TLS may negotiate (ALPN)."""
         return [b"http/1.1"]
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """A channel for a new connection; beyond the limit one that only says so."""
+        if self._most is None or len(self.channels) < self._most:
+            return super().buildProtocol(addr)
+        now = self.reactor.seconds()
+        if self._complained is None or now - self._complained >= COMPLAIN_SECONDS:
+            self._complained = now
+            log.warn("limits.connections ({most}) is reached: new connections get a 503", most=self._most)
+        return TurnedAway(self.reactor)
 
     def startFactory(self) -> None:
         """Unlike our base, open no log file and start no clock to stamp its lines with."""
@@ -263,14 +321,15 @@ class StreamingSite(server.Site):
         """Nothing was started."""
 
     def log(self, request: http.Request) -> None:
-        """The access line: no header values, they may hold secrets."""
+        """The access line: no header values and no query, they may hold secrets."""
+        assert isinstance(request, StreamingRequest)
         log.debug(
-            "{method} {uri} {status} {sent} bytes to {peer}",
+            "{method} {path} {status} {sent} bytes to {client}",
             method=request.method.decode("ascii", "backslashreplace"),
-            uri=request.uri.decode("ascii", "backslashreplace"),
+            path=request.path.decode("ascii", "backslashreplace"),
             status=request.code,
             sent=request.sentLength,
-            peer=str(request.client),
+            client=request.origin.client or "-",
         )
 
     def drain(self) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 
 from twisted.web.resource import Resource
 
-from resumable.callbacks.authorizer import Refused
 from resumable.model import UploadError
 from resumable.protocols.messages import Request, error_response
 from resumable.protocols.response import Response, problem
@@ -40,7 +39,7 @@ class Root(Resource):
                 if request.path.startswith(prefix):
                     return await handler(request, request.path[len(prefix) :])
             return problem(404, "there is nothing here; uploads go to /upload/<name>")
-        except (UploadError, Refused) as error:
+        except UploadError as error:
             return error_response(error)
 
 
@@ -54,5 +53,4 @@ async def front_page(request: Request, _path: bytes) -> Response:
         "    curl -X PUT -H 'Content-Range: bytes */*' -i {base}/upload/NAME      how far is it?\n"
         "    curl {base}/upload/NAME                                              the same as JSON\n"
     )
-    host = (request.requestHeaders.getRawHeaders(b"host") or [b"localhost"])[0].decode("latin-1")
-    return Response(200, text.format(base=f"http://{host}").encode(), {"Content-Type": "text/plain; charset=utf-8"})
+    return Response(200, text.format(base=request.origin.base).encode(), {"Content-Type": "text/plain; charset=utf-8"})

@@ -23,6 +23,7 @@ from twisted.web.resource import IResource
 from zope.interface import implementer
 
 from resumable.model import Interrupted
+from resumable.protocols.origin import Origin
 from resumable.protocols.response import Answer, HeaderPairs, problem, raw_headers, reason_phrase
 from resumable.web.body import SmallBody
 
@@ -49,6 +50,8 @@ class StreamingRequest(server.Request):
 
     #: Declared bytes of the body; None: chunked, nobody knows yet.
     length: int | None = 0
+    #: Who sends it, and the base of URLs handed out to the sender; known when the head is in.
+    origin: Origin
 
     def __init__(self, channel: StreamingChannel, *args: object, **kwargs: Any) -> None:
         super().__init__(channel, *args, **kwargs)
@@ -83,6 +86,9 @@ class StreamingRequest(server.Request):
         self.path, _, query = target.partition(b"?")
         self.args = http.parse_qs(query, True) if query else {}
         self._invites = invites
+        site = self.channel.site  # type: ignore[attr-defined]
+        peer = getattr(self.client, "host", "")
+        self.origin = site.proxies.origin(peer, self.requestHeaders, secure=self.isSecure())
 
     def begin(self) -> None:
         """Start the coroutine that answers."""
@@ -232,7 +238,8 @@ class StreamingRequest(server.Request):
             # One who is gone cannot be told, and hears nothing; one who is silent can.
             self._answer(problem(HTTPStatus.REQUEST_TIMEOUT, str(interruption)))
         except Exception:
-            log.failure("no answer to {method} {uri}", method=self.method.decode("ascii"), uri=ascii(self.uri))
+            # Not the query, in which clients send tokens.
+            log.failure("no answer to {method} {path}", method=self.method.decode("ascii"), path=ascii(self.path))
             self.responseHeaders = Headers()
             self._answer(problem(HTTPStatus.INTERNAL_SERVER_ERROR))
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
@@ -68,9 +69,11 @@ class Bench:
         self.port: IListeningPort = reactor.listenTCP(0, factory, interface="127.0.0.1")
         self.base = f"http://127.0.0.1:{self.port.getHost().port}/allow"
 
-    def make(self, *, forward: tuple[str, ...] = ("authorization", "cookie"), timeout: float = 5) -> CallbackAuthorizer:
+    def make(
+        self, *, forward: tuple[str, ...] = ("authorization", "cookie"), timeout: float = 5, cache: float = 0
+    ) -> CallbackAuthorizer:
         url = f"{self.base}?token=hunter2"
-        self.authorizer = CallbackAuthorizer(url=url, forward=forward, timeout=timeout, reactor=reactor)
+        self.authorizer = CallbackAuthorizer(url=url, forward=forward, timeout=timeout, cache=cache, reactor=reactor)
         return self.authorizer
 
     async def listen(self, protocol: Callable[[], Protocol]) -> None:
@@ -381,3 +384,73 @@ async def test_an_answer_that_ends_with_its_connection(bench: Bench) -> None:
 
     await bench.listen(Server)
     assert (await bench.authorizer.authorize(ASK)).owner == "alice"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_yes_is_remembered_for_the_same_question_alone(bench: Bench) -> None:
+    """Whatever differs of what the application is shown, it is asked; whatever it is not shown makes no difference."""
+    bench.make(cache=30)
+    bench.app.answer(200, b'{"owner": "alice"}', JSON)
+    client = Headers({"Authorization": ["alice"], "Cookie": ["a=1"], "Accept": ["text/html"]})
+    ask = Ask("append", "PUT", "/upload/a?x", client, "192.0.2.7", "id1", "a", 42, "text/plain")
+    assert (await bench.authorizer.authorize(ask)).owner == "alice"
+    unseen = Headers({"Authorization": ["alice"], "Cookie": ["a=1"], "Accept": ["image/png"], "Content-Range": ["x"]})
+    assert (await bench.authorizer.authorize(evolve(ask, headers=unseen))).owner == "alice"
+    assert len(bench.app.requests) == 1
+    bench.app.answer(401)
+    for changed in (
+        {"action": "status"},
+        {"method": "POST"},
+        {"uri": "/upload/a?y"},
+        {"headers": Headers({"Authorization": ["bob"], "Cookie": ["a=1"]})},
+        {"headers": Headers({"Authorization": ["alice"], "Cookie": ["a=2"]})},
+        {"headers": Headers({"Authorization": ["alice"]})},
+        {"headers": Headers()},
+        {"peer": "192.0.2.8"},
+        {"peer": ""},
+        {"upload_id": "id2"},
+        {"upload_id": None},
+        {"name": "b"},
+        {"length": 43},
+        {"length": None},
+        {"content_type": None},
+    ):
+        with pytest.raises(Refused):
+            await bench.authorizer.authorize(evolve(ask, **changed))
+    assert (await bench.authorizer.authorize(ask)).owner == "alice"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_is_for_one_upload(bench: Bench) -> None:
+    """An application that names each object anew is asked for each, though the questions be the same; a word counts on for
+    the very upload that it was given to."""
+    bench.make(cache=30)
+
+    def name(request: Request) -> bytes:
+        request.setHeader("content-type", "application/json")
+        return json.dumps({"key": f"videos/{len(bench.app.requests)}"}).encode()
+
+    bench.app.respond = name
+    first, second = evolve(ASK), evolve(ASK)
+    both = [Deferred.fromCoroutine(bench.authorizer.authorize(ask)) for ask in (first, second)]
+    assert sorted([str((await grant).key) for grant in both]) == ["videos/1", "videos/2"]
+    assert (await bench.authorizer.authorize(first)).key == "videos/1"
+    assert len(bench.app.requests) == 2
+    assert (await bench.authorizer.authorize(evolve(ASK))).key == "videos/3"
+    going_on = evolve(ASK, action="append")
+    assert {(await bench.authorizer.authorize(evolve(going_on))).key for _ in range(3)} == {"videos/4"}
+    bench.app.answer(200, b'{"owner": "alice"}', JSON)
+    other = evolve(ASK, name="other")
+    assert [(await bench.authorizer.authorize(evolve(other))).owner for _ in range(3)] == ["alice"] * 3
+    assert len(bench.app.requests) == 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_cache_every_question_is_asked(bench: Bench) -> None:
+    await bench.authorizer.authorize(ASK)
+    await bench.authorizer.authorize(ASK)
+    assert len(bench.app.requests) == 2
+
+
+def test_a_question_does_not_show_credentials() -> None:
+    assert "hunter2" not in repr(Ask("create", "PUT", "/", Headers({"Authorization": ["hunter2"]}), ""))

@@ -53,11 +53,11 @@ def configuration(s3: Any, **sections: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def service(s3: MotoServer, application: Application, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that asks the application; nothing in its log may be an error or a traceback."""
+    """A service that asks the application each time; nothing in its log may be an error or a traceback."""
     directory: Path = tmp_path_factory.mktemp("service")
     config = configuration(
         s3,
-        auth={"url": application.url, "timeout": "1s"},
+        auth={"url": application.url, "timeout": "1s", "cache": 0},
         limits={"max_size": "1GiB", "idle_timeout": "2s"},
     )
     with Service(directory, config) as started:

@@ -7,6 +7,7 @@ import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from resumable.model import Interrupted
+from resumable.protocols.origin import Proxies
 from resumable.protocols.response import Response, problem
 from resumable.web.channel import HEAD_READ_SIZE, READ_SIZE, StreamingSite
 from resumable.web.streaming import StreamingRequest
@@ -214,3 +216,65 @@ async def test_tls(uploads: Any, path: str, start: bytes, end: bytes) -> None:
     assert said.startswith(start)
     assert said.endswith(end)
     assert uploads.read_size == (READ_SIZE if path == "/" else 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_proxy_on_a_unix_socket(tmp_path: Path) -> None:
+    """It has no address; what it says of its clients is believed where Unix sockets are trusted, and bodies come as ever."""
+
+    async def who(request: StreamingRequest) -> Response:
+        basin = Basin()
+        await request.pour_into(basin)
+        return Response(200, f"{request.origin.client} {request.origin.base} {len(basin.data)}".encode())
+
+    site = StreamingSite(Leaf(who), idle_timeout=1.0, proxies=Proxies(["unix"]), reactor=reactor)  # type: ignore[arg-type]
+    port = reactor.listenUNIX(str(tmp_path / "up.sock"), site)  # type: ignore[attr-defined]
+
+    def put(*fields: str) -> bytes:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(str(tmp_path / "up.sock"))
+            client.sendall(head("PUT", "/", "Content-Length: 500000", "Connection: close", *fields) + bytes(500_000))
+            with client.makefile("rb") as stream:
+                return stream.read().rpartition(b"\r\n\r\n")[2]
+
+    assert await deferToThread(put) == b" http://h 500000"
+    forwarded = 'Forwarded: for="[2001:db8::1]:4711";proto=https;host=up.example.com'
+    assert await deferToThread(put, forwarded) == b"2001:db8::1 https://up.example.com 500000"
+    await port.stopListening()
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize("speaks", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_one_who_is_turned_away_can_read_why(secure: bool, speaks: bool) -> None:
+    """The 503 arrives and the connection ends, whether the client says something or waits; over TLS too."""
+    site = StreamingSite(Leaf(Uploads()), idle_timeout=30.0, connections=0, reactor=reactor)  # type: ignore[arg-type]
+    options = PrivateCertificate.loadPEM(certificate()).options()
+    listen = (
+        (lambda: reactor.listenSSL(0, site, options, interface="127.0.0.1"))
+        if secure
+        else (lambda: reactor.listenTCP(0, site, interface="127.0.0.1"))
+    )  # type: ignore[attr-defined]
+    port = listen()
+
+    def get() -> bytes:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        client = socket.create_connection(("127.0.0.1", port.getHost().port), timeout=10)
+        with context.wrap_socket(client) if secure else client as client:
+            if speaks:
+                client.sendall(head("GET", "/"))
+            said = b""
+            try:
+                while piece := client.recv(65536):
+                    said += piece
+            except (ConnectionResetError, ssl.SSLError):
+                assert not speaks, "a client that says nothing is cut by force"
+            return said
+
+    said = await deferToThread(get)
+    assert said.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+    assert said.endswith(b"}")
+    await port.stopListening()

@@ -448,7 +448,9 @@ def test_a_silent_head_is_closed() -> None:
     """One who connects and says half a head is not waited for."""
     wire = Wire(Service())
     wire.send(b"GET / HTTP/1.1\r\nHo")
-    wire.clock.advance(IDLE)
+    wire.clock.advance(channels.HEAD_SECONDS)
+    assert statuses(wire.said) == [408]
+    wire.clock.advance(channels.LINGER_SECONDS)
     assert wire.closing
     wire.lose()
     assert wire.clock.getDelayedCalls() == []
@@ -1000,12 +1002,12 @@ def test_the_site_starts_no_clock() -> None:
 
 
 def test_access_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each answer leaves one, early or not, without header values."""
+    """Each answer leaves one, early or not, without header values and query."""
     lines: list[str] = []
     monkeypatch.setattr(channels.log, "debug", lambda form, **said: lines.append(form.format(**said)))
     wire = Wire(refuse)
-    wire.send(head("GET", "/a?b", "Authorization: secret"), head("PUT", "/c", "Content-Length: 9"))
-    assert [line.split(" to ")[0] for line in lines] == ["GET /a?b 401 82 bytes", "PUT /c 401 82 bytes"]
+    wire.send(head("GET", "/a?secret", "Authorization: secret"), head("PUT", "/c", "Content-Length: 9"))
+    assert [line.split(" to ")[0] for line in lines] == ["GET /a 401 82 bytes", "PUT /c 401 82 bytes"]
     assert "secret" not in "".join(lines)
 
 

@@ -87,12 +87,12 @@ class Leaf(Resource):
 class Wire:
     """One connection to a site whose handler is given."""
 
-    def __init__(self, handler: Handler | None = None, root: IResource | None = None) -> None:
+    def __init__(self, handler: Handler | None = None, root: IResource | None = None, **options: Any) -> None:
         self.clock = Clock()
         if root is None:
             assert handler is not None
             root = Leaf(handler)
-        self.site = StreamingSite(root, idle_timeout=IDLE, reactor=self.clock)  # type: ignore[arg-type]
+        self.site = StreamingSite(root, idle_timeout=IDLE, reactor=self.clock, **options)  # type: ignore[arg-type]
         self.transport = Transport()
         channel = self.site.buildProtocol(None)
         assert isinstance(channel, StreamingChannel)

@@ -1,0 +1,96 @@
+"""Another owner's upload costs the ledger what an unknown one costs: no answer comes sooner or later for it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+from pytest_twisted import async_yield_fixture, ensureDeferred
+from twisted.web.http_headers import Headers
+
+from resumable.callbacks.authorizer import Ask, Grant
+from resumable.model import NotFound
+from resumable.protocols.origin import Origin
+from resumable.protocols.results import Results
+from resumable.protocols.seed import SeedProtocol
+from resumable.protocols.status import StatusPages
+from resumable.uploads.policy import Wish
+from tests.uploads.house import House, ledger_in
+
+
+class Counted:
+    """A ledger that notes what is asked of it."""
+
+    def __init__(self, ledger: Any) -> None:
+        self._ledger = ledger
+        self.calls: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        self.calls.append(name)
+        return getattr(self._ledger, name)
+
+
+@define
+class Request:
+    """One that brings no body."""
+
+    method: bytes
+    requestHeaders: Headers = field(factory=Headers)
+    uri: bytes = b"/"
+    path: bytes = b"/"
+    length: int | None = 0
+    origin: Origin = field(factory=lambda: Origin("192.0.2.1", "http://test"))
+
+    async def pour_into(self, consumer: Any) -> None:
+        pytest.fail("nobody wants the body")
+
+
+class Door:
+    """Lets everybody in as the owner who is named."""
+
+    owner = "alice"
+
+    async def authorize(self, ask: Ask) -> Grant:
+        return Grant(owner=self.owner)
+
+    async def close(self) -> None:
+        pass
+
+
+@async_yield_fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with ledger_in(tmp_path) as ledger:
+        yield House(Counted(ledger))
+
+
+REQUESTS = [
+    *[(method, None) for method in (b"GET", b"HEAD", b"DELETE")],
+    *[(b"PUT", range_) for range_ in ("bytes */*", "bytes */100", "bytes 5-9/100", "bytes 5-9/*")],
+]
+
+
+@ensureDeferred
+async def test_the_same_work(house: House) -> None:
+    door = Door()
+    seed, pages = SeedProtocol(house.desk, door, Results()), StatusPages(house.desk, door)
+    upload = await house.desk.create(Wish("seed", "film", owner="alice", length=100))
+
+    async def work(handler: Any, method: bytes, range_: str | None, path: str) -> list[str]:
+        """What is asked of the ledger, to say that there is no such upload."""
+        house.ledger.calls.clear()
+        headers = Headers({"Content-Range": [range_]} if range_ else {})
+        length = 5 if range_ and "5-9" in range_ else 0
+        with pytest.raises(NotFound, match="no such upload"):
+            await handler(Request(method, headers, length=length), path.encode())
+        return list(house.ledger.calls)
+
+    door.owner = "mallory"
+    for method, range_ in REQUESTS:
+        theirs = await work(seed.serve, method, range_, "film")
+        assert theirs == await work(seed.serve, method, range_, "none") == ["find"]
+    for method in (b"GET", b"HEAD", b"DELETE"):
+        theirs = await work(pages.serve, method, None, upload.id)
+        assert theirs == await work(pages.serve, method, None, "none") == ["get"]

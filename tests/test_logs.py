@@ -1,0 +1,94 @@
+"""The log: whatever an event holds it is one line, and nothing in it commands a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from resumable.logs import make_observer
+
+FORMS = ("text", "json")
+#: What ends a line somewhere, and what a terminal obeys.
+NASTY = "a\nb\r\nc\x0bd\x0ce\x1cf\x85g\u2028h\u2029i\x1b[31mj\x9b2Jk\x00l\x7fm\u202en\ud800o\u200bp"
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[test#info\] ")
+
+
+def written(form: str, message: str, **values: Any) -> str:
+    """What is written for an event, which has to be possible in UTF-8."""
+    out = io.StringIO()
+    Logger("test", observer=make_observer(form, "info", out)).info(message, **values)
+    return out.getvalue().encode().decode()
+
+
+@given(form=st.sampled_from(FORMS), text=st.text() | st.just(NASTY))
+def test_an_event_is_a_line(form: str, text: str) -> None:
+    """Whatever a value is, and also as the message itself."""
+    for line in (
+        written(form, "name={name} why={why}", name=text, why=ValueError(text)),
+        written(form, re.sub("[{}]", "", text) or "-"),
+    ):
+        assert line.endswith("\n")
+        assert line[:-1].isprintable()
+        assert len(line.splitlines()) == 1
+        assert LINE.match(line) if form == "text" else json.loads(line)["system"] == "test"
+
+
+def test_json_keeps_every_value() -> None:
+    """What is escaped for the eye is still the same text for a program."""
+    text = NASTY.replace("\ud800", "") + "é😀\U000e0001"
+    event = json.loads(written("json", "{name}", name=text))
+    assert (event["name"], event["message"]) == (text, text)
+
+
+def test_what_can_be_read_stays_as_it_is() -> None:
+    assert written("text", "{name}", name="größe 文 😀 100% \\ {x}").endswith("] größe 文 😀 100% \\ {x}\n")
+    assert "größe 文 😀" in written("json", "{name}", name="größe 文 😀")
+
+
+def test_a_traceback_is_indented() -> None:
+    """It may quote others, whose line break then begins no line of the log."""
+    out = io.StringIO()
+    forged = "no\n2026-01-01T00:00:00+0000 [resumable#info] upload finished\u2028\x1b[31m"
+    Logger("test", observer=make_observer("text", "info", out)).failure(
+        "{what} failed", Failure(ValueError(forged)), what="it"
+    )
+    first, *others = out.getvalue().removesuffix("\n").split("\n")
+    assert first.endswith("[test#critical] it failed")
+    assert len(others) >= 3
+    assert all(line.startswith("\t") and line[1:].isprintable() for line in others)
+
+
+def test_a_failure_without_a_message_is_told() -> None:
+    out = io.StringIO()
+    make_observer("text", "info", out)(
+        {"log_namespace": "test", "log_level": LogLevel.error, "log_failure": Failure(ValueError("why"))}
+    )
+    assert out.getvalue().splitlines()[0].endswith("] failed")
+    assert "ValueError: why" in out.getvalue()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_value_that_cannot_be_shown(form: str) -> None:
+    """An event that cannot be put into words is a line all the same."""
+
+    class Mute:
+        def __str__(self) -> str:
+            raise ValueError("no\nwords")
+
+        __repr__ = __str__
+
+    assert len(written(form, "{value}", value=Mute()).splitlines()) == 1
+
+
+def test_an_event_that_says_nothing_is_not_written() -> None:
+    out = io.StringIO()
+    make_observer("text", "info", out)({"log_namespace": "test", "log_level": LogLevel.error})
+    assert out.getvalue() == ""

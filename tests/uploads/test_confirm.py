@@ -1,0 +1,166 @@
+"""Whoever brings the last byte is asked about once more before the upload is finished; a no keeps it open."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_twisted import async_yield_fixture, ensureDeferred
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from zope.interface import implementer
+
+from resumable.ledger.ledger import Ledger
+from resumable.model import Interrupted, State, Upload, UploadError
+from resumable.uploads.desk import Span
+from resumable.uploads.policy import Wish
+from resumable.uploads.result import Report
+from tests.uploads.house import CHUNK, House, ledger_in
+
+DATA = random.Random(7).randbytes(3 * CHUNK + 5)
+
+
+class No(UploadError):
+    """What the application says."""
+
+
+@implementer(IPushProducer)
+class Body:
+    """Bytes that come all at once, so that all their chunks are on their way together."""
+
+    def __init__(self, data: bytes, *, broken: bool = False) -> None:
+        self._data = data
+        self._broken = broken
+
+    async def pour_into(self, consumer: IConsumer) -> None:
+        consumer.registerProducer(self, True)
+        consumer.write(self._data)
+        consumer.unregisterProducer()
+        if self._broken:
+            raise Interrupted("the client went away")
+
+    def pauseProducing(self) -> None:
+        pass
+
+    def resumeProducing(self) -> None:
+        pass
+
+    def stopProducing(self) -> None:
+        pass
+
+
+class Writers(House):
+    """Those who bring bytes, and are asked about."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        super().__init__(ledger)
+        #: How much was acknowledged each time that somebody was asked about, and whether there was an object.
+        self.asked: list[tuple[int, bool]] = []
+
+    async def create(self, length: int | None) -> Upload:
+        return await self.desk.create(Wish("seed", "film", length=length))
+
+    async def now(self, upload: Upload) -> Report:
+        current = await self.ledger.get(upload.id)
+        assert current is not None
+        return await self.desk.report(current)
+
+    async def bring(self, upload: Upload, data: bytes, first: int, *, may: bool, broken: bool = False) -> Report:
+        """Bring all of `data` from `first` on, as one who `may` finish the upload or may not."""
+
+        async def confirm() -> None:
+            self.asked.append(((await self.now(upload)).offset, "film" in self.bucket.objects))
+            if not may:
+                raise No
+
+        current = (await self.now(upload)).upload
+        span = Span(first, len(data), last=not broken)
+        return await self.desk.receive(current, Body(data[first:], broken=broken), span, confirm=confirm)
+
+
+@async_yield_fixture
+async def house(tmp_path: Path) -> AsyncIterator[Writers]:
+    async with ledger_in(tmp_path) as ledger:
+        yield Writers(ledger)
+
+
+SIZES = pytest.mark.parametrize("size", [0, 5, CHUNK, CHUNK + 1, 2 * CHUNK, len(DATA)])
+KNOWN = pytest.mark.parametrize("known", [True, False])
+
+
+@SIZES
+@KNOWN
+@ensureDeferred
+async def test_a_no_keeps_the_upload_open(house: Writers, size: int, known: bool) -> None:
+    """Nothing is finished, what was acknowledged stays; one who may goes on from there and finishes."""
+    data = DATA[:size]
+    upload = await house.create(size if known else None)
+    with pytest.raises(No):
+        await house.bring(upload, data, 0, may=False)
+    assert len(house.asked) == 1
+    refused = await house.now(upload)
+    assert refused.upload.state is State.OPEN
+    assert refused.offset >= house.asked[0][0]
+    assert "film" not in house.bucket.objects
+    with pytest.raises(No):
+        await house.bring(upload, data, refused.offset, may=False)
+    assert (await house.now(upload)).offset >= refused.offset
+    done = await house.bring(upload, data, (await house.now(upload)).offset, may=True)
+    assert done.finished
+    assert house.bucket.objects["film"][0] == data
+    assert house.bucket.multiparts == {}
+
+
+@SIZES
+@KNOWN
+@ensureDeferred
+async def test_asked_once_and_before_anything_is_finished(house: Writers, size: int, known: bool) -> None:
+    upload = await house.create(size if known else None)
+    assert (await house.bring(upload, DATA[:size], 0, may=True)).finished
+    assert len(house.asked) == 1
+    assert not house.asked[0][1]
+
+
+@pytest.mark.parametrize("cut", [3, CHUNK, CHUNK + 3, 3 * CHUNK + 2])
+@ensureDeferred
+async def test_only_who_finishes_is_asked_about(house: Writers, cut: int) -> None:
+    """Bytes that leave some missing are stored without a question; a chunk that is joined of two bodies is no way round."""
+    upload = await house.create(len(DATA))
+
+    async def never() -> None:
+        pytest.fail("nothing is finished")
+
+    await house.desk.receive(upload, Body(DATA[:cut]), Span(0, cut), confirm=never)
+    with pytest.raises(No):
+        await house.bring(upload, DATA, cut, may=False)
+    assert cut <= (await house.now(upload)).offset
+    assert (await house.now(upload)).upload.state is State.OPEN
+    assert (await house.bring(upload, DATA, (await house.now(upload)).offset, may=True)).finished
+    assert house.bucket.objects["film"][0] == DATA
+
+
+@ensureDeferred
+async def test_one_who_vanishes_after_the_last_byte(house: Writers) -> None:
+    """The body had no end, but its bytes are all there: a no is only noted, the upload stays open."""
+    upload = await house.create(CHUNK)
+    with pytest.raises(Interrupted):
+        await house.bring(upload, DATA[:CHUNK], 0, may=False, broken=True)
+    assert len(house.asked) == 1
+    assert (await house.now(upload)).upload.state is State.OPEN
+
+
+@ensureDeferred
+async def test_an_upload_that_is_cancelled_while_somebody_is_asked(house: Writers) -> None:
+    """A yes that comes too late makes no object, and leaves nothing in the store."""
+    upload = await house.create(len(DATA))
+
+    async def confirm() -> None:
+        await house.desk.cancel((await house.now(upload)).upload)
+
+    with pytest.raises(UploadError):
+        await house.desk.receive(upload, Body(DATA), Span(0, len(DATA)), confirm=confirm)
+    assert (await house.now(upload)).upload.state is State.CANCELLED
+    left: Any = (house.bucket.objects, [parts for _, _, parts in house.bucket.multiparts.values() if parts])
+    assert left == ({}, [])
