@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
+from resumable.metrics import Metrics
 from resumable.protocols.response import problem, raw_headers, reason_phrase
 from resumable.web.streaming import StreamingRequest
 
@@ -54,6 +55,7 @@ class StreamingChannel(http.HTTPChannel):
         """Join the site's channels."""
         super().connectionMade()
         self.site.channels.add(self)
+        self.site.metrics.connections.set(len(self.site.channels))
         innermost: Any = self.transport
         while isinstance(innermost, ProtocolWrapper):  # TLS: only the socket below it has a read size
             innermost = innermost.transport
@@ -63,6 +65,7 @@ class StreamingChannel(http.HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave the site's channels; the requests hear of it from our base."""
         self.site.channels.discard(self)
+        self.site.metrics.connections.set(len(self.site.channels))
         if self._lingering is not None and self._lingering.active():
             self._lingering.cancel()
         super().connectionLost(reason)
@@ -229,6 +232,7 @@ class StreamingChannel(http.HTTPChannel):
         self.deaf = True
         self.clearLineBuffer()
         log.debug("{status} to {peer}: {detail}", status=int(status), peer=str(self.getPeer()), detail=detail)
+        self.site.metrics.answered("", status)
         answer = problem(status, detail, {"Connection": "close"})
         headers = raw_headers(answer.headers)
         headers.setRawHeaders(b"content-length", [b"%d" % len(answer.body)])
@@ -245,8 +249,11 @@ class StreamingSite(server.Site):
 
     protocol = StreamingChannel  # type: ignore[assignment]  # and with it no HTTP/2
 
-    def __init__(self, resource: IResource, *, idle_timeout: float, reactor: IReactorTime) -> None:
+    def __init__(
+        self, resource: IResource, *, idle_timeout: float, reactor: IReactorTime, metrics: Metrics | None = None
+    ) -> None:
         """Serve ``resource``; ``idle_timeout`` is the longest silence (seconds) of a client that is to speak."""
+        self.metrics = metrics or Metrics()
         super().__init__(resource, requestFactory=StreamingRequest, timeout=idle_timeout, reactor=reactor)
         self.channels: set[StreamingChannel] = set()
         #: While True every answer closes its connection.
@@ -264,6 +271,7 @@ class StreamingSite(server.Site):
 
     def log(self, request: http.Request) -> None:
         """The access line: no header values, they may hold secrets."""
+        self.metrics.answered(request.method.decode("latin-1"), request.code)
         log.debug(
             "{method} {uri} {status} {sent} bytes to {peer}",
             method=request.method.decode("ascii", "backslashreplace"),
