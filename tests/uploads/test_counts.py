@@ -72,8 +72,8 @@ async def counted() -> AsyncIterator[Counted]:
     made = Counted()
     made.start()
     yield made
-    assert Scrape.of(made.metrics)["resumable_active_streams"] == 0
     await made.ledger.close()
+    assert Scrape.of(made.metrics)["resumable_active_streams"] == 0
 
 
 @implementer(IPushProducer)
