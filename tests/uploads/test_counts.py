@@ -14,9 +14,12 @@ from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import implementer
 
+from resumable.ledger.chores import Chores
+from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.metrics import Metrics
 from resumable.model import Interrupted, Unavailable
+from resumable.upkeep.finisher import Finisher
 from resumable.uploads.budget import Budget
 from resumable.uploads.desk import Desk, Span
 from resumable.uploads.fragments import Fragments
@@ -36,16 +39,15 @@ class Counted:
 
     metrics: Metrics = field(factory=Metrics)
     store: MemoryStore = field(factory=lambda: MemoryStore(Bucket()))
-    ledger: Ledger = field(default=None)
+    database: Database = field(factory=lambda: Database("sqlite://", R))
     desk: Desk = field(default=None)
 
     def start(self) -> None:
-        self.ledger = Ledger("sqlite://", R, metrics=self.metrics)
-        self.ledger.prepare()
-        self.ledger.start()
+        self.database.prepare()
+        self.database.start()
         budget = Budget(1 << 20, R)
         tools = Tools(
-            ledger=self.ledger,
+            ledger=Ledger(self.database, metrics=self.metrics),
             store=self.store,
             fragments=Fragments(self.store, budget, ".resumable/"),
             budget=budget,
@@ -72,7 +74,7 @@ async def counted() -> AsyncIterator[Counted]:
     made = Counted()
     made.start()
     yield made
-    await made.ledger.close()
+    await made.database.close()
     assert Scrape.of(made.metrics)["resumable_active_streams"] == 0
 
 
@@ -163,7 +165,8 @@ async def test_a_complete_that_the_store_refuses(counted: Counted) -> None:
         await bring(counted, 350, [(0, 350)])
     assert counted.bytes == (350, 350)
     assert counted.states == {"open": 1, "finishing": 1}
-    await counted.desk.take_up(idle=-1)
+    finisher = Finisher(counted.desk, Chores(counted.database), R, give_up_after=60.0)
+    await finisher.round(idle=-1.0)
     assert counted.states == {"open": 1, "finishing": 1, "finished": 1}
     counts = Scrape.of(counted.metrics).samples("resumable_complete_duration_seconds_count")
     assert {labels["outcome"]: n for _, labels, n in counts if n} == {"unavailable": 1, "finished": 1}
