@@ -209,13 +209,13 @@ class Metrics:
         """A request was made to deliver an event of this kind (``upload.finished``)."""
         self._tries.labels(kind).inc()
 
-    def webhook_outcome(self, kind: str, outcome: str, age: float | None = None) -> None:
+    def webhook_outcome(self, kind: str, outcome: str, age: float) -> None:
         """What came of a try, or of giving up: one of `DELIVERIES`.
 
-        :param age: of one ``delivered``: seconds since the event was created.
+        :param age: seconds since the event was created.
         """
         self._deliveries.labels(kind, outcome).inc()
-        if age is not None:
+        if outcome == "delivered":
             self._lag.observe(age)
 
     def orphan_removed(self, kind: str) -> None:

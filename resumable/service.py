@@ -153,10 +153,12 @@ class Resumable(Service):
             self._reactor,
             give_up_after=events.give_up_after,
             wait=events.wait,
+            metrics=self._metrics,
         )
         ledger.announced = self._outbox.wake
         self._outbox.start()
         return ledger, Admission(webhooks).admit if asked else None
+
     def _watched(self, store: S3Store) -> dict[bytes, Handler]:
         """The pages for those who watch the service."""
         bucket = self.settings.store.bucket

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from prometheus_client import REGISTRY
 
-from resumable.metrics import MOST_CODES, Metrics
+from resumable.metrics import EVENTS, MOST_CODES, Metrics
 from resumable.model import Ended, Exists, State, Unavailable
+from resumable.uploads.events import TYPES
 from tests.scraping import Scrape
 
 
@@ -103,10 +104,10 @@ def test_events_and_leftovers() -> None:
     """What the sender of events and the cleaning say."""
     metrics = Metrics()
     metrics.webhook_tried("upload.finished")
-    metrics.webhook_outcome("upload.finished", "retried")
+    metrics.webhook_outcome("upload.finished", "retried", 2.0)
     metrics.webhook_tried("upload.finished")
-    metrics.webhook_outcome("upload.finished", "delivered", age=7.0)
-    metrics.webhook_outcome("upload.failed", "dead")
+    metrics.webhook_outcome("upload.finished", "delivered", 7.0)
+    metrics.webhook_outcome("upload.failed", "dead", 9000.0)
     metrics.oldest_due.set(90.0)
     metrics.orphan_removed("fragment")
     scrape = Scrape.of(metrics)
@@ -116,3 +117,8 @@ def test_events_and_leftovers() -> None:
     assert scrape["resumable_webhook_delivery_lag_seconds_sum"] == 7
     assert scrape["resumable_webhook_oldest_due_seconds"] == 90
     assert scrape.get("resumable_orphans_removed_total", kind="fragment") == 1
+
+
+def test_the_events_are_those_that_are_told() -> None:
+    """The names are said twice, since nothing may be below this module."""
+    assert EVENTS == TYPES
