@@ -203,7 +203,7 @@ class Metrics:
         """Whether a part was found to do its work."""
         self._ready.labels(part).set(int(ok))
 
-    # For the sender of events and the cleaning
+    # Events and cleaning
 
     def webhook_tried(self, kind: str) -> None:
         """A request was made to deliver an event of this kind (``upload.finished``)."""

@@ -122,6 +122,7 @@ class Resumable(Service):
             keep=cleanup.keep,
             bucket=self.settings.store.bucket,
             prefix=self.settings.store.fragments_prefix,
+            metrics=self._metrics,
         )
         self._rounds = [
             Round(self._reactor, CHECKPOINT, desk.checkpoint),

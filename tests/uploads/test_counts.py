@@ -49,7 +49,7 @@ class Counted:
         tools = Tools(
             ledger=Ledger(self.database, metrics=self.metrics),
             store=self.store,
-            fragments=Fragments(self.store, budget, ".resumable/"),
+            fragments=Fragments(self.store, budget, ".resumable/", "ledger"),
             budget=budget,
             reading=DeferredSemaphore(1),
             clock=R,
