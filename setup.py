@@ -30,6 +30,7 @@ setup(
         "standardwebhooks>=1.0.1",
         "click>=8.1",
         "rich>=13",
+        "prometheus-client>=0.20",
     ],
     extras_require={
         "postgresql": ["psycopg[binary]>=3.1.18"],

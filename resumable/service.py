@@ -18,12 +18,15 @@ from twisted.logger import Logger
 from resumable.callbacks.admission import Admission
 from resumable.callbacks.authorizer import Authorizer, CallbackAuthorizer, OpenDoor
 from resumable.callbacks.outbox import Outbox
+from resumable.callbacks.timed import TimedAuthorizer
 from resumable.callbacks.webhooks import Webhooks
 from resumable.ledger.chores import Chores
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.queue import EventQueue
+from resumable.ledger.watch import alive
+from resumable.metrics import Metrics
 from resumable.model import ObjectOptions, Unavailable
 from resumable.protocols.origin import Proxies
 from resumable.protocols.results import Results
@@ -33,8 +36,10 @@ from resumable.settings import Settings, StoreSettings
 from resumable.stores.embedded import EmbeddedS3
 from resumable.stores.s3 import S3Store
 from resumable.stores.store import Store, StoreError
+from resumable.upkeep.census import Census
 from resumable.upkeep.finisher import Finisher
 from resumable.upkeep.janitor import Janitor
+from resumable.upkeep.readiness import Probe, Readiness
 from resumable.upkeep.rounds import Round
 from resumable.uploads.budget import Budget
 from resumable.uploads.desk import Admit, Desk
@@ -43,7 +48,8 @@ from resumable.uploads.fragments import Fragments
 from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy
 from resumable.web.channel import StreamingSite
-from resumable.web.site import Root, front_page
+from resumable.web.health import HealthPages
+from resumable.web.site import Handler, Root, front_page
 
 #: Seconds after which a silent writer has what it brought stored (it may take up to twice as long).
 CHECKPOINT = 2.0
@@ -51,6 +57,8 @@ CHECKPOINT = 2.0
 FIRST_CLEANING = 60.0
 #: Seconds between the finisher's rounds.
 TAKE_UP = 5.0
+#: Seconds between counts of what is in the ledger.
+CENSUS = 15.0
 
 
 class CannotStart(Exception):
@@ -62,9 +70,11 @@ class Resumable(Service):
 
     _log = Logger()
 
-    def __init__(self, settings: Settings, database: Database, reactor: Any) -> None:
+    def __init__(self, settings: Settings, database: Database, reactor: Any, metrics: Metrics) -> None:
         self.settings = settings
         self._database = database
+        self._metrics = metrics
+        self._readiness: Readiness | None = None
         self._reactor = reactor
         self._embedded: EmbeddedS3 | None = None
         self._store: S3Store | None = None
@@ -87,17 +97,17 @@ class Resumable(Service):
             store = self._store = await self._open_store()
         except (StoreError, RuntimeError) as error:
             raise CannotStart(f"store: {error}") from error
-        self._door = make_door(self.settings, self._reactor)
+        self._door = make_door(self.settings, self._reactor, self._metrics)
         ledger, admit = self._hear_of_events()
         try:
-            desk = await make_desk(self.settings, self._database, ledger, store, self._reactor, admit)
+            desk = await make_desk(self.settings, self._database, ledger, store, self._reactor, admit, self._metrics)
         except Unavailable as error:
             raise CannotStart(f"ledger: {error}") from error
         waiting = self.settings.events is not None and self.settings.events.wait
         results = Results(self._outbox.hear if self._outbox is not None and waiting else None)
         seed, status = SeedProtocol(desk, self._door, results), StatusPages(desk, self._door)
-        root = Root({b"/upload/": seed.serve, b"/uploads/": status.serve, b"/": front_page})
-        self._site = make_site(self.settings, root, self._reactor)
+        root = Root({b"/upload/": seed.serve, b"/uploads/": status.serve, b"/": front_page, **self._watched(store)})
+        self._site = make_site(self.settings, root, self._reactor, self._metrics)
         self._begin_upkeep(desk, store)
         for description in self.settings.listen:
             await self._listen(description, self._site)
@@ -106,18 +116,19 @@ class Resumable(Service):
         """What runs by the clock."""
         cleaning, give_up_after = self.settings.cleanup, self.settings.store.give_up_after
         finisher = Finisher(desk, Chores(self._database), self._reactor, give_up_after=give_up_after)
-        janitor = make_janitor(self.settings, desk, self._database, store, self._reactor)
+        janitor = make_janitor(self.settings, desk, self._database, store, self._reactor, self._metrics)
         self._rounds = [
             Round(self._reactor, CHECKPOINT, desk.checkpoint),
             Round(self._reactor, TAKE_UP, finisher.round),
             Round(self._reactor, cleaning.every, janitor.round, first=min(FIRST_CLEANING, cleaning.every)),
+            Round(self._reactor, CENSUS, Census(self._database, self._metrics, self._reactor).round),
         ]
 
     def _hear_of_events(self) -> tuple[Ledger, Admit | None]:
         """The ledger, which notes what the application wants to hear, and who asks it before an upload is created."""
         events = self.settings.events
         if events is None:
-            return Ledger(self._database), None
+            return Ledger(self._database, metrics=self._metrics), None
         webhooks = Webhooks(
             url=events.url,
             secret=events.secret.reveal() if events.secret is not None else None,
@@ -126,29 +137,44 @@ class Resumable(Service):
             reactor=self._reactor,
         )
         asked = events.wait and CREATED in events.types
-        ledger = Ledger(self._database, Announcer({kind for kind in events.types if not (asked and kind == CREATED)}))
+        announcer = Announcer({kind for kind in events.types if not (asked and kind == CREATED)})
+        ledger = Ledger(self._database, announcer, metrics=self._metrics)
         self._outbox = Outbox(
             EventQueue(self._database),
             webhooks,
             self._reactor,
             give_up_after=events.give_up_after,
             wait=events.wait,
+            metrics=self._metrics,
         )
         ledger.announced = self._outbox.wake
         self._outbox.start()
         return ledger, Admission(webhooks).admit if asked else None
 
+    def _watched(self, store: S3Store) -> dict[bytes, Handler]:
+        """The pages for those who watch the service."""
+        bucket = self.settings.store.bucket
+        probes: dict[str, Probe] = {"ledger": lambda: alive(self._database), "store": lambda: store.probe(bucket)}
+        self._readiness = Readiness(self._reactor, probes, self._metrics.ready)
+        pages = HealthPages(self._readiness, self._metrics)
+        return {b"/healthz": pages.alive, b"/readyz": pages.ready, b"/metrics": pages.metrics}
+
     async def _open_store(self) -> S3Store:
         """The store; the embedded one is started first, and gets its bucket."""
         settings = self.settings.store
         if settings.kind != "embedded":
-            store = make_store(settings, self._reactor)
+            store = make_store(settings, self._reactor, self._metrics)
             await store.start()
             return store
         self._embedded = EmbeddedS3(self._reactor)
         endpoint = await self._embedded.start()
         store = S3Store(
-            self._reactor, region="us-east-1", endpoint=endpoint, access_key="embedded", secret_key="embedded"
+            self._reactor,
+            endpoint=endpoint,
+            access_key="embedded",
+            secret_key="embedded",
+            observe=self._metrics.s3_request,
+            retried=self._metrics.s3_retried,
         )
         await store.create_bucket(settings.bucket)
         self._log.info(
@@ -206,6 +232,8 @@ class Resumable(Service):
 
     async def _drain(self, site: StreamingSite) -> None:
         """End what runs: no body is taken any further, what has arrived is stored, idle connections are closed."""
+        if self._readiness is not None:
+            self._readiness.drain()
         site.drain()
         deadline = self._reactor.seconds() + self.settings.limits.drain
         while site.channels and self._reactor.seconds() < deadline:
@@ -237,11 +265,12 @@ def make_resumable(settings: Settings) -> Resumable:
     database.prepare()
     # twistd may fork after this, and no database connection survives that.
     database.release()
-    return Resumable(settings, database, reactor)
+    return Resumable(settings, database, reactor, Metrics())
 
 
-def make_store(settings: StoreSettings, reactor: Any) -> S3Store:
+def make_store(settings: StoreSettings, reactor: Any, metrics: Metrics | None = None) -> S3Store:
     """The S3 client for the settings."""
+    metrics = metrics or Metrics()
     return S3Store(
         reactor,
         region=settings.region,
@@ -252,21 +281,31 @@ def make_store(settings: StoreSettings, reactor: Any) -> S3Store:
         session_token=settings.session_token.reveal() if settings.session_token else None,
         checksum=settings.checksum == "crc32c",
         patience=settings.patience,
+        observe=metrics.s3_request,
+        retried=metrics.s3_retried,
     )
 
 
 async def make_desk(
-    settings: Settings, database: Database, ledger: Ledger, store: Store, reactor: Any, admit: Admit | None = None
+    settings: Settings,
+    database: Database,
+    ledger: Ledger,
+    store: Store,
+    reactor: Any,
+    admit: Admit | None = None,
+    metrics: Metrics | None = None,
 ) -> Desk:
     """What is done with uploads.
 
     :raises Unavailable: the ledger was in trouble.
     """
     identity = await Chores(database).identity()
-    return Desk(make_tools(settings, ledger, store, reactor, identity), make_policy(settings), admit)
+    return Desk(make_tools(settings, ledger, store, reactor, identity, metrics), make_policy(settings), admit)
 
 
-def make_janitor(settings: Settings, desk: Desk, database: Database, store: Store, reactor: Any) -> Janitor:
+def make_janitor(
+    settings: Settings, desk: Desk, database: Database, store: Store, reactor: Any, metrics: Metrics | None = None
+) -> Janitor:
     """Who cleans up."""
     return Janitor(
         desk,
@@ -279,16 +318,22 @@ def make_janitor(settings: Settings, desk: Desk, database: Database, store: Stor
         keep=settings.cleanup.keep,
         bucket=settings.store.bucket,
         prefix=settings.store.fragments_prefix,
+        metrics=metrics,
     )
 
 
-def make_tools(settings: Settings, ledger: Ledger, store: Store, reactor: Any, identity: str) -> Tools:
+def make_tools(
+    settings: Settings, ledger: Ledger, store: Store, reactor: Any, identity: str, metrics: Metrics | None = None
+) -> Tools:
     """What uploads work with. A quarter of the memory is for chunks that are read back, the rest for bodies.
 
     :param identity: the ledger's.
     """
+    metrics = metrics or Metrics()
     memory = settings.limits.memory
     budget = Budget(memory * 3 // 4, reactor)
+    metrics.memory_limit.set(budget.limit)
+    metrics.memory_held.set_function(lambda: budget.held)
     return Tools(
         ledger=ledger,
         store=store,
@@ -296,6 +341,7 @@ def make_tools(settings: Settings, ledger: Ledger, store: Store, reactor: Any, i
         budget=budget,
         reading=DeferredSemaphore(max(1, memory // 4 // settings.store.chunk_size)),
         clock=reactor,
+        metrics=metrics,
     )
 
 
@@ -324,7 +370,7 @@ def make_policy(settings: Settings) -> Policy:
     )
 
 
-def make_site(settings: Settings, root: Root, reactor: Any) -> StreamingSite:
+def make_site(settings: Settings, root: Root, reactor: Any, metrics: Metrics) -> StreamingSite:
     """What listens, with its limits."""
     return StreamingSite(
         root,
@@ -332,17 +378,19 @@ def make_site(settings: Settings, root: Root, reactor: Any) -> StreamingSite:
         connections=settings.limits.connections,
         proxies=Proxies(settings.trusted_proxies, settings.public_url),
         reactor=reactor,
+        metrics=metrics,
     )
 
 
-def make_door(settings: Settings, reactor: Any) -> Authorizer:
+def make_door(settings: Settings, reactor: Any, metrics: Metrics) -> Authorizer:
     """Who is asked whether someone may upload."""
     if settings.auth == "open":
         return OpenDoor()
-    return CallbackAuthorizer(
+    asked = CallbackAuthorizer(
         url=settings.auth.url,
         forward=settings.auth.forward,
         timeout=settings.auth.timeout,
         cache=settings.auth.cache,
         reactor=reactor,
     )
+    return TimedAuthorizer(asked, metrics, reactor)

@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from resumable.callbacks.formats import Verdict
 from resumable.callbacks.webhooks import NotDelivered, Webhooks
 from resumable.ledger.queue import DEAD, DELIVERED, EventQueue, Queued
+from resumable.metrics import Metrics
 from resumable.model import Unavailable, event_id
 from resumable.uploads.events import FINISHED
 
@@ -29,6 +30,8 @@ POLL = 5.0
 MARGIN = 15.0
 #: Seconds that tries under way are given when the service stops.
 LAST_TRIES = 5.0
+#: What came of a try, in the log and in the metrics.
+OUTCOMES = {"delivered": "delivered", "given up": "dead", "not delivered yet": "retried"}
 
 
 class Outbox:
@@ -50,6 +53,7 @@ class Outbox:
         give_up_after: float,
         wait: bool = False,
         random: Callable[[], float] = chance.random,
+        metrics: Metrics | None = None,
     ) -> None:
         self._queue = queue
         self._webhooks = webhooks
@@ -57,6 +61,7 @@ class Outbox:
         self._give_up_after = give_up_after
         self._wait = wait
         self._random = random
+        self._metrics = metrics or Metrics()
         self._tries: dict[str, Deferred[None]] = {}
         self._running: Deferred[None] = succeed(None)
         self._stopping = False
@@ -147,6 +152,7 @@ class Outbox:
         :raises NotDelivered: it does not have it.
         """
         for_client = self._wait and queued.event.type == FINISHED
+        self._metrics.webhook_tried(queued.event.type)
         try:
             verdict = await self._webhooks.tell(queued.event, waiting=for_client)
         except NotDelivered as failure:
@@ -174,6 +180,8 @@ class Outbox:
             self._tell("not delivered yet", queued, f"{failure.reason}; again in {due - now:.0f} s")
 
     def _tell(self, what: str, queued: Queued, why: str = "") -> None:
+        age = self._clock.seconds() - queued.event.created
+        self._metrics.webhook_outcome(queued.event.type, OUTCOMES[what], age)
         log = self._log.info if what == "delivered" else self._log.warn
         log(
             "event {what} id={id} type={type} upload={upload} tries={tries}{because}",

@@ -16,6 +16,7 @@ from sqlalchemy.exc import IntegrityError
 
 from resumable.ledger.database import Database
 from resumable.ledger.schema import events, pieces, uploads
+from resumable.metrics import Metrics
 from resumable.model import LIVE, Ended, Event, ObjectOptions, Piece, State, Upload
 
 #: What there is to tell of an upload that has just come into its state, with the pieces it has; None: nothing.
@@ -30,12 +31,20 @@ class Ledger:
     """Uploads and pieces in SQL.
 
     :param announce: makes the event that is written with each change of an upload's state.
+    :param metrics: counts the uploads that come into a state by `create` and `move`.
     :ivar announced: called when such an event has been committed.
     """
 
-    def __init__(self, database: Database, announce: Announce = lambda upload, pieces: None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        announce: Announce = lambda upload, pieces: None,
+        *,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._database = database
         self._announce = announce
+        self._metrics = metrics or Metrics()
         self.announced: Callable[[], None] = lambda: None
 
     async def create(self, upload: Upload) -> None:
@@ -56,6 +65,7 @@ class Ledger:
             told = await self._database.write(work)
         except IntegrityError:
             raise Taken(f"{upload.owner!r} has a live upload {upload.name!r}") from None
+        self._metrics.moved(upload.protocol, upload.state)
         if told:
             self.announced()
 
@@ -162,6 +172,8 @@ class Ledger:
             return moved, self._tell(connection, moved, stored)
 
         moved, told = await self._database.write(work)
+        if moved is not None:
+            self._metrics.moved(moved.protocol, to)
         if told:
             self.announced()
         return moved

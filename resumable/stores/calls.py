@@ -75,6 +75,7 @@ class Calls:
         patience: float,
         random: Callable[[], float],
         observe: Observer | None = None,
+        retried: Callable[[str], None] | None = None,
         pauses: tuple[float, float] = (FIRST_PAUSE, LONGEST_PAUSE),
     ) -> None:
         self._clock = clock
@@ -85,15 +86,17 @@ class Calls:
         self._patience = patience
         self._random = random
         self._observe = observe
+        self._retried = retried
         self._first_pause, self._longest_pause = pauses
 
-    async def make(self, call: Call) -> Reply:
+    async def make(self, call: Call, *, patience: float | None = None) -> Reply:
         """Make the call; cancelled, it ends in the middle.
 
+        :param patience: for this call, if not the usual.
         :raises StoreError: the store refuses.
         :raises StoreUnavailable: patience is over, or the credentials are.
         """
-        deadline = self._clock.seconds() + self._patience
+        deadline = self._clock.seconds() + (self._patience if patience is None else patience)
         replaced, bound = False, self._first_pause
         try:
             while True:
@@ -104,6 +107,7 @@ class Calls:
                     if replaced or not await self._replace_credentials():
                         raise StoreUnavailable(outcome.code, outcome.message, outcome.status)
                     replaced = True
+                    self._again(call)
                     continue
                 if not outcome.transient and outcome.code not in call.passing:
                     raise StoreError(outcome.code, outcome.message, outcome.status)
@@ -111,10 +115,15 @@ class Calls:
                 if self._clock.seconds() + pause > deadline:
                     raise StoreUnavailable(outcome.code, outcome.message, outcome.status)
                 await deferLater(self._clock, pause)
+                self._again(call)
                 bound = min(2 * bound, self._longest_pause)
         finally:
             # Whoever keeps an error, whose traceback leads here, keeps no body.
             call.body = ()
+
+    def _again(self, call: Call) -> None:
+        if self._retried is not None:
+            self._retried(call.operation)
 
     async def _replace_credentials(self) -> bool:
         try:

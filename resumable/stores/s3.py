@@ -20,6 +20,8 @@ from resumable.stores.transport import Transport
 
 #: Seconds that CompleteMultipartUpload may take: "several minutes", says AWS.
 COMPLETE = 600.0
+#: Seconds that the answer to a probe may take.
+PROBE = 2.5
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 IF_NEW = {"If-None-Match": "*"}
 
@@ -33,6 +35,7 @@ class S3Store:
     :param checksum: whether CRC32C checksums that are known are sent (some stores refuse them).
     :param patience: seconds for which a call is tried again.
     :param observe: is told of every HTTP request: operation, ``ok`` or an error code, seconds.
+    :param retried: is told the operation of every HTTP request that is made again.
     :param random: a number from 0 to 1, for the pauses.
     :param pauses: the first and the longest pause between tries, in seconds.
     """
@@ -50,6 +53,7 @@ class S3Store:
         checksum: bool = True,
         patience: float = 120.0,
         observe: Observer | None = None,
+        retried: Callable[[str], None] | None = None,
         signer: Signer | None = None,
         transport: Transport | None = None,
         random: Callable[[], float] = chance.random,
@@ -72,6 +76,7 @@ class S3Store:
             patience=patience,
             random=random,
             observe=observe,
+            retried=retried,
             pauses=pauses,
         )
 
@@ -89,6 +94,13 @@ class S3Store:
     async def close(self) -> None:
         """Close idle connections."""
         await self._transport.close()
+
+    async def probe(self, bucket: str) -> None:
+        """Ask once for nothing but an answer, with these credentials, about this bucket (it needs ``s3:ListBucket``).
+
+        :raises StoreError: there is none, or it is a refusal.
+        """
+        await self._calls.make(Call("HeadBucket", "HEAD", bucket, answer=PROBE), patience=0.0)
 
     async def create_bucket(self, bucket: str) -> None:
         """Create a bucket in the region; one's own may be there already."""

@@ -82,7 +82,7 @@ class _Exchange(Protocol):
         self._segments: list[bytes] = []
         self._size = 0
         self._moved = clock.seconds()
-        self._timer = clock.callLater(silence, self._watch)
+        self._timer = clock.callLater(min(silence, answer), self._watch)
 
     def start(self, connecting: Deferred[Any], request: Request) -> None:
         """Send the request when there is a connection."""

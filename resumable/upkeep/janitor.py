@@ -18,6 +18,7 @@ from twisted.logger import Logger
 
 from resumable.ledger.chores import Chores
 from resumable.ledger.queue import EventQueue
+from resumable.metrics import ORPHANS, Metrics
 from resumable.model import Upload
 from resumable.stores.store import OpenMultipart, Store, StoreError
 from resumable.uploads.desk import Desk
@@ -72,6 +73,7 @@ class Janitor:
         keep: float,
         bucket: str,
         prefix: str,
+        metrics: Metrics | None = None,
     ) -> None:
         self._desk = desk
         self._chores = chores
@@ -83,6 +85,7 @@ class Janitor:
         self._keep = keep
         self._bucket = bucket
         self._prefix = prefix
+        self._metrics = metrics or Metrics()
 
     async def round(self) -> None:
         """Clean up if nobody has done so lately."""
@@ -90,6 +93,8 @@ class Janitor:
         # A little less than the time between rounds, or every second one would find it still held.
         if await self._chores.lease("cleaning", now=now, until=now + 0.9 * self._every):
             async for removal in self.clean():
+                if removal.kind in ORPHANS:
+                    self._metrics.orphan_removed(removal.kind)
                 self._log.info(
                     "cleaned up: {kind} {what}: {why}", kind=removal.kind, what=removal.what, why=removal.why
                 )

@@ -46,3 +46,7 @@ class Coverage:
     def covers(self, first: int, end: int) -> bool:
         """Whether every byte of ``[first, end)`` is stored."""
         return first >= end or any(low <= first and end <= high for low, high in self.ranges)
+
+    def overlap(self, first: int, end: int) -> int:
+        """How many bytes of ``[first, end)`` are stored."""
+        return sum(max(0, min(end, high) - max(first, low)) for low, high in self.ranges)

@@ -177,7 +177,8 @@ class Desk:
                 await intake.assemble()
             if intake.upload.state is not State.FINISHED:
                 try:
-                    intake.upload = await self._finishing.finish(intake.upload)
+                    with self._tools.metrics.completing():
+                        intake.upload = await self._finishing.finish(intake.upload)
                 except (Ended, Exists):
                     await self.free(upload.id)
                     raise
@@ -271,8 +272,10 @@ class Desk:
             store=lambda run: intake.store(run, confirm),
             in_flight=self.policy.parts_in_flight,
             budget=self._tools.budget,
+            received=self._tools.metrics.received,
         )
         intake.streams.append(stream)
+        self._tools.metrics.streams.inc()
         try:
             await body.pour_into(stream)
             if span.last and not stream.failed:
@@ -287,6 +290,7 @@ class Desk:
             raise
         finally:
             intake.streams.remove(stream)
+            self._tools.metrics.streams.dec()
 
     async def _keep(self, stream: ChunkedStream, intake: Intake, why: str) -> None:
         """The body broke off: store what came of it."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-from attrs import evolve, frozen
+from attrs import evolve, field, frozen
 from twisted.internet.defer import DeferredLock, DeferredSemaphore
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from resumable.flights import Flights
 from resumable.ledger.ledger import Ledger
+from resumable.metrics import Metrics
 from resumable.model import Ended, Exists, Piece, State, Unavailable, Upload
 from resumable.stores.store import Store, StoreError, StoreUnavailable
 from resumable.uploads.budget import Budget
@@ -38,6 +39,7 @@ class Tools:
     #: How many chunks may be read back at a time.
     reading: DeferredSemaphore
     clock: IReactorTime
+    metrics: Metrics = field(factory=Metrics)
 
 
 class Intake:
@@ -100,7 +102,8 @@ class Intake:
         :raises Exists: the key is taken and may not be overwritten.
         :raises Unavailable: the store or the ledger was in trouble for too long.
         """
-        await self._in_chunk(run.number, run, confirm)
+        with self._tools.metrics.storing():
+            await self._in_chunk(run.number, run, confirm)
 
     async def assemble(self) -> None:
         """Make parts of all chunks whose fragments cover them, for one who may finish the upload. Errors as `store`."""
@@ -216,11 +219,18 @@ class Intake:
             if current is not None and current.state is not State.FINISHED:
                 await release(tools.store, tools.fragments, self.upload)
             raise
+        self._count(piece.first, piece.end)
         self._add(piece)
         self.upload = evolve(self.upload, updated=now)
         if complete:
             self.upload = evolve(self.upload, state=State.FINISHING, received=now)
+            tools.metrics.moved(self.upload.protocol, State.FINISHING)
         await tools.fragments.delete(self.upload, former)
+
+    def _count(self, first: int, end: int) -> None:
+        """Count what is acknowledged now, of bytes of one chunk, and was not before."""
+        known = Coverage.of(self._pieces[self.grid.number_at(first)])
+        self._tools.metrics.durable(end - first - known.overlap(first, end))
 
     async def _put_whole(self, segments: Sequence[bytes], crc32c: int) -> None:
         """An upload of one chunk: one request, and it is finished."""
@@ -241,6 +251,8 @@ class Intake:
         moved = await self._tools.ledger.move(
             upload, State.FINISHED, frm=(State.OPEN,), etag=etag, crc32c=crc32c, finished=now, updated=now
         )
+        if moved is not None:
+            self._count(0, moved.length or 0)
         self.upload = moved or await self._beaten()
 
     async def _beaten(self) -> Upload:

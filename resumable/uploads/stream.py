@@ -59,6 +59,7 @@ class ChunkedStream:
         store: Callable[[Run], Awaitable[None]],
         in_flight: int,
         budget: Budget,
+        received: Callable[[int], object] = lambda _: None,
     ) -> None:
         """
         :param position: offset of the first byte that will be written.
@@ -67,6 +68,7 @@ class ChunkedStream:
         :param store: stores a run; called for several at once, ends when the run is acknowledged.
         :param in_flight: how many runs are stored at a time.
         :param budget: counts the bytes held.
+        :param received: is told, now and then, how many more bytes were written.
         """
         self.grid = grid
         self.first = self.position = position
@@ -75,6 +77,8 @@ class ChunkedStream:
         self._store = store
         self._most = in_flight
         self._budget = budget
+        self._received = received
+        self._told = position
         self._storing = 0
         self._run: Run | None = None
         self._failure: Exception | None = None
@@ -97,6 +101,7 @@ class ChunkedStream:
         """Twisted's: no more bytes will come."""
         self._producer = None
         self._budget.leave(self)
+        self._tell()
 
     def write(self, data: bytes) -> None:
         """Take one segment. It is cut only where it crosses an edge."""
@@ -140,9 +145,15 @@ class ChunkedStream:
         if run is None:
             return
         self._storing += 1
+        self._tell()
         self._budget.move(run.size)
         self._steer()
         ensureDeferred(self._store_run(run))
+
+    def _tell(self) -> None:
+        """Have the bytes counted that were written since the last time."""
+        told, self._told = self._told, self.position
+        self._received(self.position - told)
 
     async def _store_run(self, run: Run) -> None:
         try:

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.web import http, server
 from twisted.web.resource import IResource
 
+from resumable.metrics import Metrics
 from resumable.protocols.origin import Proxies
 from resumable.protocols.response import problem, raw_headers, reason_phrase
 from resumable.web.crowd import COMPLAIN_SECONDS, TurnedAway
@@ -61,6 +62,7 @@ class StreamingChannel(http.HTTPChannel):
         """Join the site's channels."""
         super().connectionMade()
         self.site.channels.add(self)
+        self.site.metrics.connections.set(len(self.site.channels))
         innermost: Any = self.transport
         while isinstance(innermost, ProtocolWrapper):  # TLS: only the socket below it has a read size
             innermost = innermost.transport
@@ -70,6 +72,7 @@ class StreamingChannel(http.HTTPChannel):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave the site's channels; the requests hear of it from our base."""
         self.site.channels.discard(self)
+        self.site.metrics.connections.set(len(self.site.channels))
         if self._lingering is not None and self._lingering.active():
             self._lingering.cancel()
         self._head_is_over()
@@ -260,6 +263,7 @@ class StreamingChannel(http.HTTPChannel):
         self._head_is_over()
         self.clearLineBuffer()
         log.debug("{status} to {peer}: {detail}", status=int(status), peer=str(self.getPeer()), detail=detail)
+        self.site.metrics.answered("", status)
         answer = problem(status, detail, {"Connection": "close"})
         headers = raw_headers(answer.headers)
         headers.setRawHeaders(b"content-length", [b"%d" % len(answer.body)])
@@ -284,6 +288,7 @@ class StreamingSite(server.Site):
         reactor: IReactorTime,
         connections: int | None = None,
         proxies: Proxies | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         """Serve ``resource``.
 
@@ -291,6 +296,7 @@ class StreamingSite(server.Site):
         :param connections: how many there may be at a time; None: any number.
         :param proxies: who is believed about where requests come from; None: nobody.
         """
+        self.metrics = metrics or Metrics()
         super().__init__(resource, requestFactory=StreamingRequest, timeout=idle_timeout, reactor=reactor)
         self.head_timeout = min(idle_timeout, HEAD_SECONDS)
         self.proxies = proxies or Proxies()
@@ -322,6 +328,7 @@ class StreamingSite(server.Site):
 
     def log(self, request: http.Request) -> None:
         """The access line: no header values and no query, they may hold secrets."""
+        self.metrics.answered(request.method.decode("latin-1"), request.code)
         assert isinstance(request, StreamingRequest)
         log.debug(
             "{method} {path} {status} {sent} bytes to {client}",

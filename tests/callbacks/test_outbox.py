@@ -18,8 +18,10 @@ from resumable.callbacks.webhooks import NotDelivered
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.queue import EventQueue
+from resumable.metrics import Metrics
 from resumable.model import LIVE, Event, State, Unavailable, Upload
-from resumable.uploads.events import TYPES, Announcer
+from resumable.uploads.events import CREATED, FINISHED, TYPES, Announcer
+from tests.scraping import Scrape
 
 START = 1_000_000.0
 UPLOAD = Upload("u1", "tus", "alice", "big.mp4", "bucket", "key", 5, 6 << 20, created=START, updated=START)
@@ -332,4 +334,29 @@ async def test_a_client_asks_again(database: Database, clock: Clock) -> None:
     yes = await house.outbox.hear(upload.id)
     assert yes is not None
     assert yes.body == b"yes"
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_counted(database: Database, clock: Clock) -> None:
+    """Each try, what came of it, and how long an event was on its way; one that is told at last was retried before."""
+    metrics = Metrics()
+    house = House(database, clock, metrics=metrics, give_up_after=100.0)
+    house.app.answer = lambda event: refuse()(event) if len(house.app.told) == 1 else Verdict(True, 204)
+    await house.finish()
+    await house.until(lambda: len(house.app.told) == 1)
+    await house.until(lambda: len(house.app.told) == 3, advance=0.5)
+    await house.quiet()
+    scrape = Scrape.of(metrics)
+    assert scrape.get("resumable_webhook_tries_total", type="upload.created") == 2
+    assert scrape.get("resumable_webhook_tries_total", type="upload.finished") == 1
+    outcomes = {(x["type"], x["outcome"]) for _, x, n in scrape.samples("resumable_webhook_deliveries_total") if n}
+    assert outcomes == {(CREATED, "retried"), (CREATED, "delivered"), (FINISHED, "delivered")}
+    assert scrape["resumable_webhook_delivery_lag_seconds_count"] == 2
+    assert 10 <= scrape["resumable_webhook_delivery_lag_seconds_sum"] <= 20
+    house.app.answer = refuse(gone=True)
+    await house.finish(2)
+    await house.until(lambda: len(house.app.told) == 5)
+    await house.quiet()
+    assert Scrape.of(metrics).get("resumable_webhook_deliveries_total", outcome="dead") == 2
     await house.stop()

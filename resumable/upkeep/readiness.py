@@ -1,0 +1,120 @@
+"""Whether this process can do its work: the parts it cannot do without are tried, when somebody asks and not too often."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from attrs import frozen
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from resumable.model import UploadError
+from resumable.stores.store import StoreError
+
+#: Seconds for which what was found is told again, however many ask.
+FRESH = 5.0
+#: Seconds that whoever asks is kept waiting.
+LIMIT = 3.0
+
+#: Tries a part; raises where it does not do its work.
+Probe = Callable[[], Awaitable[object]]
+
+
+@frozen
+class Verdict:
+    """How a part is.
+
+    :ivar since: seconds since the epoch from which on it was so, as far as is known here.
+    :ivar reason: what is wrong, in words that hold no secret.
+    """
+
+    ok: bool
+    since: float
+    reason: str = ""
+
+
+class Readiness:
+    """Tries the parts and remembers for some seconds what came of it."""
+
+    def __init__(self, clock: IReactorTime, probes: Mapping[str, Probe], tell: Callable[[str, bool], None]) -> None:
+        """
+        :param probes: how each part is tried. One that takes longer than it may is left to its end, and not begun again
+            before that.
+        :param tell: hears of each verdict: part, and whether it does its work.
+        """
+        self._clock = clock
+        self._parts = {name: _Part(clock, name, probe, tell) for name, probe in probes.items()}
+        self._draining: Verdict | None = None
+
+    def drain(self) -> None:
+        """From now on the process takes no work."""
+        self._draining = Verdict(False, self._clock.seconds(), "draining")
+
+    async def look(self) -> dict[str, Verdict]:
+        """How each part is, and the ``service`` itself; within `LIMIT` seconds, whatever the parts do."""
+        started = [part.ask() for part in self._parts.values()]
+        await DeferredList(started)
+        verdicts = {name: part.verdict for name, part in self._parts.items() if part.verdict is not None}
+        return verdicts if self._draining is None else {**verdicts, "service": self._draining}
+
+
+class _Part:
+    """One part, and what is known of it."""
+
+    _log = Logger()
+
+    def __init__(self, clock: Any, name: str, probe: Probe, tell: Callable[[str, bool], None]) -> None:
+        self._clock = clock
+        self._name = name
+        self._probe = probe
+        self._tell = tell
+        self._running = False
+        self._looked = -FRESH
+        self._waiting: list[Deferred[None]] = []
+        self.verdict: Verdict | None = None
+
+    def ask(self) -> Deferred[None]:
+        """Fires when there is a verdict to tell."""
+        if self._clock.seconds() - self._looked < FRESH or (self._running and not self._waiting):
+            return succeed(None)
+        asked: Deferred[None] = Deferred()
+        self._waiting.append(asked)
+        if not self._running:
+            self._running = True
+            late = self._clock.callLater(LIMIT, self._settle, f"no answer within {LIMIT:g} s")
+            Deferred.fromCoroutine(self._try(late))
+        return asked
+
+    async def _try(self, late: Any) -> None:
+        try:
+            await self._probe()
+            reason = ""
+        except (StoreError, UploadError) as error:
+            # A store's words may name users and accounts; its code does not.
+            reason = error.code if isinstance(error, StoreError) else str(error)
+        except Exception as error:
+            self._log.failure("{part} cannot be tried", part=self._name)
+            reason = type(error).__name__
+        self._running = False
+        if late.active():
+            late.cancel()
+        self._settle(reason)
+
+    def _settle(self, reason: str) -> None:
+        """This is how it is; whoever waits may know."""
+        ok, former, now = not reason, self.verdict, self._clock.seconds()
+        self._looked = now
+        if former is None or former.ok != ok:
+            self.verdict = Verdict(ok, now, reason)
+            if not ok:
+                self._log.warn("not ready: {part}: {reason}", part=self._name, reason=reason)
+            elif former is not None:
+                self._log.info("ready again: {part}", part=self._name)
+        else:
+            self.verdict = Verdict(ok, former.since, reason)
+        self._tell(self._name, ok)
+        waiting, self._waiting = self._waiting, []
+        for asked in waiting:
+            asked.callback(None)

@@ -1,0 +1,49 @@
+"""``/healthz``, ``/readyz``, ``/metrics``: for those who watch the service. The main application is not asked."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from resumable.metrics import CONTENT_TYPE, Metrics
+from resumable.protocols.messages import Request, json_response
+from resumable.protocols.response import Response, problem
+from resumable.upkeep.readiness import Readiness, Verdict
+
+
+class HealthPages:
+    """Says that the process lives, whether it can do its work, and what it has done."""
+
+    def __init__(self, readiness: Readiness, metrics: Metrics) -> None:
+        self._readiness = readiness
+        self._metrics = metrics
+
+    async def alive(self, request: Request, _path: bytes) -> Response:
+        """``/healthz``: this process answers. Nobody else is asked."""
+        return _other_methods(request) or Response(200, b"alive\n", {"Content-Type": "text/plain; charset=utf-8"})
+
+    async def ready(self, request: Request, _path: bytes) -> Response:
+        """``/readyz``: 200 if all parts do their work, else 503; the body says which does not, and since when."""
+        refused = _other_methods(request)
+        if refused is not None:
+            return refused
+        verdicts = await self._readiness.look()
+        ready = all(verdict.ok for verdict in verdicts.values())
+        parts = {name: _as_json(verdict) for name, verdict in verdicts.items()}
+        return json_response(200 if ready else 503, {"ready": ready, "parts": parts})
+
+    async def metrics(self, request: Request, _path: bytes) -> Response:
+        """``/metrics``: as Prometheus wants it. What is told is at hand; nothing is asked for it."""
+        return _other_methods(request) or Response(200, self._metrics.render(), {"Content-Type": CONTENT_TYPE})
+
+
+def _other_methods(request: Request) -> Response | None:
+    if request.method in (b"GET", b"HEAD"):
+        return None
+    return problem(405, "use GET", {"Allow": "GET, HEAD"})
+
+
+def _as_json(verdict: Verdict) -> dict[str, Any]:
+    since = datetime.fromtimestamp(verdict.since, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    shown: dict[str, Any] = {"ok": verdict.ok, "since": since}
+    return shown if verdict.ok else {**shown, "reason": verdict.reason}
