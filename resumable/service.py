@@ -18,7 +18,6 @@ from twisted.logger import Logger
 from resumable.callbacks.admission import Admission
 from resumable.callbacks.authorizer import Authorizer, CallbackAuthorizer, OpenDoor
 from resumable.callbacks.outbox import Outbox
-from resumable.callbacks.timed import TimedAuthorizer
 from resumable.callbacks.webhooks import Webhooks
 from resumable.ledger.chores import Chores
 from resumable.ledger.database import Database
@@ -386,11 +385,11 @@ def make_door(settings: Settings, reactor: Any, metrics: Metrics) -> Authorizer:
     """Who is asked whether someone may upload."""
     if settings.auth == "open":
         return OpenDoor()
-    asked = CallbackAuthorizer(
+    return CallbackAuthorizer(
         url=settings.auth.url,
         forward=settings.auth.forward,
         timeout=settings.auth.timeout,
         cache=settings.auth.cache,
         reactor=reactor,
+        metrics=metrics,
     )
-    return TimedAuthorizer(asked, metrics, reactor)

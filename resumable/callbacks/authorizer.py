@@ -11,32 +11,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from typing import Literal, NoReturn, Protocol
-from urllib.parse import quote, urlsplit
+from typing import Literal, Protocol
+from urllib.parse import quote
 from weakref import ref
 
 from attrs import field, frozen
-from OpenSSL.SSL import Error as TLSError
-from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.protocol import Protocol as WireProtocol
-from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
-from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
 from resumable.callbacks.answers import read_answer
+from resumable.callbacks.caller import MAX_ANSWER, Caller, Said, Trouble
 from resumable.callbacks.memory import Memory
+from resumable.metrics import Metrics
 from resumable.model import ObjectOptions, Unavailable, UploadError
 
 log = Logger()
-
-#: Bytes of an answer that are read; the rest is not wanted.
-MAX_ANSWER = 64 * 1024
 
 #: Of a refusal's headers, those that mean the same to the client.
 PASSED_ON = (b"WWW-Authenticate", b"Content-Type", b"Retry-After")
@@ -110,15 +100,6 @@ class OpenDoor:
         """Nothing to let go of."""
 
 
-class _Trouble(Exception):
-    """No usable answer: `reason` for the client and the log, `detail` for the log alone."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.detail = f" ({detail})" if detail else ""
-
-
 class CallbackAuthorizer:
     """Asks the application over HTTP, with a GET to `url`.
 
@@ -129,19 +110,20 @@ class CallbackAuthorizer:
     """
 
     def __init__(
-        self, *, url: str, forward: Collection[str], timeout: float, reactor: IReactorTime, cache: float = 0.0
+        self,
+        *,
+        url: str,
+        forward: Collection[str],
+        timeout: float,
+        reactor: IReactorTime,
+        cache: float = 0.0,
+        metrics: Metrics | None = None,
     ) -> None:
-        self._url = url
-        # The query may hold a token, which has no place in a log.
-        self._shown = urlsplit(url)._replace(query="", fragment="").geturl()
+        self._caller = Caller(url, timeout=timeout, reactor=reactor)
         self._forward = tuple(forward)
-        self._timeout = timeout
         self._clock = reactor
+        self._metrics = metrics or Metrics()
         self._memory: Memory[tuple[ref[Ask], Grant]] = Memory(cache, reactor)
-        self._pool = HTTPConnectionPool(reactor)
-        self._pool.maxPersistentPerHost = 32
-        self._pool.cachedConnectionTimeout = 30
-        self._agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)
 
     async def authorize(self, ask: Ask) -> Grant:
         """The application's yes.
@@ -158,16 +140,26 @@ class CallbackAuthorizer:
 
     async def _ask(self, ask: Ask, question: Headers) -> tuple[ref[Ask], Grant]:
         """The grant, and who has asked for it: weakly, for it holds credentials."""
+        begun = self._clock.seconds()
         try:
-            return ref(ask), await self._fetch(question)
-        except _Trouble as trouble:
-            what = {"app": self._shown, "reason": trouble.reason, "detail": trouble.detail}
+            grant = _judge(await self._caller.call("GET", question))
+        except Refused:
+            self._measured("refused", begun)
+            raise
+        except Trouble as trouble:
+            self._measured("unavailable", begun)
+            what = {"app": self._caller.shown, "reason": trouble.reason, "detail": trouble.detail}
             log.warn("the auth application at {app} {reason}{detail}", **what)
             raise Unavailable(f"the auth application {trouble.reason}") from None
+        self._measured("granted", begun)
+        return ref(ask), grant
+
+    def _measured(self, outcome: str, begun: float) -> None:
+        self._metrics.authorized(outcome, self._clock.seconds() - begun)
 
     async def close(self) -> None:
         """Close the connections that are kept; calls under way end by themselves."""
-        await self._pool.closeCachedConnections()
+        await self._caller.close()
 
     def _request_headers(self, ask: Ask) -> Headers:
         headers = Headers()
@@ -191,81 +183,23 @@ class CallbackAuthorizer:
                 headers.addRawHeader(title, quote(value, safe=safe, errors="surrogatepass"))
         return headers
 
-    async def _fetch(self, headers: Headers) -> Grant:
-        call = Deferred.fromCoroutine(self._get(headers)).addTimeout(self._timeout, self._clock, _timed_out)
-        try:
-            status, answered, body = await call
-        except (_Trouble, CancelledError):
-            raise
-        except Exception as error:  # what an Agent fails with has no base class of its own
-            # Whoever waits for us was cancelled: that is nobody's fault.
-            if any(reason.check(CancelledError) for reason in getattr(error, "reasons", ())):
-                raise CancelledError from None
-            raise _Trouble("cannot be reached", _describe(error)) from None
-        return _judge(status, answered, body)
 
-    async def _get(self, headers: Headers) -> tuple[int, Headers, bytes]:
-        # A client of its own for each call: it keeps cookies, and a cookie set for one caller is not the next one's.
-        client = HTTPClient(self._agent)
-        response = await client.get(self._url, headers=headers, allow_redirects=False, unbuffered=True)
-        body = _Body()
-        response.deliverBody(body)
-        return response.code, response.headers, await body.done
-
-
-class _Body(WireProtocol):
-    """Reads a body; `done` fires with all of it, or with a little more than `MAX_ANSWER` if it is longer."""
-
-    def __init__(self) -> None:
-        self._read = bytearray()
-        self.done: Deferred[bytes] = Deferred(lambda _: self._hang_up())
-
-    def dataReceived(self, data: bytes) -> None:
-        self._read += data
-        if len(self._read) > MAX_ANSWER and not self.done.called:
-            self.done.callback(bytes(self._read))
-            self._hang_up()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        if self.done.called:
-            return
-        # Data loss is only "potential" where an answer ends with its connection, as it may in HTTP/1.0.
-        if reason.check(ResponseDone, PotentialDataLoss):
-            self.done.callback(bytes(self._read))
-        else:
-            self.done.errback(reason)
-
-    def _hang_up(self) -> None:
-        if self.transport is not None:
-            self.transport.loseConnection()
-
-
-def _timed_out(result: object, timeout: float) -> NoReturn:
-    raise _Trouble(f"did not answer within {timeout:g} s")
-
-
-def _describe(error: Exception) -> str:
-    """What went wrong on the wire. Only messages that are known to quote neither side are used."""
-    readable = (ConnectError, ConnectionClosed, DNSLookupError, TLSError)
-    said = [reason.value for reason in getattr(error, "reasons", ())] or [error]
-    return ", ".join(f"{type(one).__name__}{f': {one}' if isinstance(one, readable) else ''}" for one in said)
-
-
-def _judge(status: int, headers: Headers, body: bytes) -> Grant:
-    """What an answer comes to: a grant, `Refused` where it is a no, `_Trouble` where it is neither."""
+def _judge(said: Said) -> Grant:
+    """What an answer comes to: a grant, `Refused` where it is a no, `Trouble` where it is neither."""
     # 408 says that the application did not get our request, not that it refuses the client's.
-    if 400 <= status < 500 and status != 408:
-        kept = {name: headers.getRawHeaders(name, []) for name in PASSED_ON}
-        raise Refused(status, Headers({name: lines for name, lines in kept.items() if lines}), body[:MAX_ANSWER])
-    if not 200 <= status < 300:
-        raise _Trouble(f"answered {status}")
-    kind = (headers.getRawHeaders(b"content-type") or [b""])[0].partition(b";")[0].strip().lower()
-    if not (kind == b"application/json" or kind.endswith(b"+json")) or not body.strip():
+    if 400 <= said.status < 500 and said.status != 408:
+        kept = {name: said.headers.getRawHeaders(name, []) for name in PASSED_ON}
+        headers = Headers({name: lines for name, lines in kept.items() if lines})
+        raise Refused(said.status, headers, said.body[:MAX_ANSWER])
+    if not 200 <= said.status < 300:
+        raise Trouble(f"answered {said.status}")
+    kind = (said.header(b"content-type") or "").partition(";")[0].strip().lower()
+    if not (kind == "application/json" or kind.endswith("+json")) or not said.body.strip():
         return Grant()
     try:
-        if len(body) > MAX_ANSWER:
+        if len(said.body) > MAX_ANSWER:
             raise ValueError(f"longer than {MAX_ANSWER} bytes")
         # Its errors say what and where, and quote no more than a byte.
-        return Grant(**read_answer(json.loads(body.decode("utf-8-sig"))))
+        return Grant(**read_answer(json.loads(said.body.decode("utf-8-sig"))))
     except (ValueError, RecursionError) as error:
-        raise _Trouble("gave an answer that cannot be used", str(error)) from None
+        raise Trouble("gave an answer that cannot be used", str(error)) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 from collections.abc import Callable, Iterator
@@ -21,7 +22,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from resumable.callbacks.authorizer import Ask, CallbackAuthorizer, Grant, OpenDoor, Refused
+from resumable.metrics import Metrics
 from resumable.model import ObjectOptions, Unavailable
+from tests.scraping import Scrape
 
 ASK = Ask(action="create", method="PUT", uri="/upload/a", headers=Headers(), peer="192.0.2.7")
 JSON = {"content-type": "application/json"}
@@ -72,8 +75,15 @@ class Bench:
     def make(
         self, *, forward: tuple[str, ...] = ("authorization", "cookie"), timeout: float = 5, cache: float = 0
     ) -> CallbackAuthorizer:
-        url = f"{self.base}?token=hunter2"
-        self.authorizer = CallbackAuthorizer(url=url, forward=forward, timeout=timeout, cache=cache, reactor=reactor)
+        self.metrics = Metrics()
+        self.authorizer = CallbackAuthorizer(
+            url=f"{self.base}?token=hunter2",
+            forward=forward,
+            timeout=timeout,
+            cache=cache,
+            reactor=reactor,
+            metrics=self.metrics,
+        )
         return self.authorizer
 
     async def listen(self, protocol: Callable[[], Protocol]) -> None:
@@ -270,6 +280,26 @@ async def test_neither_yes_nor_no(bench: Bench, status: int) -> None:
     bench.app.answer(status, b"", {"location": "/elsewhere"})
     await bench.unavailable(f"answered {status}")
     assert len(bench.app.requests) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_call_is_measured(bench: Bench) -> None:
+    """By its outcome; a word that is remembered is no call, and who went away before the answer is not measured."""
+    bench.make(cache=30)
+    for status, times in ((200, 2), (403, 1), (500, 1)):
+        bench.app.answer(status)
+        for _ in range(times):
+            with contextlib.suppress(Refused, Unavailable):
+                await bench.authorizer.authorize(evolve(ASK, name=str(status)))
+    bench.app.respond = lambda request: NOT_DONE_YET
+    call = Deferred.fromCoroutine(bench.authorizer.authorize(evolve(ASK, name="gone")))
+    call.addErrback(lambda failure: failure.trap(CancelledError))
+    while len(bench.app.requests) < 4:
+        await deferLater(reactor, 0.01)
+    call.cancel()
+    scrape = Scrape.of(bench.metrics)
+    counts = {x["outcome"]: n for _, x, n in scrape.samples("resumable_auth_duration_seconds_count")}
+    assert counts == {"granted": 1, "refused": 1, "unavailable": 1}
 
 
 @pytest_twisted.ensureDeferred

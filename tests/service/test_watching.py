@@ -40,7 +40,9 @@ def store(proxy: FaultyS3) -> Iterator[FaultyS3]:
 
 @pytest.fixture(scope="module")
 def watched(proxy: FaultyS3, application: Application, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    config = configuration(proxy, auth={"url": application.url, "timeout": "1s"}, limits={"idle_timeout": "20s"})
+    config = configuration(
+        proxy, auth={"url": application.url, "timeout": "1s", "cache": "0s"}, limits={"idle_timeout": "20s"}
+    )
     with Service(tmp_path_factory.mktemp("watched"), config) as started:
         yield started
         assert "Traceback" not in started.log
