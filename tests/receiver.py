@@ -76,7 +76,8 @@ class Receiver:
                 for name, value in {**headers, "Content-Length": str(len(content))}.items():
                     self.send_header(name, value)
                 self.end_headers()
-                self.wfile.write(content)
+                if status != 204:
+                    self.wfile.write(content)
 
             def do_GET(self) -> None:
                 self.send_response(405)
