@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable
 
 import click
 
@@ -22,7 +23,9 @@ from resumable.commands.frame import (
 from resumable.commands.output import printable, say_fields, say_json, say_table, size
 from resumable.commands.runner import run
 from resumable.ledger.listing import Filter
-from resumable.model import State, Upload
+from resumable.model import Piece, State, Upload
+from resumable.service import make_policy
+from resumable.settings import Settings
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.result import Report
 
@@ -78,13 +81,14 @@ def list_uploads(
     now = time.time()
     since = None if older_than is None else now - older_than
     wanted = Filter([State(state) for state in states], owner, since)
-    with open_listing(read_settings(config)) as listing:
+    settings = read_settings(config)
+    with open_listing(settings) as listing:
         last = None if after is None else listing.upload(after)
         # One more than shown tells whether there is a next page.
         found = listing.uploads(wanted, limit=limit + 1, after=last)
         shown = found[:limit]
         pieces = listing.pieces(upload.id for upload in shown if upload.state is not State.FINISHED)
-        reports = [_report(upload, Coverage.of(pieces.get(upload.id, []))) for upload in shown]
+        reports = [_report(settings, upload, pieces.get(upload.id, [])) for upload in shown]
     following = shown[-1].id if len(found) > limit else None
     if as_json:
         say_json({"uploads": [views.as_json(report) for report in reports], "next": following})
@@ -106,10 +110,11 @@ def list_uploads(
 @guarded
 def show(id: str, config: str, as_json: bool) -> None:
     """Show the upload ID: its state, what is stored of it and where."""
-    with open_listing(read_settings(config)) as listing:
+    settings = read_settings(config)
+    with open_listing(settings) as listing:
         upload = listing.upload(id)
         pieces = listing.pieces([upload.id])[upload.id]
-    report = _report(upload, Coverage.of(pieces))
+    report = _report(settings, upload, pieces)
     if as_json:
         say_json(views.as_json_with_pieces(report, pieces))
     else:
@@ -166,7 +171,7 @@ def _named(upload: Upload) -> str:
     return printable(f"{upload.id} ({upload.owner + '/' if upload.owner else ''}{upload.name})")
 
 
-def _report(upload: Upload, coverage: Coverage) -> Report:
+def _report(settings: Settings, upload: Upload, pieces: Iterable[Piece]) -> Report:
     if upload.state is State.FINISHED:
         return Report(upload, Coverage.whole(upload.length or 0))
-    return Report(upload, coverage)
+    return Report(upload, Coverage.of(pieces), make_policy(settings).expires(upload))

@@ -66,6 +66,7 @@ class FaultyS3:
         self._rules: list[Rule] = []
         self._lock = threading.Lock()
         self._gone: set[str] = set()
+        self._begun: dict[bytes, float] = {}
         address = urlsplit(behind.endpoint)
         assert address.hostname is not None
         self._address = (address.hostname, address.port)
@@ -140,7 +141,20 @@ class FaultyS3:
             connection.close()
         if multipart and answer.status < 300 and method in ("POST", "DELETE"):
             self._gone.add(multipart)
+        query = parse_qs(urlsplit(target).query, keep_blank_values=True)
+        if "uploads" in query:
+            said = self._dated(said, begun=method == "POST")
         return answer.status, answer.headers, said
+
+    def _dated(self, said: bytes, *, begun: bool) -> bytes:
+        """moto has begun all multipart uploads in 2010: in its listings, have each begun when it was."""
+        if begun:
+            self._begun.update(dict.fromkeys(re.findall(rb"<UploadId>(.*?)</UploadId>", said), time.time()))
+        for multipart, at in self._begun.items():
+            when = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(at)).encode()
+            pattern = rb"(<UploadId>" + re.escape(multipart) + rb"</UploadId>.*?<Initiated>).*?(</Initiated>)"
+            said = re.sub(pattern, rb"\g<1>" + when + rb"\g<2>", said, flags=re.DOTALL)
+        return said
 
 
 def kind_of(method: str, target: str) -> str:

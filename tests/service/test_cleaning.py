@@ -7,6 +7,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import requests
+
 from tests.faults.loop import CHUNK, DATA, Uploader
 from tests.faults.proxy import FaultyS3
 from tests.harness import Service, eventually
@@ -72,37 +74,37 @@ def test_stale_uploads_vanish(tmp_path: Path, s3: MotoServer) -> None:
 def test_orphans(tmp_path: Path, s3: MotoServer) -> None:
     """What an accident left in the store goes when it is old; what is not ours, or in use, or young, stays."""
     client = s3.boto3()
-    service = Service(tmp_path, configuration(s3))
-    service.advance(0)
-    with service:
-        alive = left_lying(service, "orphans/alive.bin")
-        identity = _identity(tmp_path)
 
-        def fragment(name: str, ledger: str | None) -> str:
-            metadata = {} if ledger is None else {"resumable-ledger": ledger}
-            client.put_object(Bucket=s3.bucket, Key=f".resumable/{name}/0-4", Body=b"12345", Metadata=metadata)
-            return f".resumable/{name}/0-4"
+    def fragment(name: str, ledger: str | None) -> str:
+        metadata = {} if ledger is None else {"resumable-ledger": ledger}
+        client.put_object(Bucket=s3.bucket, Key=f".resumable/{name}/0-4", Body=b"12345", Metadata=metadata)
+        return f".resumable/{name}/0-4"
 
-        ours = fragment("gone", identity)
-        foreign = {fragment("foreign", "another"), fragment("unmarked", None)}
-        client.create_multipart_upload(Bucket=s3.bucket, Key="orphans/alive.bin")  # as after an answer that was lost
-        client.create_multipart_upload(Bucket=s3.bucket, Key="orphans/somebody-else.bin")
-        assert len(multiparts(s3)) == 3
-        service.advance(6 * DAY)
-        Uploader(service, "orphans/touch.bin", DATA[:100]).run()
-        assert ours in keys(s3, ".resumable/")
-        # The living upload is touched, and so is younger than the orphans.
-        offset = CHUNK + 1000
-        headers = {"Content-Range": f"bytes {offset}-{offset + 9}/{len(DATA)}"}
-        assert service.request("PUT", "/upload/orphans/alive.bin", headers, DATA[offset : offset + 10]).status == 308
-        service.advance(2 * DAY)
-        eventually(lambda: ours not in keys(s3, ".resumable/"))
-        eventually(lambda: sorted(multiparts(s3)) == ["orphans/alive.bin", "orphans/somebody-else.bin"])
-        assert foreign <= set(keys(s3, ".resumable/"))
-        assert [key for key in keys(s3, ".resumable/") if alive in key]
-        Uploader(service, "orphans/alive.bin").run()
-        assert client.get_object(Bucket=s3.bucket, Key="orphans/alive.bin")["Body"].read() == DATA
-        assert "Traceback" not in service.log
+    with FaultyS3(s3) as store:
+        service = Service(tmp_path, configuration(store))
+        service.advance(0)
+        with service:
+            alive = left_lying(service, "orphans/alive.bin")
+            ours = fragment("gone", _identity(tmp_path))
+            foreign = {fragment("foreign", "another"), fragment("unmarked", None)}
+            for name in ("orphans/alive.bin", "orphans/somebody-else.bin"):  # as after an answer that was lost
+                requests.post(f"{store.endpoint}/{s3.bucket}/{name}?uploads").raise_for_status()
+            assert len(multiparts(s3)) == 3
+            service.advance(6 * DAY)
+            # The living upload is touched, and so is younger than the orphans.
+            offset = CHUNK + 1000
+            headers = {"Content-Range": f"bytes {offset}-{offset + 9}/{len(DATA)}"}
+            body = DATA[offset : offset + 10]
+            assert service.request("PUT", "/upload/orphans/alive.bin", headers, body).status == 308
+            assert ours in keys(s3, ".resumable/")
+            service.advance(2 * DAY)
+            eventually(lambda: ours not in keys(s3, ".resumable/"))
+            eventually(lambda: sorted(multiparts(s3)) == ["orphans/alive.bin", "orphans/somebody-else.bin"])
+            assert foreign <= set(keys(s3, ".resumable/"))
+            assert [key for key in keys(s3, ".resumable/") if alive in key]
+            Uploader(service, "orphans/alive.bin").run()
+            assert client.get_object(Bucket=s3.bucket, Key="orphans/alive.bin")["Body"].read() == DATA
+            assert "Traceback" not in service.log
     for key in foreign:
         client.delete_object(Bucket=s3.bucket, Key=key)
     for upload in client.list_multipart_uploads(Bucket=s3.bucket).get("Uploads", []):
