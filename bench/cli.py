@@ -1,0 +1,197 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import growth
+from bench.cost import Assumptions
+from bench.limits import raise_file_limit
+from bench.loads import LOADS, chosen, pick
+from bench.price_report import price_report
+from bench.prices import TABLE, read_prices
+from bench.processes import StartFailed
+from bench.report import picture, tables
+from bench.results import Results, machine, merged, read_results
+from bench.run import Bench, clear, compare, say, workplace
+from bench.servers.catalogue import SERVERS
+from bench.sink.handle import Sink
+from bench.units import parse_size
+
+EXAMPLES = """examples:
+  python -m bench list                              servers and loads, and what is missing for them
+  python -m bench run --quick                       every server and load, small: two or three minutes
+  python -m bench run                               the whole comparison: about an hour
+  python -m bench run --servers nginx resumable --loads one --rounds 3
+  python -m bench run --servers resumable --scale 0.1
+  python -m bench report bench-results/*.json       tables and picture of runs that were made before
+  python -m bench growth                            how cost grows: ten minutes
+  python -m bench growth --axes uploads --values 1 1000000
+  python -m bench growth --axes size --values 1MiB 1GiB 100GiB
+  python -m bench price bench-results/*.json        what a TB costs
+"""
+#: What --quick makes of loads and rounds.
+QUICK_SCALE, QUICK_ROUNDS = 0.05, 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status."""
+    options = make_parser().parse_args(arguments)
+    raise_file_limit()
+    try:
+        status: int = options.command(options)
+        return status
+    except (ValueError, StartFailed) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Upload servers side by side: the same bytes, to the same S3 sink, in the same run.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    listing = commands.add_parser("list", help="servers and loads")
+    listing.set_defaults(command=list_all)
+
+    run = commands.add_parser("run", help="measure servers under loads")
+    run.set_defaults(command=run_comparison)
+    run.add_argument("--servers", nargs="+", metavar="NAME", help="default: all")
+    run.add_argument("--loads", nargs="+", metavar="NAME", help="default: all")
+    run.add_argument("--rounds", type=int, default=5, help="medians are over so many (default: 5)")
+    run.add_argument("--scale", type=float, default=1.0, metavar="X", help="so many times the bytes (default: 1)")
+    run.add_argument("--quick", action="store_true", help=f"--scale {QUICK_SCALE} --rounds {QUICK_ROUNDS}")
+    _common(run)
+
+    report = commands.add_parser("report", help="tables and picture of results, several runs as one")
+    report.set_defaults(command=report_again)
+    report.add_argument("results", nargs="+", type=Path, metavar="JSON")
+    report.add_argument("--svg", type=Path, help="write the picture there")
+
+    grow = commands.add_parser("growth", help="how time and memory of this server grow")
+    grow.set_defaults(command=run_growth)
+    grow.add_argument("--axes", nargs="+", metavar="NAME", help=f"default: all: {', '.join(growth.AXES)}")
+    grow.add_argument(
+        "--values", nargs="+", type=parse_size, metavar="N", help="in place of an axis's own; with one of --axes"
+    )
+    _common(grow)
+
+    price = commands.add_parser("price", help="what a TB costs, by measured CPU and S3 requests")
+    price.set_defaults(command=run_price)
+    price.add_argument("results", nargs="+", type=Path, metavar="JSON", help="what run has written")
+    price.add_argument(
+        "--prices", type=Path, default=TABLE, metavar="JSON", help="default: the table in bench/prices.json"
+    )
+    price.add_argument("--use", type=float, default=0.6, help="how busy machines are, 0 to 1 (default: 0.6)")
+    price.add_argument(
+        "--cpu-factor", type=float, default=1.0, metavar="X", help="CPU time of a vCPU there for that here"
+    )
+    return parser
+
+
+def _common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("bench-results"), metavar="DIR", help="default: bench-results")
+    parser.add_argument(
+        "--work", type=Path, metavar="DIR", help="for logs and temporary files; not in memory, if they are to count"
+    )
+
+
+def list_all(options: argparse.Namespace) -> int:
+    """``list``."""
+    for name, kind in SERVERS.items():
+        missing = kind.missing()
+        print(f"{name:16} {kind.about}" + (f" -- skipped, install {missing}" if missing else ""))
+    print()
+    for name, load in LOADS.items():
+        print(f"{name:16} {load.about}")
+    return 0
+
+
+def run_comparison(options: argparse.Namespace) -> int:
+    """``run``; the status is 1 if an upload failed."""
+    scale, rounds = (QUICK_SCALE, QUICK_ROUNDS) if options.quick else (options.scale, options.rounds)
+    if scale <= 0 or rounds < 1:
+        raise ValueError("--scale is above 0, --rounds 1 or more")
+    loads = chosen(options.loads, scale)
+    names = pick(options.servers, SERVERS, "server")
+    skipped = {name: missing for name in names if (missing := SERVERS[name].missing()) is not None}
+    for name, missing in skipped.items():
+        say(f"{name} is skipped: install {missing}")
+    date, where = time.strftime("%Y-%m-%d %H:%M"), machine()
+    directory = workplace(options.work)
+    sink = Sink(directory)
+    try:
+        servers = [SERVERS[name](sink) for name in names if name not in skipped]
+        measurements = compare(servers, loads, rounds, Bench(sink, directory))
+    finally:
+        sink.stop()
+        clear(directory)
+    results = Results(
+        date=date,
+        command=f"run --scale {scale:g} --rounds {rounds}",
+        machine=where,
+        servers={server.name: server.about for server in servers},
+        loads={load.name: load.about for load in loads},
+        skipped=skipped,
+        measurements=measurements,
+    )
+    base = options.out / f"run-{date.replace(' ', '-').replace(':', '')}"
+    results.write(base.with_suffix(".json"))
+    base.with_suffix(".svg").write_text(picture(results, read_prices()))
+    print(tables(results, read_prices()))
+    say(f"written: {base}.json and .svg")
+    return int(any(one.failures for one in measurements) or not measurements)
+
+
+def report_again(options: argparse.Namespace) -> int:
+    """``report``."""
+    results, prices = merged([read_results(path) for path in options.results]), read_prices()
+    print(tables(results, prices))
+    if options.svg:
+        options.svg.write_text(picture(results, prices))
+    return 0
+
+
+def run_growth(options: argparse.Namespace) -> int:
+    """``growth``; the status is 1 if an upload failed."""
+    names = pick(options.axes, growth.AXES, "axis")
+    if options.values and len(names) != 1:
+        raise ValueError("--values are of one axis: say which with --axes")
+    date, where = time.strftime("%Y-%m-%d %H:%M"), machine()
+    base = options.out / f"growth-{date.replace(' ', '-').replace(':', '')}"
+    options.out.mkdir(parents=True, exist_ok=True)
+    directory = workplace(options.work)
+    sink = Sink(directory)
+    measured = {}
+    try:
+        for name in names:
+            axis = growth.AXES[name]
+            steps = measured[name] = growth.measure(axis, options.values or axis.values, Bench(sink, directory))
+            print(f"### {axis.about}\n\n{growth.table(axis, steps)}", flush=True)
+            base.with_name(f"{base.name}-{name}.svg").write_text(growth.picture(axis, steps))
+    finally:
+        sink.stop()
+        clear(directory)
+    growth.write(base.with_suffix(".json"), date, where, measured)
+    say(f"written: {base}.json and a picture for each axis")
+    return int(any(step.failures for steps in measured.values() for step in steps))
+
+
+def run_price(options: argparse.Namespace) -> int:
+    """``price``."""
+    if not 0 < options.use <= 1 or options.cpu_factor <= 0:
+        raise ValueError("--use is above 0 and at most 1, --cpu-factor above 0")
+    results = merged([read_results(path) for path in options.results])
+    print(
+        price_report(results, read_prices(options.prices), Assumptions(use=options.use, cpu_factor=options.cpu_factor))
+    )
+    return 0

@@ -1,0 +1,73 @@
+"""The price table: what AWS asks, at a date, in a data file that anyone may put their own in place of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from attrs import frozen
+
+from bench.sink.operations import FREE, PUT_CLASS
+
+TABLE = Path(__file__).with_name("prices.json")
+
+
+@frozen
+class Instance:
+    """A kind of machine."""
+
+    name: str
+    #: Dollars for an hour.
+    hour: float
+    vcpus: int
+    #: Those that may be used all the time: a burstable instance has fewer.
+    steady_vcpus: float
+    memory_gib: float
+    #: Gbit/s that may be used all the time, in each direction.
+    network_gbps: float
+
+
+@frozen
+class Prices:
+    """The table, in dollars."""
+
+    date: str
+    region: str
+    note: str
+    #: For one request.
+    put_class: float
+    get_class: float
+    #: For a GB (10^9 bytes).
+    transfer: Mapping[str, float]
+    instances: tuple[Instance, ...]
+
+    def of_call(self, name: str) -> float:
+        """The price of one S3 call."""
+        if name in FREE:
+            return 0.0
+        return self.put_class if name in PUT_CLASS else self.get_class
+
+    def of_calls(self, calls: Mapping[str, float]) -> float:
+        """The price of so many of each."""
+        return sum(count * self.of_call(name) for name, count in calls.items())
+
+
+def read_prices(path: Path = TABLE) -> Prices:
+    """The table in a file.
+
+    :raises ValueError: the file is no such table.
+    """
+    try:
+        table = json.loads(path.read_text())
+        return Prices(
+            date=table["date"],
+            region=table["region"],
+            note=table["note"],
+            put_class=table["s3"]["put_class_per_1000"] / 1000,
+            get_class=table["s3"]["get_class_per_1000"] / 1000,
+            transfer=table["transfer"],
+            instances=tuple(Instance(**one) for one in table["instances"]),
+        )
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: is not a price table: {error}") from None

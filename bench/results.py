@@ -1,0 +1,130 @@
+"""What a run leaves behind: measurements, and the JSON file they are in."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from attrs import asdict, field, frozen
+
+#: Raised when a field changes its meaning.
+FORMAT = 1
+
+
+@frozen(kw_only=True)
+class Measurement:
+    """One server under one load, once."""
+
+    server: str
+    load: str
+    round: int
+    #: From the first connection to the last answer.
+    seconds: float
+    #: Bytes of finished uploads, bytes that were sent for them, and finished uploads.
+    size: int
+    sent: int
+    uploads: int
+    #: User and system time of the server's processes.
+    cpu: float
+    #: Bytes of resident memory at the most, and before the load.
+    peak: int
+    idle: int
+    #: Bytes of temporary files at the most, and bytes written to discs in all.
+    temporary: int
+    written: int
+    #: S3 calls.
+    calls: Mapping[str, int]
+    #: Seconds from last byte to answer, and of status queries.
+    answers: list[float] = field(factory=list)
+    statuses: list[float] = field(factory=list)
+    failures: list[str] = field(factory=list)
+
+
+@frozen(kw_only=True)
+class Results:
+    """A run."""
+
+    date: str
+    command: str
+    machine: Mapping[str, Any]
+    #: Name to what it is.
+    servers: Mapping[str, str]
+    loads: Mapping[str, str]
+    #: Servers that were left out, and what is missing for them.
+    skipped: Mapping[str, str]
+    measurements: list[Measurement]
+
+    def of(self, server: str, load: str) -> list[Measurement]:
+        """All measurements of a server under a load."""
+        return [one for one in self.measurements if one.server == server and one.load == load]
+
+    def write(self, path: Path) -> None:
+        """Write the JSON file; latencies with microseconds are enough."""
+        measurements = [
+            {**asdict(one), "answers": _short(one.answers), "statuses": _short(one.statuses)}
+            for one in self.measurements
+        ]
+        whole = {"format": FORMAT, **asdict(self), "measurements": measurements}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(whole, indent=1, sort_keys=True) + "\n")
+
+
+def read_results(path: Path) -> Results:
+    """What `Results.write` wrote.
+
+    :raises ValueError: the file is something else, or of another version.
+    """
+    try:
+        whole = json.loads(path.read_text())
+        if whole.pop("format") != FORMAT:
+            raise ValueError(f"{path}: was written by another version of the benchmark")
+        measurements = [Measurement(**one) for one in whole.pop("measurements")]
+        return Results(measurements=measurements, **whole)
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: is not a result of `bench run`: {error}") from None
+
+
+def merged(results: list[Results]) -> Results:
+    """Several runs as one; the first says where and when.
+
+    :raises ValueError: a load was of another scale in another run.
+    """
+    first = results[0]
+    for one in results:
+        for name, about in one.loads.items():
+            if any(other.loads.get(name, about) != about for other in results):
+                raise ValueError(f"the load {name} is not the same in all runs: {about}")
+    return Results(
+        date=first.date,
+        command="; ".join(one.command for one in results),
+        machine=first.machine,
+        servers={name: about for one in results for name, about in one.servers.items()},
+        loads={name: about for one in results for name, about in one.loads.items()},
+        skipped={name: what for one in results for name, what in one.skipped.items()},
+        measurements=[measurement for one in results for measurement in one.measurements],
+    )
+
+
+def machine() -> dict[str, Any]:
+    """Where this runs."""
+    model = "unknown processor"
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {
+        "processor": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "kernel": platform.release(),
+        "python": platform.python_version(),
+        "load": os.getloadavg()[0],
+    }
+
+
+def _short(seconds: list[float]) -> list[float]:
+    return [round(one, 6) for one in seconds]

@@ -1,0 +1,153 @@
+"""Measuring: a server is started fresh, warmed up, put under a load, and looked at before and after."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from attrs import asdict, frozen
+
+from bench.clients.data import digest
+from bench.clients.job import Job, Report
+from bench.disc import DiscWatch
+from bench.loads import Load
+from bench.processes import StartFailed, run_python
+from bench.results import Measurement
+from bench.servers.server import Server
+from bench.sink.handle import Sink
+from bench.tree import ProcessTree
+
+#: Bytes of the upload that warms a server up: more than a part of each of them.
+WARM_UP = 9 << 20
+#: Seconds for what a server does after its last answer, such as deleting pieces.
+SETTLE = 0.3
+#: Seconds that a load may take, and those for each MB besides.
+TIMEOUT, TIMEOUT_FOR_MB = 120.0, 0.2
+
+Say = Callable[[str], None]
+
+
+def say(line: str) -> None:
+    """Tell how far it is."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@frozen
+class Bench:
+    """Where servers are started, and what they write to."""
+
+    sink: Sink
+    directory: Path
+
+    def measure(self, server: Server, load: Load, number: int) -> Measurement:
+        """Start the server, put it under the load once and stop it.
+
+        :raises StartFailed: the server does not start.
+        """
+        self.sink.reset()
+        server.start(Path(tempfile.mkdtemp(prefix=f"{server.name}-", dir=self.directory)))
+        try:
+            drive(server, Load(name="warm-up", about="", count=2, size=WARM_UP), "warm")
+            return self.under(server, load, number)
+        finally:
+            server.stop()
+
+    def under(self, server: Server, load: Load, number: int) -> Measurement:
+        """Put a running server under the load once."""
+        self.sink.reset()
+        self.sink.configure(keep=load.checked, delay=load.delay)
+        tree = ProcessTree(server.pid)
+        tree.forget_peak()
+        idle, cpu, written = tree.peak_memory(), tree.cpu_seconds(), tree.written()
+        prefix = f"{load.name}-{number}-"
+        with DiscWatch(server.temporary, tree) as disc:
+            report = drive(server, load, prefix)
+            time.sleep(SETTLE)
+        return Measurement(
+            server=server.name,
+            load=load.name,
+            round=number,
+            seconds=report.seconds,
+            size=report.size,
+            sent=report.sent,
+            uploads=len(report.answers),
+            cpu=tree.cpu_seconds() - cpu,
+            peak=tree.peak_memory(),
+            idle=idle,
+            temporary=disc.peak,
+            written=tree.written() - written,
+            calls=self.sink.calls(),
+            answers=report.answers,
+            statuses=report.statuses,
+            failures=report.failures + (self._wrong(server, load, report) if load.checked else []),
+        )
+
+    def _wrong(self, server: Server, load: Load, report: Report) -> list[str]:
+        """Objects in the sink that are not what was sent, each a line."""
+        expected = digest(load.size)
+        found = {name: self.sink.digest(server.key(name, session)) for name, session in report.sessions.items()}
+        return [f"{name} is not what was sent: {one}" for name, one in found.items() if one != expected]
+
+
+def drive(server: Server, load: Load, prefix: str) -> Report:
+    """Run a driver to its end."""
+    job = Job(
+        protocol=server.protocol,
+        port=server.port,
+        path=server.path,
+        tls=server.tls,
+        prefix=prefix,
+        count=load.count,
+        size=load.size,
+        concurrency=load.concurrency,
+        request_size=load.request_size,
+        breaks=load.breaks,
+        rate=load.rate,
+        queries=load.queries,
+    )
+    timeout = TIMEOUT + load.total / 1e6 * TIMEOUT_FOR_MB
+    return Report(**json.loads(run_python("bench.clients", json.dumps(asdict(job)), timeout=timeout)))
+
+
+def compare(servers: Sequence[Server], loads: Sequence[Load], rounds: int, bench: Bench) -> list[Measurement]:
+    """Every server under every load, `rounds` times, one server after the other within a round."""
+    done: list[Measurement] = []
+    for load in loads:
+        say(f"{load.name}: {load.about}")
+        able = [server for server in servers if server.can(load)]
+        for number in range(1, rounds + 1):
+            for server in able:
+                try:
+                    measured = bench.measure(server, load, number)
+                except (StartFailed, RuntimeError) as error:
+                    say(f"  {server.name}: {error}")
+                    continue
+                done.append(measured)
+                say(f"  round {number}/{rounds}  {server.name:16} {line(measured)}")
+    return done
+
+
+def line(measured: Measurement) -> str:
+    """The gist of a measurement."""
+    gist = (
+        f"{measured.size / 1e6 / measured.seconds:7.1f} MB/s  {measured.cpu:7.2f} s CPU  "
+        f"{measured.peak / 1e6:6.0f} MB peak  {sum(measured.calls.values()):6} S3 requests"
+    )
+    return gist + (f"  {len(measured.failures)} failed: {measured.failures[0]}" if measured.failures else "")
+
+
+def workplace(where: Path | None) -> Path:
+    """A fresh directory for logs and temporary files."""
+    if where is not None:
+        where.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="bench-", dir=where))
+
+
+def clear(directory: Path) -> None:
+    """Remove it."""
+    shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,24 @@
+"""All servers, in the order of the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench.servers.nginx import Nginx
+from bench.servers.peers import Tusd, TusNode, Uploadx
+from bench.servers.resumable import Resumable, ResumableTls, ResumableTwoWorkers, ResumableWithoutChecksums
+from bench.servers.server import Server
+
+SERVERS: Mapping[str, type[Server]] = {
+    kind.name: kind
+    for kind in (
+        Nginx,
+        Resumable,
+        ResumableTwoWorkers,
+        ResumableWithoutChecksums,
+        ResumableTls,
+        Tusd,
+        TusNode,
+        Uploadx,
+    )
+}

@@ -1,0 +1,72 @@
+"""nginx as a streaming proxy in front of the sink: the least that passing bytes on can cost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from bench.servers.server import Server
+
+CONFIGURATION = """
+daemon off;
+worker_processes 1;
+{user}
+pid {directory}/nginx.pid;
+error_log {directory}/error.log;
+events {{ worker_connections 16384; }}
+http {{
+    access_log off;
+    client_max_body_size 0;
+    client_body_temp_path {temporary}/body;
+    proxy_temp_path {temporary}/proxy;
+    fastcgi_temp_path {temporary}/fastcgi;
+    uwsgi_temp_path {temporary}/uwsgi;
+    scgi_temp_path {temporary}/scgi;
+    keepalive_requests 1000000;
+    upstream sink {{ server 127.0.0.1:{sink}; keepalive 64; keepalive_requests 1000000; }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{
+            proxy_pass http://sink;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_request_buffering off;
+            proxy_buffering off;
+        }}
+    }}
+}}
+"""
+
+
+class Nginx(Server):
+    """The floor: it authorises nobody, cuts nothing, remembers nothing."""
+
+    name = "nginx"
+    protocol = "plain"
+    path = "/bench/"
+    about = "nginx, proxy_request_buffering off: the floor"
+
+    @classmethod
+    def missing(cls) -> str | None:
+        return None if shutil.which("nginx", path=_path()) else "nginx (Debian: apt install nginx-light)"
+
+    def command(self) -> list[str]:
+        configuration = self.directory / "nginx.conf"
+        configuration.write_text(
+            CONFIGURATION.format(
+                # A worker of root's nginx runs as somebody who may not write here.
+                user="user root;" if os.geteuid() == 0 else "",
+                directory=self.directory,
+                temporary=self.temporary,
+                sink=self.sink.port,
+                port=self.port,
+            )
+        )
+        program = shutil.which("nginx", path=_path())
+        assert program is not None
+        return [program, "-p", str(self.directory), "-c", str(configuration), "-e", str(self.directory / "error.log")]
+
+
+def _path() -> str:
+    """Debian has it where only root's shell looks."""
+    return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])

@@ -1,0 +1,115 @@
+"""This server, as an installation has it: auth callback to an application (the sink says yes), ledger in SQLite."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any, ClassVar
+
+import attrs
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from bench.processes import python_environment
+from bench.servers.server import Server
+from resumable.settings import Settings
+
+TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
+
+
+class Resumable(Server):
+    """One process, plain HTTP, CRC32C."""
+
+    name = "resumable"
+    protocol = "seed"
+    path = "/upload/"
+    about = "this server: one process, CRC32C, auth callback, SQLite ledger"
+    workers: ClassVar[int] = 1
+    checksum: ClassVar[str] = "crc32c"
+
+    @property
+    def ledger(self) -> Path:
+        """The ledger's file."""
+        return self.directory / "ledger.sqlite3"
+
+    def configuration(self) -> dict[str, Any]:
+        """The settings it runs with."""
+        settings: dict[str, Any] = {
+            "listen": self._endpoint(),
+            "store": {
+                "bucket": self.sink.bucket,
+                "endpoint": self.sink.url,
+                "access_key": self.sink.access_key,
+                "secret_key": self.sink.secret_key,
+                "checksum": self.checksum,
+            },
+            "ledger": f"sqlite:///{self.ledger}",
+            "auth": {"url": self.sink.allow_url},
+        }
+        if self.workers > 1:
+            settings["workers"] = self.workers
+        return settings
+
+    def _endpoint(self) -> str:
+        return f"tcp:{self.port}:interface=127.0.0.1"
+
+    def command(self) -> list[str]:
+        (self.directory / "app.yaml").write_text(yaml.safe_dump(self.configuration()))
+        return [sys.executable, "-c", TWISTD, "-n", "resumable", "--config", "app.yaml"]
+
+    def environment(self) -> Mapping[str, str]:
+        return {"PYTHONPATH": python_environment()["PYTHONPATH"]}
+
+
+class ResumableWithoutChecksums(Resumable):
+    """The same without CRC32C."""
+
+    name = "resumable-nocrc"
+    about = "this server with store.checksum: none"
+    checksum = "none"
+
+
+class ResumableTls(Resumable):
+    """The same over TLS."""
+
+    name = "resumable-tls"
+    about = "this server over TLS"
+    tls = True
+
+    def _endpoint(self) -> str:
+        certificate = self.directory / "certificate.pem"
+        write_certificate(certificate)
+        return f"ssl:{self.port}:interface=127.0.0.1:privateKey={certificate}:certKey={certificate}"
+
+
+class ResumableTwoWorkers(Resumable):
+    """The same with two processes."""
+
+    name = "resumable-2"
+    about = "this server with workers: 2"
+    workers = 2
+
+    @classmethod
+    def missing(cls) -> str | None:
+        if "workers" in attrs.fields_dict(Settings):
+            return None
+        return "a version of resumable that knows the setting `workers`"
+
+
+def write_certificate(path: Path) -> None:
+    """A self-signed certificate for this machine and its key (ECDSA, as most of the web has), in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(timezone.utc)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now).not_valid_after(now + timedelta(days=2))
+    certificate = builder.sign(key, hashes.SHA256())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))

@@ -1,0 +1,63 @@
+"""The sink as the benchmark's main process sees it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import quote
+from urllib.request import Request, urlopen
+
+from bench.processes import Child, free_port, python_environment
+
+
+class Sink:
+    """A running sink.
+
+    :param directory: where its log goes.
+    """
+
+    #: What servers are told; the sink looks at neither.
+    access_key = "bench-key"
+    secret_key = "bench-secret"
+    bucket = "bench"
+    region = "us-east-1"
+
+    def __init__(self, directory: Path) -> None:
+        self.port = free_port()
+        command = [sys.executable, "-m", "bench.sink", "--port", str(self.port)]
+        self._child = Child(command, log=directory / "sink.log", environment=python_environment())
+        self._child.wait_for_port(self.port)
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    @property
+    def allow_url(self) -> str:
+        """Says yes: stands for the main application in auth callbacks."""
+        return f"{self.url}/-/allow"
+
+    def reset(self) -> None:
+        """Forget all objects and counts, keep nothing, answer at once."""
+        self._ask("reset")
+
+    def configure(self, *, keep: bool = False, delay: float = 0.0) -> None:
+        """Whether to keep bodies, and the seconds after which one is answered."""
+        self._ask(f"set?keep={int(keep)}&delay={delay}")
+
+    def calls(self) -> Mapping[str, int]:
+        """S3 calls since the last reset."""
+        calls: dict[str, int] = json.loads(self._ask("counts"))["calls"]
+        return calls
+
+    def digest(self, key: str) -> str:
+        """``SIZE CRC32`` of a kept object."""
+        return self._ask(f"digest?key={quote(key, safe='')}").decode()
+
+    def _ask(self, what: str) -> bytes:
+        with urlopen(Request(f"{self.url}/-/{what}", method="POST"), timeout=30) as answer:
+            body: bytes = answer.read()
+            return body
+
+    def stop(self) -> None:
+        """End it."""
+        self._child.stop()
