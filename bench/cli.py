@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench import growth
@@ -126,30 +127,28 @@ def run_comparison(options: argparse.Namespace) -> int:
     skipped = {name: missing for name in names if (missing := SERVERS[name].missing()) is not None}
     for name, missing in skipped.items():
         say(f"{name} is skipped: install {missing}")
-    date, where = time.strftime("%Y-%m-%d %H:%M"), machine()
-    directory = workplace(options.work)
-    sink = Sink(directory)
-    try:
-        servers = [SERVERS[name](sink) for name in names if name not in skipped]
-        measurements = compare(servers, loads, rounds, Bench(sink, directory))
-    finally:
-        sink.stop()
-        clear(directory)
+    able = [SERVERS[name] for name in names if name not in skipped]
     results = Results(
-        date=date,
+        date=time.strftime("%Y-%m-%d %H:%M"),
         command=f"run --scale {scale:g} --rounds {rounds}",
-        machine=where,
-        servers={server.name: server.about for server in servers},
+        machine=machine(),
+        servers={kind.name: kind.about for kind in able},
         loads={load.name: load.about for load in loads},
         skipped=skipped,
-        measurements=measurements,
+        measurements=[],
     )
-    base = options.out / f"run-{date.replace(' ', '-').replace(':', '')}"
-    results.write(base.with_suffix(".json"))
+    base = options.out / f"run-{stamp(results.date)}"
+    with bench_in(options.work) as bench:
+        for measured in compare([kind(bench.sink) for kind in able], loads, rounds, bench):
+            results.measurements.append(measured)
+            # A run that is stopped leaves what it has measured.
+            results.write(base.with_suffix(".json"))
+    if not results.measurements:
+        raise ValueError("nothing could be measured")
     base.with_suffix(".svg").write_text(picture(results, read_prices()))
     print(tables(results, read_prices()))
     say(f"written: {base}.json and .svg")
-    return int(any(one.failures for one in measurements) or not measurements)
+    return int(any(one.failures for one in results.measurements))
 
 
 def report_again(options: argparse.Namespace) -> int:
@@ -167,23 +166,35 @@ def run_growth(options: argparse.Namespace) -> int:
     if options.values and len(names) != 1:
         raise ValueError("--values are of one axis: say which with --axes")
     date, where = time.strftime("%Y-%m-%d %H:%M"), machine()
-    base = options.out / f"growth-{date.replace(' ', '-').replace(':', '')}"
+    base = options.out / f"growth-{stamp(date)}"
     options.out.mkdir(parents=True, exist_ok=True)
-    directory = workplace(options.work)
-    sink = Sink(directory)
     measured = {}
-    try:
+    with bench_in(options.work) as bench:
         for name in names:
             axis = growth.AXES[name]
-            steps = measured[name] = growth.measure(axis, options.values or axis.values, Bench(sink, directory))
+            steps = measured[name] = growth.measure(axis, options.values or axis.values, bench)
             print(f"### {axis.about}\n\n{growth.table(axis, steps)}", flush=True)
             base.with_name(f"{base.name}-{name}.svg").write_text(growth.picture(axis, steps))
+            growth.write(base.with_suffix(".json"), date, where, measured)
+    say(f"written: {base}.json and a picture for each axis")
+    return int(any(step.failures for steps in measured.values() for step in steps))
+
+
+@contextmanager
+def bench_in(work: Path | None) -> Iterator[Bench]:
+    """A sink and a directory for servers, both gone afterwards."""
+    directory = workplace(work)
+    sink = Sink(directory)
+    try:
+        yield Bench(sink, directory)
     finally:
         sink.stop()
         clear(directory)
-    growth.write(base.with_suffix(".json"), date, where, measured)
-    say(f"written: {base}.json and a picture for each axis")
-    return int(any(step.failures for steps in measured.values() for step in steps))
+
+
+def stamp(date: str) -> str:
+    """The date as a part of a file's name."""
+    return date.replace(" ", "-").replace(":", "")
 
 
 def run_price(options: argparse.Namespace) -> int:

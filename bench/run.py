@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from attrs import asdict, frozen
@@ -28,8 +28,6 @@ WARM_UP = 9 << 20
 SETTLE = 0.3
 #: Seconds that a load may take, and those for each MB besides.
 TIMEOUT, TIMEOUT_FOR_MB = 120.0, 0.2
-
-Say = Callable[[str], None]
 
 
 def say(line: str) -> None:
@@ -114,9 +112,8 @@ def drive(server: Server, load: Load, prefix: str) -> Report:
     return Report(**json.loads(run_python("bench.clients", json.dumps(asdict(job)), timeout=timeout)))
 
 
-def compare(servers: Sequence[Server], loads: Sequence[Load], rounds: int, bench: Bench) -> list[Measurement]:
+def compare(servers: Sequence[Server], loads: Sequence[Load], rounds: int, bench: Bench) -> Iterator[Measurement]:
     """Every server under every load, `rounds` times, one server after the other within a round."""
-    done: list[Measurement] = []
     for load in loads:
         say(f"{load.name}: {load.about}")
         able = [server for server in servers if server.can(load)]
@@ -127,9 +124,8 @@ def compare(servers: Sequence[Server], loads: Sequence[Load], rounds: int, bench
                 except (StartFailed, RuntimeError) as error:
                     say(f"  {server.name}: {error}")
                     continue
-                done.append(measured)
                 say(f"  round {number}/{rounds}  {server.name:16} {line(measured)}")
-    return done
+                yield measured
 
 
 def line(measured: Measurement) -> str:
