@@ -26,6 +26,7 @@ def test_percentiles_are_values_that_were_measured() -> None:
     """Nearest rank: no value is made up between two."""
     values = [float(value) for value in range(100, 0, -1)]
     assert (percentile(values, 50), percentile(values, 99), percentile(values, 100)) == (50, 99, 100)
+    assert percentile([3.0, 1.0, 2.0], 50) == 2
     assert percentile([7.0], 99) == 7
     assert percentile([], 50) is None
 
