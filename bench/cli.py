@@ -11,6 +11,7 @@ from pathlib import Path
 
 from bench import growth
 from bench.cost import Assumptions
+from bench.docs import PAGES, refreshed
 from bench.limits import raise_file_limit
 from bench.loads import LOADS, chosen, pick
 from bench.price_report import price_report
@@ -96,6 +97,8 @@ def make_parser() -> argparse.ArgumentParser:
     price.add_argument(
         "--cpu-factor", type=float, default=1.0, metavar="X", help="CPU time of a vCPU there for that here"
     )
+    docs = commands.add_parser("docs", help="put the tables of bench/results into docs/")
+    docs.set_defaults(command=refresh_docs)
     return parser
 
 
@@ -173,7 +176,7 @@ def run_growth(options: argparse.Namespace) -> int:
         for name in names:
             axis = growth.AXES[name]
             steps = measured[name] = growth.measure(axis, options.values or axis.values, bench)
-            print(f"### {axis.about}\n\n{growth.table(axis, steps)}", flush=True)
+            print(growth.table(axis, steps), flush=True)
             base.with_name(f"{base.name}-{name}.svg").write_text(growth.picture(axis, steps))
             growth.write(base.with_suffix(".json"), date, where, measured)
     say(f"written: {base}.json and a picture for each axis")
@@ -205,4 +208,11 @@ def run_price(options: argparse.Namespace) -> int:
     print(
         price_report(results, read_prices(options.prices), Assumptions(use=options.use, cpu_factor=options.cpu_factor))
     )
+    return 0
+
+
+def refresh_docs(options: argparse.Namespace) -> int:
+    """``docs``."""
+    for path in PAGES:
+        path.write_text(refreshed(path.read_text()))
     return 0

@@ -28,10 +28,7 @@ PART = 5 * MIB
 class SmallParts(Resumable):
     """This server with the smallest parts that S3 takes, so that a file has many."""
 
-    def configuration(self) -> dict[str, Any]:
-        settings = super().configuration()
-        settings["store"]["chunk_size"] = PART
-        return settings
+    chunk_size = PART
 
 
 @frozen
@@ -155,9 +152,9 @@ def make_step(x: int, measured: Measurement) -> Step:
 
 
 def table(axis: Axis, steps: Sequence[Step]) -> str:
-    """The steps in figures."""
+    """The steps in figures, with a heading, in Markdown."""
     head = (axis.name, "seconds", "CPU s", "peak RSS", "more than idle", "answer p50 ms", "status p50/p99 ms", "failed")
-    return render(
+    steps_shown = render(
         head,
         [
             [
@@ -173,6 +170,7 @@ def table(axis: Axis, steps: Sequence[Step]) -> str:
             for step in steps
         ],
     )
+    return f"### {axis.about}\n\n{steps_shown}"
 
 
 def picture(axis: Axis, steps: Sequence[Step]) -> str:
@@ -197,3 +195,15 @@ def write(path: Path, date: str, machine: Mapping[str, Any], measured: Mapping[s
     """Write the JSON file."""
     series = {name: [asdict(step) for step in steps] for name, steps in measured.items()}
     path.write_text(json.dumps({"date": date, "machine": machine, "series": series}, indent=1, sort_keys=True) + "\n")
+
+
+def read(path: Path) -> Mapping[str, Sequence[Step]]:
+    """What `write` wrote: each axis's steps.
+
+    :raises ValueError: the file is something else.
+    """
+    try:
+        series = json.loads(path.read_text())["series"]
+        return {name: [Step(**step) for step in series[name]] for name in AXES if name in series}
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: is not a result of `bench growth`: {error}") from None

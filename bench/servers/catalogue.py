@@ -6,7 +6,13 @@ from collections.abc import Mapping
 
 from bench.servers.nginx import Nginx
 from bench.servers.peers import Tusd, TusNode, Uploadx
-from bench.servers.resumable import Resumable, ResumableTls, ResumableTwoWorkers, ResumableWithoutChecksums
+from bench.servers.resumable import (
+    Resumable,
+    ResumableLargeChunks,
+    ResumableTls,
+    ResumableTwoWorkers,
+    ResumableWithoutChecksums,
+)
 from bench.servers.server import Server
 
 SERVERS: Mapping[str, type[Server]] = {
@@ -16,6 +22,7 @@ SERVERS: Mapping[str, type[Server]] = {
         Resumable,
         ResumableTwoWorkers,
         ResumableWithoutChecksums,
+        ResumableLargeChunks,
         ResumableTls,
         Tusd,
         TusNode,

@@ -17,6 +17,7 @@ from cryptography.x509.oid import NameOID
 
 from bench.processes import python_environment
 from bench.servers.server import Server
+from bench.units import MIB
 from resumable.settings import Settings
 
 TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
@@ -31,6 +32,8 @@ class Resumable(Server):
     about = "this server: one process, CRC32C, auth callback, SQLite ledger"
     workers: ClassVar[int] = 1
     checksum: ClassVar[str] = "crc32c"
+    #: Bytes of a part; None for the default.
+    chunk_size: ClassVar[int | None] = None
 
     @property
     def ledger(self) -> Path:
@@ -53,6 +56,8 @@ class Resumable(Server):
         }
         if self.workers > 1:
             settings["workers"] = self.workers
+        if self.chunk_size is not None:
+            settings["store"]["chunk_size"] = self.chunk_size
         return settings
 
     def _endpoint(self) -> str:
@@ -72,6 +77,14 @@ class ResumableWithoutChecksums(Resumable):
     name = "resumable-nocrc"
     about = "this server with store.checksum: none"
     checksum = "none"
+
+
+class ResumableLargeChunks(Resumable):
+    """The same with larger parts: fewer S3 requests, more memory."""
+
+    name = "resumable-32m"
+    about = "this server with store.chunk_size: 32MiB"
+    chunk_size = 32 * MIB
 
 
 class ResumableTls(Resumable):

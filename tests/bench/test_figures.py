@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from bench.clients.data import PERIOD, digest, pieces
+from bench.docs import PAGES, refreshed
 from bench.loads import LOADS, chosen, scaled
 from bench.prices import read_prices
 from bench.report import picture, tables
@@ -148,3 +149,17 @@ def test_every_offset_has_bytes_of_its_own() -> None:
     assert b"".join(pieces(PERIOD - 10, PERIOD + 5000)) == whole[PERIOD - 10 :]
     assert whole[:4096] != whole[MIB : MIB + 4096]
     assert digest(10).startswith("10 ")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_documents_hold_what_the_results_say(page: Path) -> None:
+    """Tables in docs/ are made by ``python -m bench docs``, of the results that are there beside them."""
+    text = page.read_text()
+    assert "<!-- bench: " in text
+    assert refreshed(text) == text
+
+
+def test_a_table_that_nobody_can_make_is_named() -> None:
+    """A misspelt comment would leave old figures standing."""
+    with pytest.raises(ValueError, match="no table 'prize': there are report, growth, price"):
+        refreshed("<!-- bench: prize -->\n<!-- end -->")
