@@ -125,8 +125,8 @@ def measure(axis: Axis, values: Sequence[int], bench: Bench) -> list[Step]:
 def _with_queries(bench: Bench, server: Server, load: Load) -> Measurement:
     """Under the load; where that has no status queries, under some of them afterwards."""
     bench.sink.reset()
-    server.start(Path(tempfile.mkdtemp(prefix="growth-", dir=bench.directory)))
     try:
+        server.start(Path(tempfile.mkdtemp(prefix="growth-", dir=bench.directory)))
         drive(server, _uploads("warm-up", 9 * MIB, 2), "warm")
         measured = bench.under(server, load, 1)
         if load.queries:

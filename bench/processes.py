@@ -70,6 +70,11 @@ class Child:
         """The first process of the group."""
         return self._process.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether the first process has not ended."""
+        return self._process.poll() is None
+
     def wait_for_port(self, port: int, *, seconds: float = 60.0) -> None:
         """Wait until it listens.
 
@@ -77,7 +82,7 @@ class Child:
         """
         end = time.monotonic() + seconds
         while not listens(port):
-            if self._process.poll() is not None or time.monotonic() > end:
+            if not self.running or time.monotonic() > end:
                 self.stop()
                 tail = self.log.read_text(errors="replace")[-2000:]
                 raise StartFailed(f"{self._name} does not listen on port {port}:\n{tail}")
@@ -85,7 +90,7 @@ class Child:
 
     def stop(self, *, seconds: float = 5.0) -> None:
         """Ask it to end; after `seconds` the whole group is killed."""
-        if self._process.poll() is None:
+        if self.running:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(seconds)

@@ -46,17 +46,21 @@ class Bench:
         """Start the server, put it under the load once and stop it.
 
         :raises StartFailed: the server does not start.
+        :raises RuntimeError: the server or the driver has ended, or the load takes too long.
         """
         self.sink.reset()
-        server.start(Path(tempfile.mkdtemp(prefix=f"{server.name}-", dir=self.directory)))
         try:
+            server.start(Path(tempfile.mkdtemp(prefix=f"{server.name}-", dir=self.directory)))
             drive(server, Load(name="warm-up", about="", count=2, size=WARM_UP), "warm")
             return self.under(server, load, number)
         finally:
             server.stop()
 
     def under(self, server: Server, load: Load, number: int) -> Measurement:
-        """Put a running server under the load once."""
+        """Put a running server under the load once.
+
+        :raises RuntimeError: the server or the driver has ended, or the load takes too long.
+        """
         self.sink.reset()
         self.sink.configure(keep=load.checked, delay=load.delay)
         tree = ProcessTree(server.pid)
@@ -66,6 +70,8 @@ class Bench:
         with DiscWatch(server.temporary, tree) as disc:
             report = drive(server, load, prefix)
             time.sleep(SETTLE)
+        if not server.running:
+            raise RuntimeError("has ended under the load")
         return Measurement(
             server=server.name,
             load=load.name,

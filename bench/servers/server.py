@@ -67,6 +67,11 @@ class Server:
         assert self._child is not None
         return self._child.pid
 
+    @property
+    def running(self) -> bool:
+        """Whether it has been started and has not ended by itself."""
+        return self._child is not None and self._child.running
+
     def start(self, directory: Path) -> None:
         """Start it in the empty `directory` and wait until it listens.
 

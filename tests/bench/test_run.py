@@ -79,6 +79,18 @@ def test_a_server_that_does_not_start_is_told_of_and_passed_over(
     assert "no such luck" in capsys.readouterr().err
 
 
+def test_figures_of_a_server_that_has_ended_do_not_count(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
+    """What /proc says of it is less than it has used."""
+
+    class Ending(Resumable):
+        @property
+        def running(self) -> bool:
+            return False
+
+    assert list(compare([Ending(bench.sink)], [Load(name="a", about="", count=1, size=1000)], 1, bench)) == []
+    assert "resumable: has ended under the load" in capsys.readouterr().err
+
+
 def test_growth_is_measured_on_a_full_ledger(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The axis with the most machinery of its own: rows are there before the server starts."""
     monkeypatch.setattr(growth, "QUERIES", evolve(growth.QUERIES, size=100_000))
