@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench import growth
 from bench.cost import Assumptions
-from bench.docs import PAGES, refreshed
+from bench.docs import PAGES, pictures, refreshed
 from bench.limits import raise_file_limit
 from bench.loads import LOADS, chosen, pick
 from bench.price_report import price_report
@@ -97,7 +97,7 @@ def make_parser() -> argparse.ArgumentParser:
     price.add_argument(
         "--cpu-factor", type=float, default=1.0, metavar="X", help="CPU time of a vCPU there for that here"
     )
-    docs = commands.add_parser("docs", help="put the tables of bench/results into docs/")
+    docs = commands.add_parser("docs", help="put tables and pictures of bench/results into docs/")
     docs.set_defaults(command=refresh_docs)
     return parser
 
@@ -121,7 +121,7 @@ def list_all(options: argparse.Namespace) -> int:
 
 
 def run_comparison(options: argparse.Namespace) -> int:
-    """``run``; the status is 1 if an upload failed."""
+    """``run``; the status is 1 if an upload failed, or a server could not be measured."""
     scale, rounds = (QUICK_SCALE, QUICK_ROUNDS) if options.quick else (options.scale, options.rounds)
     if scale <= 0 or rounds < 1:
         raise ValueError("--scale is above 0, --rounds 1 or more")
@@ -142,7 +142,9 @@ def run_comparison(options: argparse.Namespace) -> int:
     )
     base = options.out / f"run-{stamp(results.date)}"
     with bench_in(options.work) as bench:
-        for measured in compare([kind(bench.sink) for kind in able], loads, rounds, bench):
+        servers = [kind(bench.sink) for kind in able]
+        expected = rounds * sum(server.can(load) for server in servers for load in loads)
+        for measured in compare(servers, loads, rounds, bench):
             results.measurements.append(measured)
             # A run that is stopped leaves what it has measured.
             results.write(base.with_suffix(".json"))
@@ -151,7 +153,7 @@ def run_comparison(options: argparse.Namespace) -> int:
     base.with_suffix(".svg").write_text(picture(results, read_prices()))
     print(tables(results, read_prices()))
     say(f"written: {base}.json and .svg")
-    return int(any(one.failures for one in results.measurements))
+    return int(len(results.measurements) < expected or any(one.failures for one in results.measurements))
 
 
 def report_again(options: argparse.Namespace) -> int:
@@ -215,4 +217,6 @@ def refresh_docs(options: argparse.Namespace) -> int:
     """``docs``."""
     for path in PAGES:
         path.write_text(refreshed(path.read_text()))
+    for path, drawn in pictures().items():
+        path.write_text(drawn)
     return 0

@@ -1,16 +1,16 @@
-"""The tables in docs/: each between two comments, made of the results in bench/results/."""
+"""The tables and pictures in docs/, made of the results in bench/results/. Each table stands between two comments."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench import growth
 from bench.cost import Assumptions
 from bench.price_report import price_report
 from bench.prices import read_prices
-from bench.report import tables
+from bench.report import picture, tables
 from bench.results import Results, merged, read_results
 
 RESULTS = Path(__file__).parent / "results"
@@ -33,19 +33,23 @@ def refreshed(text: str) -> str:
     return _BLOCK.sub(table, text)
 
 
+def pictures() -> Mapping[Path, str]:
+    """Files in docs/ and the plots that they hold."""
+    grown = {DOCS / f"growth-{name}.svg": growth.picture(growth.AXES[name], steps) for name, steps in _grown().items()}
+    return {DOCS / "performance.svg": picture(_runs(), read_prices()), **grown}
+
+
 def _runs() -> Results:
     return merged([read_results(path) for path in sorted(RESULTS.glob("run-*.json"))])
 
 
-def _growth() -> str:
-    measured = {
-        name: steps for path in sorted(RESULTS.glob("growth-*.json")) for name, steps in growth.read(path).items()
-    }
-    return "\n".join(growth.table(growth.AXES[name], steps) for name, steps in measured.items())
+def _grown() -> Mapping[str, Sequence[growth.Step]]:
+    paths = sorted(RESULTS.glob("growth-*.json"))
+    return {name: steps for path in paths for name, steps in growth.read(path).items()}
 
 
 KINDS: Mapping[str, Callable[[], str]] = {
     "report": lambda: tables(_runs(), read_prices()),
-    "growth": _growth,
+    "growth": lambda: "\n".join(growth.table(growth.AXES[name], steps) for name, steps in _grown().items()),
     "price": lambda: price_report(_runs(), read_prices(), Assumptions()),
 }

@@ -7,8 +7,9 @@ from xml.etree import ElementTree
 
 import pytest
 
+from bench import growth
 from bench.clients.data import PERIOD, digest, pieces
-from bench.docs import PAGES, refreshed
+from bench.docs import PAGES, pictures, refreshed
 from bench.loads import LOADS, chosen, scaled
 from bench.prices import read_prices
 from bench.report import picture, tables
@@ -151,12 +152,28 @@ def test_every_offset_has_bytes_of_its_own() -> None:
     assert digest(10).startswith("10 ")
 
 
+def test_growth_survives_its_file(tmp_path: Path) -> None:
+    """The tables in docs/ are made of it."""
+    step = growth.make_step(1000, measurement(statuses=[0.001, 0.002]))
+    growth.write(tmp_path / "growth.json", "a day", {}, {"uploads": [step, step]})
+    assert growth.read(tmp_path / "growth.json") == {"uploads": [step, step]}
+    (tmp_path / "other.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"other\.json: is not a result"):
+        growth.read(tmp_path / "other.json")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_documents_hold_what_the_results_say(page: Path) -> None:
     """Tables in docs/ are made by ``python -m bench docs``, of the results that are there beside them."""
     text = page.read_text()
     assert "<!-- bench: " in text
     assert refreshed(text) == text
+
+
+def test_the_pictures_show_what_the_results_say() -> None:
+    """They are made by the same command."""
+    for path, drawn in pictures().items():
+        assert path.read_text() == drawn
 
 
 def test_a_table_that_nobody_can_make_is_named() -> None:
