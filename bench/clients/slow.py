@@ -6,7 +6,7 @@ import multiprocessing
 import selectors
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Sequence
 from itertools import cycle
 from multiprocessing.connection import Connection as Pipe
 
@@ -56,8 +56,9 @@ class SlowUploads:
     def run(self) -> Report:
         """Do them all, and the queries meanwhile."""
         theirs, ours = multiprocessing.get_context("fork").Pipe()
-        asking = multiprocessing.get_context("fork").Process(target=ask, args=(self._job, theirs))
-        if self._job.queries and self._protocol.resumes:
+        asked = self._begin_asked() if self._job.queries and self._protocol.resumes else []
+        asking = multiprocessing.get_context("fork").Process(target=ask, args=(self._job, asked, theirs))
+        if asked:
             asking.start()
         theirs.close()
         started = time.perf_counter()
@@ -73,6 +74,18 @@ class SlowUploads:
         return Report(
             seconds=seconds, size=done, sent=done, answers=self._answers, statuses=statuses, failures=self._failures
         )
+
+    def _begin_asked(self) -> list[str]:
+        """The sessions of uploads that have come half-way."""
+        sessions = []
+        with self._address.connect() as connection:
+            for number in range(ASKED):
+                session = self._protocol.begin(connection, f"{self._job.prefix}asked{number}", ASKED_SIZE)
+                connection.socket.sendall(self._protocol.head(session, 0, ASKED_STORED, ASKED_SIZE))
+                connection.send_body(0, ASKED_STORED)
+                self._protocol.check(connection.answer(), ASKED_STORED, ASKED_SIZE)
+                sessions.append(session)
+        return sessions
 
     def _open(self, number: int) -> Trickle:
         connection = self._address.connect()
@@ -131,35 +144,22 @@ class SlowUploads:
             sock.close()
 
 
-def ask(job: Job, pipe: Pipe) -> None:
+def ask(job: Job, sessions: Sequence[str], pipe: Pipe) -> None:
     """In a process of its own: ask about uploads until told to stop; sends the seconds of each query, and failures."""
+    protocol = PROTOCOLS[job.protocol](job.path)
     took: list[float] = []
     failures: list[str] = []
     try:
-        for seconds, offset in _queries(job):
-            took.append(seconds)
-            if offset != ASKED_STORED:
-                failures.append(f"a status query said {offset}")
-            if pipe.poll(1 / job.queries):
-                break
+        with Address(job.port).connect() as connection:
+            for session in cycle(sessions):
+                started = time.perf_counter()
+                offset = protocol.offset(connection, session, ASKED_SIZE)
+                took.append(time.perf_counter() - started)
+                if offset != ASKED_STORED:
+                    failures.append(f"a status query said {offset}")
+                if pipe.poll(1 / job.queries):
+                    break
     except (OSError, Refused) as error:
         failures.append(f"status query: {type(error).__name__}: {error}")
     pipe.recv()
     pipe.send((took, failures))
-
-
-def _queries(job: Job) -> Iterator[tuple[float, int]]:
-    """Seconds and answer of one status query after the other."""
-    protocol = PROTOCOLS[job.protocol](job.path)
-    with Address(job.port).connect() as connection:
-        sessions = []
-        for number in range(ASKED):
-            session = protocol.begin(connection, f"{job.prefix}asked{number}", ASKED_SIZE)
-            connection.socket.sendall(protocol.head(session, 0, ASKED_STORED, ASKED_SIZE))
-            connection.send_body(0, ASKED_STORED)
-            protocol.check(connection.answer(), ASKED_STORED, ASKED_SIZE)
-            sessions.append(session)
-        for session in cycle(sessions):
-            started = time.perf_counter()
-            offset = protocol.offset(connection, session, ASKED_SIZE)
-            yield time.perf_counter() - started, offset
