@@ -36,7 +36,7 @@ class Model:
 
     def at(self, size: float) -> Point:
         """An upload of `size` bytes. Below the smallest point it costs what that does."""
-        if size <= self.points[0].size or len(self.points) == 1:
+        if size <= self.points[0].size:
             return Point(size, self.points[0].cpu, self.points[0].calls)
         upper = next((i for i, point in enumerate(self.points) if point.size >= size), len(self.points) - 1)
         low, high = self.points[upper - 1], self.points[upper]
@@ -51,14 +51,14 @@ def _between(low: float, high: float, part: float) -> float:
 
 
 def make_models(results: Results, prices: Prices) -> list[Model]:
-    """A model for each server of the run that was measured under one of `MODEL_LOADS` at least."""
+    """A model for each server that was measured under two of `MODEL_LOADS` at least: one point says nothing of other sizes."""
     models = []
     for server in results.servers:
         rows = [row for load in MODEL_LOADS if (row := make_row(results.of(server, load), prices)) is not None]
         points = sorted(
             (Point(row.upload_size, row.cpu_per_upload, row.calls) for row in rows), key=lambda one: one.size
         )
-        if points:
+        if len(points) > 1:
             models.append(Model(server, points, max(row.peak for row in rows)))
     return models
 

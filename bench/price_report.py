@@ -19,11 +19,13 @@ HOURS = 730
 def price_report(results: Results, prices: Prices, assumed: Assumptions) -> str:
     """The tables, in Markdown.
 
-    :raises ValueError: the run has none of the loads that the model is made of.
+    :raises ValueError: no server was measured under enough of the loads that the model is made of.
     """
     models = make_models(results, prices)
     if not models:
-        raise ValueError("the results have none of the loads small, sixteen and one: there is nothing to reckon with")
+        raise ValueError(
+            "no server was measured under two of the loads small, sixteen and one: there is nothing to reckon with"
+        )
     shown = [
         f"Prices: {prices.region}, {prices.date}. {prices.note}",
         f"CPU: measured {results.date} on {results.machine['processor']}; a vCPU is taken to need "

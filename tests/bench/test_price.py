@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from bench.cost import TB, Assumptions, Model, Point, cost_of_tb, make_models, sizing
 from bench.price_report import price_report
@@ -75,15 +76,22 @@ def test_models_come_from_measurements() -> None:
     assert cost_of_tb(made, 5e9, PRICES, BUSY).requests == pytest.approx(342 * TB / (2048 * MIB), rel=0.01)
 
 
+def test_one_size_makes_no_model() -> None:
+    """A line through one point would price 1 MB like 2 GB."""
+    assert make_models(results(measurement(), measurement(load="resume")), PRICES) == []
+
+
 def test_the_report_has_each_size_and_server() -> None:
     """And says whose prices and which CPU it reckons with."""
-    shown = price_report(results(measurement(), measurement(server="nginx")), read_prices(), Assumptions())
+    both = [measurement(server=server, load=load) for server in ("resumable", "nginx") for load in ("small", "one")]
+    both = [evolve(one, uploads=1) if one.load == "one" else one for one in both]
+    shown = price_report(results(*both), read_prices(), Assumptions())
     for size in ("1 MB", "100 MB", "5 GB"):
         for server in ("resumable", "nginx"):
             assert f"| {size}, {server} " in shown
     assert read_prices().date in shown
     assert "a processor" in shown
-    with pytest.raises(ValueError, match="none of the loads"):
+    with pytest.raises(ValueError, match="two of the loads"):
         price_report(results(measurement(load="resume")), read_prices(), Assumptions())
 
 

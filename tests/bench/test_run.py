@@ -113,7 +113,8 @@ def test_a_full_ledger_holds_what_was_asked_for(tmp_path: Path) -> None:
 def test_the_command_runs_writes_and_prices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same way that the README goes: run, report, price."""
     out = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]
-    assert main(["run", "--servers", "resumable", "--loads", "small", "--rounds", "1", "--scale", "0.005", *out]) == 0
+    run = ["run", "--servers", "resumable", "--rounds", "1", "--scale", "0.005"]
+    assert main([*run, "--loads", "small", "one", *out]) == 0
     assert "| resumable |" in capsys.readouterr().out
     (written,) = (tmp_path / "out").glob("*.json")
     assert read_results(written).measurements[0].uploads == 5
