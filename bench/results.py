@@ -65,7 +65,7 @@ class Results:
     def write(self, path: Path) -> None:
         """Write the JSON file, a line for each measurement; a tenth of a millisecond is enough for latencies."""
         whole = {"format": FORMAT, **asdict(self, filter=lambda field, _: field.name != "measurements")}
-        head = json.dumps(whole, indent=1, sort_keys=True).removesuffix("\n}")
+        head = json.dumps(whole, indent=1).removesuffix("\n}")
         measurements = [
             {**asdict(one), "answers": _short(one.answers), "statuses": _short(one.statuses)}
             for one in self.measurements
