@@ -17,6 +17,8 @@ from bench.clients.wire import Address, Connection
 
 #: Times in a second that each connection sends.
 TICKS = 10
+#: Seconds after which a server that takes nothing and answers nothing is given up.
+SILENCE = 60.0
 #: Uploads that status queries ask about. They lie still: some servers end the request that is writing an upload when
 #: somebody asks about it.
 ASKED = 10
@@ -52,6 +54,7 @@ class SlowUploads:
         self._address = Address(job.port, job.tls)
         self._answers: list[float] = []
         self._failures: list[str] = []
+        self._moved = 0.0
 
     def run(self) -> Report:
         """Do them all, and the queries meanwhile."""
@@ -99,7 +102,7 @@ class SlowUploads:
         for trickle in trickles:
             selector.register(trickle.connection.socket, selectors.EVENT_READ, trickle)
         rounds = deque(trickles)
-        begun = time.perf_counter()
+        begun = self._moved = time.perf_counter()
         turns = 0
         while rounds or selector.get_map():
             now = time.perf_counter() - begun
@@ -112,11 +115,18 @@ class SlowUploads:
             turns += max(0, due)
             for key, _ in selector.select(0.002 if rounds else 0.1):
                 self._answered(key.data, selector)
+            if time.perf_counter() - self._moved > SILENCE:
+                for trickle in trickles:
+                    self._failed(trickle, selector, TimeoutError(f"nothing moved for {SILENCE:.0f} s"))
+                return
 
     def _feed(self, trickle: Trickle, allowed: int, selector: selectors.BaseSelector) -> bool:
         """Feed it; returns whether there is more to send."""
+        sent = trickle.sent
         try:
             if not trickle.feed(allowed):
+                if trickle.sent > sent:
+                    self._moved = time.perf_counter()
                 return True
         except OSError as error:
             self._failed(trickle, selector, error)
@@ -132,7 +142,8 @@ class SlowUploads:
         except (OSError, Refused) as error:
             self._failed(trickle, selector, error)
             return
-        self._answers.append(time.perf_counter() - trickle.last_byte)
+        self._moved = time.perf_counter()
+        self._answers.append(self._moved - trickle.last_byte)
         selector.unregister(sock)
         sock.close()
 
@@ -150,7 +161,7 @@ def ask(job: Job, sessions: Sequence[str], pipe: Pipe) -> None:
     took: list[float] = []
     failures: list[str] = []
     try:
-        with Address(job.port).connect() as connection:
+        with Address(job.port).connect(timeout=SILENCE) as connection:
             for session in cycle(sessions):
                 started = time.perf_counter()
                 offset = protocol.offset(connection, session, ASKED_SIZE)
