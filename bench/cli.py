@@ -132,7 +132,7 @@ def run_comparison(options: argparse.Namespace) -> int:
         say(f"{name} is skipped: install {missing}")
     able = [SERVERS[name] for name in names if name not in skipped]
     results = Results(
-        date=time.strftime("%Y-%m-%d %H:%M"),
+        date=time.strftime("%Y-%m-%d %H:%M:%S"),
         command=f"run --scale {scale:g} --rounds {rounds}",
         machine=machine(),
         servers={kind.name: kind.about for kind in able},
@@ -170,7 +170,7 @@ def run_growth(options: argparse.Namespace) -> int:
     names = pick(options.axes, growth.AXES, "axis")
     if options.values and len(names) != 1:
         raise ValueError("--values are of one axis: say which with --axes")
-    date, where = time.strftime("%Y-%m-%d %H:%M"), machine()
+    date, where = time.strftime("%Y-%m-%d %H:%M:%S"), machine()
     base = options.out / f"growth-{stamp(date)}"
     options.out.mkdir(parents=True, exist_ok=True)
     measured = {}
