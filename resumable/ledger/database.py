@@ -92,8 +92,8 @@ class Database:
 
         def in_thread() -> Any:
             pooled = self._engine.raw_connection()
-            pooled.detach()
             connection: Any = pooled.driver_connection
+            pooled.detach()
             try:
                 connection.autocommit = True
                 set_up(connection)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -33,7 +34,8 @@ class _Ear:
     def __init__(self, connection: Any, heard: Callable[[str], None], lost: Callable[[str], None]) -> None:
         self.connection = connection
         self._libpq = connection.pgconn
-        self._socket: int = self._libpq.socket
+        # A duplicate: libpq closes its own when the server goes away, before the reactor has stopped watching it.
+        self._socket = os.dup(self._libpq.socket)
         self._heard = heard
         self._lost = lost
 
@@ -44,6 +46,11 @@ class _Ear:
     def logPrefix(self) -> str:
         """Twisted's."""
         return "ledger"
+
+    def close(self) -> None:
+        """Hear no more."""
+        os.close(self._socket)
+        self.connection.close()
 
     def doRead(self) -> None:
         """Twisted's: there is something to read, or the server has gone."""
@@ -84,6 +91,7 @@ class Listener:
     def start(self) -> None:
         """Listen, as soon as there is a connection."""
         self._connecting = ensureDeferred(self._connect())
+        self._connecting.addErrback(lambda failure: self._log.failure("other nodes are not heard", failure))
 
     def stop(self) -> None:
         """Listen no more."""
@@ -121,4 +129,4 @@ class Listener:
         ear, self._ear = self._ear, None
         if ear is not None:
             self._reactor.removeReader(ear)
-            ear.connection.close()
+            ear.close()
