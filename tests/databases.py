@@ -15,6 +15,7 @@ from typing_extensions import Self
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about $XDG_RUNTIME_DIR
     import pgserver
+    from pgserver._commands import pg_ctl
 
 
 class Postgres:
@@ -34,6 +35,18 @@ class Postgres:
     ) -> None:
         self._server.cleanup()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def stop(self) -> None:
+        """Stop it, as for a restart: whoever is connected is thrown out."""
+        pg_ctl(["-w", "-m", "fast", "stop"], pgdata=self._server.pgdata, user=self._server.system_user)
+
+    def start(self) -> None:
+        """Start it again, with all that is in it."""
+        self._server.ensure_postgres_running()
+
+    def cut(self) -> None:
+        """End every connection, as a failover does."""
+        self._server.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid();")
 
     def new(self) -> str:
         """The URL of a new, empty database."""

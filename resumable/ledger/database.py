@@ -87,7 +87,7 @@ class Database:
         """A connection for the caller alone, who closes it: the driver's own, each statement committed by itself.
 
         :param set_up: called with it in a thread.
-        :raises DBAPIError: the database is away; this is not tried again.
+        :raises Unavailable: the database is away; this is not tried again.
         """
 
         def in_thread() -> Any:
@@ -102,7 +102,10 @@ class Database:
                 raise
             return connection
 
-        return await deferToThreadPool(self._reactor, self._pool, in_thread)
+        try:
+            return await deferToThreadPool(self._reactor, self._pool, in_thread)
+        except (DBAPIError, self._engine.dialect.loaded_dbapi.Error) as error:
+            raise Unavailable(f"the ledger did not answer: {error}") from None
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, in a transaction that has been committed when this returns.

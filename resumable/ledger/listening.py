@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import deferLater
@@ -15,6 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from resumable.ledger.database import Database
+from resumable.model import Unavailable
 
 #: The class of the advisory locks by which nodes know who listens: one for each node, held while it does.
 LOCKS = 7_305_221
@@ -105,8 +105,8 @@ class Listener:
                 try:
                     connection = await self._database.connect(self._set_up)
                     break
-                except DBAPIError as error:
-                    self._log.debug("cannot listen to other nodes: {error}; trying again", error=str(error.orig))
+                except Unavailable as error:
+                    self._log.debug("cannot listen to other nodes: {error}; trying again", error=str(error))
                 await deferLater(self._reactor, PAUSE)
         except CancelledError:
             return
