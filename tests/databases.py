@@ -6,16 +6,31 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Collection
 from itertools import count
 from types import TracebackType
 from typing import Any
 
+import pytest
 from typing_extensions import Self
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about $XDG_RUNTIME_DIR
     import pgserver
     from pgserver._commands import pg_ctl
+
+
+def on_each_ledger(metafunc: pytest.Metafunc, *, plain: Collection[str], never: Collection[str] = ()) -> None:
+    """Have tests that use the fixture `ledger_url` run on SQLite, and on PostgreSQL in the longer tests.
+
+    :param plain: names of tests that always run on both.
+    :param never: names of tests that are about SQLite.
+    """
+    if "ledger_url" in metafunc.fixturenames:
+        name = metafunc.function.__name__
+        on_server = pytest.param("postgresql", marks=() if name in plain else pytest.mark.soak)
+        kinds = ["sqlite"] if name in never else ["sqlite", on_server]
+        metafunc.parametrize("ledger_url", kinds, indirect=True)
 
 
 class Postgres:

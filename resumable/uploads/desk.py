@@ -285,6 +285,7 @@ class Desk:
 
     async def let_go(self, upload_id: str, first: int, end: int | None) -> bool:
         """See `resumable.ledger.notices.Writers`."""
+        self._fragments.forget(upload_id)  # it goes on elsewhere: nobody here would give the memory back
         intake = self._intakes.get(upload_id)
         if intake is None:
             return False

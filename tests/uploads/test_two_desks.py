@@ -234,3 +234,14 @@ async def test_learning_while_something_is_stored(database: Database, ledger: Le
     intake = Intake(await a.desk.create(WISH), [], evolve(a.tools, ledger=Slow(database)))
     await intake.refresh()
     assert intake.coverage.offset == CHUNK
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_goes_on_elsewhere_takes_no_memory_here(nodes: tuple[Node, Node]) -> None:
+    """The fragment that was kept for a client that goes on on another node is not kept for ever."""
+    a, _ = nodes
+    upload = await a.desk.create(WISH)
+    await a.send(upload, 0, 5)
+    assert a.tools.budget.held == 5
+    assert not await a.desk.let_go(upload.id, 5, None)
+    assert a.tools.budget.held == 0
