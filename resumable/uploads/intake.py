@@ -12,8 +12,8 @@ from twisted.logger import Logger
 
 from resumable.flights import Flights
 from resumable.ledger.ledger import Ledger
-from resumable.metrics import Metrics
 from resumable.ledger.notices import Alone, Notices
+from resumable.metrics import Metrics
 from resumable.model import Ended, Exists, Piece, State, Unavailable, Upload
 from resumable.stores.store import Store, StoreError, StoreUnavailable
 from resumable.uploads.budget import Budget

@@ -174,12 +174,12 @@ async def test_listening_goes_on_after_a_failover(url: str) -> None:
     """All connections are ended by the server: the nodes hear each other again soon."""
     async with listening(url) as (database, (old, new)):
         upload = await created(database, old)
+        former = [(node, node.nodes._listener._ear) for node in (old, new)]
         engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
         with engine.begin() as connection:
             others = "datname = current_database() AND pid <> pg_backend_pid()"
             connection.execute(text(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}"))
         engine.dispose()
-        await until(lambda: not old.nodes._listener.listening)
-        await until(lambda: old.nodes._listener.listening and new.nodes._listener.listening)
+        await until(lambda: all(node.nodes._listener._ear not in (None, ear) for node, ear in former))
         assert await new.nodes.take_over(upload, 0, None)
         assert old.here.asked == [("u1", 0, None)]

@@ -22,7 +22,7 @@ from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy, Wish
 from tests.databases import Postgres
 from tests.uploads.memory_store import Bucket, MemoryStore
-from tests.uploads.test_states import Body
+from tests.uploads.test_states import Body, certain
 
 #: A GiB in chunks of 6 MiB, scaled down: what is counted are chunks.
 CHUNKS = 171
@@ -61,7 +61,7 @@ def desk(database: Database) -> Desk:
     store = MemoryStore(Bucket())
     budget = Budget(1 << 20, reactor)  # type: ignore[arg-type]
     tools: dict[str, Any] = {"clock": reactor, "notices": Nodes(database, reactor) if database.on_server else Alone()}
-    fragments = Fragments(store, budget, ".resumable/")
+    fragments = Fragments(store, budget, ".resumable/", "ledger")
     return Desk(
         Tools(Ledger(database), store, fragments, budget, DeferredSemaphore(1), **tools),
         Policy("bucket", chunk_size=CHUNK),
@@ -70,7 +70,9 @@ def desk(database: Database) -> Desk:
 
 async def receive(desk: Desk, first: int, end: int, *, step: int = 1000) -> Any:
     upload = await desk.find("", "name", "seed")
-    return await desk.receive(upload, Body(DATA[first:end], step, drop=False, stall=False), Span(first, end))
+    return await desk.receive(
+        upload, Body(DATA[first:end], step, drop=False, stall=False), Span(first, end), confirm=certain
+    )
 
 
 @pytest_twisted.ensureDeferred

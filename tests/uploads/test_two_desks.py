@@ -24,7 +24,7 @@ from resumable.uploads.policy import Policy, Wish
 from resumable.uploads.result import as_json
 from resumable.uploads.stream import Run
 from tests.uploads.memory_store import Bucket, MemoryStore
-from tests.uploads.test_states import Body
+from tests.uploads.test_states import Body, certain
 
 CHUNK = 16
 DATA = random.Random(5).randbytes(3 * CHUNK + 5)
@@ -70,7 +70,7 @@ class Node:
         self.tools = Tools(
             ledger=ledger,
             store=self.store,
-            fragments=Fragments(self.store, budget, ".resumable/"),
+            fragments=Fragments(self.store, budget, ".resumable/", "ledger"),
             budget=budget,
             reading=DeferredSemaphore(1),
             clock=reactor,  # type: ignore[arg-type]
@@ -80,11 +80,11 @@ class Node:
     def begin(self, upload: Upload, first: int, sent: int, end: int | None = len(DATA)) -> tuple[Body, Deferred[Any]]:
         """A body that has brought bytes up to `sent`, and then is silent: it looks as if it were to end at `end`."""
         body = Body(DATA[first:sent], 7, drop=False, stall=True)
-        return body, Deferred.fromCoroutine(self.desk.receive(upload, body, Span(first, end)))
+        return body, Deferred.fromCoroutine(self.desk.receive(upload, body, Span(first, end), confirm=certain))
 
     async def send(self, upload: Upload, first: int, end: int = len(DATA)) -> Any:
         body = Body(DATA[first:end], 7, drop=False, stall=False)
-        return await self.desk.receive(upload, body, Span(first, end))
+        return await self.desk.receive(upload, body, Span(first, end), confirm=certain)
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ async def test_learning_while_something_is_stored(database: Database, ledger: Le
         async def whole(self, upload_id: str) -> tuple[Upload, list[Piece]] | None:
             found = await super().whole(upload_id)
             if found is not None and not found[1]:
-                await intake.store(Run(1, 0, CHUNK, [DATA[:CHUNK]]))
+                await intake.store(Run(1, 0, CHUNK, [DATA[:CHUNK]]), certain)
             return found
 
     a, _ = nodes
