@@ -96,6 +96,8 @@ class Upload:
     #: left alone for a while).
     tries: int = 0
     due: float | None = None
+    #: The nodes that may be writing it; whoever else is about to tells them. Empty where nodes cannot tell each other.
+    writers: tuple[int, ...] = ()
 
     @property
     def live(self) -> bool:

@@ -23,6 +23,7 @@ from resumable.ledger.chores import Chores
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger
+from resumable.ledger.notices import Alone, Nodes, Notices
 from resumable.ledger.queue import EventQueue
 from resumable.ledger.watch import alive
 from resumable.metrics import Metrics
@@ -82,6 +83,7 @@ class Resumable(Service):
         self._ports: list[IListeningPort] = []
         self._rounds: list[Round] = []
         self._outbox: Outbox | None = None
+        self._nodes: Nodes | None = None
         self._starting: Deferred[None] | None = None
 
     def startService(self) -> None:
@@ -99,7 +101,9 @@ class Resumable(Service):
         self._door = make_door(self.settings, self._reactor, self._metrics)
         ledger, admit = self._hear_of_events()
         try:
-            desk = await make_desk(self.settings, self._database, ledger, store, self._reactor, admit, self._metrics)
+            desk = await make_desk(
+                self.settings, self._database, ledger, store, self._reactor, admit, self._metrics, self._hear_of_nodes()
+            )
         except Unavailable as error:
             raise CannotStart(f"ledger: {error}") from error
         waiting = self.settings.events is not None and self.settings.events.wait
@@ -122,6 +126,14 @@ class Resumable(Service):
             Round(self._reactor, cleaning.every, janitor.round, first=min(FIRST_CLEANING, cleaning.every)),
             Round(self._reactor, CENSUS, Census(self._database, self._metrics, self._reactor).round),
         ]
+
+    def _hear_of_nodes(self) -> Notices | None:
+        """What other nodes say, where there may be some."""
+        if not self._database.on_server:
+            return None
+        self._nodes = Nodes(self._database, self._reactor)
+        self._nodes.start()
+        return self._nodes
 
     def _hear_of_events(self) -> tuple[Ledger, Admit | None]:
         """The ledger, which notes what the application wants to hear, and who asks it before an upload is created."""
@@ -221,6 +233,8 @@ class Resumable(Service):
             await self._drain(self._site)
         if self._outbox is not None:
             await self._outbox.stop()
+        if self._nodes is not None:
+            self._nodes.stop()
         if self._door is not None:
             await self._door.close()
         if self._store is not None:
@@ -293,13 +307,18 @@ async def make_desk(
     reactor: Any,
     admit: Admit | None = None,
     metrics: Metrics | None = None,
+    notices: Notices | None = None,
 ) -> Desk:
     """What is done with uploads.
 
+    :param notices: hears what other nodes say; without, they are told of what is done here and not heard.
     :raises Unavailable: the ledger was in trouble.
     """
     identity = await Chores(database).identity()
-    return Desk(make_tools(settings, ledger, store, reactor, identity, metrics), make_policy(settings), admit)
+    if notices is None:
+        notices = Nodes(database, reactor) if database.on_server else Alone()
+    tools = make_tools(settings, ledger, store, reactor, identity, notices, metrics)
+    return Desk(tools, make_policy(settings), admit)
 
 
 def make_janitor(
@@ -322,7 +341,13 @@ def make_janitor(
 
 
 def make_tools(
-    settings: Settings, ledger: Ledger, store: Store, reactor: Any, identity: str, metrics: Metrics | None = None
+    settings: Settings,
+    ledger: Ledger,
+    store: Store,
+    reactor: Any,
+    identity: str,
+    notices: Notices,
+    metrics: Metrics | None = None,
 ) -> Tools:
     """What uploads work with. A quarter of the memory is for chunks that are read back, the rest for bodies.
 
@@ -341,6 +366,7 @@ def make_tools(
         reading=DeferredSemaphore(max(1, memory // 4 // settings.store.chunk_size)),
         clock=reactor,
         metrics=metrics,
+        notices=notices,
     )
 
 

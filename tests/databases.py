@@ -6,15 +6,31 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Collection
 from itertools import count
 from types import TracebackType
 from typing import Any
 
+import pytest
 from typing_extensions import Self
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about $XDG_RUNTIME_DIR
     import pgserver
+    from pgserver._commands import pg_ctl
+
+
+def on_each_ledger(metafunc: pytest.Metafunc, *, plain: Collection[str], never: Collection[str] = ()) -> None:
+    """Have tests that use the fixture `ledger_url` run on SQLite, and on PostgreSQL in the longer tests.
+
+    :param plain: names of tests that always run on both.
+    :param never: names of tests that are about SQLite.
+    """
+    if "ledger_url" in metafunc.fixturenames:
+        name = metafunc.function.__name__
+        on_server = pytest.param("postgresql", marks=() if name in plain else pytest.mark.soak)
+        kinds = ["sqlite"] if name in never else ["sqlite", on_server]
+        metafunc.parametrize("ledger_url", kinds, indirect=True)
 
 
 class Postgres:
@@ -34,6 +50,18 @@ class Postgres:
     ) -> None:
         self._server.cleanup()
         shutil.rmtree(self._directory, ignore_errors=True)
+
+    def stop(self) -> None:
+        """Stop it, as for a restart: whoever is connected is thrown out."""
+        pg_ctl(["-w", "-m", "fast", "stop"], pgdata=self._server.pgdata, user=self._server.system_user)
+
+    def start(self) -> None:
+        """Start it again, with all that is in it."""
+        self._server.ensure_postgres_running()
+
+    def cut(self) -> None:
+        """End every connection, as a failover does."""
+        self._server.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid();")
 
     def new(self) -> str:
         """The URL of a new, empty database."""

@@ -78,6 +78,35 @@ class Database:
         Thread(target=stop, name="ledger-close").start()
         await waiting
 
+    @property
+    def on_server(self) -> bool:
+        """Whether it is PostgreSQL, which many nodes may share."""
+        return self._engine.dialect.name == "postgresql"
+
+    async def connect(self, set_up: Callable[[Any], None]) -> Any:
+        """A connection for the caller alone, who closes it: the driver's own, each statement committed by itself.
+
+        :param set_up: called with it in a thread.
+        :raises Unavailable: the database is away; this is not tried again.
+        """
+
+        def in_thread() -> Any:
+            pooled = self._engine.raw_connection()
+            connection: Any = pooled.driver_connection
+            pooled.detach()
+            try:
+                connection.autocommit = True
+                set_up(connection)
+            except BaseException:
+                connection.close()
+                raise
+            return connection
+
+        try:
+            return await deferToThreadPool(self._reactor, self._pool, in_thread)
+        except (DBAPIError, self._engine.dialect.loaded_dbapi.Error) as error:
+            raise Unavailable(f"the ledger did not answer: {error}") from None
+
     async def write(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, in a transaction that has been committed when this returns.
 

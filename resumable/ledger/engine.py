@@ -16,6 +16,8 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 #: Seconds to connect to a database server, and to wait for another writer of a SQLite file.
 CONNECT = 10
 BUSY = 30
+#: A server that vanished without a word (its machine is gone) is noticed after some 25 seconds, in a transaction or out of it.
+_NOTICE_DEATH = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
 #: The advisory lock (PostgreSQL) under which tables are changed: nodes that start together wait for each other.
 _MIGRATION_LOCK = 7_305_221_860
 
@@ -35,7 +37,7 @@ def open_engine(url: str) -> Engine:
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() != "sqlite":
             # Statements prepared on the server would not survive a pooler such as pgbouncer in between.
-            options: dict[str, Any] = {"connect_timeout": CONNECT, "prepare_threshold": None}
+            options: dict[str, Any] = {"connect_timeout": CONNECT, "prepare_threshold": None, **_NOTICE_DEATH}
             return create_engine(parsed, pool_pre_ping=True, connect_args=options)
         options = {"connect_args": {"check_same_thread": False, "timeout": BUSY}}
         if parsed.database in (None, "", ":memory:"):

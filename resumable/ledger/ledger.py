@@ -85,12 +85,15 @@ class Ledger:
         return await self._one(query)
 
     async def find(self, owner: str, name: str, protocol: str) -> Upload | None:
-        """The newest upload of this owner and name that was not given up (cancelled or expired), or None."""
+        """The newest upload of this owner and name that was not given up (cancelled or expired), or None.
+
+        A live one is the newest, whatever the clocks of the nodes that entered them said.
+        """
         query = (
             select(uploads)
             .where(uploads.c.owner == owner, uploads.c.name == name, uploads.c.protocol == protocol)
             .where(uploads.c.state.not_in([State.CANCELLED.value, State.EXPIRED.value]))
-            .order_by(uploads.c.created.desc())
+            .order_by(state_in(LIVE).desc(), uploads.c.created.desc())
             .limit(1)
         )
         return await self._one(query)
@@ -98,6 +101,17 @@ class Ledger:
     async def _one(self, query: Any) -> Upload | None:
         row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
         return None if row is None else as_upload(row)
+
+    async def whole(self, upload_id: str) -> tuple[Upload, list[Piece]] | None:
+        """The upload and its pieces, or None."""
+
+        def work(connection: Connection) -> tuple[Upload, list[Piece]] | None:
+            # The pieces first: where there is more to see by now, the row is what is newer.
+            stored = _pieces(connection, upload_id)
+            row = connection.execute(select(uploads).where(uploads.c.id == upload_id)).mappings().first()
+            return None if row is None else (as_upload(row), stored)
+
+        return await self._database.read(work)
 
     async def pieces(self, upload_id: str) -> list[Piece]:
         """The upload's pieces, by their first byte."""
@@ -131,15 +145,20 @@ class Ledger:
                     )
                 )
             if alive:
-                connection.execute(
-                    insert_into(connection, pieces)
-                    .values(values)
-                    .on_conflict_do_update(
-                        index_elements=["upload_id", "first", "end"],
-                        set_={"number": piece.number, "etag": piece.etag, "crc32c": piece.crc32c},
-                    )
-                )
+                connection.execute(entry(connection))
             return bool(alive)
+
+        def entry(connection: Connection) -> Any:
+            return (
+                insert_into(connection, pieces)
+                .values(values)
+                .on_conflict_do_update(
+                    index_elements=["upload_id", "first", "end"],
+                    set_={"number": piece.number, "etag": piece.etag, "crc32c": piece.crc32c},
+                    # A part stays one: the fragment of its range, if it was that, is being deleted elsewhere.
+                    where=pieces.c.number.is_(None) if piece.number is None else None,
+                )
+            )
 
         if not await self._database.write(work):
             raise Ended("the upload has ended")
@@ -229,7 +248,8 @@ def state_in(states: Iterable[State]) -> Any:
 
 def as_upload(row: Any) -> Upload:
     """The upload in a row of the table."""
-    return Upload(**{**row, "state": State(row["state"]), "options": ObjectOptions(**row["options"])})
+    values = {**row, "state": State(row["state"]), "options": ObjectOptions(**row["options"])}
+    return Upload(**{**values, "writers": tuple(row["writers"] or ())})
 
 
 def _pieces(connection: Connection, upload_id: str) -> list[Piece]:

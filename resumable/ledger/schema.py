@@ -49,6 +49,8 @@ uploads = Table(
     #: How often upkeep has taken it up in its present state, and when it may do so again.
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("due", Float(53)),
+    #: The nodes that may be writing it.
+    Column("writers", JSON),
 )
 
 _LIVE_BY_NAME = text("protocol = 'seed' AND state IN ('open', 'finishing')")

@@ -85,6 +85,8 @@ class Desk:
         #: The uploads that are written in this process, and how many write each.
         self._intakes: dict[str, Intake] = {}
         self._writers: dict[str, int] = {}
+        self._notices = tools.notices
+        self._notices.speak_for(self)
 
     async def create(self, wish: Wish) -> Upload:
         """Enter a new upload. Nothing is asked of the store yet.
@@ -99,6 +101,7 @@ class Desk:
         if self._admit is not None:
             wish = (await self._admit(upload)).of(wish)
             upload = self.policy.new_upload(wish, upload.id, self._clock.seconds())
+        upload = evolve(upload, writers=self._notices.writers)
         while True:
             try:
                 await self._ledger.create(upload)
@@ -203,7 +206,7 @@ class Desk:
     ) -> Report:
         """Stream `body` into the upload; bytes that are stored already are skipped. A complete upload is finished.
 
-        Whoever is writing the same bytes in this process is ended first, after what it holds has been stored.
+        Whoever is writing the same bytes is ended first, after what it holds has been stored.
 
         :param confirm: may the client still finish the upload? Asked right before, for a body may stream for hours. What it
             raises comes out here; the upload stays open, with what was acknowledged.
@@ -220,31 +223,52 @@ class Desk:
             raise Ended("the upload has ended")
         async with self._intake(upload, new=new) as intake:
             await self._take_over(intake, span)
+            if await self._notices.take_over(intake.upload, span.first, span.end):
+                await intake.refresh()
+            if intake.upload.state is State.FINISHED:
+                return await self._finished(intake.upload)
+            if not intake.upload.live:
+                raise Ended("the upload has ended")
             offset = intake.coverage.offset
             if span.first > offset:
                 raise Gap(f"byte {offset} comes next, not {span.first}", offset)
             if not new:
                 self._tell("resumed", upload, offset)
-            await self._stream(intake, body, span, offset, max_size, confirm)
-            if intake.upload.state is State.FINISHED:
-                return await self._finished(intake.upload)
-            if intake.upload.length is not None and intake.coverage.covers(0, intake.upload.length):
-                if intake.upload.state is State.OPEN:
-                    await confirm()
-                return await self.finish(intake.upload)
-            return Report(intake.upload, intake.coverage, self.policy.expires(intake.upload))
+            try:
+                await self._stream(intake, body, span, offset, max_size, confirm)
+            except Ended:
+                # It may have ended well: somebody else has brought the rest, or the same.
+                await intake.refresh()
+                if intake.upload.state not in (State.FINISHING, State.FINISHED):
+                    raise
+            return await self._outcome(intake, confirm)
+
+    async def _outcome(self, intake: Intake, confirm: Confirm) -> Report:
+        """A body is stored: finish the upload if it is complete."""
+        if not intake.whole:
+            # Others may have stored what is missing, or said where the end is.
+            await intake.refresh()
+        if intake.upload.state is State.FINISHED:
+            return await self._finished(intake.upload)
+        if intake.whole:
+            if intake.upload.state is State.OPEN:
+                await confirm()
+            return await self.finish(intake.upload)
+        return Report(intake.upload, intake.coverage, self.policy.expires(intake.upload))
 
     @asynccontextmanager
     async def _intake(self, upload: Upload, *, new: bool = False) -> AsyncIterator[Intake]:
         """The upload's intake, shared with all who write it meanwhile."""
         intake = self._intakes.get(upload.id)
+        shared = intake is not None
         if intake is None:
             pieces = [] if new else await self._ledger.pieces(upload.id)
             intake = self._intakes.setdefault(upload.id, Intake(upload, pieces, self._tools))
-        elif intake.upload.length is None:
-            intake.upload = evolve(intake.upload, length=upload.length)
         self._writers[upload.id] = self._writers.get(upload.id, 0) + 1
         try:
+            if shared:
+                # Another node may have written meanwhile.
+                await intake.refresh()
             yield intake
         finally:
             self._writers[upload.id] -= 1
@@ -258,6 +282,21 @@ class Desk:
             stream.end(Superseded("the client has come back on another connection"))
         for stream in former:
             await stream.settle()
+
+    async def let_go(self, upload_id: str, first: int, end: int | None) -> bool:
+        """See `resumable.ledger.notices.Writers`."""
+        self._fragments.forget(upload_id)  # it goes on elsewhere: nobody here would give the memory back
+        intake = self._intakes.get(upload_id)
+        if intake is None:
+            return False
+        await self._take_over(intake, Span(first, end))
+        return any(not stream.failed for stream in intake.streams)
+
+    def ended(self, upload_id: str, state: State, why: str | None = None) -> None:
+        """See `resumable.ledger.notices.Writers`."""
+        intake = self._intakes.get(upload_id)
+        for stream in list(intake.streams) if intake is not None else ():
+            stream.fail(Ended(why or f"the upload was {state.value}"))
 
     async def _stream(
         self, intake: Intake, body: Body, span: Span, offset: int, max_size: int | None, confirm: Confirm
@@ -342,9 +381,8 @@ class Desk:
         if ended is None:
             return False
         self._tell(to.value, ended, 0, ended.reason or "")
-        intake = self._intakes.get(upload.id)
-        for stream in list(intake.streams) if intake is not None else ():
-            stream.fail(Ended(f"the upload was {to.value}" if ended.reason is None else ended.reason))
+        self.ended(upload.id, to, ended.reason)
+        await self._notices.ended(ended)
         await self.free(upload.id, finishing=upload.state is State.FINISHING)
         return True
 

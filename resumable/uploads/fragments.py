@@ -91,13 +91,17 @@ class Fragments:
             except StoreError as error:
                 self._log.info("fragment of {id} not deleted yet: {error}", id=upload.id, error=str(error))
 
+    def forget(self, upload_id: str) -> None:
+        """Give up the memory that the upload's fragments have here."""
+        for name in [name for name in self._kept if name[0] == upload_id]:
+            self._budget.forget(name)
+
     async def sweep(self, upload: Upload) -> None:
         """Delete every fragment of an upload that has ended, also those the ledger never heard of.
 
         :raises StoreError: the store would not; it may be asked again.
         """
-        for upload_id, first, end in [name for name in self._kept if name[0] == upload.id]:
-            self._budget.forget((upload_id, first, end))
+        self.forget(upload.id)
         if upload.fragmented:
             for found in await self._store.list_objects(upload.bucket, f"{self._prefix}{upload.id}/"):
                 await self._store.delete_object(upload.bucket, found.key)

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from resumable.flights import Flights
 from resumable.ledger.ledger import Ledger
+from resumable.ledger.notices import Alone, Notices
 from resumable.metrics import Metrics
 from resumable.model import Ended, Exists, Piece, State, Unavailable, Upload
 from resumable.stores.store import Store, StoreError, StoreUnavailable
@@ -40,6 +41,7 @@ class Tools:
     reading: DeferredSemaphore
     clock: IReactorTime
     metrics: Metrics = field(factory=Metrics)
+    notices: Notices = field(factory=Alone)
 
 
 class Intake:
@@ -56,6 +58,8 @@ class Intake:
         self.streams: list[ChunkedStream] = []
         self._pieces: defaultdict[int, list[Piece]] = defaultdict(list)
         self._parts: set[int] = set()
+        #: Counts what is learned: something may be while the ledger is read.
+        self._learned = 0
         self._tools = tools
         self._opening: Flights[Upload] = Flights()
         self._chunks: defaultdict[int, DeferredLock] = defaultdict(DeferredLock)
@@ -68,7 +72,23 @@ class Intake:
         for piece in pieces:
             self._add(piece)
 
+    async def refresh(self) -> None:
+        """Know again what the ledger knows: others may have written, finished or ended the upload.
+
+        :raises Ended: the ledger has forgotten it.
+        """
+        while True:
+            before, upload = self._learned, self.upload
+            found = await self._tools.ledger.whole(self.upload.id)
+            if found is None:
+                raise Ended("the upload is gone")
+            if before == self._learned and upload is self.upload:
+                break
+        self.upload, pieces = found
+        self._learn(pieces)
+
     def _add(self, piece: Piece) -> None:
+        self._learned += 1
         number = self.grid.number_at(piece.first)
         if piece.number is not None:
             # A part covers its whole chunk: whatever else there was has no use any more.
@@ -84,13 +104,14 @@ class Intake:
 
     @property
     def coverage(self) -> Coverage:
-        """What is acknowledged."""
+        """What is acknowledged, as far as is known here."""
         return Coverage.of(piece for pieces in self._pieces.values() for piece in pieces)
 
     @property
-    def complete(self) -> bool:
-        """Whether every chunk is a part."""
-        return self.upload.length is not None and len(self._parts) == self.grid.count
+    def whole(self) -> bool:
+        """Whether all bytes are stored, or the upload has come further than that."""
+        length = self.upload.length
+        return self.upload.state is not State.OPEN or (length is not None and self.coverage.covers(0, length))
 
     async def store(self, run: Run, confirm: Confirm) -> None:
         """Store a run. When this returns, its bytes are acknowledged.
@@ -122,7 +143,7 @@ class Intake:
                 if error.code != "NoSuchKey":
                     raise
                 # Another node has joined the chunk and deleted its fragments.
-                self._learn(await self._tools.ledger.pieces(self.upload.id))
+                await self.refresh()
                 await self._store(number, run, confirm)
         except StoreUnavailable as error:
             raise Unavailable(f"the store is in trouble: {error.code}") from error
@@ -216,8 +237,8 @@ class Intake:
         except Ended:
             # What arrives while an upload is being freed may survive that: free once more.
             current = await tools.ledger.get(self.upload.id)
-            if current is not None and current.state is not State.FINISHED:
-                await release(tools.store, tools.fragments, self.upload)
+            if current is not None:
+                await release(tools.store, tools.fragments, evolve(self.upload, state=current.state))
             raise
         self._count(piece.first, piece.end)
         self._add(piece)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.databases import Postgres, on_each_ledger
 from tests.faults.proxy import FaultyS3
 from tests.s3servers import MotoServer
 
@@ -14,6 +15,19 @@ from tests.s3servers import MotoServer
 def moto() -> Iterator[MotoServer]:
     with MotoServer() as server:
         yield server
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    on_each_ledger(metafunc, plain={"test_killed_at_random"})
+
+
+@pytest.fixture
+def ledger_url(request: pytest.FixtureRequest) -> str:
+    """Relative to the service's directory, or a database of its own."""
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        return server.new()
+    return "sqlite:///ledger.sqlite3"
 
 
 @pytest.fixture

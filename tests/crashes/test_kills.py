@@ -25,9 +25,9 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize(("kind", "nth", "when"), MOMENTS)
-def test_killed_at_a_call(store: FaultyS3, tmp_path: Path, kind: str, nth: int, when: str) -> None:
+def test_killed_at_a_call(store: FaultyS3, tmp_path: Path, ledger_url: str, kind: str, nth: int, when: str) -> None:
     """At each step there is, just before the store does its work and just after, with the ledger not yet knowing."""
-    with Service(tmp_path, configuration(store)) as service:
+    with Service(tmp_path, configuration(store, ledger=ledger_url)) as service:
         name = f"kills/{kind}-{nth}-{when.split()[1]}"
         rule = store.fail(kind, when, nth, then=service.kill)
         uploader = Uploader(service, name, breaks=BREAKS)
@@ -47,9 +47,9 @@ def test_killed_at_a_call(store: FaultyS3, tmp_path: Path, kind: str, nth: int, 
 
 
 @pytest.mark.soak
-def test_killed_while_cancelling(store: FaultyS3, tmp_path: Path) -> None:
+def test_killed_while_cancelling(store: FaultyS3, tmp_path: Path, ledger_url: str) -> None:
     """The cancelled upload is freed after the start."""
-    with Service(tmp_path, configuration(store)) as service:
+    with Service(tmp_path, configuration(store, ledger=ledger_url)) as service:
         uploader = Uploader(service, "kills/cancelled")
         uploader.send(0, CHUNK + 1_000_000)
         uploader._settle(CHUNK + 1_000_000)
@@ -64,7 +64,7 @@ def test_killed_while_cancelling(store: FaultyS3, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.soak)])
-def test_killed_at_random(store: FaultyS3, tmp_path: Path, kills: int) -> None:
+def test_killed_at_random(store: FaultyS3, tmp_path: Path, ledger_url: str, kills: int) -> None:
     """Eight clients upload, break off and go on, while the process is killed again and again."""
     chance = random.Random(kills)
     done: list[str] = []
@@ -87,7 +87,7 @@ def test_killed_at_random(store: FaultyS3, tmp_path: Path, kills: int) -> None:
         except BaseException as error:
             errors.append(error)
 
-    with Service(tmp_path, configuration(store)) as service:
+    with Service(tmp_path, configuration(store, ledger=ledger_url)) as service:
         clients = [threading.Thread(target=client, args=(number,)) for number in range(8)]
         for thread in clients:
             thread.start()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.databases import Postgres, on_each_ledger
 from tests.faults.proxy import FaultyS3
 from tests.harness import Service, eventually
 from tests.s3servers import MotoServer
@@ -26,9 +27,26 @@ def shared_store(moto: MotoServer) -> Iterator[FaultyS3]:
         yield proxy
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    on_each_ledger(
+        metafunc,
+        plain={"test_the_calls_of_an_upload", "test_part_numbers_do_not_collide", "test_a_small_upload"},
+        never={"test_a_ledger_that_is_locked", "test_a_ledger_that_stays_locked"},
+    )
+
+
 @pytest.fixture(scope="package")
-def service(shared_store: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    config = configuration(shared_store, store={"patience": "3s"})
+def ledger_url(request: pytest.FixtureRequest) -> str:
+    """Relative to the service's directory, or a database of its own."""
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        return server.new()
+    return "sqlite:///ledger.sqlite3"
+
+
+@pytest.fixture(scope="package")
+def service(shared_store: FaultyS3, ledger_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    config = configuration(shared_store, store={"patience": "3s"}, ledger=ledger_url)
     with Service(tmp_path_factory.mktemp("faults"), config) as started:
         yield started
         assert "Traceback" not in started.log

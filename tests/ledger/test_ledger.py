@@ -168,3 +168,15 @@ async def test_trouble_is_told_as_such(tmp_path: Path) -> None:
     with pytest.raises(Unavailable):
         await Ledger(database).pieces("u1")
     await database.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_part_stays_a_part(ledger: Ledger) -> None:
+    """Two nodes have the same range, one of them as a fragment, which the other has joined and deleted meanwhile."""
+    await ledger.create(UPLOAD)
+    part = Piece(0, 5, 1, "part")
+    await ledger.add_piece("u1", part, now=2.0)
+    await ledger.add_piece("u1", Piece(0, 5, None, "fragment"), now=3.0)
+    assert await ledger.pieces("u1") == [part]
+    await ledger.add_piece("u1", evolve(part, etag="again"), now=4.0)
+    assert await ledger.pieces("u1") == [evolve(part, etag="again")]

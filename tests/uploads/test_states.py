@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 import tempfile
 from collections.abc import Coroutine
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -38,6 +37,7 @@ from resumable.uploads.desk import Desk, Span
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy, Wish
+from tests.databases import Postgres
 from tests.uploads.memory_store import CALLS, Bucket, MemoryStore
 
 T = TypeVar("T")
@@ -122,9 +122,15 @@ class Uploads(RuleBasedStateMachine):
     :ivar acknowledged: bytes from the start that somebody was told are safe.
     """
 
+    @staticmethod
+    def new_ledger(directory: str) -> str:
+        """The URL of the ledger, which may be in the directory."""
+        return f"sqlite:///{directory}/ledger.sqlite3"
+
     def __init__(self) -> None:
         super().__init__()
         self._directory = tempfile.TemporaryDirectory()
+        self._ledger_url = self.new_ledger(self._directory.name)
         self._bucket = Bucket()
         self._data = b""
         self._upload: Upload | None = None
@@ -133,7 +139,7 @@ class Uploads(RuleBasedStateMachine):
         run(self._start())
 
     async def _start(self) -> None:
-        self._database = Database(f"sqlite:///{Path(self._directory.name) / 'ledger.sqlite3'}", reactor, threads=2)
+        self._database = Database(self._ledger_url, reactor, threads=2)
         self._database.prepare()
         self._database.start()
         self._ledger = Ledger(self._database)
@@ -337,10 +343,21 @@ class Uploads(RuleBasedStateMachine):
         self._directory.cleanup()
 
 
-@pytest.mark.parametrize("examples", [30, pytest.param(300, marks=pytest.mark.soak)])
+@pytest.mark.parametrize(
+    ("kind", "examples"),
+    [
+        ("sqlite", 30),
+        pytest.param("sqlite", 300, marks=pytest.mark.soak),
+        pytest.param("postgresql", 100, marks=pytest.mark.soak),
+    ],
+)
 @ensureDeferred
-async def test_whatever_happens(examples: int) -> None:
+async def test_whatever_happens(request: pytest.FixtureRequest, kind: str, examples: int) -> None:
     """Every example is some thirty steps, always the same ones."""
+    machine = Uploads
+    if kind == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        machine = type("OnPostgres", (Uploads,), {"new_ledger": staticmethod(lambda directory: server.new())})
     how = settings(
         max_examples=examples,
         stateful_step_count=30,
@@ -349,4 +366,4 @@ async def test_whatever_happens(examples: int) -> None:
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    await deferToThread(run_state_machine_as_test, Uploads, settings=how)
+    await deferToThread(run_state_machine_as_test, machine, settings=how)

@@ -1,0 +1,132 @@
+"""What is said to this node through the database: PostgreSQL's LISTEN, on a connection of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from resumable.ledger.database import Database
+from resumable.model import Unavailable
+
+#: The class of the advisory locks by which nodes know who listens: one for each node, held while it does.
+LOCKS = 7_305_221
+#: Seconds between tries to connect.
+PAUSE = 1.0
+
+
+def channel(node: int) -> str:
+    """The channel that a node listens on."""
+    return f"resumable_{node}"
+
+
+@implementer(IReadDescriptor)
+class _Ear:
+    """The connection's socket, watched by the reactor."""
+
+    def __init__(self, connection: Any, heard: Callable[[str], None], lost: Callable[[str], None]) -> None:
+        self.connection = connection
+        self._libpq = connection.pgconn
+        # A duplicate: libpq closes its own when the server goes away, before the reactor has stopped watching it.
+        self._socket = os.dup(self._libpq.socket)
+        self._heard = heard
+        self._lost = lost
+
+    def fileno(self) -> int:
+        """Twisted's."""
+        return self._socket
+
+    def logPrefix(self) -> str:
+        """Twisted's."""
+        return "ledger"
+
+    def close(self) -> None:
+        """Hear no more."""
+        os.close(self._socket)
+        self.connection.close()
+
+    def doRead(self) -> None:
+        """Twisted's: there is something to read, or the server has gone."""
+        try:
+            self._libpq.consume_input()
+            while (notice := self._libpq.notifies()) is not None:
+                self._heard(notice.extra.decode())
+        except self.connection.OperationalError as error:
+            self._lost(str(error))
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Twisted's: the reactor could not watch the socket."""
+        self._lost(reason.getErrorMessage())
+
+
+class Listener:
+    """Listens from `start` to `stop`, on a new connection whenever the old one is lost.
+
+    :param node: the number of this node.
+    :param heard: called with each message.
+    """
+
+    _log = Logger()
+
+    def __init__(self, database: Database, node: int, heard: Callable[[str], None], reactor: Any) -> None:
+        self._database = database
+        self._node = node
+        self._heard = heard
+        self._reactor = reactor
+        self._ear: _Ear | None = None
+        self._connecting: Deferred[None] | None = None
+
+    @property
+    def listening(self) -> bool:
+        """Whether what others say is heard now."""
+        return self._ear is not None
+
+    def start(self) -> None:
+        """Listen, as soon as there is a connection."""
+        self._connecting = ensureDeferred(self._connect())
+        self._connecting.addErrback(lambda failure: self._log.failure("other nodes are not heard", failure))
+
+    def stop(self) -> None:
+        """Listen no more."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        self._close()
+
+    async def _connect(self) -> None:
+        try:
+            while True:
+                try:
+                    connection = await self._database.connect(self._set_up)
+                    break
+                except Unavailable as error:
+                    self._log.debug("cannot listen to other nodes: {error}; trying again", error=str(error))
+                await deferLater(self._reactor, PAUSE)
+        except CancelledError:
+            return
+        self._ear = _Ear(connection, self._heard, self._on_lost)
+        self._reactor.addReader(self._ear)
+
+    def _set_up(self, connection: Any) -> None:
+        """In a thread. What is said while a statement runs comes through the handler, and all else through the socket."""
+        connection.add_notify_handler(lambda notice: self._reactor.callFromThread(self._heard, notice.payload))
+        connection.execute(f"LISTEN {channel(self._node)}")
+        # Last: who sees the lock counts on being heard. Shared, for a former connection may not be quite gone.
+        connection.execute("SELECT pg_advisory_lock_shared(%s, %s)", (LOCKS, self._node))
+
+    def _on_lost(self, why: str) -> None:
+        self._log.info("other nodes are not heard for the moment: {why}", why=why.strip())
+        self._close()
+        self.start()
+
+    def _close(self) -> None:
+        ear, self._ear = self._ear, None
+        if ear is not None:
+            self._reactor.removeReader(ear)
+            ear.close()

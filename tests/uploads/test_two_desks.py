@@ -1,0 +1,247 @@
+"""Two nodes, one ledger, one store: what one knows of an upload is not all there is to know. They cannot tell each other."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred, gatherResults
+from twisted.internet.task import deferLater
+
+from resumable.ledger.database import Database
+from resumable.ledger.ledger import Ledger
+from resumable.model import Ended, Event, Piece, State, Upload
+from resumable.uploads.budget import Budget
+from resumable.uploads.desk import Desk, Span
+from resumable.uploads.fragments import Fragments
+from resumable.uploads.intake import Intake, Tools
+from resumable.uploads.policy import Policy, Wish
+from resumable.uploads.result import as_json
+from resumable.uploads.stream import Run
+from tests.uploads.memory_store import Bucket, MemoryStore
+from tests.uploads.test_states import Body, certain
+
+CHUNK = 16
+DATA = random.Random(5).randbytes(3 * CHUNK + 5)
+WISH = Wish("seed", "name", length=len(DATA))
+
+
+@pytest.fixture
+def database() -> Iterator[Database]:
+    opened = Database("sqlite://", reactor)
+    opened.prepare()
+    opened.start()
+    yield opened
+    pytest_twisted.blockon(ensureDeferred(opened.close()))
+
+
+@pytest.fixture
+def told() -> list[str]:
+    """The states that were announced."""
+    return []
+
+
+@pytest.fixture
+def ledger(database: Database, told: list[str]) -> Ledger:
+    def announce(upload: Upload, pieces: Any) -> Event | None:
+        if upload.state is State.FINISHED:
+            told.append(upload.state.value)
+        return None
+
+    return Ledger(database, announce)
+
+
+@pytest.fixture
+def bucket() -> Bucket:
+    return Bucket()
+
+
+class Node:
+    """A desk in a process of its own, as far as it knows."""
+
+    def __init__(self, ledger: Ledger, bucket: Bucket) -> None:
+        self.store = MemoryStore(bucket)
+        budget = Budget(4096, reactor)  # type: ignore[arg-type]
+        self.tools = Tools(
+            ledger=ledger,
+            store=self.store,
+            fragments=Fragments(self.store, budget, ".resumable/", "ledger"),
+            budget=budget,
+            reading=DeferredSemaphore(1),
+            clock=reactor,  # type: ignore[arg-type]
+        )
+        self.desk = Desk(self.tools, Policy("bucket", chunk_size=CHUNK))
+
+    def begin(self, upload: Upload, first: int, sent: int, end: int | None = len(DATA)) -> tuple[Body, Deferred[Any]]:
+        """A body that has brought bytes up to `sent`, and then is silent: it looks as if it were to end at `end`."""
+        body = Body(DATA[first:sent], 7, drop=False, stall=True)
+        return body, Deferred.fromCoroutine(self.desk.receive(upload, body, Span(first, end), confirm=certain))
+
+    async def send(self, upload: Upload, first: int, end: int = len(DATA)) -> Any:
+        body = Body(DATA[first:end], 7, drop=False, stall=False)
+        return await self.desk.receive(upload, body, Span(first, end), confirm=certain)
+
+
+@pytest.fixture
+def nodes(ledger: Ledger, bucket: Bucket) -> tuple[Node, Node]:
+    return Node(ledger, bucket), Node(ledger, bucket)
+
+
+async def until(node: Node, upload: Upload, offset: int) -> None:
+    """Wait until the node's silent writer has so many bytes stored."""
+
+    async def stored() -> None:
+        while sum(piece.size for piece in await node.tools.ledger.pieces(upload.id)) < offset:
+            await node.desk.checkpoint()
+            await deferLater(reactor, 0.005)  # type: ignore[arg-type]
+
+    await Deferred.fromCoroutine(stored()).addTimeout(10, reactor)  # type: ignore[arg-type]
+
+
+def nothing_left(bucket: Bucket) -> None:
+    assert [key for key in bucket.objects if key.startswith(".resumable/")] == []
+    assert bucket.multiparts == {}
+
+
+@pytest_twisted.ensureDeferred
+async def test_going_on_here_after_there(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """A client leaves a connection half open on A, goes on on B, and comes back to A, which still has the old one."""
+    a, b = nodes
+    upload = await a.desk.create(WISH)
+    _, old = a.begin(upload, 0, CHUNK)
+    old.addErrback(lambda _: None)
+    await until(a, upload, CHUNK)
+    assert (await b.send(upload, CHUNK, 2 * CHUNK)).offset == 2 * CHUNK
+    report = await a.send(upload, 2 * CHUNK)
+    assert report.finished
+    assert bucket.objects["name"][0] == DATA
+    nothing_left(bucket)
+    await old
+
+
+@pytest_twisted.ensureDeferred
+async def test_finished_there_while_it_is_sent_here(
+    ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node], told: list[str]
+) -> None:
+    """Both bring the same bytes: both are told of the same object, and what the later one stored is freed."""
+    a, b = nodes
+    upload = await a.desk.create(WISH)
+    body, old = a.begin(upload, 0, CHUNK + 3)
+    await until(a, upload, CHUNK + 3)
+    report = await b.send(upload, CHUNK + 3)
+    assert report.finished
+    body.go_on()
+    assert as_json(await old) == as_json(report)
+    assert told == ["finished"]
+    nothing_left(bucket)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_comes_after_the_end_is_freed(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """A has stored a fragment, and holds some more when B finishes: what A stores then is not left lying."""
+    a, b = nodes
+    upload = await a.desk.create(WISH)
+    _, old = a.begin(upload, 0, 5)
+    await until(a, upload, 5)
+    old.addErrback(lambda _: None)
+    more, second = a.begin(upload, 5, 9)
+    await old
+    assert (await b.send(upload, 5)).finished
+    more.go_on()
+    assert (await second).finished
+    nothing_left(bucket)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_length_is_said_there(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """The body here is of an upload without a length, which B has been told meanwhile: its end is the upload's."""
+    a, b = nodes
+    upload = await a.desk.create(evolve(WISH, length=None))
+    body, receiving = a.begin(upload, 0, len(DATA), None)
+    await until(a, upload, 3 * CHUNK)
+    await b.desk.declare(upload, len(DATA))
+    body.go_on()
+    assert (await receiving).finished
+    assert bucket.objects["name"][0] == DATA
+    nothing_left(bucket)
+
+
+@pytest_twisted.ensureDeferred
+async def test_both_finish_at_once(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node], told: list[str]) -> None:
+    """One object, one answer, told once."""
+    a, _ = nodes
+    upload = await a.desk.create(WISH)
+    a.store.trouble = [("complete_multipart_upload", "before")]
+    with pytest.raises(Exception, match="trouble"):
+        await a.send(upload, 0)
+    finishing = await ledger.get(upload.id)
+    assert finishing is not None
+    assert finishing.state is State.FINISHING
+    first, second = await gatherResults(
+        [Deferred.fromCoroutine(node.desk.finish(finishing)) for node in nodes], consumeErrors=True
+    )
+    assert as_json(first) == as_json(second)
+    assert told == ["finished"]
+    assert bucket.objects["name"][0] == DATA
+    nothing_left(bucket)
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancelled_there(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """A writer here hears of it when it stores something: it is ended, and nothing is left."""
+    a, b = nodes
+    upload = await a.desk.create(WISH)
+    body, old = a.begin(upload, 0, CHUNK + 3)
+    await until(a, upload, CHUNK)
+    current = await ledger.get(upload.id)
+    assert current is not None
+    await b.desk.cancel(current)
+    body.go_on()
+    with pytest.raises(Ended):
+        await old
+    nothing_left(bucket)
+
+
+@pytest_twisted.ensureDeferred
+async def test_clocks_that_disagree(ledger: Ledger, nodes: tuple[Node, Node]) -> None:
+    """A finished upload whose node was ahead of its time does not hide the live one from those who start anew."""
+    a, _ = nodes
+    former = await a.desk.create(WISH)
+    assert await ledger.move(former, State.FINISHED, frm=(State.OPEN,), created=former.created + 3600) is not None
+    live = await a.desk.create(WISH)
+    assert (await a.desk.find("", "name", "seed")).id == live.id
+    again = await Deferred.fromCoroutine(a.desk.create(WISH)).addTimeout(5, reactor)  # type: ignore[arg-type]
+    assert (await a.desk.find("", "name", "seed")).id == again.id
+
+
+@pytest_twisted.ensureDeferred
+async def test_learning_while_something_is_stored(database: Database, ledger: Ledger, nodes: tuple[Node, Node]) -> None:
+    """What is stored here while the ledger is read is not forgotten over what was read."""
+
+    class Slow(Ledger):
+        async def whole(self, upload_id: str) -> tuple[Upload, list[Piece]] | None:
+            found = await super().whole(upload_id)
+            if found is not None and not found[1]:
+                await intake.store(Run(1, 0, CHUNK, [DATA[:CHUNK]]), certain)
+            return found
+
+    a, _ = nodes
+    intake = Intake(await a.desk.create(WISH), [], evolve(a.tools, ledger=Slow(database)))
+    await intake.refresh()
+    assert intake.coverage.offset == CHUNK
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_goes_on_elsewhere_takes_no_memory_here(nodes: tuple[Node, Node]) -> None:
+    """The fragment that was kept for a client that goes on on another node is not kept for ever."""
+    a, _ = nodes
+    upload = await a.desk.create(WISH)
+    await a.send(upload, 0, 5)
+    assert a.tools.budget.held == 5
+    assert not await a.desk.let_go(upload.id, 5, None)
+    assert a.tools.budget.held == 0
