@@ -121,7 +121,7 @@ class Resumable(Service):
         finisher = Finisher(desk, Chores(self._database), self._reactor, give_up_after=give_up_after)
         janitor = make_janitor(self.settings, desk, self._database, store, self._reactor, self._metrics)
         self._rounds = [
-            Round(self._reactor, CHECKPOINT, desk.checkpoint),
+            Round(self._reactor, CHECKPOINT, desk.writing.checkpoint),
             Round(self._reactor, TAKE_UP, finisher.round),
             Round(self._reactor, cleaning.every, janitor.round, first=min(FIRST_CLEANING, cleaning.every)),
             Round(self._reactor, CENSUS, Census(self._database, self._metrics, self._reactor).round),

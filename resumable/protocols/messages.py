@@ -41,7 +41,7 @@ class Request(Protocol):
     origin: Origin
 
     async def pour_into(self, consumer: IConsumer) -> None:
-        """See `resumable.uploads.desk.Body`."""
+        """See `resumable.uploads.writing.Body`."""
 
 
 def json_response(status: int, value: Any) -> Response:

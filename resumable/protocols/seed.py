@@ -15,8 +15,9 @@ from resumable.protocols.messages import Request, json_response, range_header
 from resumable.protocols.names import parse_name
 from resumable.protocols.response import Response, problem
 from resumable.protocols.results import Results, expires_header
-from resumable.uploads.desk import Desk, Span
+from resumable.uploads.desk import Desk
 from resumable.uploads.result import Report, as_json
+from resumable.uploads.writing import Span
 
 PROTOCOL = "seed"
 

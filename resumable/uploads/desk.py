@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Collection
+from typing import Any
 
-from attrs import evolve, frozen
-from twisted.internet.interfaces import IConsumer
+from attrs import evolve
 from twisted.logger import Logger
 
 from resumable.flights import Flights
@@ -18,15 +16,12 @@ from resumable.model import (
     Ended,
     Exists,
     Gap,
-    Interrupted,
     Invalid,
     NotFound,
     State,
-    Superseded,
     TooLarge,
     Unavailable,
     Upload,
-    UploadError,
 )
 from resumable.stores.store import StoreError
 from resumable.uploads.coverage import Coverage
@@ -35,37 +30,18 @@ from resumable.uploads.intake import Confirm, Intake, Tools
 from resumable.uploads.policy import Changes, Policy, Wish
 from resumable.uploads.release import delete_own_object, release
 from resumable.uploads.result import Report
-from resumable.uploads.stream import ChunkedStream, Run
-
-
-class Body(Protocol):
-    """Where the bytes come from: a request."""
-
-    async def pour_into(self, consumer: IConsumer) -> None:
-        """Give everything to `consumer`; returns at the body's end.
-
-        :raises Interrupted: the body broke off, after all that arrived was given.
-        """
-
+from resumable.uploads.story import tell
+from resumable.uploads.writing import Body, Span, Writing
 
 #: Asks the main application about an upload that is about to be created. May raise what its client is to be told.
 Admit = Callable[[Upload], Awaitable[Changes]]
 
 
-@frozen
-class Span:
-    """The bytes a body says it brings: ``[first, end)``; ``end`` is None for as long as it lasts.
-
-    ``last`` says that the object ends where the body ends.
-    """
-
-    first: int = 0
-    end: int | None = None
-    last: bool = False
-
-
 class Desk:
-    """Creates, finds, reports, streams into, finishes and cancels uploads."""
+    """Creates, finds, reports, streams into, finishes and cancels uploads.
+
+    :ivar writing: who writes what in this process.
+    """
 
     _log = Logger()
 
@@ -82,11 +58,8 @@ class Desk:
         self._clock = tools.clock
         self._finishing = Finishing(tools.ledger, tools.store, tools.fragments, tools.clock)
         self._finishes: Flights[Report] = Flights()
-        #: The uploads that are written in this process, and how many write each.
-        self._intakes: dict[str, Intake] = {}
-        self._writers: dict[str, int] = {}
+        self.writing = Writing(tools, policy)
         self._notices = tools.notices
-        self._notices.speak_for(self)
 
     async def create(self, wish: Wish) -> Upload:
         """Enter a new upload. Nothing is asked of the store yet.
@@ -175,7 +148,7 @@ class Desk:
         return await self._finishes.join(upload.id, lambda: self._finish(upload))
 
     async def _finish(self, upload: Upload) -> Report:
-        async with self._intake(upload) as intake:
+        async with self.writing.intake(upload) as intake:
             if intake.upload.state is State.OPEN:
                 await intake.assemble()
             if intake.upload.state is not State.FINISHED:
@@ -221,10 +194,8 @@ class Desk:
         """
         if not upload.live:
             raise Ended("the upload has ended")
-        async with self._intake(upload, new=new) as intake:
-            await self._take_over(intake, span)
-            if await self._notices.take_over(intake.upload, span.first, span.end):
-                await intake.refresh()
+        async with self.writing.intake(upload, new=new) as intake:
+            await self.writing.take_over(intake, span)
             if intake.upload.state is State.FINISHED:
                 return await self._finished(intake.upload)
             if not intake.upload.live:
@@ -235,7 +206,7 @@ class Desk:
             if not new:
                 self._tell("resumed", upload, offset)
             try:
-                await self._stream(intake, body, span, offset, max_size, confirm)
+                await self.writing.pour(intake, body, span, stored_to=offset, max_size=max_size, confirm=confirm)
             except Ended:
                 # It may have ended well: somebody else has brought the rest, or the same.
                 await intake.refresh()
@@ -255,105 +226,6 @@ class Desk:
                 await confirm()
             return await self.finish(intake.upload)
         return Report(intake.upload, intake.coverage, self.policy.expires(intake.upload))
-
-    @asynccontextmanager
-    async def _intake(self, upload: Upload, *, new: bool = False) -> AsyncIterator[Intake]:
-        """The upload's intake, shared with all who write it meanwhile."""
-        intake = self._intakes.get(upload.id)
-        shared = intake is not None
-        if intake is None:
-            pieces = [] if new else await self._ledger.pieces(upload.id)
-            intake = self._intakes.setdefault(upload.id, Intake(upload, pieces, self._tools))
-        self._writers[upload.id] = self._writers.get(upload.id, 0) + 1
-        try:
-            if shared:
-                # Another node may have written meanwhile.
-                await intake.refresh()
-            yield intake
-        finally:
-            self._writers[upload.id] -= 1
-            if not self._writers[upload.id]:
-                del self._writers[upload.id], self._intakes[upload.id]
-
-    async def _take_over(self, intake: Intake, span: Span) -> None:
-        """End those who write the same bytes: a client comes back while its old connection still looks alive."""
-        former = [stream for stream in intake.streams if stream.overlaps(span.first, span.end)]
-        for stream in former:
-            stream.end(Superseded("the client has come back on another connection"))
-        for stream in former:
-            await stream.settle()
-
-    async def let_go(self, upload_id: str, first: int, end: int | None) -> bool:
-        """See `resumable.ledger.notices.Writers`."""
-        self._fragments.forget(upload_id)  # it goes on elsewhere: nobody here would give the memory back
-        intake = self._intakes.get(upload_id)
-        if intake is None:
-            return False
-        await self._take_over(intake, Span(first, end))
-        return any(not stream.failed for stream in intake.streams)
-
-    def ended(self, upload_id: str, state: State, why: str | None = None) -> None:
-        """See `resumable.ledger.notices.Writers`."""
-        intake = self._intakes.get(upload_id)
-        for stream in list(intake.streams) if intake is not None else ():
-            stream.fail(Ended(why or f"the upload was {state.value}"))
-
-    async def _stream(
-        self, intake: Intake, body: Body, span: Span, offset: int, max_size: int | None, confirm: Confirm
-    ) -> None:
-        """Let the body run into a stream, and end it properly whatever happens to the body."""
-        most = self.policy.most_bytes(intake.upload, max_size)
-        stream = ChunkedStream(
-            intake.grid,
-            position=span.first,
-            skip_to=offset,
-            limit=most if span.end is None else min(most, span.end),
-            store=lambda run: intake.store(run, confirm),
-            in_flight=self.policy.parts_in_flight,
-            budget=self._tools.budget,
-            received=self._tools.metrics.received,
-        )
-        intake.streams.append(stream)
-        self._tools.metrics.streams.inc()
-        try:
-            await body.pour_into(stream)
-            if span.last and not stream.failed:
-                await self._end_here(stream, intake, confirm)
-            await stream.drain()
-        except Interrupted as interruption:
-            await self._keep(stream, intake, str(interruption))
-            raise
-        except TooLarge:
-            if span.end is not None and span.end <= most:
-                raise Invalid(f"the body is longer than its range, which ends before byte {span.end}") from None
-            raise
-        finally:
-            intake.streams.remove(stream)
-            self._tools.metrics.streams.dec()
-
-    async def _keep(self, stream: ChunkedStream, intake: Intake, why: str) -> None:
-        """The body broke off: store what came of it."""
-        try:
-            await stream.drain()
-        except UploadError as error:
-            self._log.info("upload {id}: what came last is not stored: {error}", id=intake.upload.id, error=str(error))
-        self._tell("interrupted", intake.upload, intake.coverage.offset, why)
-
-    async def _end_here(self, stream: ChunkedStream, intake: Intake, confirm: Confirm) -> None:
-        """The body's end is the object's end: now the length is known."""
-        if intake.upload.length is None:
-            intake.upload = await self._ledger.set_once(intake.upload, length=stream.position)
-            stream.grid = intake.grid
-        if intake.upload.length != stream.position:
-            raise Invalid(f"the body ended at byte {stream.position} of {intake.upload.length}")
-        if intake.upload.length == 0:
-            await intake.store(Run(1, 0, 0), confirm)
-
-    async def checkpoint(self) -> None:
-        """Have stored what silent writers hold; called by the clock, every few seconds."""
-        for intake in list(self._intakes.values()):
-            for stream in list(intake.streams):
-                stream.checkpoint()
 
     async def cancel(self, upload: Upload) -> None:
         """End the upload and free what is stored of it. One that has ended already stays as it is.
@@ -381,7 +253,7 @@ class Desk:
         if ended is None:
             return False
         self._tell(to.value, ended, 0, ended.reason or "")
-        self.ended(upload.id, to, ended.reason)
+        self.writing.ended(upload.id, to, ended.reason)
         await self._notices.ended(ended)
         await self.free(upload.id, finishing=upload.state is State.FINISHING)
         return True
@@ -404,14 +276,4 @@ class Desk:
             self._log.warn("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
 
     def _tell(self, what: str, upload: Upload, size: int, why: str = "") -> None:
-        """The one line in the log for each thing that happens to an upload. Names are quoted: they are the client's."""
-        self._log.info(
-            "upload {what} id={id} owner={owner!r} name={name!r} bytes={bytes} seconds={seconds:.3f}{because}",
-            what=what,
-            because=f" ({why})" if why else "",
-            id=upload.id,
-            owner=upload.owner,
-            name=upload.name,
-            bytes=size,
-            seconds=self._clock.seconds() - upload.created,
-        )
+        tell(what, upload, size, self._clock.seconds(), why)

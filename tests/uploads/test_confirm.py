@@ -14,9 +14,9 @@ from zope.interface import implementer
 
 from resumable.ledger.ledger import Ledger
 from resumable.model import Interrupted, State, Upload, UploadError
-from resumable.uploads.desk import Span
 from resumable.uploads.policy import Wish
 from resumable.uploads.result import Report
+from resumable.uploads.writing import Span
 from tests.uploads.house import CHUNK, House, ledger_in
 
 DATA = random.Random(7).randbytes(3 * CHUNK + 5)

@@ -16,10 +16,11 @@ from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.notices import Alone, Nodes
 from resumable.uploads.budget import Budget
-from resumable.uploads.desk import Desk, Span
+from resumable.uploads.desk import Desk
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy, Wish
+from resumable.uploads.writing import Span
 from tests.databases import Postgres
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import Body, certain

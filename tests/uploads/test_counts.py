@@ -21,12 +21,14 @@ from resumable.metrics import Metrics
 from resumable.model import Interrupted, Unavailable
 from resumable.upkeep.finisher import Finisher
 from resumable.uploads.budget import Budget
-from resumable.uploads.desk import Desk, Span
+from resumable.uploads.desk import Desk
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy, Wish
+from resumable.uploads.writing import Span
 from tests.scraping import Scrape
 from tests.uploads.memory_store import Bucket, MemoryStore
+from tests.uploads.test_states import certain
 
 R: Any = reactor
 CHUNK = 100
@@ -107,7 +109,9 @@ async def bring(counted: Counted, size: int, ranges: Sequence[tuple[int, int]]) 
     for first, end in ranges:
         upload = await counted.desk.get(upload.id, "")
         try:
-            await counted.desk.receive(upload, Body(DATA[first:end], breaks=end < size), Span(first, size))
+            await counted.desk.receive(
+                upload, Body(DATA[first:end], breaks=end < size), Span(first, size), confirm=certain
+            )
         except Interrupted:
             assert end < size
 

@@ -33,10 +33,11 @@ from resumable.ledger.ledger import Ledger
 from resumable.model import Ended, Gap, Interrupted, Piece, State, Superseded, Unavailable, Upload, UploadError
 from resumable.upkeep.finisher import Finisher
 from resumable.uploads.budget import Budget
-from resumable.uploads.desk import Desk, Span
+from resumable.uploads.desk import Desk
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy, Wish
+from resumable.uploads.writing import Span
 from tests.databases import Postgres
 from tests.uploads.memory_store import CALLS, Bucket, MemoryStore
 
@@ -231,8 +232,8 @@ class Uploads(RuleBasedStateMachine):
 
     @rule()
     def be_checkpointed(self) -> None:
-        run(self._desk.checkpoint())
-        run(self._desk.checkpoint())
+        run(self._desk.writing.checkpoint())
+        run(self._desk.writing.checkpoint())
 
     @rule()
     def end_the_silence(self) -> None:

@@ -17,12 +17,13 @@ from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.model import Ended, Event, Piece, State, Upload
 from resumable.uploads.budget import Budget
-from resumable.uploads.desk import Desk, Span
+from resumable.uploads.desk import Desk
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.intake import Intake, Tools
 from resumable.uploads.policy import Policy, Wish
 from resumable.uploads.result import as_json
 from resumable.uploads.stream import Run
+from resumable.uploads.writing import Span
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import Body, certain
 
@@ -97,7 +98,7 @@ async def until(node: Node, upload: Upload, offset: int) -> None:
 
     async def stored() -> None:
         while sum(piece.size for piece in await node.tools.ledger.pieces(upload.id)) < offset:
-            await node.desk.checkpoint()
+            await node.desk.writing.checkpoint()
             await deferLater(reactor, 0.005)  # type: ignore[arg-type]
 
     await Deferred.fromCoroutine(stored()).addTimeout(10, reactor)  # type: ignore[arg-type]
@@ -243,5 +244,5 @@ async def test_what_goes_on_elsewhere_takes_no_memory_here(nodes: tuple[Node, No
     upload = await a.desk.create(WISH)
     await a.send(upload, 0, 5)
     assert a.tools.budget.held == 5
-    assert not await a.desk.let_go(upload.id, 5, None)
+    assert not await a.desk.writing.let_go(upload.id, 5, None)
     assert a.tools.budget.held == 0

@@ -1,0 +1,168 @@
+"""Writing: the uploads that are written in this process, and the streams into them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from attrs import frozen
+from twisted.internet.interfaces import IConsumer
+from twisted.logger import Logger
+
+from resumable.model import Ended, Interrupted, Invalid, State, Superseded, TooLarge, Upload, UploadError
+from resumable.uploads.intake import Confirm, Intake, Tools
+from resumable.uploads.policy import Policy
+from resumable.uploads.story import tell
+from resumable.uploads.stream import ChunkedStream, Run
+
+
+class Body(Protocol):
+    """Where the bytes come from: a request."""
+
+    async def pour_into(self, consumer: IConsumer) -> None:
+        """Give everything to `consumer`; returns at the body's end.
+
+        :raises Interrupted: the body broke off, after all that arrived was given.
+        """
+
+
+@frozen
+class Span:
+    """The bytes a body says it brings: ``[first, end)``; ``end`` is None for as long as it lasts.
+
+    ``last`` says that the object ends where the body ends.
+    """
+
+    first: int = 0
+    end: int | None = None
+    last: bool = False
+
+
+class Writing:
+    """Knows who writes what here. Other nodes ask it to let go (`resumable.ledger.notices.Writers`)."""
+
+    _log = Logger()
+
+    def __init__(self, tools: Tools, policy: Policy) -> None:
+        self._tools = tools
+        self._policy = policy
+        self._intakes: dict[str, Intake] = {}
+        #: How many use each intake.
+        self._users: dict[str, int] = {}
+        tools.notices.speak_for(self)
+
+    @asynccontextmanager
+    async def intake(self, upload: Upload, *, new: bool = False) -> AsyncIterator[Intake]:
+        """The upload's intake, shared with all who write it meanwhile.
+
+        :param new: the upload has just been created: nothing of it is stored.
+        """
+        intake = self._intakes.get(upload.id)
+        shared = intake is not None
+        if intake is None:
+            pieces = [] if new else await self._tools.ledger.pieces(upload.id)
+            intake = self._intakes.setdefault(upload.id, Intake(upload, pieces, self._tools))
+        self._users[upload.id] = self._users.get(upload.id, 0) + 1
+        try:
+            if shared:
+                # Another node may have written meanwhile.
+                await intake.refresh()
+            yield intake
+        finally:
+            self._users[upload.id] -= 1
+            if not self._users[upload.id]:
+                del self._users[upload.id], self._intakes[upload.id]
+
+    async def take_over(self, intake: Intake, span: Span) -> None:
+        """End those who write the same bytes, here and on other nodes, once what they hold has been stored.
+
+        A client comes back while its old connection still looks alive.
+        """
+        await self._end_overlapping(intake, span)
+        if await self._tools.notices.take_over(intake.upload, span.first, span.end):
+            await intake.refresh()
+
+    async def _end_overlapping(self, intake: Intake, span: Span) -> None:
+        former = [stream for stream in intake.streams if stream.overlaps(span.first, span.end)]
+        for stream in former:
+            stream.end(Superseded("the client has come back on another connection"))
+        for stream in former:
+            await stream.settle()
+
+    async def pour(
+        self, intake: Intake, body: Body, span: Span, *, stored_to: int, max_size: int | None, confirm: Confirm
+    ) -> None:
+        """Let the body run into a stream, and end it properly whatever happens to the body.
+
+        :param stored_to: what comes before this offset is stored already and is dropped.
+
+        Errors as `resumable.uploads.desk.Desk.receive`.
+        """
+        most = self._policy.most_bytes(intake.upload, max_size)
+        stream = ChunkedStream(
+            intake.grid,
+            position=span.first,
+            skip_to=stored_to,
+            limit=most if span.end is None else min(most, span.end),
+            store=lambda run: intake.store(run, confirm),
+            in_flight=self._policy.parts_in_flight,
+            budget=self._tools.budget,
+            received=self._tools.metrics.received,
+        )
+        intake.streams.append(stream)
+        self._tools.metrics.streams.inc()
+        try:
+            await body.pour_into(stream)
+            if span.last and not stream.failed:
+                await self._end_here(stream, intake, confirm)
+            await stream.drain()
+        except Interrupted as interruption:
+            await self._keep(stream, intake, str(interruption))
+            raise
+        except TooLarge:
+            if span.end is not None and span.end <= most:
+                raise Invalid(f"the body is longer than its range, which ends before byte {span.end}") from None
+            raise
+        finally:
+            intake.streams.remove(stream)
+            self._tools.metrics.streams.dec()
+
+    async def _keep(self, stream: ChunkedStream, intake: Intake, why: str) -> None:
+        """The body broke off: store what came of it."""
+        try:
+            await stream.drain()
+        except UploadError as error:
+            self._log.info("upload {id}: what came last is not stored: {error}", id=intake.upload.id, error=str(error))
+        tell("interrupted", intake.upload, intake.coverage.offset, self._tools.clock.seconds(), why)
+
+    async def _end_here(self, stream: ChunkedStream, intake: Intake, confirm: Confirm) -> None:
+        """The body's end is the object's end: now the length is known."""
+        if intake.upload.length is None:
+            intake.upload = await self._tools.ledger.set_once(intake.upload, length=stream.position)
+            stream.grid = intake.grid
+        if intake.upload.length != stream.position:
+            raise Invalid(f"the body ended at byte {stream.position} of {intake.upload.length}")
+        if intake.upload.length == 0:
+            await intake.store(Run(1, 0, 0), confirm)
+
+    async def checkpoint(self) -> None:
+        """Have stored what silent writers hold; called by the clock, every few seconds."""
+        for intake in list(self._intakes.values()):
+            for stream in list(intake.streams):
+                stream.checkpoint()
+
+    async def let_go(self, upload_id: str, first: int, end: int | None) -> bool:
+        """See `resumable.ledger.notices.Writers`."""
+        self._tools.fragments.forget(upload_id)  # it goes on elsewhere: nobody here would give the memory back
+        intake = self._intakes.get(upload_id)
+        if intake is None:
+            return False
+        await self._end_overlapping(intake, Span(first, end))
+        return any(not stream.failed for stream in intake.streams)
+
+    def ended(self, upload_id: str, state: State, why: str | None = None) -> None:
+        """See `resumable.ledger.notices.Writers`."""
+        intake = self._intakes.get(upload_id)
+        for stream in list(intake.streams) if intake is not None else ():
+            stream.fail(Ended(why or f"the upload was {state.value}"))
