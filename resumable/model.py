@@ -96,6 +96,10 @@ class Upload:
     #: left alone for a while).
     tries: int = 0
     due: float | None = None
+    #: Whether many connections may write it at once, in any order.
+    swarm: bool = False
+    #: While somebody makes its object: until when nobody else needs to.
+    completing: float | None = None
     #: The nodes that may be writing it; whoever else is about to tells them. Empty where nodes cannot tell each other.
     writers: tuple[int, ...] = ()
 

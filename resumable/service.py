@@ -29,8 +29,10 @@ from resumable.ledger.watch import alive
 from resumable.metrics import Metrics
 from resumable.model import ObjectOptions, Unavailable
 from resumable.protocols.origin import Proxies
+from resumable.protocols.ranges import Ranges
 from resumable.protocols.results import Results
 from resumable.protocols.seed import SeedProtocol
+from resumable.protocols.sessions import Sessions
 from resumable.protocols.status import StatusPages
 from resumable.settings import Settings, StoreSettings
 from resumable.stores.embedded import EmbeddedS3
@@ -108,8 +110,15 @@ class Resumable(Service):
             raise CannotStart(f"ledger: {error}") from error
         waiting = self.settings.events is not None and self.settings.events.wait
         results = Results(self._outbox.hear if self._outbox is not None and waiting else None)
-        seed, status = SeedProtocol(desk, self._door, results), StatusPages(desk, self._door)
-        root = Root({b"/upload/": seed.serve, b"/uploads/": status.serve, b"/": front_page, **self._watched(store)})
+        ranges = Ranges(desk, self._door, results)
+        sessions = Sessions(desk, self._door, ranges)
+        routes: dict[bytes, Handler] = {
+            b"/upload/": SeedProtocol(desk, self._door, ranges).serve,
+            b"/uploads": sessions.create,
+            b"/uploads/": StatusPages(desk, self._door, sessions).serve,
+            b"/": front_page,
+        }
+        root = Root({**routes, **self._watched(store)})
         self._site = make_site(self.settings, root, self._reactor, self._metrics)
         self._begin_upkeep(desk, store)
         for description in self.settings.listen:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from attrs import asdict
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, delete, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -118,25 +118,32 @@ class Ledger:
         return await self._database.read(lambda connection: _pieces(connection, upload_id))
 
     async def add_piece(
-        self, upload_id: str, piece: Piece, *, now: float, replaces: Iterable[Piece] = (), complete: bool = False
-    ) -> None:
+        self,
+        upload_id: str,
+        piece: Piece,
+        *,
+        now: float,
+        replaces: Iterable[Piece] = (),
+        completing: float | None = None,
+    ) -> bool:
         """Enter a stored piece, or replace the one of the same range; from here on it is acknowledged.
 
         :param replaces: pieces that it covers and that are struck out.
-        :param complete: it was the last one missing: the upload becomes ``finishing``.
+        :param completing: it was the last one missing: the upload becomes ``finishing``.
+        :return: whether it became so, and until `completing` (seconds since the epoch) it is the caller's to make its object.
 
         :raises Ended: the upload takes no more pieces.
         """
         values = {"upload_id": upload_id, **asdict(piece)}
-        change: dict[str, Any] = {"updated": now}
-        if complete:
-            change.update(state=State.FINISHING.value, received=now)
+        finishing = {"state": State.FINISHING.value, "received": now, "completing": completing}
 
-        def work(connection: Connection) -> bool:
+        def work(connection: Connection) -> tuple[bool, bool]:
             # First the upload's row: on every database this makes a cancel and a piece wait for each other.
-            alive = connection.execute(
-                update(uploads).where(uploads.c.id == upload_id, state_in(LIVE)).values(change)
-            ).rowcount
+            row = update(uploads).where(uploads.c.id == upload_id)
+            ours = completing is not None and bool(
+                connection.execute(row.where(state_in([State.OPEN])).values(updated=now, **finishing)).rowcount
+            )
+            alive = ours or bool(connection.execute(row.where(state_in(LIVE)).values(updated=now)).rowcount)
             # Before the new one is entered: it may have the range of one that it replaces.
             for old in replaces if alive else ():
                 connection.execute(
@@ -146,7 +153,7 @@ class Ledger:
                 )
             if alive:
                 connection.execute(entry(connection))
-            return bool(alive)
+            return alive, ours
 
         def entry(connection: Connection) -> Any:
             return (
@@ -160,8 +167,10 @@ class Ledger:
                 )
             )
 
-        if not await self._database.write(work):
+        alive, ours = await self._database.write(work)
+        if not alive:
             raise Ended("the upload has ended")
+        return ours
 
     async def move(
         self,
@@ -205,6 +214,27 @@ class Ledger:
         change = update(uploads).where(uploads.c.id == upload_id, state_in(LIVE)).values(fragmented=True)
         if not await self._database.write(lambda connection: connection.execute(change).rowcount):
             raise Ended("the upload has ended")
+
+    async def open_to_many(self, upload_id: str) -> None:
+        """Note that many connections may write the upload at once."""
+        change = update(uploads).where(uploads.c.id == upload_id).values(swarm=True)
+        await self._database.write(lambda connection: connection.execute(change) and None)
+
+    async def claim(self, upload: Upload, *, now: float, until: float) -> bool:
+        """Whether it is ours to make the upload's object, until then (seconds since the epoch); it must be ``finishing``.
+
+        Who made it ``finishing`` has it already if its `Upload.completing` says so.
+        """
+        free = or_(uploads.c.completing.is_(None), uploads.c.completing <= now)
+        change = (
+            update(uploads).where(uploads.c.id == upload.id, state_in([State.FINISHING]), free).values(completing=until)
+        )
+        return bool(await self._database.write(lambda connection: connection.execute(change).rowcount))
+
+    async def unclaim(self, upload: Upload) -> None:
+        """Somebody else may make the upload's object."""
+        change = update(uploads).where(uploads.c.id == upload.id).values(completing=None)
+        await self._database.write(lambda connection: connection.execute(change) and None)
 
     async def freed(self, upload: Upload) -> None:
         """Nothing of the ended upload is in the store any more, but for its object if it is finished."""

@@ -17,6 +17,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
     text,
 )
 
@@ -49,6 +50,10 @@ uploads = Table(
     #: How often upkeep has taken it up in its present state, and when it may do so again.
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("due", Float(53)),
+    #: Whether many connections may write it at once, in any order.
+    Column("swarm", Boolean, nullable=False, server_default=false()),
+    #: While somebody makes its object: until when nobody else needs to.
+    Column("completing", Float(53)),
     #: The nodes that may be writing it.
     Column("writers", JSON),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IConsumer
@@ -50,9 +51,10 @@ def json_response(status: int, value: Any) -> Response:
     return Response(status, body, {"Content-Type": "application/json"})
 
 
-def range_header(offset: int) -> dict[str, str]:
-    """``Range`` as the seed and Google answer it: the stored bytes from the start, last one included; none: no header."""
-    return {"Range": f"bytes=0-{offset - 1}"} if offset else {}
+def range_header(stored: Iterable[tuple[int, int]]) -> dict[str, str]:
+    """``Range`` as the seed and Google answer it: the stored ranges ``[first, end)``, last bytes included; none: no header."""
+    shown = ",".join(f"{first}-{end - 1}" for first, end in stored if end > first)
+    return {"Range": f"bytes={shown}"} if shown else {}
 
 
 _STATUS: dict[type[Exception], int] = {
@@ -75,7 +77,7 @@ def error_response(error: UploadError) -> Response:
             [(name, value) for name, values in error.headers.getAllRawHeaders() for value in values],
         )
     if isinstance(error, Gap):
-        return problem(416, str(error), range_header(error.offset))
+        return problem(416, str(error), range_header([(0, error.offset)]))
     if isinstance(error, Interrupted):
         return problem(408 if error.idle else 400, str(error))
     headers = {"Retry-After": str(RETRY_AFTER)} if isinstance(error, Unavailable) else {}

@@ -15,9 +15,16 @@ def parse_name(path: bytes) -> str:
         something else (``.``, ``..``).
     """
     try:
-        name = unquote_to_bytes(path).decode("utf-8")
+        return check_name(unquote_to_bytes(path).decode("utf-8"))
     except UnicodeDecodeError:
         raise Invalid("the name is not percent-encoded UTF-8") from None
+
+
+def check_name(name: str) -> str:
+    """The name, if an upload may have it.
+
+    :raises Invalid: as `parse_name`.
+    """
     if not name:
         raise Invalid("the name is empty")
     if any(unicodedata.category(character) == "Cc" for character in name):

@@ -11,10 +11,10 @@ from resumable.callbacks.authorizer import Authorizer, Grant
 from resumable.model import Invalid, NotFound, State, Upload
 from resumable.protocols.content_range import ContentRange, parse_content_range
 from resumable.protocols.door import Action, ask_for, asked_again, wish_of
-from resumable.protocols.messages import Request, json_response, range_header
+from resumable.protocols.messages import Request, json_response
 from resumable.protocols.names import parse_name
+from resumable.protocols.ranges import Ranges, wants_swarm
 from resumable.protocols.response import Response, problem
-from resumable.protocols.results import Results, expires_header
 from resumable.uploads.desk import Desk
 from resumable.uploads.result import Report, as_json
 from resumable.uploads.writing import Span
@@ -25,10 +25,10 @@ PROTOCOL = "seed"
 class SeedProtocol:
     """Translates between the wire and the desk; holds no state."""
 
-    def __init__(self, desk: Desk, door: Authorizer, results: Results) -> None:
+    def __init__(self, desk: Desk, door: Authorizer, ranges: Ranges) -> None:
         self._desk = desk
         self._door = door
-        self._results = results
+        self._ranges = ranges
 
     async def serve(self, request: Request, path: bytes) -> Response:
         """Answer a request for ``/upload/<path>``; `path` still percent-encoded.
@@ -69,47 +69,35 @@ class SeedProtocol:
         span = Span(0, request.length, last=True)
         confirm = asked_again(self._door, ask, grant)
         report = await self._desk.receive(upload, request, span, confirm=confirm, new=True, max_size=grant.max_size)
-        return await self._answer(report)
+        return await self._ranges.answer(report)
 
     async def _query(self, request: Request, name: str, asked: ContentRange) -> Response:
-        """``bytes */T``: how far is it? Finishes what only lacks its finish."""
+        """``bytes */T``: how far is it?"""
         grant = await self._door.authorize(ask_for(request, "status", name=name, length=asked.total))
-        report = await self._found(grant, name)
-        if asked.total is not None and (report.upload.length is not None or asked.total == report.offset):
-            upload = await self._desk.declare(report.upload, asked.total, max_size=grant.max_size)
-            report = evolve(report, upload=upload)
-        return await self._answer(await self._desk.settle(report))
+        return await self._ranges.query(await self._desk.find(grant.owner, name, PROTOCOL), asked, grant)
 
     async def _put_range(self, request: Request, name: str, brought: ContentRange, first: int) -> Response:
-        """``bytes F-L/T``: go on; from byte 0 also start."""
-        action: Action = "append" if first else "create"
+        """``bytes F-L/T``: go on; from byte 0, or anywhere if many connections are to write the upload, also start."""
+        swarm = wants_swarm(request)
+        may_start = swarm or first == 0
+        if swarm and brought.total is None:
+            raise Invalid("who brings an upload on many connections has to say its length: bytes F-L/T")
+        action: Action = "create" if may_start else "append"
         ask = ask_for(request, action, name=name, length=brought.total)
         grant = await self._door.authorize(ask)
         try:
             upload = await self._desk.find(grant.owner, name, PROTOCOL)
-            new = first == 0 and _over_and_done(upload, brought.total)
+            new = may_start and _over_and_done(upload, brought.total)
         except NotFound:
-            if first:
+            if not may_start:
                 raise
             new = True
         if new:
             wish = wish_of(request, grant, protocol=PROTOCOL, name=name, length=brought.total)
-            upload = await self._desk.create(wish)
-        elif brought.total is not None:
-            upload = await self._desk.declare(upload, brought.total, max_size=grant.max_size)
-        if upload.state is State.FINISHED:
-            if brought.end is not None and brought.end > (upload.length or 0):
-                raise Invalid(f"the upload is finished and has {upload.length} bytes")
-            return await self._answer(await self._desk.report(upload))
-        span = Span(first, brought.end)
-        confirm = asked_again(self._door, ask, grant)
-        report = await self._desk.receive(upload, request, span, confirm=confirm, new=new, max_size=grant.max_size)
-        return await self._answer(report)
-
-    async def _answer(self, report: Report) -> Response:
-        if report.finished:
-            return await self._results.answer(report)
-        return Response(308, headers={**range_header(report.offset), **expires_header(report)})
+            upload, new = await self._desk.join(evolve(wish, swarm=swarm))
+        elif swarm:
+            upload = await self._desk.open_to_many(upload)
+        return await self._ranges.put(request, upload, brought, ask=ask, grant=grant, new=new)
 
     async def _found(self, grant: Grant, name: str) -> Report:
         return await self._desk.report(await self._desk.find(grant.owner, name, PROTOCOL))

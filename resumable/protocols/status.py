@@ -1,4 +1,4 @@
-"""``/uploads/<id>``: any upload as JSON, for people and dashboards, and its cancelling."""
+"""``/uploads/<id>``: any upload as JSON, for people and dashboards; its going on, and its cancelling."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from resumable.model import State
 from resumable.protocols.door import ask_for
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.response import Response, problem
+from resumable.protocols.sessions import Sessions
 from resumable.uploads.desk import Desk
 from resumable.uploads.result import as_json
 
@@ -14,9 +15,10 @@ from resumable.uploads.result import as_json
 class StatusPages:
     """Looks at uploads by id and cancels them, whatever protocol they were born with."""
 
-    def __init__(self, desk: Desk, door: Authorizer) -> None:
+    def __init__(self, desk: Desk, door: Authorizer, sessions: Sessions) -> None:
         self._desk = desk
         self._door = door
+        self._sessions = sessions
 
     async def serve(self, request: Request, path: bytes) -> Response:
         """Answer a request for ``/uploads/<path>``.
@@ -35,4 +37,7 @@ class StatusPages:
             grant = await self._door.authorize(ask_for(request, "cancel", upload_id=upload_id))
             await self._desk.cancel(await self._desk.get(upload_id, grant.owner))
             return Response(204)
-        return problem(405, "use GET to look at an upload, DELETE to cancel it", {"Allow": "GET, HEAD, DELETE"})
+        if request.method == b"PUT":
+            return await self._sessions.put(request, upload_id)
+        allow = {"Allow": "GET, HEAD, PUT, DELETE"}
+        return problem(405, "use GET to look at an upload, PUT to go on with it, DELETE to cancel it", allow)

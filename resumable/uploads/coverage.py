@@ -43,6 +43,10 @@ class Coverage:
         """How many bytes are stored, wherever."""
         return sum(end - first for first, end in self.ranges)
 
+    def end_from(self, first: int) -> int:
+        """The end of the stored run that holds the byte at `first`; `first` itself where that is not stored."""
+        return next((end for low, end in self.ranges if low <= first < end), first)
+
     def covers(self, first: int, end: int) -> bool:
         """Whether every byte of ``[first, end)`` is stored."""
         return first >= end or any(low <= first and end <= high for low, high in self.ranges)

@@ -64,8 +64,15 @@ class Desk:
     async def create(self, wish: Wish) -> Upload:
         """Enter a new upload. Nothing is asked of the store yet.
 
-        A live upload of the seed's protocol with the same owner and name is cancelled first.
+        A live upload of the seed's protocol with the same owner and name is cancelled first. Errors as `join`.
+        """
+        upload, _ = await self.join(wish)
+        return upload
 
+    async def join(self, wish: Wish) -> tuple[Upload, bool]:
+        """Enter a new upload, as `create`; where many connections write it and each may be the first, the others find that one.
+
+        :return: the upload, and whether it is new.
         :raises TooLarge: it is longer than allowed.
         :raises Invalid: no object can have its key.
         :raises UploadError: the main application does not want it, or cannot be asked.
@@ -82,9 +89,23 @@ class Desk:
             except Taken:
                 former = await self._ledger.find(upload.owner, upload.name, upload.protocol)
                 if former is not None and former.live:
+                    if upload.swarm and former.swarm and former.length == upload.length:
+                        return former, False
                     await self.cancel(former)
         self._tell("started", upload, 0)
-        return upload
+        return upload, True
+
+    async def open_to_many(self, upload: Upload) -> Upload:
+        """The upload, which from now on many connections may write at once, in any order.
+
+        :raises Invalid: its length is not known.
+        """
+        if upload.swarm or not upload.live:
+            return upload
+        if upload.length is None:
+            raise Invalid("the length of an upload that many connections write has to be known")
+        await self._ledger.open_to_many(upload.id)
+        return evolve(upload, swarm=True)
 
     async def get(self, upload_id: str, owner: str) -> Upload:
         """The upload with this id.
@@ -151,14 +172,18 @@ class Desk:
         async with self.writing.intake(upload) as intake:
             if intake.upload.state is State.OPEN:
                 await intake.assemble()
-            if intake.upload.state is not State.FINISHED:
-                try:
-                    with self._tools.metrics.completing():
-                        intake.upload = await self._finishing.finish(intake.upload)
-                except (Ended, Exists):
-                    await self.free(upload.id)
-                    raise
-            return await self._finished(intake.upload)
+            if intake.upload.state is State.FINISHED:
+                return await self._finished(intake.upload)
+            try:
+                with self._tools.metrics.completing():
+                    ours = intake.take_it_upon_us()
+                    intake.upload, here = await self._finishing.finish(intake.upload, ours=ours)
+            except (Ended, Exists):
+                await self.free(upload.id)
+                raise
+            if here:
+                return await self._finished(intake.upload)
+            return Report(intake.upload, Coverage.whole(intake.upload.length or 0))
 
     async def _finished(self, upload: Upload) -> Report:
         """The object exists: nothing else of the upload shall."""
@@ -201,12 +226,13 @@ class Desk:
             if not intake.upload.live:
                 raise Ended("the upload has ended")
             offset = intake.coverage.offset
-            if span.first > offset:
+            if span.first > offset and not intake.upload.swarm:
                 raise Gap(f"byte {offset} comes next, not {span.first}", offset)
             if not new:
                 self._tell("resumed", upload, offset)
+            stored_to = intake.coverage.end_from(span.first) if intake.upload.swarm else offset
             try:
-                await self.writing.pour(intake, body, span, stored_to=offset, max_size=max_size, confirm=confirm)
+                await self.writing.pour(intake, body, span, stored_to=stored_to, max_size=max_size, confirm=confirm)
             except Ended:
                 # It may have ended well: somebody else has brought the rest, or the same.
                 await intake.refresh()

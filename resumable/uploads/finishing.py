@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from resumable.ledger.ledger import Ledger
@@ -15,6 +17,12 @@ from resumable.uploads.checksum import combine
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.grid import Grid
 from resumable.uploads.release import delete_own_object, own_object
+
+#: Seconds for which it is one node's to make an object, for which another waits for that, and between its looks. A node that
+#: takes longer goes on: that two do it is a call too many, and no harm.
+CLAIM = 5.0
+WAIT = 60.0
+LOOK = 0.2
 
 
 class Finishing:
@@ -28,21 +36,48 @@ class Finishing:
         self._fragments = fragments
         self._clock = clock
 
-    async def finish(self, upload: Upload) -> Upload:
-        """Complete the upload; returns it finished. Asking again, here or elsewhere, ends in the same object.
+    async def finish(self, upload: Upload, *, ours: bool = False) -> tuple[Upload, bool]:
+        """Complete the upload. Asking again, here or elsewhere, ends in the same object.
 
+        :param ours: we have stored the last byte, and with that taken it upon us.
+        :return: the upload, finished, and whether that was done here.
         :raises Unavailable: the store was in trouble for too long; the upload stays ``finishing``.
         :raises Ended: the upload was cancelled, or has failed for good.
         :raises Exists: the key is taken and may not be overwritten.
         """
         if upload.state is State.OPEN:
             now = self._clock.seconds()
-            moved = await self._ledger.move(upload, State.FINISHING, frm=(State.OPEN,), updated=now, received=now)
-            upload = moved or await self._current(upload)
+            moved = await self._ledger.move(
+                upload, State.FINISHING, frm=(State.OPEN,), updated=now, received=now, completing=now + CLAIM
+            )
+            upload, ours = moved or await self._current(upload), moved is not None
+        if not ours:
+            upload = await self._our_turn(upload)
         if upload.state is State.FINISHED:
-            return upload
+            return upload, False
         if upload.state is not State.FINISHING:
             raise Ended("the upload has ended")
+        try:
+            return await self._make(upload), True
+        except Unavailable:
+            with suppress(Unavailable):
+                await self._ledger.unclaim(upload)
+            raise
+
+    async def _our_turn(self, upload: Upload) -> Upload:
+        """Wait while another node makes the object; returns the upload as it stands when that is over, or falls to us."""
+        deadline = self._clock.seconds() + WAIT
+        while upload.state is State.FINISHING:
+            now = self._clock.seconds()
+            if await self._ledger.claim(upload, now=now, until=now + CLAIM):
+                break
+            if now > deadline:
+                raise Unavailable("another node is making the object")
+            await deferLater(self._clock, LOOK)
+            upload = await self._current(upload)
+        return upload
+
+    async def _make(self, upload: Upload) -> Upload:
         parts = whole_parts(upload, await self._ledger.pieces(upload.id))
         etag = await self._complete(upload, parts)
         now = self._clock.seconds()

@@ -19,6 +19,7 @@ from resumable.stores.store import Store, StoreError, StoreUnavailable
 from resumable.uploads.budget import Budget
 from resumable.uploads.chunks import Take, cut, plan
 from resumable.uploads.coverage import Coverage
+from resumable.uploads.finishing import CLAIM
 from resumable.uploads.fragments import Fragments, checksum
 from resumable.uploads.grid import Grid
 from resumable.uploads.policy import object_options
@@ -58,6 +59,7 @@ class Intake:
         self.streams: list[ChunkedStream] = []
         self._pieces: defaultdict[int, list[Piece]] = defaultdict(list)
         self._parts: set[int] = set()
+        self._ours = False
         #: Counts what is learned: something may be while the ledger is read.
         self._learned = 0
         self._tools = tools
@@ -126,6 +128,11 @@ class Intake:
         with self._tools.metrics.storing():
             await self._in_chunk(run.number, run, confirm)
 
+    def take_it_upon_us(self) -> bool:
+        """Whether the last byte came through here, so that it is ours to make the object; says so once."""
+        ours, self._ours = self._ours, False
+        return ours
+
     async def assemble(self) -> None:
         """Make parts of all chunks whose fragments cover them, for one who may finish the upload. Errors as `store`."""
         for number in range(1, self.grid.count + 1):
@@ -157,6 +164,8 @@ class Intake:
     async def _store(self, number: int, run: Run | None, confirm: Confirm) -> None:
         first, end = self.grid.first_of(number), self.grid.end_of(number)
         if run is not None and (run.first, run.end) == (first, end):
+            if number in self._parts:  # another connection was first
+                return
             await self._put_chunk(number, run.segments, run.crc32c, confirm)
             return
         pieces = list(self._pieces[number])
@@ -233,7 +242,9 @@ class Intake:
             await confirm()
         now = tools.clock.seconds()
         try:
-            await tools.ledger.add_piece(self.upload.id, piece, now=now, replaces=former, complete=complete)
+            ours = await tools.ledger.add_piece(
+                self.upload.id, piece, now=now, replaces=former, completing=now + CLAIM if complete else None
+            )
         except Ended:
             # What arrives while an upload is being freed may survive that: free once more.
             current = await tools.ledger.get(self.upload.id)
@@ -245,6 +256,8 @@ class Intake:
         self.upload = evolve(self.upload, updated=now)
         if complete:
             self.upload = evolve(self.upload, state=State.FINISHING, received=now)
+        if ours:
+            self._ours = True
             tools.metrics.moved(self.upload.protocol, State.FINISHING)
         await tools.fragments.delete(self.upload, former)
 

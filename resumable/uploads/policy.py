@@ -27,6 +27,8 @@ class Wish:
     max_size: int | None = None
     bucket: str | None = None
     key: str | None = None
+    #: Whether many connections may write it at once, in any order. Its length has to be known.
+    swarm: bool = False
     options: ObjectOptions = field(factory=ObjectOptions)
 
 
@@ -93,6 +95,7 @@ class Policy:
             created=now,
             updated=now,
             overwrite=self.overwrite,
+            swarm=wish.swarm,
             options=_over(self.options, wish.options),
         )
 

@@ -25,7 +25,7 @@ from zope.interface import implementer
 from resumable.model import Interrupted
 from resumable.protocols.origin import Origin
 from resumable.protocols.response import Answer, HeaderPairs, problem, raw_headers, reason_phrase
-from resumable.web.body import SmallBody
+from resumable.protocols.small_body import SmallBody
 
 if TYPE_CHECKING:
     from resumable.web.channel import StreamingChannel

@@ -14,8 +14,10 @@ from twisted.web.http_headers import Headers
 from resumable.callbacks.authorizer import Ask, Grant
 from resumable.model import NotFound
 from resumable.protocols.origin import Origin
+from resumable.protocols.ranges import Ranges
 from resumable.protocols.results import Results
 from resumable.protocols.seed import SeedProtocol
+from resumable.protocols.sessions import Sessions
 from resumable.protocols.status import StatusPages
 from resumable.uploads.policy import Wish
 from tests.uploads.house import House, ledger_in
@@ -75,7 +77,11 @@ REQUESTS = [
 @ensureDeferred
 async def test_the_same_work(house: House) -> None:
     door = Door()
-    seed, pages = SeedProtocol(house.desk, door, Results()), StatusPages(house.desk, door)
+    ranges = Ranges(house.desk, door, Results())
+    seed, pages = (
+        SeedProtocol(house.desk, door, ranges),
+        StatusPages(house.desk, door, Sessions(house.desk, door, ranges)),
+    )
     upload = await house.desk.create(Wish("seed", "film", owner="alice", length=100))
 
     async def work(handler: Any, method: bytes, range_: str | None, path: str) -> list[str]:
@@ -91,6 +97,6 @@ async def test_the_same_work(house: House) -> None:
     for method, range_ in REQUESTS:
         theirs = await work(seed.serve, method, range_, "film")
         assert theirs == await work(seed.serve, method, range_, "none") == ["find"]
-    for method in (b"GET", b"HEAD", b"DELETE"):
-        theirs = await work(pages.serve, method, None, upload.id)
-        assert theirs == await work(pages.serve, method, None, "none") == ["get"]
+    for method, range_ in REQUESTS:
+        theirs = await work(pages.serve, method, range_, upload.id)
+        assert theirs == await work(pages.serve, method, range_, "none") == ["get"]

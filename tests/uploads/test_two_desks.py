@@ -2,95 +2,25 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 import pytest_twisted
 from attrs import evolve
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
-from resumable.model import Ended, Event, Piece, State, Upload
-from resumable.uploads.budget import Budget
-from resumable.uploads.desk import Desk
-from resumable.uploads.fragments import Fragments
-from resumable.uploads.intake import Intake, Tools
-from resumable.uploads.policy import Policy, Wish
+from resumable.model import Ended, Piece, State, Upload
+from resumable.uploads.intake import Intake
+from resumable.uploads.policy import Wish
 from resumable.uploads.result import as_json
 from resumable.uploads.stream import Run
-from resumable.uploads.writing import Span
-from tests.uploads.memory_store import Bucket, MemoryStore
-from tests.uploads.test_states import Body, certain
+from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
+from tests.uploads.memory_store import Bucket
+from tests.uploads.test_states import certain
 
-CHUNK = 16
-DATA = random.Random(5).randbytes(3 * CHUNK + 5)
 WISH = Wish("seed", "name", length=len(DATA))
-
-
-@pytest.fixture
-def database() -> Iterator[Database]:
-    opened = Database("sqlite://", reactor)
-    opened.prepare()
-    opened.start()
-    yield opened
-    pytest_twisted.blockon(ensureDeferred(opened.close()))
-
-
-@pytest.fixture
-def told() -> list[str]:
-    """The states that were announced."""
-    return []
-
-
-@pytest.fixture
-def ledger(database: Database, told: list[str]) -> Ledger:
-    def announce(upload: Upload, pieces: Any) -> Event | None:
-        if upload.state is State.FINISHED:
-            told.append(upload.state.value)
-        return None
-
-    return Ledger(database, announce)
-
-
-@pytest.fixture
-def bucket() -> Bucket:
-    return Bucket()
-
-
-class Node:
-    """A desk in a process of its own, as far as it knows."""
-
-    def __init__(self, ledger: Ledger, bucket: Bucket) -> None:
-        self.store = MemoryStore(bucket)
-        budget = Budget(4096, reactor)  # type: ignore[arg-type]
-        self.tools = Tools(
-            ledger=ledger,
-            store=self.store,
-            fragments=Fragments(self.store, budget, ".resumable/", "ledger"),
-            budget=budget,
-            reading=DeferredSemaphore(1),
-            clock=reactor,  # type: ignore[arg-type]
-        )
-        self.desk = Desk(self.tools, Policy("bucket", chunk_size=CHUNK))
-
-    def begin(self, upload: Upload, first: int, sent: int, end: int | None = len(DATA)) -> tuple[Body, Deferred[Any]]:
-        """A body that has brought bytes up to `sent`, and then is silent: it looks as if it were to end at `end`."""
-        body = Body(DATA[first:sent], 7, drop=False, stall=True)
-        return body, Deferred.fromCoroutine(self.desk.receive(upload, body, Span(first, end), confirm=certain))
-
-    async def send(self, upload: Upload, first: int, end: int = len(DATA)) -> Any:
-        body = Body(DATA[first:end], 7, drop=False, stall=False)
-        return await self.desk.receive(upload, body, Span(first, end), confirm=certain)
-
-
-@pytest.fixture
-def nodes(ledger: Ledger, bucket: Bucket) -> tuple[Node, Node]:
-    return Node(ledger, bucket), Node(ledger, bucket)
 
 
 async def until(node: Node, upload: Upload, offset: int) -> None:
@@ -102,11 +32,6 @@ async def until(node: Node, upload: Upload, offset: int) -> None:
             await deferLater(reactor, 0.005)  # type: ignore[arg-type]
 
     await Deferred.fromCoroutine(stored()).addTimeout(10, reactor)  # type: ignore[arg-type]
-
-
-def nothing_left(bucket: Bucket) -> None:
-    assert [key for key in bucket.objects if key.startswith(".resumable/")] == []
-    assert bucket.multiparts == {}
 
 
 @pytest_twisted.ensureDeferred

@@ -1,0 +1,78 @@
+"""What ``PUT`` with ``Content-Range`` does with an upload, however it was found: the range taken in, and how far it is then."""
+
+from __future__ import annotations
+
+from attrs import evolve
+
+from resumable.callbacks.authorizer import Ask, Authorizer, Grant
+from resumable.model import Invalid, State, Upload
+from resumable.protocols.content_range import ContentRange
+from resumable.protocols.door import asked_again
+from resumable.protocols.messages import Request, range_header
+from resumable.protocols.response import Response
+from resumable.protocols.results import Results, expires_header
+from resumable.uploads.desk import Desk
+from resumable.uploads.result import Report
+from resumable.uploads.writing import Span
+
+#: The chunk size of the upload's grid, in bytes: ranges that begin and end at its multiples are stored without more ado.
+CHUNK_SIZE = "Upload-Chunk-Size"
+
+
+def wants_swarm(request: Request) -> bool:
+    """Whether the request says that its upload is written by many connections, in any order (``Upload-Swarm: ?1``).
+
+    A structured field (RFC 8941, 3.3.6): what is none says nothing.
+    """
+    return request.requestHeaders.getRawHeaders(b"upload-swarm", []) == [b"?1"]
+
+
+class Ranges:
+    """Takes ranges in, and answers how far an upload is."""
+
+    def __init__(self, desk: Desk, door: Authorizer, results: Results) -> None:
+        self._desk = desk
+        self._door = door
+        self._results = results
+
+    async def query(self, upload: Upload, asked: ContentRange, grant: Grant) -> Response:
+        """``bytes */T``: how far is it? Finishes what only lacks its finish."""
+        report = await self._desk.report(upload)
+        if asked.total is not None and (upload.length is not None or asked.total == report.offset):
+            upload = await self._desk.declare(upload, asked.total, max_size=grant.max_size)
+            report = evolve(report, upload=upload)
+        return await self.answer(await self._desk.settle(report))
+
+    async def put(
+        self, request: Request, upload: Upload, brought: ContentRange, *, ask: Ask, grant: Grant, new: bool = False
+    ) -> Response:
+        """``bytes F-L/T``: take the body in.
+
+        :param ask: what the main application was asked for this request, and has answered with `grant`.
+        :param new: the upload has just been created for it.
+        """
+        assert brought.first is not None, "a query brings nothing"
+        if brought.total is not None and not new:
+            upload = await self._desk.declare(upload, brought.total, max_size=grant.max_size)
+        if upload.state is State.FINISHED:
+            if brought.end is not None and brought.end > (upload.length or 0):
+                raise Invalid(f"the upload is finished and has {upload.length} bytes")
+            return await self.answer(await self._desk.report(upload))
+        report = await self._desk.receive(
+            upload,
+            request,
+            Span(brought.first, brought.end),
+            confirm=asked_again(self._door, ask, grant),
+            new=new,
+            max_size=grant.max_size,
+        )
+        return await self.answer(report)
+
+    async def answer(self, report: Report) -> Response:
+        """308 and what is stored; when it is finished, the result."""
+        if report.finished:
+            return await self._results.answer(report)
+        upload = report.upload
+        stored = report.coverage.ranges if upload.swarm else [(0, report.offset)]
+        headers = {**range_header(stored), CHUNK_SIZE: str(upload.chunk_size), **expires_header(report)}
+        return Response(308, headers=headers)

@@ -1,0 +1,106 @@
+"""``POST /uploads``: an upload with a URL of its own, which many connections may write at once; and ``PUT`` to that URL."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from attrs import evolve
+
+from resumable.callbacks.authorizer import Authorizer
+from resumable.model import Invalid
+from resumable.protocols.content_range import parse_content_range
+from resumable.protocols.door import Action, ask_for, wish_of
+from resumable.protocols.messages import Request, json_response
+from resumable.protocols.names import check_name
+from resumable.protocols.ranges import CHUNK_SIZE, Ranges
+from resumable.protocols.response import Response, problem
+from resumable.protocols.small_body import SmallBody
+from resumable.uploads.desk import Desk
+from resumable.uploads.result import as_json
+
+PROTOCOL = "session"
+#: Bytes of the JSON that describes an upload.
+MOST = 64 * 1024
+
+
+class Sessions:
+    """Creates uploads that are known by their id, and takes their ranges in."""
+
+    def __init__(self, desk: Desk, door: Authorizer, ranges: Ranges) -> None:
+        self._desk = desk
+        self._door = door
+        self._ranges = ranges
+
+    async def create(self, request: Request, _path: bytes) -> Response:
+        """Answer a request for ``/uploads``: JSON with ``name`` and ``length``, and perhaps ``content_type`` and ``metadata``.
+
+        :raises UploadError: what `resumable.protocols.messages.error_response` turns into an answer.
+        """
+        if request.method != b"POST":
+            return problem(405, "use POST to begin an upload", {"Allow": "POST"})
+        body = SmallBody(MOST)
+        await request.pour_into(body)
+        if body.overflown:
+            return problem(413, f"the description of an upload takes at most {MOST} bytes")
+        said = read_description(b"".join(body.chunks))
+        ask = evolve(
+            ask_for(request, "create", name=said["name"], length=said["length"]), content_type=said["content_type"]
+        )
+        grant = await self._door.authorize(ask)
+        wish = wish_of(request, grant, protocol=PROTOCOL, name=said["name"], length=said["length"])
+        options = evolve(
+            wish.options,
+            content_type=grant.content_type or said["content_type"],
+            metadata={**said["metadata"], **grant.metadata},
+        )
+        upload = await self._desk.create(evolve(wish, swarm=True, options=options))
+        answer = json_response(201, as_json(await self._desk.report(upload)))
+        headers = {"Location": f"{request.origin.base}/uploads/{upload.id}", CHUNK_SIZE: str(upload.chunk_size)}
+        return Response(201, answer.body, (*answer.headers, *headers.items()))
+
+    async def put(self, request: Request, upload_id: str) -> Response:
+        """Answer a PUT to ``/uploads/<id>``: ``Content-Range`` as in the seed's protocol. Errors as `create`."""
+        brought = parse_content_range(request.requestHeaders.getRawHeaders(b"content-range", []), request.length)
+        if brought is None:
+            raise Invalid("say Content-Range: bytes F-L/T to bring bytes, bytes */* to ask how far the upload is")
+        action: Action = "status" if brought.query else "append"
+        ask = ask_for(request, action, upload_id=upload_id, length=brought.total)
+        grant = await self._door.authorize(ask)
+        upload = await self._desk.get(upload_id, grant.owner)
+        if brought.query:
+            return await self._ranges.query(upload, brought, grant)
+        return await self._ranges.put(request, upload, brought, ask=ask, grant=grant)
+
+
+def read_description(body: bytes) -> dict[str, Any]:
+    """The JSON that describes an upload: ``name``, ``length``, ``content_type`` (None if not said) and ``metadata``.
+
+    :raises Invalid: it is not what it should be.
+    """
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Invalid("the body is not JSON") from None
+    if not isinstance(said, dict):
+        raise Invalid("the body is not a JSON object")
+    unknown = [name for name in said if name not in ("name", "length", "content_type", "metadata")]
+    if unknown:
+        raise Invalid(f"unknown: {unknown[0][:100]!r}; known are name, length, content_type and metadata")
+    name, length = said.get("name"), said.get("length")
+    if not isinstance(name, str):
+        raise Invalid("name is required, and is text")
+    if type(length) is not int or length < 1:
+        raise Invalid("length is required, and is a number of bytes from 1 on")
+    content_type, metadata = said.get("content_type"), said.get("metadata") or {}
+    if content_type is not None and not _is_text(content_type):
+        raise Invalid("content_type is text without control characters")
+    if not isinstance(metadata, dict) or not all(_is_text(one) for pair in metadata.items() for one in pair):
+        raise Invalid("metadata is an object of texts without control characters")
+    return {"name": check_name(name), "length": length, "content_type": content_type, "metadata": metadata}
+
+
+def _is_text(value: object) -> bool:
+    # Control characters would end up in headers, and lone surrogates cannot be sent at all.
+    return isinstance(value, str) and re.search("[\x00-\x1f\x7f\ud800-\udfff]", value) is None

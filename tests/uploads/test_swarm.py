@@ -1,0 +1,128 @@
+"""Many writers of one upload, on two nodes that cannot tell each other: whatever they write in whatever order, it is right."""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import pytest_twisted
+from attrs import evolve
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+
+from resumable.ledger.ledger import Ledger
+from resumable.model import State
+from resumable.uploads.finishing import CLAIM
+from resumable.uploads.policy import Wish
+from resumable.uploads.result import as_json
+from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
+from tests.uploads.memory_store import Bucket
+
+SWARM = Wish("seed", "name", length=len(DATA), swarm=True)
+
+
+class Completes:
+    """Counts how often the store is asked to make an object."""
+
+    def __init__(self, nodes: tuple[Node, Node]) -> None:
+        self.count = 0
+        for node in nodes:
+            node.store.complete_multipart_upload = self._counting(node.store.complete_multipart_upload)  # type: ignore[method-assign]
+
+    def _counting(self, work: Any) -> Any:
+        async def counted(*args: Any, **options: Any) -> Any:
+            self.count += 1
+            return await work(*args, **options)
+
+        return counted
+
+
+@pytest.mark.parametrize("seed", range(25))
+@pytest_twisted.ensureDeferred
+async def test_any_ranges_in_any_order(
+    ledger: Ledger,
+    bucket: Bucket,
+    nodes: tuple[Node, Node],
+    told: list[str],
+    seed: int,
+) -> None:
+    """Up to eight at once, shuffled, overlapping, on both nodes: one Complete, one event, the bytes of the client."""
+    chance = random.Random(seed)
+    completes = Completes(nodes)
+    cuts = sorted({0, len(DATA), *(chance.randrange(1, len(DATA)) for _ in range(chance.randrange(1, 12)))})
+    work = [(first, min(len(DATA), end + chance.choice([0, 0, 1, CHUNK]))) for first, end in pairwise(cuts)]
+    chance.shuffle(work)
+
+    async def write(first: int, end: int) -> Any:
+        node = chance.choice(nodes)
+        upload = await ledger.find("", "name", "seed")
+        if upload is None:
+            upload, _ = await node.desk.join(SWARM)
+        if upload.state is State.FINISHED:
+            return await node.desk.report(upload)
+        return await node.send(upload, first, end)
+
+    reports = []
+    for begin in range(0, len(work), 8):
+        batch = [Deferred.fromCoroutine(write(*one)) for one in work[begin : begin + 8]]
+        reports += await gatherResults(batch, consumeErrors=True)
+    upload = await ledger.find("", "name", "seed")
+    assert upload is not None
+    assert upload.state is State.FINISHED
+    assert bucket.objects["name"][0] == DATA
+    assert any(report.finished for report in reports)
+    assert completes.count <= 1  # none where one range was all there was
+    assert told == ["finished"]
+    nothing_left(bucket)
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_comes_second_waits_for_the_first(
+    ledger: Ledger,
+    nodes: tuple[Node, Node],
+    bucket: Bucket,
+) -> None:
+    """While one node makes the object, which takes a while, the other waits, and has the same answer."""
+    a, b = nodes
+    completes = Completes(nodes)
+    slow: Deferred[None] = Deferred()
+    complete = a.store.complete_multipart_upload
+
+    async def slowly(*args: Any, **options: Any) -> Any:
+        await slow
+        return await complete(*args, **options)
+
+    a.store.complete_multipart_upload = slowly  # type: ignore[method-assign]
+    upload = await a.desk.create(SWARM)
+    await a.send(upload, 0, CHUNK)
+    last = Deferred.fromCoroutine(a.send(upload, CHUNK, len(DATA)))
+    while (current := await ledger.get(upload.id)) is not None and current.state is not State.FINISHING:
+        pass
+    assert current is not None
+    second = Deferred.fromCoroutine(b.desk.finish(current))
+    reactor.callLater(0.5, slow.callback, None)  # type: ignore[attr-defined]
+    first, other = await gatherResults([last, second])
+    assert as_json(first) == as_json(other)
+    assert completes.count == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_made_the_object_died(ledger: Ledger, nodes: tuple[Node, Node], bucket: Bucket) -> None:
+    """It is the other node's to make when the time of the first is over."""
+    a, b = nodes
+    upload = await a.desk.create(SWARM)
+    await a.send(upload, 0, CHUNK)
+    a.store.complete_multipart_upload = lambda *args, **options: Deferred()  # type: ignore[method-assign,assignment]
+    Deferred.fromCoroutine(a.send(upload, CHUNK, len(DATA)))
+    while (current := await ledger.get(upload.id)) is not None and current.state is not State.FINISHING:
+        pass
+    assert current is not None
+    now = float(reactor.seconds())  # type: ignore[attr-defined]
+    assert current.completing == pytest.approx(now + CLAIM, abs=2)
+    assert not await ledger.claim(current, now=now, until=now + CLAIM)
+    assert await ledger.claim(current, now=now + CLAIM + 1, until=now + CLAIM + 1)
+    await ledger.unclaim(current)
+    assert (await b.desk.finish(evolve(current))).finished
+    assert bucket.objects["name"][0] == DATA
