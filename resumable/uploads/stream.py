@@ -43,6 +43,7 @@ class ChunkedStream:
 
     :ivar first: the offset of the first byte that was or will be written.
     :ivar position: the offset of the next one.
+    :ivar room: bytes from there to the next edge; whoever reads no more than that at once saves it the cutting, which copies.
 
     Back-pressure: with `in_flight` runs being stored, or when the budget says so, the producer is paused. What it writes
     nevertheless (there may be one more segment on the way) is taken. The first run that cannot be stored ends the taking;
@@ -72,6 +73,7 @@ class ChunkedStream:
         """
         self.grid = grid
         self.first = self.position = position
+        self.room = grid.chunk_size - position % grid.chunk_size
         self._skip_to = skip_to
         self._limit = limit
         self._store = store
@@ -109,6 +111,7 @@ class ChunkedStream:
             return
         start = self.position
         self.position = end = start + len(data)
+        self.room = self.grid.chunk_size - end % self.grid.chunk_size
         self._touched = True
         if end > self._limit:
             self.fail(TooLarge(f"more than {self._limit} bytes"))

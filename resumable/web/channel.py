@@ -20,6 +20,7 @@ from resumable.metrics import Metrics
 from resumable.protocols.origin import Proxies
 from resumable.protocols.response import problem, raw_headers, reason_phrase
 from resumable.web.crowd import COMPLAIN_SECONDS, TurnedAway
+from resumable.web.reading import ReadSize
 from resumable.web.streaming import StreamingRequest
 
 if TYPE_CHECKING:
@@ -27,9 +28,8 @@ if TYPE_CHECKING:
 
 log = Logger()
 
-#: Bytes asked of the socket at a time. Twisted's 64 KiB cost half as much CPU again; a MiB is allocated whole each
-#: time, however little has arrived.
-READ_SIZE = 256 * 1024
+#: Bytes asked at a time of a socket under TLS, which hands on 16 KiB at a time whatever it is given.
+TLS_READ_SIZE = 256 * 1024
 
 #: As long as nobody has asked for the body: what comes with the head lies in memory uncounted while the application and
 #: the ledger are asked, on every connection at once.
@@ -67,6 +67,7 @@ class StreamingChannel(http.HTTPChannel):
         while isinstance(innermost, ProtocolWrapper):  # TLS: only the socket below it has a read size
             innermost = innermost.transport
         self._socket = innermost
+        self._reading = ReadSize() if innermost is self.transport else None
         innermost.bufferSize = HEAD_READ_SIZE
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -87,11 +88,12 @@ class StreamingChannel(http.HTTPChannel):
             self._patience = self.setTimeout(None)
             self._networkProducer.pauseProducing()
 
-    def release(self) -> None:
-        """Read on, in large pieces: somebody takes them."""
+    def release(self, room: int | None = None) -> None:
+        """Read on, in large pieces but no more than ``room`` bytes at once: somebody takes them."""
+        size = TLS_READ_SIZE if self._reading is None else self._reading.size
+        self._socket.bufferSize = size if room is None else min(size, room)
         if self._held:
             self._held = False
-            self._socket.bufferSize = READ_SIZE
             self.setTimeout(self._patience)
             if not self._waitingForTransport:
                 self._networkProducer.resumeProducing()
@@ -137,6 +139,9 @@ class StreamingChannel(http.HTTPChannel):
             if self._discarded > LINGER_BYTES:
                 self.loseConnection()
         if not self.deaf:
+            asked = self._socket.bufferSize
+            if self._reading is not None and asked != HEAD_READ_SIZE:  # how long a head is tells nothing
+                self._reading.learn(asked, len(data))
             super().dataReceived(data)
             if self.line_mode or self._head_ends is not None:
                 self._watch_head()

@@ -139,6 +139,9 @@ class StreamingRequest(server.Request):
     async def pour_into(self, consumer: IConsumer) -> None:
         """Give the body to ``consumer``, segment by segment, as the very objects that came off the socket.
 
+        A consumer that would have to cut segments may have an attribute ``room``: the bytes it takes up to the next
+        edge. No more are then read at once. (Over TLS, and of a chunked body, segments come as they come.)
+
         Returns after the last byte, or early when ``consumer`` called ``stopProducing``. Whatever ``consumer.write``
         raises comes out here.
 
@@ -189,7 +192,7 @@ class StreamingRequest(server.Request):
         if self._invites:
             self._invites = False
             self.inform(100)
-        wire.release()
+        wire.release(getattr(self._outlet, "room", None))
 
     def _end_pouring(self, failure: Failure | None) -> None:
         """Let ``pour_into`` go on. What is left of the body stays with the client until the answer is written."""

@@ -178,3 +178,14 @@ def test_only_push_producers() -> None:
     )
     with pytest.raises(AssertionError):
         stream.registerProducer(Producer(), False)
+
+
+def test_room_is_what_is_left_of_the_chunk() -> None:
+    """From wherever the stream begins, and behind an edge the whole next chunk: who reads no more is never cut."""
+    shelf = Shelf()
+    stream, _ = make(shelf, Grid(10, 25), position=3)
+    rooms = [stream.room]
+    for size in (2, 5, 10):
+        stream.write(bytes(size))
+        rooms.append(stream.room)
+    assert rooms == [7, 5, 10, 10]

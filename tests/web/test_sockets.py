@@ -25,7 +25,8 @@ from twisted.internet.threads import deferToThread
 from resumable.model import Interrupted
 from resumable.protocols.origin import Proxies
 from resumable.protocols.response import Response, problem
-from resumable.web.channel import HEAD_READ_SIZE, READ_SIZE, StreamingSite
+from resumable.web.channel import HEAD_READ_SIZE, TLS_READ_SIZE, StreamingSite
+from resumable.web.reading import FIRST, LARGEST
 from resumable.web.streaming import StreamingRequest
 from tests.web.wire import Basin, Leaf, head
 
@@ -39,7 +40,8 @@ class Uploads:
         self.gate: Deferred[None] | None = None
         self.poured: Deferred[Any] = Deferred()
         self.arrived = 0
-        self.head_read_size = self.read_size = 0
+        self.head_read_size = self.read_size = self.largest_read = 0
+        self.basin: Basin | None = None
 
     async def __call__(self, request: StreamingRequest) -> Response:
         if request.path == b"/refuse":
@@ -53,11 +55,12 @@ class Uploads:
 
         def count(basin: Basin, data: bytes) -> None:
             self.read_size = socket_transport.bufferSize
+            self.largest_read = max(self.largest_read, len(data))
             self.arrived += len(data)
             basin.chunks.clear()
 
         try:
-            await request.pour_into(Basin(count))
+            await request.pour_into(self.basin or Basin(count))
         except Interrupted as interruption:
             self.poured.callback(interruption)
             raise
@@ -91,12 +94,43 @@ def exchange(port: int, send: Callable[[socket.socket], None]) -> bytes:
 
 @pytest_twisted.ensureDeferred
 async def test_upload(uploads: Any) -> None:
-    """40 MB arrive; what comes with the head is little, for nobody has asked for it yet, and the rest comes in large reads."""
+    """40 MB arrive; what comes with the head is little, for nobody has asked for it yet, and the rest in ever larger reads."""
     request = head("PUT", "/", f"Content-Length: {SIZE}", "Connection: close")
     said = await deferToThread(exchange, uploads.port, lambda client: client.sendall(request + bytes(SIZE)))
     assert said.startswith(b"HTTP/1.1 200 OK\r\n")
     assert said.endswith(b"\r\n\r\n%d" % SIZE)
-    assert (uploads.head_read_size, uploads.read_size) == (HEAD_READ_SIZE, READ_SIZE)
+    assert uploads.head_read_size == HEAD_READ_SIZE
+    assert FIRST < uploads.largest_read <= LARGEST
+
+
+class Edged(Basin):
+    """A consumer with an edge every 100,000 bytes."""
+
+    EDGE = 100_000
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.position = 0
+        self.crossed = 0
+
+    @property
+    def room(self) -> int:
+        return self.EDGE - self.position % self.EDGE
+
+    def write(self, data: bytes) -> None:
+        self.crossed += len(data) > self.room
+        self.position += len(data)
+
+
+@pytest_twisted.ensureDeferred
+async def test_reads_end_at_the_edges_of_who_wants_them_to(uploads: Any) -> None:
+    """No segment has to be cut but the one that came with the head."""
+    uploads.basin = basin = Edged()
+    request = head("PUT", "/", f"Content-Length: {SIZE}", "Connection: close")
+    said = await deferToThread(exchange, uploads.port, lambda client: client.sendall(request + bytes(SIZE)))
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert basin.position == SIZE
+    assert basin.crossed == 0
 
 
 @pytest_twisted.ensureDeferred
@@ -117,7 +151,7 @@ async def test_the_paused_client_is_not_read(uploads: Any) -> None:
     await deferLater(reactor, 1.5)  # longer than the idle timeout
     (channel,) = uploads.site.channels
     held = sum(map(len, channel.requests[0]._inbox))
-    assert held <= READ_SIZE
+    assert held <= HEAD_READ_SIZE
     uploads.gate.callback(None)
     assert (await said).endswith(b"\r\n\r\n%d" % SIZE)
 
@@ -215,7 +249,7 @@ async def test_tls(uploads: Any, path: str, start: bytes, end: bytes) -> None:
     assert protocol == "http/1.1"
     assert said.startswith(start)
     assert said.endswith(end)
-    assert uploads.read_size == (READ_SIZE if path == "/" else 0)
+    assert uploads.read_size == (TLS_READ_SIZE if path == "/" else 0)
 
 
 @pytest_twisted.ensureDeferred

@@ -686,8 +686,8 @@ def test_lingering_is_not_cut_short_by_the_idle_timer(monkeypatch: pytest.Monkey
 def test_lingering_ends_by_size() -> None:
     """16 MiB and not a segment more, and none of it kept."""
     wire = early()
-    segment = bytes(channels.READ_SIZE)
-    for _ in range(channels.LINGER_BYTES // channels.READ_SIZE):
+    segment = bytes(channels.TLS_READ_SIZE)
+    for _ in range(channels.LINGER_BYTES // channels.TLS_READ_SIZE):
         wire.send(segment)
     assert not wire.closing
     assert not wire.channel.requests[0]._inbox

@@ -1,0 +1,26 @@
+"""How much to ask of a socket at a time while a body is read. Pure."""
+
+from __future__ import annotations
+
+#: Bytes. A read is allocated whole before anything is in it: where little arrives at a time, large reads cost more than
+#: they save; where much does, each read less is a round of the reactor less.
+SMALLEST = 64 * 1024
+FIRST = 256 * 1024
+LARGEST = 1024 * 1024
+
+
+class ReadSize:
+    """Follows what arrives: twice as much after a read that was filled, half after one that was half empty.
+
+    :ivar size: bytes to ask for next.
+    """
+
+    def __init__(self) -> None:
+        self.size = FIRST
+
+    def learn(self, asked: int, came: int) -> None:
+        """`came` bytes were there when `asked` were asked for."""
+        if came >= asked:
+            self.size = min(2 * self.size, LARGEST)
+        elif came < self.size // 2:
+            self.size = max(self.size // 2, SMALLEST)
