@@ -1,9 +1,9 @@
-"""A request's body as a list of chunks."""
+"""A request's body as a list of chunks: written to a consumer as Twisted does it, or taken over by `resumable.stores.sending`."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -26,7 +26,8 @@ class ChunksProducer:
         #: When the connection last took something.
         self.moved = clock.seconds()
         self._clock = clock
-        self._left = deque(chunks)
+        self._left: deque[bytes] = deque(chunks)
+        self._stop: Callable[[], None] | None = None
         self._consumer: IConsumer | None = None
         self._done: Deferred[None] | None = None
         self._paused = self._busy = False
@@ -43,7 +44,7 @@ class ChunksProducer:
         if self._busy or self._consumer is None:
             return
         self._busy = True
-        self.moved = self._clock.seconds()
+        self.touch()
         while self._left and not self._paused:
             self._consumer.write(self._left.popleft())
         self._busy = False
@@ -52,6 +53,24 @@ class ChunksProducer:
             self.finished = True
             self._consumer = self._done = None
             done.callback(None)
+
+    def hand_over(self, stop: Callable[[], None]) -> deque[bytes]:
+        """In place of `startProducing`: the chunks, for somebody who sends them and says so (`touch`, `end`).
+
+        :param stop: called, once, when nobody wants the rest.
+        """
+        self._stop = stop
+        left, self._left = self._left, deque()
+        return left
+
+    def touch(self) -> None:
+        """The connection has taken something."""
+        self.moved = self._clock.seconds()
+
+    def end(self) -> None:
+        """Everything that was handed over is sent."""
+        self.finished = True
+        self._stop = None
 
     def pauseProducing(self) -> None:
         """Twisted's: the connection has enough."""
@@ -66,3 +85,6 @@ class ChunksProducer:
         """Twisted's: nobody wants the rest. Called twice on a reset."""
         self._left.clear()
         self._consumer = self._done = None
+        stop, self._stop = self._stop, None
+        if stop is not None:
+            stop()

@@ -11,10 +11,6 @@ from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-
-# Agent takes a URL apart and puts it together again, by which "//" at the head of a path may change: what is signed has
-# to be sent as it is. This is what Agent itself hands to the pool's connections.
-from twisted.web._newclient import Request
 from twisted.web.client import BrowserLikePolicyForHTTPS, HTTPConnectionPool, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
@@ -23,6 +19,7 @@ from zope.interface import implementer
 
 from resumable.stores.addressing import Base
 from resumable.stores.chunks import ChunksProducer
+from resumable.stores.sending import SegmentsRequest, make_request
 
 USER_AGENT = "resumable"
 
@@ -84,13 +81,13 @@ class _Exchange(Protocol):
         self._moved = clock.seconds()
         self._timer = clock.callLater(min(silence, answer), self._watch)
 
-    def start(self, connecting: Deferred[Any], request: Request) -> None:
+    def start(self, connecting: Deferred[Any], request: SegmentsRequest) -> None:
         """Send the request when there is a connection."""
         self._waiting = connecting
         connecting.addCallback(self._connected, request)
         connecting.addCallbacks(self._answered, self._failed).addErrback(self._failed)
 
-    def _connected(self, connection: Any, request: Request) -> Deferred[IResponse]:
+    def _connected(self, connection: Any, request: SegmentsRequest) -> Deferred[IResponse]:
         self._connection = connection
         return connection.request(request)  # type: ignore[no-any-return]
 
@@ -226,7 +223,7 @@ class Transport:
         fields.addRawHeader("User-Agent", USER_AGENT)
         length = sum(map(len, body))
         producer = ChunksProducer(body, length, self._reactor) if length else None
-        request = Request(method.encode(), target.encode(), fields, producer, persistent=True)
+        request = make_request(method.encode(), target.encode(), fields, producer)
         exchange = _Exchange(self._reactor, producer, self._silence, answer, limit)
         key = (base.scheme, base.host, base.port)
         exchange.start(self._pool.getConnection(key, self._endpoint(key)), request)

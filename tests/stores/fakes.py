@@ -36,24 +36,37 @@ class Connection(Protocol):
     def connectionMade(self) -> None:
         self.data = bytearray()
         self.begun: Received | None = None
+        self.answered = False  # before the body was in
         self.factory.connections.append(self)
 
     def dataReceived(self, data: bytes) -> None:
         self.data += data
+        while self._take():
+            pass
+
+    def _take(self) -> bool:
+        """Take a head or a body; False if it is not there yet."""
         if self.begun is None:
             end = self.data.find(b"\r\n\r\n")
             if end < 0:
-                return
+                return False
             self.begun = Received(self.data[:end].decode(), b"")
             del self.data[: end + 4]
             if self.factory.early is not None:
                 early, self.factory.early = self.factory.early, None
+                self.answered = True
                 early(self)
-        if len(self.data) == int(self.begun.header("content-length") or 0):
-            received, self.begun = Received(self.begun.head, bytes(self.data)), None
-            self.data.clear()
-            self.factory.requests.append(received)
+        length = int(self.begun.header("content-length") or 0)
+        if len(self.data) < length:
+            return False
+        received, self.begun = Received(self.begun.head, bytes(self.data[:length])), None
+        del self.data[:length]
+        self.factory.requests.append(received)
+        # One that was answered early may be followed by the next at once.
+        answered, self.answered = self.answered, False
+        if not answered:
             self.factory.answers.pop(0)(self)
+        return True
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
         self.factory.connections.remove(self)
