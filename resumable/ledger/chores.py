@@ -11,9 +11,10 @@ from typing import Any
 from sqlalchemy import Connection, and_, delete, exists, or_, select, tuple_, update
 
 from resumable.ledger.database import Database
-from resumable.ledger.ledger import as_upload, insert_into, state_in
+from resumable.ledger.ledger import as_upload
 from resumable.ledger.queue import DUE
 from resumable.ledger.schema import events, identity, leases, uploads
+from resumable.ledger.statements import insert_into, state_in
 from resumable.model import LIVE, State, Upload
 
 #: Seconds from now until an upload that was taken up so many times (from 1) may be taken up again.
@@ -111,7 +112,7 @@ class Chores:
         """Whether the work called `name` is ours until then; it is nobody else's meanwhile."""
 
         def work(connection: Connection) -> bool:
-            taken = insert_into(connection, leases).values(name=name, until=until)
+            taken = insert_into(connection.dialect.name, leases).values(name=name, until=until)
             taken = taken.on_conflict_do_update(
                 index_elements=["name"], set_={"until": until}, where=leases.c.until <= now
             )

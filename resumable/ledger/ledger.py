@@ -11,11 +11,12 @@ from typing import Any
 
 from attrs import asdict
 from sqlalchemy import Connection, delete, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
+from resumable.ledger import statements
 from resumable.ledger.database import Database
-from resumable.ledger.schema import events, pieces, uploads
+from resumable.ledger.schema import pieces, uploads
+from resumable.ledger.statements import PIECES, UPLOAD, state_in
 from resumable.metrics import Metrics
 from resumable.model import LIVE, Ended, Event, ObjectOptions, Piece, State, Upload
 
@@ -56,9 +57,7 @@ class Ledger:
 
         def work(connection: Connection) -> bool:
             # Who repeats this finds its own row there.
-            connection.execute(
-                insert_into(connection, uploads).values(values).on_conflict_do_nothing(index_elements=["id"])
-            )
+            connection.execute(statements.enter_upload(connection), values)
             return self._tell(connection, upload, ())
 
         try:
@@ -74,15 +73,12 @@ class Ledger:
         event = self._announce(upload, stored)
         if event is not None:
             values = {"id": event.id, **asdict(event), "state": "due", "due": event.created, "tries": 0}
-            connection.execute(
-                insert_into(connection, events).values(values).on_conflict_do_nothing(index_elements=["id"])
-            )
+            connection.execute(statements.enter_event(connection), values)
         return event is not None
 
     async def get(self, upload_id: str) -> Upload | None:
         """The upload, or None."""
-        query = select(uploads).where(uploads.c.id == upload_id)
-        return await self._one(query)
+        return await self._one(UPLOAD, this=upload_id)
 
     async def find(self, owner: str, name: str, protocol: str) -> Upload | None:
         """The newest upload of this owner and name that was not given up (cancelled or expired), or None.
@@ -98,8 +94,8 @@ class Ledger:
         )
         return await self._one(query)
 
-    async def _one(self, query: Any) -> Upload | None:
-        row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
+    async def _one(self, query: Any, **given: Any) -> Upload | None:
+        row = await self._database.read(lambda connection: connection.execute(query, given).mappings().first())
         return None if row is None else as_upload(row)
 
     async def whole(self, upload_id: str) -> tuple[Upload, list[Piece]] | None:
@@ -108,7 +104,7 @@ class Ledger:
         def work(connection: Connection) -> tuple[Upload, list[Piece]] | None:
             # The pieces first: where there is more to see by now, the row is what is newer.
             stored = _pieces(connection, upload_id)
-            row = connection.execute(select(uploads).where(uploads.c.id == upload_id)).mappings().first()
+            row = connection.execute(UPLOAD, {"this": upload_id}).mappings().first()
             return None if row is None else (as_upload(row), stored)
 
         return await self._database.read(work)
@@ -135,15 +131,18 @@ class Ledger:
         :raises Ended: the upload takes no more pieces.
         """
         values = {"upload_id": upload_id, **asdict(piece)}
+        touched = {"this": upload_id, "new_updated": now}
         finishing = {"state": State.FINISHING.value, "received": now, "completing": completing}
 
         def work(connection: Connection) -> tuple[bool, bool]:
             # First the upload's row: on every database this makes a cancel and a piece wait for each other.
-            row = update(uploads).where(uploads.c.id == upload_id)
             ours = completing is not None and bool(
-                connection.execute(row.where(state_in([State.OPEN])).values(updated=now, **finishing)).rowcount
+                connection.execute(
+                    statements.change_upload((State.OPEN,), ("updated", *finishing)),
+                    {**touched, **statements.changes(finishing)},
+                ).rowcount
             )
-            alive = ours or bool(connection.execute(row.where(state_in(LIVE)).values(updated=now)).rowcount)
+            alive = ours or bool(connection.execute(statements.change_upload(LIVE, ("updated",)), touched).rowcount)
             # Before the new one is entered: it may have the range of one that it replaces.
             for old in replaces if alive else ():
                 connection.execute(
@@ -152,20 +151,8 @@ class Ledger:
                     )
                 )
             if alive:
-                connection.execute(entry(connection))
+                connection.execute(statements.enter_piece(connection, part=piece.number is not None), values)
             return alive, ours
-
-        def entry(connection: Connection) -> Any:
-            return (
-                insert_into(connection, pieces)
-                .values(values)
-                .on_conflict_do_update(
-                    index_elements=["upload_id", "first", "end"],
-                    set_={"number": piece.number, "etag": piece.etag, "crc32c": piece.crc32c},
-                    # A part stays one: the fragment of its range, if it was that, is being deleted elsewhere.
-                    where=pieces.c.number.is_(None) if piece.number is None else None,
-                )
-            )
 
         alive, ours = await self._database.write(work)
         if not alive:
@@ -186,15 +173,16 @@ class Ledger:
         :param untouched_since: only if nobody has touched the upload since then.
         :return: the upload in state `to` with `changes`, as the ledger has it now; None if its state was none of `frm`.
         """
-        which = [uploads.c.id == upload.id, state_in(frm)]
+        values = {"state": to.value, "tries": 0, "due": None, **changes}
+        change = statements.change_upload(tuple(frm), tuple(values), untouched=untouched_since is not None)
+        given = {"this": upload.id, **statements.changes(values)}
         if untouched_since is not None:
-            which.append(uploads.c.updated <= untouched_since)
-        change = update(uploads).where(*which).values(state=to.value, tries=0, due=None, **changes)
+            given["since"] = untouched_since
 
         def work(connection: Connection) -> tuple[Upload | None, bool]:
-            if not connection.execute(change).rowcount:
+            if not connection.execute(change, given).rowcount:
                 return None, False
-            row = connection.execute(select(uploads).where(uploads.c.id == upload.id)).mappings().one()
+            row = connection.execute(UPLOAD, {"this": upload.id}).mappings().one()
             moved = as_upload(row)
             stored = [] if to is State.FINISHED else _pieces(connection, upload.id)
             return moved, self._tell(connection, moved, stored)
@@ -256,24 +244,12 @@ class Ledger:
                 .where(uploads.c.id == upload.id, uploads.c[column].is_(None), state_in(LIVE))
                 .values({column: value})
             )
-            row = connection.execute(select(uploads).where(uploads.c.id == upload.id)).mappings().one()
-            return as_upload(row)
+            return as_upload(connection.execute(UPLOAD, {"this": upload.id}).mappings().one())
 
         current = await self._database.write(work)
         if not current.live:
             raise Ended("the upload has ended")
         return current
-
-
-def insert_into(connection: Connection, table: Any) -> Any:
-    """An INSERT that knows ON CONFLICT, as both databases have it."""
-    dialect: Any = postgresql if connection.dialect.name == "postgresql" else sqlite
-    return dialect.insert(table)
-
-
-def state_in(states: Iterable[State]) -> Any:
-    """The condition that an upload is in one of the states."""
-    return uploads.c.state.in_([state.value for state in states])
 
 
 def as_upload(row: Any) -> Upload:
@@ -283,6 +259,5 @@ def as_upload(row: Any) -> Upload:
 
 
 def _pieces(connection: Connection, upload_id: str) -> list[Piece]:
-    query = select(pieces).where(pieces.c.upload_id == upload_id).order_by(pieces.c.first, pieces.c.end)
-    rows = connection.execute(query).mappings()
+    rows = connection.execute(PIECES, {"this": upload_id}).mappings()
     return [Piece(row["first"], row["end"], row["number"], row["etag"], row["crc32c"]) for row in rows]

@@ -1,0 +1,77 @@
+"""The statements that every upload needs, each built once: SQLAlchemy takes longer to build one than a database to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from resumable.ledger.schema import events, pieces, uploads
+from resumable.model import State
+
+#: Their parameter is ``this``: the upload's id.
+UPLOAD = select(uploads).where(uploads.c.id == bindparam("this"))
+PIECES = select(pieces).where(pieces.c.upload_id == bindparam("this")).order_by(pieces.c.first, pieces.c.end)
+
+
+def insert_into(dialect: str, table: Any) -> Any:
+    """An INSERT that knows ON CONFLICT, as both databases have it."""
+    of: Any = postgresql if dialect == "postgresql" else sqlite
+    return of.insert(table)
+
+
+def state_in(states: Iterable[State]) -> Any:
+    """The condition that an upload is in one of the states."""
+    return uploads.c.state.in_([state.value for state in states])
+
+
+def enter_upload(connection: Connection) -> Any:
+    """INSERT an upload, given as its columns, unless it is there."""
+    return _enter(connection.dialect.name, uploads)
+
+
+def enter_event(connection: Connection) -> Any:
+    """INSERT an event, given as its columns, unless it is there."""
+    return _enter(connection.dialect.name, events)
+
+
+@cache
+def _enter(dialect: str, table: Any) -> Any:
+    return insert_into(dialect, table).on_conflict_do_nothing(index_elements=["id"])
+
+
+def enter_piece(connection: Connection, *, part: bool) -> Any:
+    """INSERT a piece, given as its columns, or replace what is said of the one of the same range.
+
+    :param part: it is one; a fragment replaces no part, which stays one: the fragment of its range, if it was that, is being
+        deleted elsewhere.
+    """
+    return _enter_piece(connection.dialect.name, part)
+
+
+@cache
+def _enter_piece(dialect: str, part: bool) -> Any:
+    entered = insert_into(dialect, pieces)
+    said = {name: entered.excluded[name] for name in ("number", "etag", "crc32c")}
+    which = None if part else pieces.c.number.is_(None)
+    return entered.on_conflict_do_update(index_elements=["upload_id", "first", "end"], set_=said, where=which)
+
+
+@cache
+def change_upload(states: tuple[State, ...], columns: tuple[str, ...], *, untouched: bool = False) -> Any:
+    """UPDATE columns of the upload ``this`` if it is in one of the states; parameters: see `changes`.
+
+    :param untouched: only if nobody has touched it since ``since``.
+    """
+    which = [uploads.c.id == bindparam("this"), state_in(states)]
+    if untouched:
+        which.append(uploads.c.updated <= bindparam("since"))
+    return update(uploads).where(*which).values({name: bindparam(f"new_{name}") for name in columns})
+
+
+def changes(values: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of `change_upload` for new values of columns."""
+    return {f"new_{name}": value for name, value in values.items()}
