@@ -19,7 +19,7 @@ ROOMS = [
     {"uploads"},
     {"ledger"},
     {"stores"},
-    {"model", "settings", "logs", "flights", "metrics"},
+    {"model", "settings", "logs", "flights", "metrics", "allocator"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
