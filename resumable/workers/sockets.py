@@ -20,6 +20,10 @@ from twisted.python.failure import Failure
 
 from resumable.listening import open_port
 
+#: Connections that may wait to be accepted, where the description does not say. Workers take them one at a time; beyond Twisted's
+#: 50 a burst would have to knock again after a second.
+BACKLOG = 1024
+
 #: A socket of the service manager's at the end of a description: only the parent has got it.
 _SYSTEMD = re.compile(r"(^|:)systemd:.*")
 
@@ -34,19 +38,26 @@ async def bind(reactor: Any, description: str) -> Any:
     port: Any = await open_port(reactor, description, nobody)
     # Nothing has been accepted yet: the reactor looks for connections only after this.
     port.stopReading()
+    if not _SYSTEMD.search(description):
+        port.socket.listen(_backlog(description, port.backlog))
     return port
+
+
+def _backlog(description: str, asked: int) -> int:
+    return asked if "backlog=" in description else BACKLOG
 
 
 async def adopt(reactor: Any, description: str, factory: IProtocolFactory, fd: int, family: int) -> IListeningPort:
     """A port on the socket `fd`, of the address family `family`, which `bind` has made of the same description."""
-    return await open_port(_Adopting(reactor, fd, family), _SYSTEMD.sub(r"\1tcp:0", description), factory)
+    return await open_port(_Adopting(reactor, description, fd, family), _SYSTEMD.sub(r"\1tcp:0", description), factory)
 
 
 class _Adopting:
     """In place of the reactor: for every port that is asked for, the one on the adopted socket."""
 
-    def __init__(self, reactor: Any, fd: int, family: int) -> None:
+    def __init__(self, reactor: Any, description: str, fd: int, family: int) -> None:
         self._reactor = reactor
+        self._description = description
         self._fd = fd
         self._family = family
 
@@ -67,6 +78,8 @@ class _Adopting:
     ) -> Any:
         """Twisted's IReactorUNIX."""
         adopted = _SharedUnixPort._fromListeningDescriptor(self._reactor, self._fd, factory)
+        # Unlike TCP's, this port listens anew.
+        adopted.backlog = _backlog(self._description, backlog)
         adopted.startListening()
         os.close(self._fd)
         return adopted

@@ -66,6 +66,15 @@ def test_heavy_uploads_that_come_at_once_are_spread_evenly(service: Service) -> 
     assert eventually(lambda: (served := finished(service, "spread/")).total() == 8 and served) == {1: 4, 2: 4}
 
 
+def test_a_burst_of_connections_waits_in_line(service: Service) -> None:
+    """One that finds no place there would knock again only after a second."""
+    begun = time.monotonic()
+    clients = [Client(service.port) for _ in range(300)]
+    assert time.monotonic() - begun < 1
+    for client in clients:
+        client.socket.close()
+
+
 def test_uploads_go_to_the_worker_with_the_least_to_do(service: Service) -> None:
     """Those that come later fill up where some have ended."""
     first = [begin(service, f"least/{n}", len(DATA), DATA[:1000]) for n in range(4)]

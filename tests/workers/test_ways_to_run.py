@@ -77,8 +77,8 @@ def put(connection: http.client.HTTPConnection, name: str) -> int:
     return answer.status
 
 
-def app(directory: Path, s3: MotoServer, listen: str) -> list[str]:
-    (directory / "app.yaml").write_text(yaml.safe_dump(configuration(s3, workers=2, listen=listen)))
+def app(directory: Path, s3: MotoServer, listen: str, workers: int = 2) -> list[str]:
+    (directory / "app.yaml").write_text(yaml.safe_dump(configuration(s3, workers=workers, listen=listen)))
     return ["-n", "resumable", "--config", "app.yaml"]
 
 
@@ -200,9 +200,10 @@ def test_workers_that_cannot_start(tmp_path: Path, s3: MotoServer) -> None:
     """None of them ever takes a connection, and each says why: the whole ends with exit status 1."""
     listen = "ssl:0:privateKey=one.pem:certKey=one.pem:interface=127.0.0.1"
     arguments = app(tmp_path, s3, listen)
-    # The key can be read when the sockets are bound, and not when the workers look for it.
+    # The key can be read when the sockets are bound, and not any more when the workers look for it.
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, sys\nif '-m' in sys.orig_argv and 'resumable.workers.child' in sys.orig_argv: os.chdir('/')\n"
+        "import os, sys\n"
+        "if 'resumable.workers.child' in sys.orig_argv and os.path.exists('one.pem'): os.rename('one.pem', 'gone.pem')\n"
     )
     (tmp_path / "one.pem").write_bytes(certificate())
     running = Running(tmp_path, arguments, PYTHONPATH=f"{tmp_path}{os.pathsep}{ROOT}")
@@ -222,17 +223,18 @@ def test_a_port_that_is_taken(tmp_path: Path, s3: MotoServer) -> None:
     assert "Traceback" not in running.log
 
 
-@pytest.mark.parametrize("way", ["path", "abstract"])
-def test_the_service_manager_is_told(tmp_path: Path, s3: MotoServer, way: str) -> None:
-    """systemd's Type=notify: ready when a worker takes connections, and not before; stopping when it is told to."""
+@pytest.mark.parametrize(("way", "workers"), [("path", 2), ("abstract", 1)])
+def test_the_service_manager_is_told(tmp_path: Path, s3: MotoServer, way: str, workers: int) -> None:
+    """systemd's Type=notify, once: ready when connections are taken, and not before; stopping when it is told to."""
     address = str(tmp_path / "notify") if way == "path" else f"@{tmp_path}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address.replace("@", "\0"))
         manager.settimeout(60)
-        running = Running(tmp_path, app(tmp_path, s3, "tcp:0:interface=127.0.0.1"), NOTIFY_SOCKET=address)
+        arguments = app(tmp_path, s3, "tcp:0:interface=127.0.0.1", workers)
+        running = Running(tmp_path, arguments, NOTIFY_SOCKET=address)
         try:
             assert manager.recv(100) == b"READY=1"
-            assert pids(running.log)
+            assert "resumable listening on" in running.log
             running.process.terminate()
             assert manager.recv(100) == b"STOPPING=1"
         finally:
