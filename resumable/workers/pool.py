@@ -175,7 +175,7 @@ class Slot:
     def ended(self, status: int | None, how: str) -> None:
         """The process is gone."""
         self.process = None
-        self._loads[self.number] = ABSENT
+        self._loads.set(self.number, ABSENT, self._pool.reactor.seconds())
         if self.takes:
             self.takes = False
             self._pool.tally.workers.dec()

@@ -75,18 +75,24 @@ class Balancer:
 
 
 def _forward(client: socket.socket, server: socket.socket) -> None:
-    """Both ways, until both have ended; a reset of one is a reset of the other."""
+    """Both ways until both have ended. What a client sends that has its answer already goes nowhere: were its connection
+    closed instead, the answer could be lost on the way.
+    """
     other = {client: server, server: client}
     with selectors.DefaultSelector() as selector:
         for one in other:
-            one.setblocking(True)
             selector.register(one, selectors.EVENT_READ)
         while selector.get_map():
             for key, _ in selector.select():
                 one: socket.socket = key.fileobj  # type: ignore[assignment]
-                data = one.recv(65536)
-                if data:
-                    other[one].sendall(data)
-                else:
+                try:
+                    data = one.recv(65536)
+                except ConnectionError:
+                    data = b""
+                if not data:
                     selector.unregister(one)
-                    other[one].shutdown(socket.SHUT_WR)
+                with suppress(OSError):
+                    if data:
+                        other[one].sendall(data)
+                    else:
+                        other[one].shutdown(socket.SHUT_WR)

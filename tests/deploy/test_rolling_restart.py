@@ -18,7 +18,7 @@ from tests.service.conftest import configuration
 CHUNK = 5 << 20
 #: A chunk and a bit, and how it is sent: a slice (bytes) and a pause (seconds).
 DATA = random.Random(5).randbytes(CHUNK + 1_234_567)
-SLICE, PAUSE = 200_000, 0.05
+SLICE, PAUSE = 200_000, 0.1
 CLIENTS = 8
 
 

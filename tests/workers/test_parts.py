@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from resumable.logs import make_observer
 from resumable.settings import Settings, parse_settings
 from resumable.workers.figures import Snapshot
-from resumable.workers.loads import ABSENT, LOOK, TIMES, WAIT, Loads, Turns, shared_file
+from resumable.workers.loads import ABSENT, LOOK, STALE, TIMES, WAIT, Loads, Turns, shared_file
 from resumable.workers.messages import Job, Lines, Uplink, pack_job, read_job
 from resumable.workers.pool import LONGEST_PAUSE, SOUND, WorkerPool
 from resumable.workers.process import Process
@@ -294,7 +294,7 @@ def test_one_connection_at_a_time(sides: tuple[Clock, Side, Side]) -> None:
     assert (two.took, two.took, two.took) == (1, 2, 2)
 
 
-def test_nobody_waits_for_ever_for_one_that_hangs(sides: tuple[Clock, Side, Side]) -> None:
+def test_nobody_waits_long_for_one_that_is_busy(sides: tuple[Clock, Side, Side]) -> None:
     clock, one, _ = sides
     assert one.took == 1
     for _ in range(TIMES):
@@ -304,11 +304,31 @@ def test_nobody_waits_for_ever_for_one_that_hangs(sides: tuple[Clock, Side, Side
     assert one.took == 2
 
 
+def test_nobody_waits_for_one_that_hangs(sides: tuple[Clock, Side, Side]) -> None:
+    """It has not looked for some time at how much it has to do."""
+    clock, one, two = sides
+    two.turns._loop.stop()
+    one.busy = 1
+    clock.advance(LOOK)
+    assert one.took == 0
+    clock.pump([LOOK] * int(STALE / LOOK))
+    assert (one.took, one.took) == (1, 2)
+
+
+def test_of_many_one_more_or_less_is_not_waited_for(sides: tuple[Clock, Side, Side]) -> None:
+    """An eighth may be too many."""
+    clock, one, two = sides
+    one.busy, two.busy = 17, 16
+    clock.advance(LOOK)
+    assert (one.took, one.took, one.took) == (1, 2, 2)
+    assert two.took == 1
+
+
 def test_nobody_waits_for_one_that_does_not_listen(sides: tuple[Clock, Side, Side]) -> None:
     clock, one, two = sides
     two.port.connected = False
     clock.advance(LOOK)
-    assert one.loads[2] == ABSENT
+    assert one.loads.of(2) == ABSENT
     assert (one.took, one.took, one.took) == (1, 2, 3)
 
 
