@@ -25,8 +25,9 @@ class Balancer:
         self._over = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=100)
         self.port: int = self._listener.getsockname()[1]
-        #: Connections for which no node was to be had.
+        #: Connections for which no node was to be had, and those that a node refused which had said it was ready.
         self.refused = 0
+        self.missed = 0
 
     def __enter__(self) -> Balancer:
         for work in (self._accept, self._look):
@@ -70,7 +71,7 @@ class Balancer:
                 try:
                     return socket.create_connection(("127.0.0.1", self._nodes[index].port), 5)
                 except OSError:
-                    continue
+                    self.missed += 1
         return None
 
 

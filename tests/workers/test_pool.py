@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import socket
 import time
@@ -190,7 +191,8 @@ def test_all_are_drained_and_none_is_left(s3: MotoServer, tmp_path: Path) -> Non
         assert [offset_of(service, f"drain/{n}") for n in range(6)] == [len(DATA)] * 6
         for n in range(6):
             assert service.request("DELETE", f"/upload/drain/{n}").status == 204
-        assert "Exception" not in service.log.replace("ReactorNotRunning", "").replace("Can't stop reactor", "")
+        # twistd itself complains of a second signal, in the parent; no worker does
+        assert not re.search(r"\[worker \d, [^\]]*#(error|critical)\]", service.log)
 
 
 def test_no_worker_outlives_its_parent(s3: MotoServer, tmp_path: Path) -> None:
