@@ -5,12 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList, DeferredSemaphore, ensureDeferred
-from twisted.internet.endpoints import serverFromString
-from twisted.internet.error import CannotListenError
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore, ensureDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -26,6 +25,7 @@ from resumable.ledger.ledger import Ledger
 from resumable.ledger.notices import Alone, Nodes, Notices
 from resumable.ledger.queue import EventQueue
 from resumable.ledger.watch import alive
+from resumable.listening import CannotListen, Listen, listen, tell_manager
 from resumable.metrics import Metrics
 from resumable.model import ObjectOptions, Unavailable
 from resumable.protocols.origin import Proxies
@@ -50,7 +50,7 @@ from resumable.uploads.fragments import Fragments
 from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy
 from resumable.web.channel import StreamingSite
-from resumable.web.health import HealthPages
+from resumable.web.health import Figures, HealthPages
 from resumable.web.site import Handler, Root, front_page
 
 #: Seconds after which a silent writer has what it brought stored (it may take up to twice as long).
@@ -72,10 +72,26 @@ class Resumable(Service):
 
     _log = Logger()
 
-    def __init__(self, settings: Settings, database: Database, reactor: Any, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        reactor: Any,
+        metrics: Metrics,
+        listen: Listen = listen,
+        figures: Figures | None = None,
+    ) -> None:
+        """
+        :param listen: how to listen, where other processes do too.
+        :param figures: what ``/metrics`` says, where other processes count too.
+        """
         self.settings = settings
+        self._listen = listen
+        self._leaving: Deferred[None] | None = None
+        self._delay = settings.limits.drain_delay
         self._database = database
         self._metrics = metrics
+        self._figures = figures or self._own_figures
         self._readiness: Readiness | None = None
         self._reactor = reactor
         self._embedded: EmbeddedS3 | None = None
@@ -122,7 +138,11 @@ class Resumable(Service):
         self._site = make_site(self.settings, root, self._reactor, self._metrics)
         self._begin_upkeep(desk, store)
         for description in self.settings.listen:
-            await self._listen(description, self._site)
+            try:
+                self._ports.append(await self._listen(self._reactor, description, self._site))
+            except CannotListen as error:
+                raise CannotStart(str(error)) from error
+        tell_manager("READY=1")
 
     def _begin_upkeep(self, desk: Desk, store: Store) -> None:
         """What runs by the clock."""
@@ -176,8 +196,11 @@ class Resumable(Service):
         bucket = self.settings.store.bucket
         probes: dict[str, Probe] = {"ledger": lambda: alive(self._database), "store": lambda: store.probe(bucket)}
         self._readiness = Readiness(self._reactor, probes, self._metrics.ready)
-        pages = HealthPages(self._readiness, self._metrics)
+        pages = HealthPages(self._readiness, self._figures)
         return {b"/healthz": pages.alive, b"/readyz": pages.ready, b"/metrics": pages.metrics}
+
+    async def _own_figures(self) -> bytes:
+        return self._metrics.render()
 
     async def _open_store(self) -> S3Store:
         """The store; the embedded one is started first, and gets its bucket."""
@@ -205,27 +228,8 @@ class Resumable(Service):
         )
         return store
 
-    async def _listen(self, description: str, site: StreamingSite) -> None:
-        try:
-            port = await serverFromString(self._reactor, description).listen(site)
-        except (CannotListenError, OSError, ValueError) as error:
-            raise CannotStart(f"listen: {description}: {error}") from error
-        self._ports.append(port)
-        scheme = "https" if description.startswith(("ssl:", "tls:")) else "http"
-        address: Any = port.getHost()
-        where = f"{scheme}://{address.host}:{address.port}/" if hasattr(address, "port") else str(address)
-        self._log.info("resumable listening on {where}", where=where)
-        self._log.info("upload with: curl -T FILE {where}upload/NAME", where=where)
-
     def _give_up(self, failure: Any) -> None:
-        """A start that failed: say why and end the process."""
-        if failure.check(CannotStart, LedgerError):
-            self._log.critical("cannot start: {reason}", reason=failure.getErrorMessage())
-        else:
-            self._log.failure("cannot start", failure)
-        # twistd knows no exit status of its own.
-        atexit.register(_exit_with_failure)
-        self._reactor.stop()
+        give_up(failure, self._reactor)
 
     def stopService(self) -> Deferred[None]:
         """Twisted's: stop, the last started first."""
@@ -235,6 +239,7 @@ class Resumable(Service):
     async def _stop(self) -> None:
         if self._starting is not None:
             self._starting.cancel()
+        await self._leave()
         await DeferredList([Deferred.fromCoroutine(_stop_listening(port)) for port in self._ports])
         for going in self._rounds:
             going.stop()
@@ -252,10 +257,25 @@ class Resumable(Service):
         if self._embedded is not None:
             await self._embedded.stop()
 
-    async def _drain(self, site: StreamingSite) -> None:
-        """End what runs: no body is taken any further, what has arrived is stored, idle connections are closed."""
+    async def _leave(self) -> None:
+        """Go on for a while, and say that this is going to end: balancers are to look elsewhere first."""
+        tell_manager("STOPPING=1")
         if self._readiness is not None:
             self._readiness.drain()
+        if self._ports and self._delay:
+            self._log.info("stopping in {seconds:g} s", seconds=self._delay)
+            self._leaving = deferLater(self._reactor, self._delay)
+            with suppress(CancelledError):
+                await self._leaving
+
+    def hurry(self) -> None:
+        """Do not wait for balancers."""
+        self._delay = 0.0
+        if self._leaving is not None:
+            self._leaving.cancel()
+
+    async def _drain(self, site: StreamingSite) -> None:
+        """End what runs: no body is taken any further, what has arrived is stored, idle connections are closed."""
         site.drain()
         deadline = self._reactor.seconds() + self.settings.limits.drain
         while site.channels and self._reactor.seconds() < deadline:
@@ -270,24 +290,46 @@ async def _stop_listening(port: IListeningPort) -> None:
         await stopping
 
 
+def give_up(failure: Any, reactor: Any) -> None:
+    """A start that failed: say why and end the process with exit status 1."""
+    if failure.check(CannotStart, LedgerError):
+        Resumable._log.critical("cannot start: {reason}", reason=failure.getErrorMessage())
+    else:
+        Resumable._log.failure("cannot start", failure)
+    # twistd knows no exit status of its own.
+    atexit.register(_exit_with_failure)
+    # Some failures come at once, before the reactor runs.
+    reactor.callWhenRunning(reactor.stop)
+
+
 def _exit_with_failure() -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)
 
 
-def make_resumable(settings: Settings) -> Resumable:
+def make_resumable(
+    settings: Settings,
+    *,
+    prepare: bool = True,
+    metrics: Metrics | None = None,
+    listen: Listen = listen,
+    figures: Figures | None = None,
+) -> Resumable:
     """The service for `settings`, not started yet.
 
+    :param prepare: bring the ledger's tables up to date first.
+    :param metrics: where it counts; `listen` and `figures` as for `Resumable`.
     :raises LedgerError: the ledger cannot be used.
     """
     from twisted.internet import reactor
 
     database = Database(settings.ledger.reveal(), reactor)
-    database.prepare()
-    # twistd may fork after this, and no database connection survives that.
-    database.release()
-    return Resumable(settings, database, reactor, Metrics())
+    if prepare:
+        database.prepare()
+        # twistd may fork after this, and no database connection survives that.
+        database.release()
+    return Resumable(settings, database, reactor, metrics or Metrics(), listen, figures)
 
 
 def make_store(settings: StoreSettings, reactor: Any, metrics: Metrics | None = None) -> S3Store:

@@ -17,6 +17,7 @@ from resumable.ledger.engine import LedgerError
 from resumable.logs import make_observer
 from resumable.service import make_resumable
 from resumable.settings import Settings, SettingsError, embedded_settings, load_settings
+from resumable.workers.pool import make_pool
 
 
 class Options(UsageOptions):
@@ -99,7 +100,7 @@ def end(problems: Sequence[str]) -> NoReturn:
 def make_service(settings: Settings) -> IService:
     """The service, ready to be started; a ledger that cannot be used ends the program."""
     try:
-        return make_resumable(settings)
+        return make_pool(settings) if settings.workers > 1 else make_resumable(settings)
     except LedgerError as error:
         end([f"ledger: {error}"])
 

@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 #: From the top down; rooms in one set may know each other.
 ROOMS = [
     {"tap", "commands"},
+    {"workers"},
     {"service"},
     {"web"},
     {"protocols"},
@@ -19,7 +20,7 @@ ROOMS = [
     {"uploads"},
     {"ledger"},
     {"stores"},
-    {"model", "settings", "logs", "flights", "metrics", "allocator"},
+    {"model", "settings", "logs", "flights", "metrics", "allocator", "listening"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 

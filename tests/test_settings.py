@@ -149,9 +149,21 @@ def test_a_problem_is_a_line_whatever_the_key() -> None:
     ]
 
 
+@pytest.mark.parametrize("ledger", ["sqlite://", '"sqlite:///:memory:"'])
+def test_workers_cannot_share_a_ledger_in_memory(ledger: str) -> None:
+    assert parse(f"{MINIMAL}ledger: {ledger}\nworkers: 1\n").workers == 1
+    (problem,) = problems(f"{MINIMAL}ledger: {ledger}\nworkers: 2\n")
+    assert problem == "workers: must be 1 with a ledger in memory; give it a file (sqlite:///FILE) or PostgreSQL"
+
+
+def test_workers_cannot_share_the_embedded_store() -> None:
+    (problem,) = problems("store: {kind: embedded}\nauth: open\nworkers: 2\n")
+    assert problem == "workers: must be 1 with store.kind: embedded, which is for trying things out"
+
+
 @pytest.mark.parametrize(
     "line",
-    ["workers: 1", "cors: {}"],
+    ["cors: {}"],
 )
 def test_what_is_not_there_yet_is_unknown(line: str) -> None:
     assert "unknown key" in problems(MINIMAL + line)[0]

@@ -23,6 +23,7 @@ from resumable.settings.values import (
     duration,
     folder,
     forwarded_header,
+    in_memory,
     key_template,
     ledger_url,
     listed,
@@ -139,6 +140,7 @@ class LimitSettings:
     idle_timeout: float = setting(duration("100ms"), 60.0)
     connections: int = setting(whole(1, 1_000_000), 10_000)
     drain: float = setting(duration("0s"), 30.0)
+    drain_delay: float = setting(duration("0s", "10m"), 0.0)
 
 
 @frozen(kw_only=True)
@@ -158,6 +160,7 @@ class Settings:
     public_url: str | None = setting(base_url, None)
     #: Networks, and ``unix`` for whoever connects to a Unix socket.
     trusted_proxies: tuple[str, ...] = setting(listed(proxy), ())
+    workers: int = setting(whole(1, 256), 1)
     store: StoreSettings = section(StoreSettings)
     ledger: SecretUrl = setting(ledger_url, SecretUrl("sqlite:///resumable.sqlite3"))
     auth: AuthSettings | Literal["open"] = section(
@@ -167,3 +170,13 @@ class Settings:
     cleanup: CleanupSettings = section(CleanupSettings)
     limits: LimitSettings = section(LimitSettings)
     log: LogSettings = section(LogSettings)
+
+    @staticmethod
+    def check(values: Mapping[str, Any], given: Collection[str]) -> Iterator[tuple[str, str]]:
+        """What several workers cannot share."""
+        if values.get("workers", 1) == 1:
+            return
+        if "store" in values and values["store"].kind == "embedded":
+            yield "workers", "must be 1 with store.kind: embedded, which is for trying things out"
+        elif "ledger" in values and in_memory(values["ledger"]):
+            yield "workers", "must be 1 with a ledger in memory; give it a file (sqlite:///FILE) or PostgreSQL"

@@ -209,6 +209,12 @@ def ledger_url(value: object) -> SecretUrl:
     return SecretUrl(url)
 
 
+def in_memory(ledger: SecretUrl) -> bool:
+    """Whether the ledger is a SQLite database that only one process can see."""
+    url = make_url(ledger.reveal())
+    return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
+
+
 def key_template(value: object) -> str:
     """What object keys are made of: text with {name}, {owner}, {id} and {date} in it."""
     template = text(value)

@@ -51,6 +51,7 @@ class StreamingChannel(http.HTTPChannel):
     site: StreamingSite
     #: True when nothing that still arrives is looked at: the connection is about to be closed.
     deaf = False
+    _greeted = False
     _held = False
     _patience: float | None = None
     _lingering: IDelayedCall | None = None
@@ -78,6 +79,11 @@ class StreamingChannel(http.HTTPChannel):
             self._lingering.cancel()
         self._head_is_over()
         super().connectionLost(reason)
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is a request to answer, or the first is still to come."""
+        return bool(self.requests) or not self._greeted
 
     # Whether the connection is read
 
@@ -113,6 +119,7 @@ class StreamingChannel(http.HTTPChannel):
         has to: the answer to a request must not be finished before that on a connection that stays open.
         """
         request = self.requests[-1]
+        self._greeted = True
         # Our base would send 100 Continue before anyone has said that the body is wanted.
         expectations = request.requestHeaders.getRawHeaders(b"expect", [])
         request.requestHeaders.removeHeader(b"expect")

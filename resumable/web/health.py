@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from resumable.metrics import CONTENT_TYPE, Metrics
+from resumable.metrics import CONTENT_TYPE
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.response import Response, problem
 from resumable.upkeep.readiness import Readiness, Verdict
+
+#: Gives what has been counted, in Prometheus's text format.
+Figures = Callable[[], Awaitable[bytes]]
 
 
 class HealthPages:
     """Says that the process lives, whether it can do its work, and what it has done."""
 
-    def __init__(self, readiness: Readiness, metrics: Metrics) -> None:
+    def __init__(self, readiness: Readiness, figures: Figures) -> None:
+        """:param figures: what has been counted, as Prometheus wants it."""
         self._readiness = readiness
-        self._metrics = metrics
+        self._figures = figures
 
     async def alive(self, request: Request, _path: bytes) -> Response:
         """``/healthz``: this process answers. Nobody else is asked."""
@@ -34,7 +39,7 @@ class HealthPages:
 
     async def metrics(self, request: Request, _path: bytes) -> Response:
         """``/metrics``: as Prometheus wants it. What is told is at hand; nothing is asked for it."""
-        return _other_methods(request) or Response(200, self._metrics.render(), {"Content-Type": CONTENT_TYPE})
+        return _other_methods(request) or Response(200, await self._figures(), {"Content-Type": CONTENT_TYPE})
 
 
 def _other_methods(request: Request) -> Response | None:

@@ -1,0 +1,166 @@
+"""The child: a worker that takes connections from the sockets it shares.
+
+Run as a program by `resumable.workers.pool`; what it needs comes through its pipes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+from typing import Any, cast
+
+from twisted.internet.error import ReactorNotRunning
+from twisted.internet.interfaces import IListeningPort
+from twisted.internet.main import CONNECTION_DONE
+from twisted.logger import FilteringLogObserver, ILogObserver, LogLevel, LogLevelFilterPredicate, globalLogBeginner
+from twisted.python.failure import Failure
+
+from resumable.metrics import Metrics
+from resumable.service import Resumable, make_resumable
+from resumable.workers.board import Board
+from resumable.workers.loads import Loads, Turns
+from resumable.workers.messages import (
+    ALL,
+    COUNT,
+    FROM_PARENT,
+    LOADS,
+    READY,
+    SOCKETS,
+    STOP,
+    Job,
+    Lines,
+    Uplink,
+    read_job,
+)
+from resumable.workers.sockets import adopt
+
+
+class Sharing:
+    """Listens on the sockets this worker shares with the others, and says when it listens on all."""
+
+    def __init__(self, job: Job, uplink: Uplink) -> None:
+        self._job = job
+        self._uplink = uplink
+        self._sockets = list(enumerate(job.families, SOCKETS))
+        self._turns: Turns | None = None
+
+    async def listen(self, reactor: Any, description: str, site: Any) -> IListeningPort:
+        """For `resumable.service`: listen on the next socket."""
+        if self._turns is None:
+            loads = Loads(LOADS)
+            os.close(LOADS)
+            self._turns = Turns(loads, self._job.number, lambda: _busy(site), reactor)
+        fd, family = self._sockets.pop(0)
+        port = await adopt(reactor, description, site, fd, family)
+        self._turns.rule(port, lambda: len(site.channels))
+        if not self._sockets:
+            self._uplink.say(READY)
+        return port
+
+
+def _busy(site: Any) -> int:
+    return sum(1 for channel in site.channels if channel.busy)
+
+
+class FromParent:
+    """What the parent says, as a descriptor for the reactor to read."""
+
+    def __init__(self, worker: Worker, fd: int = FROM_PARENT) -> None:
+        self._worker = worker
+        self._fd = fd
+        self._lines = Lines()
+
+    def fileno(self) -> int:
+        """Twisted's."""
+        return self._fd
+
+    def logPrefix(self) -> str:
+        """Twisted's."""
+        return "parent"
+
+    def doRead(self) -> Exception | None:
+        """Twisted's: something has been said, or nothing ever will be."""
+        data = os.read(self._fd, 65536)
+        if not data:
+            return CONNECTION_DONE
+        for line in self._lines.feed(data):
+            self._worker.told(line)
+        return None
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Twisted's: the pipe has ended."""
+        self._worker.orphaned()
+
+
+class Worker:
+    """What the parent, and the system, have to say to the service that runs in this process."""
+
+    def __init__(self, service: Resumable, board: Board, reactor: Any) -> None:
+        self._service = service
+        self._board = board
+        self._reactor = reactor
+        self._stopping = False
+
+    def told(self, line: bytes) -> None:
+        """The parent has said something."""
+        word, _, rest = line.partition(b" ")
+        if word == STOP:
+            self.stop()
+        elif word == COUNT:
+            self._board.tell()
+        elif word == ALL:
+            self._board.told(rest)
+
+    def orphaned(self) -> None:
+        """Nobody is there to start a new one: the port has to be free at once for who comes after."""
+        self._service.hurry()
+        self.stop()
+
+    def stop(self) -> None:
+        """End in order. The parent may say so, and a signal to all processes of the service as well."""
+        if not self._stopping:
+            self._stopping = True
+            with suppress(ReactorNotRunning):  # one that cannot start stops by itself
+                self._reactor.stop()
+
+
+def main() -> None:
+    """The program."""
+    # Ctrl-C in a terminal reaches the whole process group; the parent tells its children.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with open(FROM_PARENT, "rb", buffering=0, closefd=False) as pipe:
+        job = read_job(pipe)
+    if job is not None:
+        work(job)
+
+
+def work(job: Job) -> None:
+    """Run the service until it is told to end."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    uplink = Uplink()
+    lowest = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(job.settings.log.level))
+    globalLogBeginner.beginLoggingTo(
+        [FilteringLogObserver(cast(ILogObserver, uplink.log), [lowest])], redirectStandardIO=False
+    )
+    metrics, sharing = Metrics(), Sharing(job, uplink)
+    board = Board(metrics, uplink, reactor)
+    service = make_resumable(job.settings, prepare=False, metrics=metrics, listen=sharing.listen, figures=board.figures)
+    worker = Worker(service, board, reactor)
+
+    def begin() -> None:
+        # Twisted's own handler would complain of a second signal.
+        signal.signal(signal.SIGTERM, lambda *_: reactor.callFromThread(worker.stop))
+        reactor.addReader(FromParent(worker))
+        service.startService()
+
+    reactor.callWhenRunning(begin)
+    reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
+    reactor.run()
+    board.tell()
+
+
+if __name__ == "__main__":
+    main()

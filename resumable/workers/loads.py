@@ -1,0 +1,122 @@
+"""A connection for whoever has the least to do.
+
+All workers wait at the same listening socket, and the kernel wakes all of them for a connection. Left alone, whoever is
+first takes all that are waiting: a burst of uploads would go to a single worker and leave the others with nothing. So
+each takes one at a time, and only if nobody has less to do; otherwise it lets the others go first, for some
+hundredths of a second. How much each has to do stands in memory that all share.
+
+The fewer there are the more it matters where one goes: of many, some more or less are not waited for.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+
+#: Seconds that the others get to take a connection before us, and how often they get them: one that has less to do may
+#: just be doing it.
+WAIT = 0.002
+TIMES = 25
+#: One in so many may be too many: beyond that the others get to go first.
+SLACK = 8
+#: Seconds between looks at how much there is to do, and those after which a worker that has not looked is hung up or gone.
+LOOK = 0.1
+STALE = 1.0
+#: What a worker that takes no connections has to do.
+ABSENT = float("inf")
+
+_ENTRY = struct.Struct("=dd")
+
+
+class Loads:
+    """How much each worker has to do, and when that was true, in memory that processes share."""
+
+    def __init__(self, fd: int) -> None:
+        """:param fd: as from `shared_file`; it may be closed afterwards."""
+        self._map = mmap.mmap(fd, os.fstat(fd).st_size)
+        self._values = memoryview(self._map).cast("d")
+
+    def of(self, number: int) -> float:
+        """How much the worker has to do."""
+        return self._values[2 * number - 2]
+
+    def set(self, number: int, load: float, now: float) -> None:
+        """So much it is (seconds since the epoch)."""
+        self._values[2 * number - 2] = load
+        self._values[2 * number - 1] = now
+
+    def least(self, now: float) -> float:
+        """How much the worker with the least to do has to do, of those that look after themselves."""
+        pairs = zip(self._values[::2], self._values[1::2], strict=True)
+        return min((load for load, looked in pairs if now - looked < STALE), default=ABSENT)
+
+
+def shared_file(workers: int) -> int:
+    """A file descriptor for the `Loads` of so many workers, all of them absent; the file has no name."""
+    with tempfile.TemporaryFile() as file:
+        file.write(_ENTRY.pack(ABSENT, 0.0) * workers)
+        file.flush()
+        return os.dup(file.fileno())
+
+
+class Turns:
+    """Makes a worker's listening ports take connections in turn with the other workers'."""
+
+    def __init__(self, loads: Loads, number: int, busy: Callable[[], int], clock: Any) -> None:
+        """
+        :param number: whose turns these are.
+        :param busy: how many connections of this worker have something to do.
+        """
+        self._loads = loads
+        self._number = number
+        self._busy = busy
+        self._clock = clock
+        self._ports: list[Any] = []
+        self._loop = LoopingCall(self._look)
+        self._loop.clock = clock
+        self._loop.start(LOOK)
+
+    def _look(self) -> None:
+        listening = any(port.connected for port in self._ports)
+        # Nobody is to wait for a worker that does not listen, or no more.
+        self._loads.set(self._number, self._busy() if listening else ABSENT, self._clock.seconds())
+
+    def _ours(self) -> bool:
+        """Whether nobody has much less to do."""
+        least = self._loads.least(self._clock.seconds())
+        return self._loads.of(self._number) <= least * (1 + 1 / SLACK)
+
+    def rule(self, port: Any, connections: Callable[[], int]) -> None:
+        """Have `port` (Twisted's, on a listening socket) accept in turn; `connections` says how many there are."""
+        self._ports.append(port)
+        self._look()
+        accept = port.doRead
+        waited = 0
+
+        def ready() -> None:
+            nonlocal waited
+            if waited < TIMES and not self._ours():
+                waited += 1
+                port.stopReading()
+                self._clock.callLater(WAIT, look_again)
+                return
+            waited = 0
+            before = connections()
+            # Twisted would go on until nobody waits.
+            port.numberAccepts = 1
+            accept()
+            # Until the next look at what it wants it counts as something to do.
+            load = self._loads.of(self._number) + connections() - before
+            self._loads.set(self._number, load, self._clock.seconds())
+
+        def look_again() -> None:
+            if port.connected and not port.disconnecting:
+                port.startReading()
+
+        port.doRead = ready

@@ -1,0 +1,238 @@
+"""The parent: binds the sockets, starts the workers, and starts again those that die."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, DeferredList, ensureDeferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from resumable.ledger.engine import open_engine, prepare
+from resumable.listening import CannotListen, announce, tell_manager
+from resumable.service import CannotStart, give_up
+from resumable.settings import Settings
+from resumable.workers.figures import Snapshot
+from resumable.workers.loads import ABSENT, Loads, shared_file
+from resumable.workers.messages import LOADS, Job
+from resumable.workers.process import Process
+from resumable.workers.sockets import bind
+from resumable.workers.tally import Tally
+
+#: Seconds beyond ``limits.drain`` after which a worker that was told to end is killed.
+GRACE = 10.0
+#: Seconds before a worker is started again that died soon; they double with each time, up to the longest.
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
+#: A worker that has lived so long (seconds) is started again at once.
+SOUND = 60.0
+
+
+class WorkerPool(Service):
+    """The workers of one machine."""
+
+    _log = Logger()
+
+    def __init__(self, settings: Settings, reactor: Any) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._ports: list[Any] = []
+        self._slots: list[Slot] = []
+        self.tally = Tally(reactor)
+        self._starting: Deferred[None] | None = None
+        self._served = False
+        self._failed = False
+
+    def startService(self) -> None:
+        """Twisted's: begin to start; what goes wrong ends the process with exit status 1."""
+        super().startService()
+        self._starting = ensureDeferred(self._start())
+        self._starting.addErrback(give_up, self._reactor)
+
+    async def _start(self) -> None:
+        for description in self._settings.listen:
+            try:
+                self._ports.append(await bind(self._reactor, description))
+            except CannotListen as error:
+                raise CannotStart(str(error)) from error
+        memory = shared_file(self._settings.workers)
+        loads = Loads(memory)
+        for number in range(1, self._settings.workers + 1):
+            slot = Slot(self, number, loads, [memory, *(port.fileno() for port in self._ports)])
+            self._slots.append(slot)
+            slot.start()
+
+    def job(self, number: int) -> Job:
+        """What the worker is to do."""
+        return Job(number, self._settings, tuple(port.socket.family for port in self._ports))
+
+    def tell_all(self, asker: Process) -> None:
+        """Tell a worker what all have counted."""
+        living = {slot.number: slot.process for slot in self._slots if slot.takes and slot.process is not None}
+        self.tally.ask(living, asker.answer)
+
+    @property
+    def reactor(self) -> Any:
+        """What runs it all."""
+        return self._reactor
+
+    def ready(self) -> None:
+        """A worker takes connections."""
+        if not self._served:
+            self._served = True
+            for description, port in zip(self._settings.listen, self._ports, strict=True):
+                announce(description, port)
+            tell_manager("READY=1")
+
+    def ended(self, status: int | None) -> bool:
+        """A worker has ended by itself; returns whether it is to be started again.
+
+        Where none has ever come so far as to take connections, and one says that it cannot start, the whole cannot.
+        """
+        if not self._served and status == 1 and not self._failed:
+            self._failed = True
+            give_up(Failure(CannotStart("the workers do not start; the reason stands above")), self._reactor)
+        return not self._failed
+
+    def stopService(self) -> Deferred[None]:
+        """Twisted's: end all workers, in order; when this is done none is left."""
+        super().stopService()
+        return ensureDeferred(self._stop())
+
+    async def _stop(self) -> None:
+        tell_manager("STOPPING=1")
+        if self._starting is not None:
+            self._starting.cancel()
+        limits = self._settings.limits
+        ending = [slot.end(limits.drain_delay + limits.drain + GRACE) for slot in self._slots]
+        # The workers go on to listen for so long, and a socket in the file system has to stay as long as they do.
+        await DeferredList(
+            [DeferredList(ending), deferLater(self._reactor, limits.drain_delay)], fireOnOneCallback=True
+        )
+        for port in self._ports:
+            await _stop_listening(port)
+        await DeferredList(ending)
+
+
+class Slot:
+    """One of the workers: a process, and after its death the next one.
+
+    :ivar takes: whether the process takes connections.
+    """
+
+    _log = Logger()
+
+    def __init__(self, pool: WorkerPool, number: int, loads: Loads, files: list[int]) -> None:
+        """
+        :param files: what the process inherits: the memory of the loads, and the sockets.
+        """
+        self._pool = pool
+        self.number = number
+        self._loads = loads
+        self._files = files
+        self.process: Process | None = None
+        self.takes = False
+        self._begun = 0.0
+        self._pause = 0.0
+        self._again: Any = None
+        self._ending: Deferred[None] | None = None
+
+    def start(self) -> None:
+        """Start a process."""
+        self._again = None
+        self._begun = self._pool.reactor.seconds()
+        self.process = Process(self._pool.job(self.number), self)
+        command = [sys.executable, "-m", "resumable.workers.child", f"worker-{self.number}"]
+        # The child has to find the same modules, wherever this process has them from.
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        # What the service manager wants to know it hears from here, and its sockets come under other numbers.
+        for name in ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+            environment.pop(name, None)
+        files = dict(enumerate(self._files, LOADS))
+        self._pool.reactor.spawnProcess(
+            self.process, command[0], command, environment, childFDs={0: "w", 1: "r", 2: "r", 3: "r", **files}
+        )
+
+    def ready(self) -> None:
+        """The process takes connections."""
+        self.takes = True
+        self._pool.tally.workers.inc()
+        self._pool.ready()
+
+    def counted(self, figures: Snapshot) -> None:
+        """The process says what it has counted."""
+        self._pool.tally.counted(self.number, figures)
+
+    def asked(self) -> None:
+        """The process is asked what all have counted."""
+        if self.process is not None:
+            self._pool.tell_all(self.process)
+
+    def ended(self, status: int | None, how: str) -> None:
+        """The process is gone."""
+        self.process = None
+        self._loads.set(self.number, ABSENT, self._pool.reactor.seconds())
+        if self.takes:
+            self.takes = False
+            self._pool.tally.workers.dec()
+        self._pool.tally.died(self.number)
+        if self._ending is not None:
+            self._ending.callback(None)
+            return
+        self._pool.tally.deaths.inc()
+        # Somebody may have told it to, with a signal to it alone.
+        level = LogLevel.warn if status == 0 else LogLevel.error
+        self._log.emit(level, "worker {worker} has ended: {how}", worker=self.number, how=how)
+        if self._pool.ended(status):
+            self._pause = self._next_pause(self._pool.reactor.seconds() - self._begun)
+            self._again = self._pool.reactor.callLater(self._pause, self.start)
+
+    def _next_pause(self, lived: float) -> float:
+        """Seconds until the next start, after a process that lived so long."""
+        if lived >= SOUND:
+            return 0.0
+        return min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
+
+    def end(self, patience: float) -> Deferred[None]:
+        """Tell the process to end, and kill it when it has not after `patience` seconds; fires when it is gone."""
+        if self._ending is None:
+            self._ending = Deferred()
+            if self._again is not None:
+                self._again.cancel()
+            if self.process is None:
+                self._ending.callback(None)
+            else:
+                self.process.stop()
+                kill = self._pool.reactor.callLater(patience, self._kill, patience)
+                self._ending.addCallback(lambda _: kill.cancel() if kill.active() else None)
+        return self._ending
+
+    def _kill(self, patience: float) -> None:
+        if self.process is not None:
+            self._log.error(
+                "worker {worker} has not ended after {patience:g} s: killed", worker=self.number, patience=patience
+            )
+            self.process.kill()
+
+
+async def _stop_listening(port: Any) -> None:
+    stopping = port.stopListening()
+    if stopping is not None:
+        await stopping
+
+
+def make_pool(settings: Settings) -> WorkerPool:
+    """The workers for `settings`, not started yet; the ledger's tables are brought up to date here, once for all.
+
+    :raises LedgerError: the ledger cannot be used.
+    """
+    from twisted.internet import reactor
+
+    engine = open_engine(settings.ledger.reveal())
+    prepare(engine)
+    engine.dispose()
+    return WorkerPool(settings, reactor)

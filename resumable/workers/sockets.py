@@ -1,0 +1,104 @@
+"""Listening sockets that a parent binds and its children adopt.
+
+Endpoint descriptions are Twisted's, and Twisted reads them: both sides give an endpoint something in place of the reactor
+that it asks for ports. The parent's binds, but does not read; the child's takes what the parent has bound.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet import tcp, unix
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory
+from twisted.internet.protocol import Factory
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+
+from resumable.listening import open_port
+
+#: Connections that may wait to be accepted, where the description does not say. Workers take them one at a time; beyond Twisted's
+#: 50 a burst would have to knock again after a second.
+BACKLOG = 1024
+
+#: A socket of the service manager's at the end of a description: only the parent has got it.
+_SYSTEMD = re.compile(r"(^|:)systemd:.*")
+
+
+async def bind(reactor: Any, description: str) -> Any:
+    """A port, bound and listening, whose connections wait until somebody else accepts them.
+
+    :raises CannotListen: see `resumable.listening.listen`.
+    """
+    nobody = Factory()
+    nobody.noisy = False
+    port: Any = await open_port(reactor, description, nobody)
+    # Nothing has been accepted yet: the reactor looks for connections only after this.
+    port.stopReading()
+    if not _SYSTEMD.search(description):
+        port.socket.listen(_backlog(description, port.backlog))
+    return port
+
+
+def _backlog(description: str, asked: int) -> int:
+    return asked if "backlog=" in description else BACKLOG
+
+
+async def adopt(reactor: Any, description: str, factory: IProtocolFactory, fd: int, family: int) -> IListeningPort:
+    """A port on the socket `fd`, of the address family `family`, which `bind` has made of the same description."""
+    return await open_port(_Adopting(reactor, description, fd, family), _SYSTEMD.sub(r"\1tcp:0", description), factory)
+
+
+class _Adopting:
+    """In place of the reactor: for every port that is asked for, the one on the adopted socket."""
+
+    def __init__(self, reactor: Any, description: str, fd: int, family: int) -> None:
+        self._reactor = reactor
+        self._description = description
+        self._fd = fd
+        self._family = family
+
+    def listenTCP(self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = "") -> Any:
+        """Twisted's IReactorTCP."""
+        if self._family == unix.Port.addressFamily:
+            return self.listenUNIX("", factory)
+        adopted = self._reactor.adoptStreamPort(self._fd, self._family, factory)
+        os.close(self._fd)
+        return adopted
+
+    def listenSSL(self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
+        """Twisted's IReactorSSL."""
+        return self.listenTCP(port, TLSMemoryBIOFactory(contextFactory, False, factory))
+
+    def listenUNIX(
+        self, address: str, factory: IProtocolFactory, backlog: int = 50, mode: int = 0o666, wantPID: bool = False
+    ) -> Any:
+        """Twisted's IReactorUNIX."""
+        adopted = _SharedUnixPort._fromListeningDescriptor(self._reactor, self._fd, factory)
+        # Unlike TCP's, this port listens anew.
+        adopted.backlog = _backlog(self._description, backlog)
+        adopted.startListening()
+        os.close(self._fd)
+        return adopted
+
+
+class _SharedUnixPort(unix.Port):
+    """An adopted port whose path in the file system belongs to whoever has bound it.
+
+    Twisted's own would make it writable for everybody, and when the first of those who share it ends it would remove the
+    path and shut the socket down for all.
+    """
+
+    _shouldShutdown = False
+
+    def __init__(self, fileName: Any, factory: Any, *args: Any, **options: Any) -> None:
+        super().__init__(fileName, factory, *args, **options)
+        with suppress(OSError):
+            self.mode = stat.S_IMODE(os.stat(self._bindPath).st_mode)
+
+    def connectionLost(self, reason: Failure) -> None:
+        """Twisted's: leave the path where it is."""
+        tcp.Port.connectionLost(self, reason)
