@@ -14,6 +14,7 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from resumable.allocator import keep_freed_memory
 from resumable.callbacks.admission import Admission
 from resumable.callbacks.authorizer import Authorizer, CallbackAuthorizer, OpenDoor
 from resumable.callbacks.outbox import Outbox
@@ -107,6 +108,7 @@ class Resumable(Service):
     def startService(self) -> None:
         """Twisted's: begin to start; what goes wrong ends the process with exit status 1."""
         super().startService()
+        keep_freed_memory()
         self._database.start()
         self._starting = ensureDeferred(self._start())
         self._starting.addErrback(self._give_up)

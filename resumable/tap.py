@@ -12,7 +12,6 @@ from twisted.logger import ILogObserver
 from twisted.python.logfile import LogFile
 from twisted.python.usage import Options as UsageOptions
 
-from resumable.allocator import keep_freed_memory
 from resumable.ledger.engine import LedgerError
 from resumable.logs import make_observer
 from resumable.service import make_resumable
@@ -107,5 +106,4 @@ def make_service(settings: Settings) -> IService:
 
 def makeService(options: Options) -> IService:
     """twistd's: the service for the options."""
-    keep_freed_memory()
     return make_service(options.settings)
