@@ -9,59 +9,33 @@ from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from resumable.allocator import keep_freed_memory
-from resumable.callbacks.admission import Admission
-from resumable.callbacks.authorizer import Authorizer, CallbackAuthorizer, OpenDoor
+from resumable.assembly import Assembly
+from resumable.callbacks.authorizer import Authorizer
 from resumable.callbacks.outbox import Outbox
-from resumable.callbacks.webhooks import Webhooks
-from resumable.ledger.chores import Chores
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger
-from resumable.ledger.notices import Alone, Nodes, Notices
-from resumable.ledger.queue import EventQueue
+from resumable.ledger.notices import Nodes, Notices
 from resumable.ledger.watch import alive
 from resumable.listening import CannotListen, Listen, listen, tell_manager
 from resumable.metrics import Metrics
-from resumable.model import ObjectOptions, Unavailable
-from resumable.protocols.origin import Proxies
-from resumable.protocols.ranges import Ranges
-from resumable.protocols.results import Results
-from resumable.protocols.seed import SeedProtocol
-from resumable.protocols.sessions import Sessions
-from resumable.protocols.status import StatusPages
-from resumable.settings import Settings, StoreSettings
+from resumable.model import Unavailable
+from resumable.settings import Settings
 from resumable.stores.embedded import EmbeddedS3
 from resumable.stores.s3 import S3Store
-from resumable.stores.store import Store, StoreError
-from resumable.upkeep.census import Census
-from resumable.upkeep.finisher import Finisher
-from resumable.upkeep.janitor import Janitor
+from resumable.stores.store import StoreError
 from resumable.upkeep.readiness import Probe, Readiness
 from resumable.upkeep.rounds import Round
-from resumable.uploads.budget import Budget
-from resumable.uploads.desk import Admit, Desk
-from resumable.uploads.events import CREATED, Announcer
-from resumable.uploads.fragments import Fragments
-from resumable.uploads.intake import Tools
-from resumable.uploads.policy import Policy
+from resumable.uploads.desk import Admit
 from resumable.web.channel import StreamingSite
 from resumable.web.health import Figures, HealthPages
-from resumable.web.site import Handler, Root, front_page
-
-#: Seconds after which a silent writer has what it brought stored (it may take up to twice as long).
-CHECKPOINT = 2.0
-#: Seconds after which cleaning is first thought of: not at every start, but also where none lasts long.
-FIRST_CLEANING = 60.0
-#: Seconds between the finisher's rounds.
-TAKE_UP = 5.0
-#: Seconds between counts of what is in the ledger.
-CENSUS = 15.0
+from resumable.web.site import Handler
 
 
 class CannotStart(Exception):
@@ -87,6 +61,7 @@ class Resumable(Service):
         :param figures: what ``/metrics`` says, where other processes count too.
         """
         self.settings = settings
+        self._assembly = Assembly(settings, database, reactor, metrics)
         self._listen = listen
         self._leaving: Deferred[None] | None = None
         self._delay = settings.limits.drain_delay
@@ -118,45 +93,21 @@ class Resumable(Service):
             store = self._store = await self._open_store()
         except (StoreError, RuntimeError) as error:
             raise CannotStart(f"store: {error}") from error
-        self._door = make_door(self.settings, self._reactor, self._metrics)
+        make = self._assembly
+        door = self._door = make.door()
         ledger, admit = self._hear_of_events()
         try:
-            desk = await make_desk(
-                self.settings, self._database, ledger, store, self._reactor, admit, self._metrics, self._hear_of_nodes()
-            )
+            desk = await make.desk(ledger, store, admit=admit, notices=self._hear_of_nodes())
         except Unavailable as error:
             raise CannotStart(f"ledger: {error}") from error
-        waiting = self.settings.events is not None and self.settings.events.wait
-        results = Results(self._outbox.hear if self._outbox is not None and waiting else None)
-        ranges = Ranges(desk, self._door, results)
-        sessions = Sessions(desk, self._door, ranges)
-        routes: dict[bytes, Handler] = {
-            b"/upload/": SeedProtocol(desk, self._door, ranges).serve,
-            b"/uploads": sessions.create,
-            b"/uploads/": StatusPages(desk, self._door, sessions).serve,
-            b"/": front_page,
-        }
-        root = Root({**routes, **self._watched(store)})
-        self._site = make_site(self.settings, root, self._reactor, self._metrics)
-        self._begin_upkeep(desk, store)
+        self._site = make.site({**make.routes(desk, door, self._outbox), **self._watched(store)})
+        self._rounds = make.rounds(desk, store)
         for description in self.settings.listen:
             try:
                 self._ports.append(await self._listen(self._reactor, description, self._site))
             except CannotListen as error:
                 raise CannotStart(str(error)) from error
         tell_manager("READY=1")
-
-    def _begin_upkeep(self, desk: Desk, store: Store) -> None:
-        """What runs by the clock."""
-        cleaning, give_up_after = self.settings.cleanup, self.settings.store.give_up_after
-        finisher = Finisher(desk, Chores(self._database), self._reactor, give_up_after=give_up_after)
-        janitor = make_janitor(self.settings, desk, self._database, store, self._reactor, self._metrics)
-        self._rounds = [
-            Round(self._reactor, CHECKPOINT, desk.writing.checkpoint),
-            Round(self._reactor, TAKE_UP, finisher.round),
-            Round(self._reactor, cleaning.every, janitor.round, first=min(FIRST_CLEANING, cleaning.every)),
-            Round(self._reactor, CENSUS, Census(self._database, self._metrics, self._reactor).round),
-        ]
 
     def _hear_of_nodes(self) -> Notices | None:
         """What other nodes say, where there may be some."""
@@ -168,30 +119,13 @@ class Resumable(Service):
 
     def _hear_of_events(self) -> tuple[Ledger, Admit | None]:
         """The ledger, which notes what the application wants to hear, and who asks it before an upload is created."""
-        events = self.settings.events
-        if events is None:
-            return Ledger(self._database, metrics=self._metrics), None
-        webhooks = Webhooks(
-            url=events.url,
-            secret=events.secret.reveal() if events.secret is not None else None,
-            form=events.format,
-            timeout=events.timeout,
-            reactor=self._reactor,
-        )
-        asked = events.wait and CREATED in events.types
-        announcer = Announcer({kind for kind in events.types if not (asked and kind == CREATED)})
-        ledger = Ledger(self._database, announcer, metrics=self._metrics)
-        self._outbox = Outbox(
-            EventQueue(self._database),
-            webhooks,
-            self._reactor,
-            give_up_after=events.give_up_after,
-            wait=events.wait,
-            metrics=self._metrics,
-        )
+        ledger, webhooks = self._assembly.ledger(), self._assembly.webhooks()
+        if webhooks is None:
+            return ledger, None
+        self._outbox = self._assembly.outbox(webhooks)
         ledger.announced = self._outbox.wake
         self._outbox.start()
-        return ledger, Admission(webhooks).admit if asked else None
+        return ledger, self._assembly.admit(webhooks)
 
     def _watched(self, store: S3Store) -> dict[bytes, Handler]:
         """The pages for those who watch the service."""
@@ -208,19 +142,12 @@ class Resumable(Service):
         """The store; the embedded one is started first, and gets its bucket."""
         settings = self.settings.store
         if settings.kind != "embedded":
-            store = make_store(settings, self._reactor, self._metrics)
+            store = self._assembly.store()
             await store.start()
             return store
         self._embedded = EmbeddedS3(self._reactor)
         endpoint = await self._embedded.start()
-        store = S3Store(
-            self._reactor,
-            endpoint=endpoint,
-            access_key="embedded",
-            secret_key="embedded",
-            observe=self._metrics.s3_request,
-            retried=self._metrics.s3_retried,
-        )
+        store = self._assembly.embedded_store(endpoint)
         await store.create_bucket(settings.bucket)
         self._log.info(
             "embedded S3 at {endpoint} with bucket {bucket!r} (any key and secret): what it holds is gone when this ends. "
@@ -332,143 +259,3 @@ def make_resumable(
         # twistd may fork after this, and no database connection survives that.
         database.release()
     return Resumable(settings, database, reactor, metrics or Metrics(), listen, figures)
-
-
-def make_store(settings: StoreSettings, reactor: Any, metrics: Metrics | None = None) -> S3Store:
-    """The S3 client for the settings."""
-    metrics = metrics or Metrics()
-    return S3Store(
-        reactor,
-        region=settings.region,
-        endpoint=settings.endpoint,
-        addressing=settings.addressing,
-        access_key=settings.access_key.reveal() if settings.access_key else None,
-        secret_key=settings.secret_key.reveal() if settings.secret_key else None,
-        session_token=settings.session_token.reveal() if settings.session_token else None,
-        checksum=settings.checksum == "crc32c",
-        patience=settings.patience,
-        observe=metrics.s3_request,
-        retried=metrics.s3_retried,
-    )
-
-
-async def make_desk(
-    settings: Settings,
-    database: Database,
-    ledger: Ledger,
-    store: Store,
-    reactor: Any,
-    admit: Admit | None = None,
-    metrics: Metrics | None = None,
-    notices: Notices | None = None,
-) -> Desk:
-    """What is done with uploads.
-
-    :param notices: hears what other nodes say; without, they are told of what is done here and not heard.
-    :raises Unavailable: the ledger was in trouble.
-    """
-    identity = await Chores(database).identity()
-    if notices is None:
-        notices = Nodes(database, reactor) if database.on_server else Alone()
-    tools = make_tools(settings, ledger, store, reactor, identity, notices, metrics)
-    return Desk(tools, make_policy(settings), admit)
-
-
-def make_janitor(
-    settings: Settings, desk: Desk, database: Database, store: Store, reactor: Any, metrics: Metrics | None = None
-) -> Janitor:
-    """Who cleans up."""
-    return Janitor(
-        desk,
-        Chores(database),
-        EventQueue(database),
-        store,
-        reactor,
-        after=settings.cleanup.after,
-        every=settings.cleanup.every,
-        keep=settings.cleanup.keep,
-        bucket=settings.store.bucket,
-        prefix=settings.store.fragments_prefix,
-        metrics=metrics,
-    )
-
-
-def make_tools(
-    settings: Settings,
-    ledger: Ledger,
-    store: Store,
-    reactor: Any,
-    identity: str,
-    notices: Notices,
-    metrics: Metrics | None = None,
-) -> Tools:
-    """What uploads work with. A quarter of the memory is for chunks that are read back, the rest for bodies.
-
-    :param identity: the ledger's.
-    """
-    metrics = metrics or Metrics()
-    memory = settings.limits.memory
-    budget = Budget(memory * 3 // 4, reactor)
-    metrics.memory_limit.set(budget.limit)
-    metrics.memory_held.set_function(lambda: budget.held)
-    return Tools(
-        ledger=ledger,
-        store=store,
-        fragments=Fragments(store, budget, settings.store.fragments_prefix, identity),
-        budget=budget,
-        reading=DeferredSemaphore(max(1, memory // 4 // settings.store.chunk_size)),
-        clock=reactor,
-        metrics=metrics,
-        notices=notices,
-    )
-
-
-def make_policy(settings: Settings) -> Policy:
-    """What the settings say about every upload."""
-    store = settings.store
-    return Policy(
-        bucket=store.bucket,
-        key=store.key,
-        overwrite=store.overwrite,
-        chunk_size=store.chunk_size,
-        max_parts=store.max_parts,
-        parts_in_flight=store.parts_in_flight,
-        max_chunk=settings.limits.memory // 4,
-        max_size=settings.limits.max_size,
-        fragments_prefix=store.fragments_prefix,
-        expire_after=settings.cleanup.after,
-        options=ObjectOptions(
-            acl=store.object.acl,
-            storage_class=store.object.storage_class,
-            cache_control=store.object.cache_control,
-            encryption=store.object.encryption,
-            kms_key=store.object.kms_key,
-            tags=dict(store.object.tags),
-        ),
-    )
-
-
-def make_site(settings: Settings, root: Root, reactor: Any, metrics: Metrics) -> StreamingSite:
-    """What listens, with its limits."""
-    return StreamingSite(
-        root,
-        idle_timeout=settings.limits.idle_timeout,
-        connections=settings.limits.connections,
-        proxies=Proxies(settings.trusted_proxies, settings.public_url),
-        reactor=reactor,
-        metrics=metrics,
-    )
-
-
-def make_door(settings: Settings, reactor: Any, metrics: Metrics) -> Authorizer:
-    """Who is asked whether someone may upload."""
-    if settings.auth == "open":
-        return OpenDoor()
-    return CallbackAuthorizer(
-        url=settings.auth.url,
-        forward=settings.auth.forward,
-        timeout=settings.auth.timeout,
-        cache=settings.auth.cache,
-        reactor=reactor,
-        metrics=metrics,
-    )

@@ -13,6 +13,7 @@ ROOMS = [
     {"tap", "commands"},
     {"workers"},
     {"service"},
+    {"assembly"},
     {"web"},
     {"protocols"},
     {"callbacks"},

@@ -8,11 +8,12 @@ from typing import Any
 
 from attrs import evolve
 
+from resumable.assembly import make_store
 from resumable.commands.finding import Finding, Verdict
 from resumable.commands.refusals import Meaning, meaning, permission
 from resumable.commands.trial import Refused, Trial
+from resumable.metrics import Metrics
 from resumable.model import ObjectOptions
-from resumable.service import make_store
 from resumable.settings import StoreSettings
 from resumable.stores.embedded import MISSING
 from resumable.stores.store import StoreError
@@ -45,7 +46,7 @@ async def check_bucket(settings: StoreSettings, reactor: Any) -> list[Finding]:
 
 
 async def _attempt(settings: StoreSettings, reactor: Any) -> tuple[Trial, Refused | None]:
-    store = make_store(evolve(settings, patience=min(settings.patience, PATIENCE)), reactor)
+    store = make_store(evolve(settings, patience=min(settings.patience, PATIENCE)), reactor, Metrics())
     # As fragments are stored: with the encryption that a bucket's policy may ask for.
     options = ObjectOptions(encryption=settings.object.encryption, kms_key=settings.object.kms_key)
     name = f"check-{token_hex(4)}"

@@ -6,17 +6,16 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
+from resumable.assembly import Assembly
 from resumable.commands.frame import Failed, one_line
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
-from resumable.ledger.ledger import Ledger
 from resumable.ledger.listing import Listing
+from resumable.metrics import Metrics
 from resumable.model import Upload
-from resumable.service import make_desk, make_store
 from resumable.settings import Settings
 from resumable.stores.store import Store
 from resumable.uploads.desk import Desk
-from resumable.uploads.events import Announcer
 
 
 @contextmanager
@@ -51,8 +50,8 @@ async def open_database(settings: Settings, reactor: Any) -> AsyncIterator[Datab
 
 
 @asynccontextmanager
-async def open_desk(settings: Settings, reactor: Any) -> AsyncIterator[tuple[Desk, Database, Store]]:
-    """The desk as the service has it, with its database and store.
+async def open_desk(settings: Settings, reactor: Any) -> AsyncIterator[tuple[Desk, Store, Assembly]]:
+    """The desk as the service has it, with its store and what made them.
 
     What happens is told to the application by the service: the events are in the ledger.
 
@@ -60,11 +59,11 @@ async def open_desk(settings: Settings, reactor: Any) -> AsyncIterator[tuple[Des
     :raises resumable.stores.store.StoreUnavailable: there are no credentials for the store.
     """
     async with open_database(settings, reactor) as database:
-        store = make_store(settings.store, reactor)
+        make = Assembly(settings, database, reactor, Metrics())
+        store = make.store()
         try:
             await store.start()
-            ledger = Ledger(database, Announcer(settings.events.types if settings.events is not None else ()))
-            yield await make_desk(settings, database, ledger, store, reactor), database, store
+            yield await make.desk(make.ledger(), store), store, make
         finally:
             await store.close()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import click
 
+from resumable.assembly import make_policy
 from resumable.commands import views
 from resumable.commands.desk import cancel as cancel_as_the_service_does
 from resumable.commands.desk import open_listing
@@ -24,7 +25,6 @@ from resumable.commands.output import printable, say_fields, say_json, say_table
 from resumable.commands.runner import run
 from resumable.ledger.listing import Filter
 from resumable.model import Piece, State, Upload
-from resumable.service import make_policy
 from resumable.settings import Settings
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.result import Report
