@@ -47,17 +47,18 @@ def eventually(ask: Callable[[], Any], *, seconds: float = 20.0) -> Any:
 class Service:
     """``twistd -n resumable`` as a child process, in a directory of its own, which it may be started in again."""
 
-    def __init__(self, directory: Path, config: Mapping[str, Any] | None, **environment: str) -> None:
+    def __init__(self, directory: Path, config: Mapping[str, Any] | None, *, port: int = 0, **environment: str) -> None:
         """
         :param directory: where it runs; its log, configuration and temporary folder are there.
-        :param config: the configuration; None for the embedded default (on a free port).
+        :param config: the configuration; None for the embedded default.
+        :param port: where it listens; 0 for a free port, which may be another one at the next start.
         """
         self.directory = directory
         self.temporary = directory / "tmp"
         self.temporary.mkdir(exist_ok=True)
         self.log_path = directory / "log"
         self._environment = environment
-        self._arguments = ["--listen", "tcp:0:interface=127.0.0.1"]
+        self._arguments = ["--listen", f"tcp:{port}:interface=127.0.0.1"]
         if config is not None:
             (directory / "app.yaml").write_text(yaml.safe_dump(dict(config)))
             self._arguments += ["--config", "app.yaml"]
