@@ -93,6 +93,28 @@ class Slow:
         return answer
 
 
+class Knocker:
+    """Comes all the time with a connection of its own, and notes those that are not answered."""
+
+    def __init__(self, balancer: Balancer) -> None:
+        self._balancer = balancer
+        self.answered = 0
+        self.turned_away: list[object] = []
+
+    def run(self, over: threading.Event) -> None:
+        while not over.wait(0.02):
+            try:
+                with Client(self._balancer.port) as client:
+                    client.head("GET", "/healthz", {})
+                    answer: object = client.answer()
+            except (OSError, AssertionError) as error:
+                answer = error
+            if isinstance(answer, Answer) and answer.status == 200:
+                self.answered += 1
+            else:
+                self.turned_away.append(answer)
+
+
 def node(directory: Path, s3: MotoServer) -> Service:
     directory.mkdir()
     config: dict[str, Any] = configuration(
@@ -112,7 +134,8 @@ def test_a_rolling_restart_loses_nothing(s3: MotoServer, tmp_path: Path, times: 
     with node(tmp_path / "a", s3) as one, node(tmp_path / "b", s3) as two, Balancer([one, two]) as balancer:
         over = threading.Event()
         clients = [Slow(balancer, number) for number in range(CLIENTS)]
-        threads = [threading.Thread(target=client.run, args=(over,)) for client in clients]
+        knocker = Knocker(balancer)
+        threads = [threading.Thread(target=client.run, args=(over,)) for client in (knocker, *clients)]
         for thread in threads:
             thread.start()
         for service in (one, two) * times:
@@ -124,6 +147,8 @@ def test_a_rolling_restart_loses_nothing(s3: MotoServer, tmp_path: Path, times: 
         for thread in threads:
             thread.join()
         assert [client.error for client in clients if client.error] == []
+        assert knocker.answered
+        assert knocker.turned_away == []
         # a balancer that looked at /readyz in time never ran into a node that had gone
         assert (balancer.refused, balancer.missed) == (0, 0)
         finished = [name for client in clients for name in client.finished]
