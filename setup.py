@@ -40,6 +40,7 @@ setup(
             "boto3",
             "pytest>=8",
             "pytest-twisted>=1.14",
+            "pytest-xdist",
             "pgserver",
             "psycopg[binary]>=3.1.18",
             "hypothesis>=6.100",
