@@ -74,12 +74,13 @@ def test_what_is_told(tmp_path: Path, s3: MotoServer, receiver: Receiver) -> Non
         assert SECRET not in service.log
 
 
-def test_an_hour_without_the_application(tmp_path: Path, s3: MotoServer) -> None:
+@pytest.mark.parametrize("kills", [4, pytest.param(12, marks=pytest.mark.soak)])
+def test_an_hour_without_the_application(tmp_path: Path, s3: MotoServer, kills: int) -> None:
     """It is down for an hour, and the service is killed at every step meanwhile: every event arrives, in order."""
     receiver = Receiver()
     service = Service(tmp_path, telling(s3, receiver, limits={"idle_timeout": "10m"}))
     service.advance(0)
-    names = [f"hour/{number}" for number in range(12)]
+    names = [f"hour-{kills}/{number}" for number in range(kills)]
     chance = random.Random(1)
     with service:
         for number, name in enumerate(names):
@@ -87,8 +88,8 @@ def test_an_hour_without_the_application(tmp_path: Path, s3: MotoServer) -> None
             if number % 3 == 0:
                 service.kill()  # with whatever of its events on the way
                 service.start()
-        for _ in range(12):
-            service.advance(300)
+        for _ in range(kills):
+            service.advance(3600 / kills)
             time.sleep(chance.uniform(0.0, 0.4))
             service.kill()
             service.start()
