@@ -62,6 +62,7 @@ class Outbox:
         self._wait = wait
         self._random = random
         self._metrics = metrics or Metrics()
+        #: By upload: one at a time of each.
         self._tries: dict[str, Deferred[None]] = {}
         self._running: Deferred[None] = succeed(None)
         self._stopping = False
@@ -127,11 +128,13 @@ class Outbox:
         return float(self._clock.seconds()) + self._webhooks.timeout + MARGIN
 
     def _begin(self, queued: Queued) -> None:
-        trying = self._tries[queued.event.id] = Deferred.fromCoroutine(self._try_alone(queued))
-        trying.addBoth(lambda _: self._ended(queued.event.id))
+        upload_id = queued.event.upload_id
+        trying = self._tries[upload_id] = Deferred.fromCoroutine(self._try_alone(queued))
+        trying.addBoth(lambda _: self._ended(upload_id, trying))
 
-    def _ended(self, event_id: str) -> None:
-        self._tries.pop(event_id, None)
+    def _ended(self, upload_id: str, trying: Deferred[None]) -> None:
+        if self._tries.get(upload_id) is trying:
+            del self._tries[upload_id]
         self.wake()
 
     async def _try_alone(self, queued: Queued) -> None:
@@ -215,7 +218,7 @@ class Outbox:
             now = self._clock.seconds()
             mine = await self._queue.take(now=now, until=self._until(), most=1, upload_id=upload_id)
             if not mine:
-                await self._somebody_tries(finished)
+                await self._somebody_tries(upload_id)
             elif (verdict := await self._ask(mine[0])) is not None:
                 return verdict
 
@@ -232,9 +235,9 @@ class Outbox:
                 return failure.verdict
             raise Unavailable(f"the application {failure.reason}") from None
 
-    async def _somebody_tries(self, event_id: str) -> None:
-        """Wait while the event is being tried, here or elsewhere."""
-        trying = self._tries.get(event_id)
+    async def _somebody_tries(self, upload_id: str) -> None:
+        """Wait while an event of the upload is being tried, here or elsewhere."""
+        trying = self._tries.get(upload_id)
         if trying is None:
             await deferLater(self._clock, 0.2)
         else:
