@@ -12,18 +12,20 @@ from resumable.model import ObjectOptions
 _Kind = tuple[str, Callable[[Any], bool]]
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
+    """Whether it is a text that can be an object's metadata, or a header."""
     # Control characters would end up in headers, and lone surrogates cannot be sent at all.
     return isinstance(value, str) and re.search("[\x00-\x1f\x7f\ud800-\udfff]", value) is None
 
 
-def _are_texts(value: object) -> bool:
-    return isinstance(value, dict) and all(_is_text(text) for pair in value.items() for text in pair)
+def are_texts(value: object) -> bool:
+    """Whether it is a JSON object of such texts."""
+    return isinstance(value, dict) and all(is_text(text) for pair in value.items() for text in pair)
 
 
-_TEXT: _Kind = ("a text without control characters", _is_text)
-_NAME: _Kind = ("a text, not empty and without control characters", lambda value: value != "" and _is_text(value))
-_TEXTS: _Kind = ("an object of texts without control characters", _are_texts)
+_TEXT: _Kind = ("a text without control characters", is_text)
+_NAME: _Kind = ("a text, not empty and without control characters", lambda value: value != "" and is_text(value))
+_TEXTS: _Kind = ("an object of texts without control characters", are_texts)
 _SIZE: _Kind = ("a whole number, 0 or more", lambda value: type(value) is int and value >= 0)
 _OBJECT: _Kind = ("an object", lambda value: isinstance(value, dict))
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from attrs import field, frozen
 
+from resumable.callbacks.answers import are_texts, is_text
 from resumable.callbacks.caller import MAX_ANSWER, Said, Trouble
 from resumable.model import Event
 from resumable.uploads.events import CREATED, FINISHED
@@ -134,10 +135,7 @@ def _changes(said: Mapping[str, Any]) -> dict[str, Any]:
     """What an answer may say about an upload that is about to be created."""
     found = {name: said[name] for name in ("bucket", "key", "metadata") if said.get(name) is not None}
     for name, value in found.items():
-        texts = (
-            [value] if name != "metadata" else [*value.keys(), *value.values()] if isinstance(value, dict) else [None]
-        )
-        if not all(isinstance(one, str) and (one or name == "metadata") and one.isprintable() for one in texts):
+        if not (are_texts(value) if name == "metadata" else value and is_text(value)):
             raise Trouble("gave an answer that cannot be used", f"{name} is not text without control characters")
     return found
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from attrs import evolve
 
+from resumable.callbacks.answers import are_texts, is_text
 from resumable.callbacks.authorizer import Authorizer
 from resumable.model import Invalid
 from resumable.protocols.content_range import parse_content_range
@@ -94,13 +94,8 @@ def read_description(body: bytes) -> dict[str, Any]:
     if type(length) is not int or length < 1:
         raise Invalid("length is required, and is a number of bytes from 1 on")
     content_type, metadata = said.get("content_type"), said.get("metadata") or {}
-    if content_type is not None and not _is_text(content_type):
+    if content_type is not None and not is_text(content_type):
         raise Invalid("content_type is text without control characters")
-    if not isinstance(metadata, dict) or not all(_is_text(one) for pair in metadata.items() for one in pair):
+    if not are_texts(metadata):
         raise Invalid("metadata is an object of texts without control characters")
     return {"name": check_name(name), "length": length, "content_type": content_type, "metadata": metadata}
-
-
-def _is_text(value: object) -> bool:
-    # Control characters would end up in headers, and lone surrogates cannot be sent at all.
-    return isinstance(value, str) and re.search("[\x00-\x1f\x7f\ud800-\udfff]", value) is None
