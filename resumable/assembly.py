@@ -37,7 +37,7 @@ from resumable.uploads.events import CREATED, Announcer
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy
-from resumable.web.channel import StreamingSite
+from resumable.web.factory import StreamingSite
 from resumable.web.site import Handler, Root, front_page
 
 #: Seconds after which a silent writer has what it brought stored (it may take up to twice as long).

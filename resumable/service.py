@@ -33,7 +33,7 @@ from resumable.stores.store import StoreError
 from resumable.upkeep.readiness import Probe, Readiness
 from resumable.upkeep.rounds import Round
 from resumable.uploads.desk import Admit
-from resumable.web.channel import StreamingSite
+from resumable.web.factory import StreamingSite
 from resumable.web.health import Figures, HealthPages
 from resumable.web.site import Handler
 

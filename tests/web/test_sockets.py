@@ -25,7 +25,8 @@ from twisted.internet.threads import deferToThread
 from resumable.model import Interrupted
 from resumable.protocols.origin import Proxies
 from resumable.protocols.response import Response, problem
-from resumable.web.channel import HEAD_READ_SIZE, TLS_READ_SIZE, StreamingSite
+from resumable.web.channel import HEAD_READ_SIZE, TLS_READ_SIZE
+from resumable.web.factory import StreamingSite
 from resumable.web.reading import FIRST, LARGEST
 from resumable.web.streaming import StreamingRequest
 from tests.web.wire import Basin, Leaf, head

@@ -15,7 +15,8 @@ from twisted.web.resource import IResource, Resource
 from zope.interface import implementer
 
 from resumable.protocols.response import Response
-from resumable.web.channel import StreamingChannel, StreamingSite
+from resumable.web.channel import StreamingChannel
+from resumable.web.factory import StreamingSite
 from resumable.web.streaming import StreamingRequest
 
 IDLE = 30.0

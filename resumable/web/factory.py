@@ -1,0 +1,93 @@
+"""The site of the streaming connections: it counts them, bounds them, and drains them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.logger import Logger
+from twisted.web import http, server
+from twisted.web.resource import IResource
+
+from resumable.metrics import Metrics
+from resumable.protocols.origin import Proxies
+from resumable.web.channel import HEAD_SECONDS, StreamingChannel
+from resumable.web.crowd import COMPLAIN_SECONDS, TurnedAway
+from resumable.web.streaming import StreamingRequest
+
+log = Logger()
+
+
+class StreamingSite(server.Site):
+    """A tree of resources on streaming connections; knows its connections, so that it can be drained."""
+
+    protocol = StreamingChannel  # type: ignore[assignment]  # and with it no HTTP/2
+
+    def __init__(
+        self,
+        resource: IResource,
+        *,
+        idle_timeout: float,
+        reactor: IReactorTime,
+        connections: int | None = None,
+        proxies: Proxies | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """Serve ``resource``.
+
+        :param idle_timeout: the longest silence (seconds) of a client that is to speak.
+        :param connections: how many there may be at a time; None: any number.
+        :param proxies: who is believed about where requests come from; None: nobody.
+        """
+        self.metrics = metrics or Metrics()
+        super().__init__(resource, requestFactory=StreamingRequest, timeout=idle_timeout, reactor=reactor)
+        self.head_timeout = min(idle_timeout, HEAD_SECONDS)
+        self.proxies = proxies or Proxies()
+        self.channels: set[StreamingChannel] = set()
+        self._most = connections
+        self._complained: float | None = None
+        #: While True every answer closes its connection.
+        self.draining = False
+
+    def acceptableProtocols(self) -> Sequence[bytes]:
+        """What TLS may negotiate (ALPN)."""
+        return [b"http/1.1"]
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """A channel for a new connection; beyond the limit one that only says so."""
+        if self._most is None or len(self.channels) < self._most:
+            return super().buildProtocol(addr)
+        now = self.reactor.seconds()
+        if self._complained is None or now - self._complained >= COMPLAIN_SECONDS:
+            self._complained = now
+            log.warn("limits.connections ({most}) is reached: new connections get a 503", most=self._most)
+        return TurnedAway(self.reactor)
+
+    def startFactory(self) -> None:
+        """Unlike our base, open no log file and start no clock to stamp its lines with."""
+
+    def stopFactory(self) -> None:
+        """Nothing was started."""
+
+    def log(self, request: http.Request) -> None:
+        """The access line: no header values and no query, they may hold secrets."""
+        self.metrics.answered(request.method.decode("latin-1"), request.code)
+        assert isinstance(request, StreamingRequest)
+        log.debug(
+            "{method} {path} {status} {sent} bytes to {client}",
+            method=request.method.decode("ascii", "backslashreplace"),
+            path=request.path.decode("ascii", "backslashreplace"),
+            status=request.code,
+            sent=request.sentLength,
+            client=request.origin.client or "-",
+        )
+
+    def drain(self) -> None:
+        """Close idle connections, and take no body any further: its client is told to come again (503).
+
+        Returns at once; ``channels`` empties as what was begun is answered. Stop listening before.
+        """
+        self.draining = True
+        for channel in list(self.channels):
+            channel.drain()
