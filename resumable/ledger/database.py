@@ -29,10 +29,11 @@ _AGAIN = frozenset({"40001", "40P01"})
 
 
 class Database:
-    """Runs transactions in threads.
+    """Runs transactions in threads. Those that only read have threads of their own: nobody who asks waits behind those who write.
 
     :param url: SQLAlchemy database URL; ``sqlite://`` keeps everything in memory.
-    :param threads: how many transactions run at a time (in memory: always one).
+    :param threads: how many transactions run at a time of those that write, and of those that read. SQLite has one writer at a
+        time, and one connection to what is in memory.
     :param patience: seconds for which a database server that is away is tried again.
     """
 
@@ -45,9 +46,11 @@ class Database:
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         #: A database in memory is the one connection to it.
         self._in_memory = isinstance(self._engine.pool, StaticPool)
-        if self._in_memory:
-            threads = 1
-        self._pool = ThreadPool(minthreads=0, maxthreads=threads, name="ledger")
+        writers = threads if self.on_server else 1
+        self._writers = ThreadPool(minthreads=0, maxthreads=writers, name="ledger-writers")
+        self._readers = (
+            self._writers if self._in_memory else ThreadPool(minthreads=0, maxthreads=threads, name="ledger-readers")
+        )
 
     def prepare(self) -> None:
         """Create or upgrade the tables; blocks, for the time before the reactor runs.
@@ -63,7 +66,8 @@ class Database:
 
     def start(self) -> None:
         """Start the threads."""
-        self._pool.start()
+        for pool in {self._writers, self._readers}:
+            pool.start()
 
     async def close(self) -> None:
         """Wait for what runs, then close all connections."""
@@ -71,7 +75,8 @@ class Database:
         waiting: Deferred[None] = Deferred()
 
         def stop() -> None:
-            self._pool.stop()
+            for pool in {self._writers, self._readers}:
+                pool.stop()
             self._engine.dispose()
             self._reactor.callFromThread(waiting.callback, None)
 
@@ -103,7 +108,7 @@ class Database:
             return connection
 
         try:
-            return await deferToThreadPool(self._reactor, self._pool, in_thread)
+            return await deferToThreadPool(self._reactor, self._readers, in_thread)
         except (DBAPIError, self._engine.dialect.loaded_dbapi.Error) as error:
             raise Unavailable(f"the ledger did not answer: {error}") from None
 
@@ -116,13 +121,13 @@ class Database:
         :raises IntegrityError: a constraint is violated.
         :raises Unavailable: the database did not do it, or did and could not say so.
         """
-        return await self._run(self._engine, work)
+        return await self._run(self._engine, self._writers, work)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """What `work`, which only reads, returns. Errors as `write`."""
-        return await self._run(self._reading, work)
+        return await self._run(self._reading, self._readers, work)
 
-    async def _run(self, engine: Engine, work: Callable[[Connection], T]) -> T:
+    async def _run(self, engine: Engine, pool: ThreadPool, work: Callable[[Connection], T]) -> T:
         def in_thread() -> T:
             with engine.begin() as connection:
                 return work(connection)
@@ -131,7 +136,7 @@ class Database:
         pause = 0.05
         while True:
             try:
-                return await deferToThreadPool(self._reactor, self._pool, in_thread)
+                return await deferToThreadPool(self._reactor, pool, in_thread)
             except IntegrityError:
                 raise
             except DBAPIError as error:
