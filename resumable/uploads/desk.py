@@ -16,12 +16,14 @@ from resumable.model import (
     Ended,
     Exists,
     Gap,
+    Interrupted,
     Invalid,
     NotFound,
     State,
     TooLarge,
     Unavailable,
     Upload,
+    UploadError,
 )
 from resumable.stores.store import StoreError
 from resumable.uploads.coverage import Coverage
@@ -233,12 +235,23 @@ class Desk:
             stored_to = intake.coverage.end_from(span.first) if intake.upload.swarm else offset
             try:
                 await self.writing.pour(intake, body, span, stored_to=stored_to, max_size=max_size, confirm=confirm)
+            except Interrupted:
+                if intake.upload.swarm:
+                    await self._finish_alone(intake, confirm)
+                raise
             except Ended:
                 # It may have ended well: somebody else has brought the rest, or the same.
                 await intake.refresh()
                 if intake.upload.state not in (State.FINISHING, State.FINISHED):
                     raise
             return await self._outcome(intake, confirm)
+
+    async def _finish_alone(self, intake: Intake, confirm: Confirm) -> None:
+        """The client has gone, and may have brought the last byte of what others wrote too: nobody else would see that."""
+        try:
+            await self._outcome(intake, confirm)
+        except UploadError as error:
+            self._log.info("upload {id} is not finished yet: {error}", id=intake.upload.id, error=str(error))
 
     async def _outcome(self, intake: Intake, confirm: Confirm) -> Report:
         """A body is stored: finish the upload if it is complete."""

@@ -13,12 +13,14 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
 from resumable.ledger.ledger import Ledger
-from resumable.model import State
+from resumable.model import Interrupted, State
 from resumable.uploads.finishing import CLAIM
 from resumable.uploads.policy import Wish
 from resumable.uploads.result import as_json
+from resumable.uploads.writing import Span
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
+from tests.uploads.test_states import Body, certain
 
 SWARM = Wish("seed", "name", length=len(DATA), swarm=True)
 
@@ -126,3 +128,25 @@ async def test_who_made_the_object_died(ledger: Ledger, nodes: tuple[Node, Node]
     await ledger.unclaim(current)
     assert (await b.desk.finish(evolve(current))).finished
     assert bucket.objects["name"][0] == DATA
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_vanishes_with_the_last_byte(
+    ledger: Ledger, nodes: tuple[Node, Node], bucket: Bucket
+) -> None:
+    """Its node knows nothing of what the other has stored meanwhile, and finishes the upload all the same."""
+    a, b = nodes
+    upload = await a.desk.create(SWARM)
+    end = 3 * CHUNK - 3  # within a chunk: what comes last of it is stored when the client has gone
+    body = Body(DATA[CHUNK:end], 7, drop=True, stall=True)
+    going = Deferred.fromCoroutine(a.desk.receive(upload, body, Span(CHUNK, len(DATA)), confirm=certain))
+    await b.send(upload, 0, CHUNK)
+    await b.send(upload, end, len(DATA))
+    body.go_on()
+    with pytest.raises(Interrupted):
+        await going
+    current = await ledger.get(upload.id)
+    assert current is not None
+    assert current.state is State.FINISHED
+    assert bucket.objects["name"][0] == DATA
+    nothing_left(bucket)
