@@ -19,7 +19,7 @@ from twisted.logger import Logger
 from resumable.ledger.chores import Chores
 from resumable.ledger.queue import EventQueue
 from resumable.metrics import ORPHANS, Metrics
-from resumable.model import Upload
+from resumable.model import Upload, UploadError
 from resumable.stores.store import OpenMultipart, Store, StoreError
 from resumable.uploads.desk import Desk
 from resumable.uploads.fragments import LEDGER
@@ -124,9 +124,22 @@ class Janitor:
         after: Upload | None = None
         while batch := await self._chores.stale(untouched_since=old, most=BATCH, after=after):
             for upload in batch:
+                if await self._all_there(upload, dry_run):
+                    continue
                 if dry_run or await self._desk.expire(upload, untouched_since=old):
                     yield Removal("upload", upload.id, f"untouched for {self._age(upload.updated)}")
             after = batch[-1]
+
+    async def _all_there(self, upload: Upload, dry_run: bool) -> bool:
+        """Whether it lacks nothing but its finish: that it gets. All who wrote it may have gone, and none known of the others."""
+        if not upload.swarm or not (await self._desk.report(upload)).complete:
+            return False
+        if not dry_run:
+            try:
+                await self._desk.finish(upload)
+            except UploadError as error:
+                self._log.warn("upload {id} is not finished yet: {error}", id=upload.id, error=str(error))
+        return True
 
     async def _fragments(self, bucket: str, old: float, dry_run: bool) -> AsyncIterator[Removal]:
         """Fragments of uploads that are unknown or done with."""

@@ -12,9 +12,14 @@ from attrs import evolve
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 
+from resumable.ledger.chores import Chores
+from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
+from resumable.ledger.queue import EventQueue
 from resumable.model import Interrupted, State
+from resumable.upkeep.janitor import Janitor
 from resumable.uploads.finishing import CLAIM
+from resumable.uploads.fragments import checksum
 from resumable.uploads.policy import Wish
 from resumable.uploads.result import as_json
 from resumable.uploads.writing import Span
@@ -148,5 +153,36 @@ async def test_a_client_that_vanishes_with_the_last_byte(
     current = await ledger.get(upload.id)
     assert current is not None
     assert current.state is State.FINISHED
+    assert bucket.objects["name"][0] == DATA
+    nothing_left(bucket)
+
+
+@pytest_twisted.ensureDeferred
+async def test_complete_and_left_lying(
+    database: Database, ledger: Ledger, nodes: tuple[Node, Node], bucket: Bucket
+) -> None:
+    """All who wrote it died before they saw that all is there: it is not thrown away when its time is over, but finished."""
+    a, b = nodes
+    upload = await a.desk.create(SWARM)
+    await b.send(upload, 0, CHUNK)
+    await a.send(upload, CHUNK, 3 * CHUNK)
+    fragment = await b.tools.fragments.put(upload, 3 * CHUNK, [DATA[3 * CHUNK :]], checksum([DATA[3 * CHUNK :]]))
+    await ledger.mark_fragmented(upload.id)
+    await ledger.add_piece(upload.id, fragment, now=upload.created)
+    janitor = Janitor(
+        a.desk,
+        Chores(database),
+        EventQueue(database),
+        a.store,
+        reactor,  # type: ignore[arg-type]
+        after=-60.0,
+        every=60.0,
+        keep=60.0,
+        bucket="bucket",
+        prefix=".resumable/",
+    )
+    assert [removal async for removal in janitor.clean(dry_run=True)] == []
+    assert bucket.objects.get("name") is None
+    assert [removal async for removal in janitor.clean() if removal.kind == "upload"] == []
     assert bucket.objects["name"][0] == DATA
     nothing_left(bucket)
