@@ -79,9 +79,10 @@ class Outbox:
         """End. Tries under way get a moment; what comes of them too late is tried again after the next start."""
         self._stopping = True
         self.wake()
-        ending = [self._running, *self._tries.values()]
-        late = self._clock.callLater(LAST_TRIES, _cancel, ending)
-        await DeferredList(ending, consumeErrors=True)
+        late = self._clock.callLater(LAST_TRIES, lambda: _cancel([self._running, *self._tries.values()]))
+        # First the loop: a look at the queue that is under way may begin some more.
+        await DeferredList([self._running], consumeErrors=True)
+        await DeferredList(list(self._tries.values()), consumeErrors=True)
         if late.active():
             late.cancel()
         await self._webhooks.close()
