@@ -24,7 +24,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from resumable.model import LIVE, State, Unavailable, UploadError
+from resumable.model import EVENTS, LIVE, State, Unavailable, UploadError
 
 #: What Prometheus's text format is called.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -37,8 +37,7 @@ LAG_SECONDS = (0.3, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 10_800.0, 43_200.0, 86
 METHODS = frozenset({"GET", "HEAD", "PUT", "POST", "PATCH", "DELETE", "OPTIONS"})
 #: Error codes of the store that are counted under their own name, the first so many that come.
 MOST_CODES = 40
-#: What is told to the main application, and what comes of a try to tell it.
-EVENTS = ("upload.created", "upload.finished", "upload.cancelled", "upload.expired", "upload.failed")
+#: What comes of a try to tell the main application.
 DELIVERIES = ("delivered", "retried", "dead")
 #: What the cleaning finds in the store that no upload knows.
 ORPHANS = ("multipart", "fragment")
@@ -107,7 +106,7 @@ class Metrics:
             self._complete.labels(outcome)
         for outcome in ("granted", "refused", "unavailable"):
             self._auth.labels(outcome)
-        for kind in EVENTS:
+        for kind in EVENTS.values():
             self._tries.labels(kind)
             for outcome in DELIVERIES:
                 self._deliveries.labels(kind, outcome)

@@ -29,6 +29,16 @@ class State(str, Enum):
 LIVE = (State.OPEN, State.FINISHING)
 
 
+#: What the main application can be told: that an upload has come into a state.
+EVENTS = {
+    State.OPEN: "upload.created",
+    State.FINISHED: "upload.finished",
+    State.CANCELLED: "upload.cancelled",
+    State.EXPIRED: "upload.expired",
+    State.FAILED: "upload.failed",
+}
+
+
 @frozen
 class ObjectOptions:
     """What the store is told when an object is created; most of it can never be changed afterwards."""

@@ -184,7 +184,8 @@ class Ledger:
                 return None, False
             row = connection.execute(UPLOAD, {"this": upload.id}).mappings().one()
             moved = as_upload(row)
-            stored = [] if to is State.FINISHED else _pieces(connection, upload.id)
+            # There may be ten thousand: only what has ended without an object is told with what there was of it.
+            stored = [] if to in (State.FINISHING, State.FINISHED) else _pieces(connection, upload.id)
             return moved, self._tell(connection, moved, stored)
 
         moved, told = await self._database.write(work)
@@ -199,14 +200,18 @@ class Ledger:
 
         :raises Ended: the upload has ended.
         """
-        change = update(uploads).where(uploads.c.id == upload_id, state_in(LIVE)).values(fragmented=True)
-        if not await self._database.write(lambda connection: connection.execute(change).rowcount):
+        if not await self._set(upload_id, LIVE, fragmented=True):
             raise Ended("the upload has ended")
+
+    async def _set(self, upload_id: str, states: Iterable[State], **values: Any) -> bool:
+        """Set columns of an upload, whatever was in them, if it is in one of the states; whether it was."""
+        change = statements.change_upload(tuple(states), tuple(values))
+        given = {"this": upload_id, **statements.changes(values)}
+        return bool(await self._database.write(lambda connection: connection.execute(change, given).rowcount))
 
     async def open_to_many(self, upload_id: str) -> None:
         """Note that many connections may write the upload at once."""
-        change = update(uploads).where(uploads.c.id == upload_id).values(swarm=True)
-        await self._database.write(lambda connection: connection.execute(change) and None)
+        await self._set(upload_id, State, swarm=True)
 
     async def claim(self, upload: Upload, *, now: float, until: float) -> bool:
         """Whether it is ours to make the upload's object, until then (seconds since the epoch); it must be ``finishing``.
@@ -221,13 +226,11 @@ class Ledger:
 
     async def unclaim(self, upload: Upload) -> None:
         """Somebody else may make the upload's object."""
-        change = update(uploads).where(uploads.c.id == upload.id).values(completing=None)
-        await self._database.write(lambda connection: connection.execute(change) and None)
+        await self._set(upload.id, State, completing=None)
 
     async def freed(self, upload: Upload) -> None:
         """Nothing of the ended upload is in the store any more, but for its object if it is finished."""
-        change = update(uploads).where(uploads.c.id == upload.id).values(fragmented=False, multipart_id=None)
-        await self._database.write(lambda connection: connection.execute(change) and None)
+        await self._set(upload.id, State, fragmented=False, multipart_id=None)
 
     async def set_once(self, upload: Upload, **change: Any) -> Upload:
         """Set a column that nobody has set yet (``length``, ``multipart_id``); returns the upload as it stands then.

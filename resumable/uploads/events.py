@@ -4,26 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from resumable.model import Event, Piece, State, Upload
+from resumable.model import EVENTS, Event, Piece, State, Upload
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.result import Report, as_json
 
-CREATED = "upload.created"
-FINISHED = "upload.finished"
-#: The event of having come into a state.
-OF_STATE = {
-    State.OPEN: CREATED,
-    State.FINISHED: FINISHED,
-    State.CANCELLED: "upload.cancelled",
-    State.EXPIRED: "upload.expired",
-    State.FAILED: "upload.failed",
-}
-TYPES = tuple(OF_STATE.values())
+CREATED = EVENTS[State.OPEN]
+FINISHED = EVENTS[State.FINISHED]
 
 
 def event_of(upload: Upload, stored: Sequence[Piece] = ()) -> Event | None:
     """The event of an upload that has come into its state, with the pieces it has there; None if that state has none."""
-    kind = OF_STATE.get(upload.state)
+    kind = EVENTS.get(upload.state)
     if kind is None:
         return None
     finished = upload.state is State.FINISHED
@@ -42,6 +33,6 @@ class Announcer:
 
     def __call__(self, upload: Upload, stored: Sequence[Piece]) -> Event | None:
         """What there is to tell; see `resumable.ledger.ledger.Announce`."""
-        if OF_STATE.get(upload.state) not in self._types:
+        if EVENTS.get(upload.state) not in self._types:
             return None
         return event_of(upload, stored)

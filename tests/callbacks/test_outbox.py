@@ -19,8 +19,8 @@ from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.queue import EventQueue
 from resumable.metrics import Metrics
-from resumable.model import LIVE, Event, State, Unavailable, Upload
-from resumable.uploads.events import CREATED, FINISHED, TYPES, Announcer
+from resumable.model import EVENTS, LIVE, Event, State, Unavailable, Upload
+from resumable.uploads.events import CREATED, FINISHED, Announcer
 from tests.scraping import Scrape
 
 START = 1_000_000.0
@@ -76,7 +76,7 @@ class House:
         self.clock = clock
         self.app = Application()
         self.queue = EventQueue(database)
-        self.ledger = Ledger(database, Announcer(TYPES))
+        self.ledger = Ledger(database, Announcer(EVENTS.values()))
         self.options = {"give_up_after": 3 * 86400.0, "random": lambda: 0.0, **options}
         self.start()
 
