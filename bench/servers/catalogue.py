@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.servers.nginx import Nginx
+from bench.servers.nginx import Nginx, NginxLargeBuffers
 from bench.servers.peers import Tusd, TusNode, Uploadx
 from bench.servers.resumable import (
     Resumable,
@@ -19,6 +19,7 @@ SERVERS: Mapping[str, type[Server]] = {
     kind.name: kind
     for kind in (
         Nginx,
+        NginxLargeBuffers,
         Resumable,
         ResumableTwoWorkers,
         ResumableWithoutChecksums,

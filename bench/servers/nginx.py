@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from typing import ClassVar
 
 from bench.servers.server import Server
 
@@ -32,6 +33,7 @@ http {{
             proxy_set_header Connection "";
             proxy_request_buffering off;
             proxy_buffering off;
+            {buffers}
         }}
     }}
 }}
@@ -45,6 +47,8 @@ class Nginx(Server):
     protocol = "plain"
     path = "/bench/"
     about = "nginx, proxy_request_buffering off: the floor"
+    #: Further directives.
+    buffers: ClassVar[str] = ""
 
     @classmethod
     def missing(cls) -> str | None:
@@ -60,11 +64,20 @@ class Nginx(Server):
                 temporary=self.temporary,
                 sink=self.sink.port,
                 port=self.port,
+                buffers=self.buffers,
             )
         )
         program = shutil.which("nginx", path=_path())
         assert program is not None
         return [program, "-p", str(self.directory), "-c", str(configuration), "-e", str(self.directory / "error.log")]
+
+
+class NginxLargeBuffers(Nginx):
+    """The same with buffers as large as this server's reads: the most that can be had of nginx, and the stricter floor."""
+
+    name = "nginx-1m"
+    about = "nginx with client_body_buffer_size 1m (by default 16k)"
+    buffers = "client_body_buffer_size 1m;"
 
 
 def _path() -> str:
