@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from resumable.ledger.engine import open_engine, prepare
+from resumable.ledger.writer import Writer
 from resumable.model import Unavailable
 
 T = TypeVar("T")
@@ -32,8 +34,8 @@ class Database:
     """Runs transactions in threads. Those that only read have threads of their own: nobody who asks waits behind those who write.
 
     :param url: SQLAlchemy database URL; ``sqlite://`` keeps everything in memory.
-    :param threads: how many transactions run at a time of those that write, and of those that read. SQLite has one writer at a
-        time, and one connection to what is in memory.
+    :param threads: how many transactions run at a time of those that write, and of those that read. SQLite has one `Writer`,
+        and one connection to what is in memory.
     :param patience: seconds for which a database server that is away is tried again.
     """
 
@@ -46,11 +48,12 @@ class Database:
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         #: A database in memory is the one connection to it.
         self._in_memory = isinstance(self._engine.pool, StaticPool)
-        writers = threads if self.on_server else 1
-        self._writers = ThreadPool(minthreads=0, maxthreads=writers, name="ledger-writers")
-        self._readers = (
-            self._writers if self._in_memory else ThreadPool(minthreads=0, maxthreads=threads, name="ledger-readers")
-        )
+        self._readers = ThreadPool(minthreads=0, maxthreads=threads, name="ledger-readers")
+        self._writers: ThreadPool | Writer
+        if self.on_server:
+            self._writers = ThreadPool(minthreads=0, maxthreads=threads, name="ledger-writers")
+        else:
+            self._writers = Writer(self._engine, reactor)
 
     def prepare(self) -> None:
         """Create or upgrade the tables; blocks, for the time before the reactor runs.
@@ -66,8 +69,8 @@ class Database:
 
     def start(self) -> None:
         """Start the threads."""
-        for pool in {self._writers, self._readers}:
-            pool.start()
+        self._writers.start()
+        self._readers.start()
 
     async def close(self) -> None:
         """Wait for what runs, then close all connections."""
@@ -75,8 +78,8 @@ class Database:
         waiting: Deferred[None] = Deferred()
 
         def stop() -> None:
-            for pool in {self._writers, self._readers}:
-                pool.stop()
+            self._writers.stop()
+            self._readers.stop()
             self._engine.dispose()
             self._reactor.callFromThread(waiting.callback, None)
 
@@ -121,22 +124,29 @@ class Database:
         :raises IntegrityError: a constraint is violated.
         :raises Unavailable: the database did not do it, or did and could not say so.
         """
-        return await self._run(self._engine, self._writers, work)
+        if isinstance(self._writers, Writer):
+            return await self._run(partial(self._writers.run, work))
+        return await self._run(partial(self._in_pool, self._engine, self._writers, work))
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """What `work`, which only reads, returns. Errors as `write`."""
-        return await self._run(self._reading, self._readers, work)
+        if self._in_memory:  # there is one connection, and it is the writer's
+            return await self.write(work)
+        return await self._run(partial(self._in_pool, self._reading, self._readers, work))
 
-    async def _run(self, engine: Engine, pool: ThreadPool, work: Callable[[Connection], T]) -> T:
+    def _in_pool(self, engine: Engine, pool: ThreadPool, work: Callable[[Connection], T]) -> Deferred[T]:
         def in_thread() -> T:
             with engine.begin() as connection:
                 return work(connection)
 
+        return deferToThreadPool(self._reactor, pool, in_thread)
+
+    async def _run(self, transaction: Callable[[], Deferred[T]]) -> T:
         deadline = self._reactor.seconds() + self._patience
         pause = 0.05
         while True:
             try:
-                return await deferToThreadPool(self._reactor, pool, in_thread)
+                return await transaction()
             except IntegrityError:
                 raise
             except DBAPIError as error:

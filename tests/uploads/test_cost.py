@@ -1,4 +1,4 @@
-"""What an upload costs in the ledger: one commit for each piece, and a few besides."""
+"""What an upload costs in the ledger: one commit for each piece, and a few besides; in SQLite less, which makes one of many."""
 
 from __future__ import annotations
 
@@ -77,14 +77,16 @@ async def receive(desk: Desk, first: int, end: int, *, step: int = 1000) -> Any:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_gib_in_one_body(desk: Desk, commits: list[str]) -> None:
+async def test_a_gib_in_one_body(desk: Desk, database: Database, commits: list[str]) -> None:
     """Pieces, and three: it is entered, its multipart upload is opened, it is finished.
 
     One more where the last two pieces were entered at once, so that neither was known to be the last.
     """
     await desk.create(Wish("seed", "name", length=len(DATA)))
     assert (await receive(desk, 0, len(DATA))).finished
-    assert CHUNKS + 3 <= len(commits) <= CHUNKS + 4
+    assert len(commits) <= CHUNKS + 4
+    if database.on_server:
+        assert len(commits) >= CHUNKS + 3
 
 
 @pytest_twisted.ensureDeferred

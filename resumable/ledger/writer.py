@@ -1,0 +1,100 @@
+"""The one thread that writes a SQLite database: what is waiting goes into one transaction, and to the disc in one go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, TypeVar
+
+from attrs import define, field
+from sqlalchemy import Connection, Engine
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+T = TypeVar("T")
+
+#: How many may share a transaction: other processes that want to write wait for its end.
+MOST = 64
+
+
+@define(eq=False)
+class _Job:
+    work: Callable[[Connection], Any]
+    done: Deferred[Any] = field(factory=Deferred)
+    outcome: Any = None
+
+
+class Writer:
+    """Runs work in transactions, in the order in which it comes."""
+
+    def __init__(self, engine: Engine, reactor: Any) -> None:
+        self._engine = engine
+        self._reactor = reactor
+        self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
+        self._thread: Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = Thread(target=self._loop, name="ledger-writer", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Wait until all that was asked for is done; blocks."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            self._thread.join()
+
+    def run(self, work: Callable[[Connection], T]) -> Deferred[T]:
+        """What `work` returns, once its transaction has been committed; what it or the database raises.
+
+        It is called in the thread, and again if other work in the same transaction failed.
+        """
+        job = _Job(work)
+        self._waiting.put(job)
+        return job.done
+
+    def _loop(self) -> None:
+        going_on = True
+        while going_on:
+            jobs, going_on = self._take()
+            if jobs:
+                self._together(jobs)
+                self._reactor.callFromThread(_tell, jobs)
+
+    def _take(self) -> tuple[list[_Job], bool]:
+        """Wait for work; all of it that is waiting, and whether more may come."""
+        jobs: list[_Job] = []
+        while len(jobs) < MOST:
+            try:
+                job = self._waiting.get(block=not jobs)
+            except Empty:
+                break
+            if job is None:
+                return jobs, False
+            jobs.append(job)
+        return jobs, True
+
+    def _together(self, jobs: Sequence[_Job]) -> None:
+        """Do all of it in one transaction. What fails is left out, and the others begin again without it."""
+        left = list(jobs)
+        while left:
+            job = None
+            try:
+                with self._engine.begin() as connection:
+                    for job in left:
+                        job.outcome = job.work(connection)
+                    job = None
+                return
+            except Exception as error:
+                # Where no work was to blame it was the database, for all: its lock is not waited for once for each.
+                failed = left if job is None else [job]
+                for one in failed:
+                    one.outcome = Failure(error)
+                left = [one for one in left if one not in failed]
+
+
+def _tell(jobs: Sequence[_Job]) -> None:
+    for job in jobs:
+        # (An outcome that is a Failure is what `Deferred.callback` takes for one.)
+        job.done.callback(job.outcome)
