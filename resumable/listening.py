@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from twisted.internet import tcp
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
@@ -14,6 +16,17 @@ from twisted.logger import Logger
 
 #: Listens: reactor, endpoint description, and what makes the protocols of connections.
 Listen = Callable[[Any, str, IProtocolFactory], Awaitable[IListeningPort]]
+
+#: Connections that may wait to be accepted, where the description does not say. Beyond Twisted's 50 a burst of them would have
+#: to knock again after a second, and again after three.
+BACKLOG = 1024
+
+#: Connections accepted in a round of the reactor. Each brings a request at once, and who is served already waits for the round
+#: to end: a thousand newcomers wait better at the socket, where waiting costs nothing.
+ACCEPTED = 8
+
+#: A socket of the service manager's at the end of a description.
+SYSTEMD = re.compile(r"(^|:)systemd:.*")
 
 _log = Logger()
 
@@ -28,8 +41,21 @@ async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> I
     :raises CannotListen: taken, not allowed, or not there.
     """
     port = await open_port(reactor, description, factory)
+    make_room(description, port)
+    accept_a_few(port)
     announce(description, port)
     return port
+
+
+def waiting_room(description: str, asked: int) -> int:
+    """How many connections may wait: what was `asked` for, if the description says so."""
+    return asked if "backlog=" in description else BACKLOG
+
+
+def make_room(description: str, port: Any) -> None:
+    """Let as many connections wait as `waiting_room` says; how many at a service manager's socket is for the manager to say."""
+    if isinstance(port, tcp.Port) and not SYSTEMD.search(description):
+        port.socket.listen(waiting_room(description, port.backlog))
 
 
 async def open_port(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
@@ -44,6 +70,18 @@ async def open_port(reactor: Any, description: str, factory: IProtocolFactory) -
         raise CannotListen(f"listen: {description}: the service manager has passed no such socket") from None
     except (CannotListenError, OSError, ValueError) as error:
         raise CannotListen(f"listen: {description}: {error}") from error
+
+
+def accept_a_few(port: Any) -> None:
+    """Let no more connections in for each round of the reactor than `ACCEPTED`; by itself Twisted takes more and more."""
+    if isinstance(port, tcp.Port):
+        accept: Any = port.doRead
+
+        def accept_some() -> None:
+            port.numberAccepts = ACCEPTED
+            accept()
+
+        port.doRead = accept_some  # type: ignore[method-assign]
 
 
 def announce(description: str, port: IListeningPort) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_twisted
+from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 
-from resumable.listening import announce, tell_manager
+from resumable.listening import ACCEPTED, BACKLOG, announce, listen, tell_manager, waiting_room
 
 
 class Port:
@@ -18,6 +23,43 @@ class Port:
 
     def getHost(self) -> Any:
         return self._address
+
+
+class Arrivals(Factory):
+    """Counts connections."""
+
+    noisy = False
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def buildProtocol(self, addr: Any) -> Protocol:
+        self.count += 1
+        return Protocol()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_burst_of_connections_waits_at_the_socket() -> None:
+    """Nobody is sent away, to come back after a second; and they are let in a few at a time."""
+    arrivals = Arrivals()
+    port: Any = await listen(reactor, "tcp:0:interface=127.0.0.1", arrivals)
+    address = ("127.0.0.1", port.getHost().port)
+    burst = [socket.create_connection(address, timeout=0.5) for _ in range(100)]
+    accepted = []
+    for _ in range(4):
+        port.doRead()
+        accepted.append(arrivals.count)
+    assert accepted == [ACCEPTED, 2 * ACCEPTED, 3 * ACCEPTED, 4 * ACCEPTED]
+    while arrivals.count < len(burst):
+        await deferLater(reactor, 0.01)
+    for client in burst:
+        client.close()
+    await port.stopListening()
+
+
+def test_how_many_wait_may_be_said() -> None:
+    assert waiting_room("tcp:80", 50) == BACKLOG
+    assert waiting_room("tcp:80:backlog=7", 7) == 7
 
 
 @pytest.fixture

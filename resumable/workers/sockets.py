@@ -7,7 +7,6 @@ that it asks for ports. The parent's binds, but does not read; the child's takes
 from __future__ import annotations
 
 import os
-import re
 import stat
 from contextlib import suppress
 from typing import Any
@@ -18,14 +17,7 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from resumable.listening import open_port
-
-#: Connections that may wait to be accepted, where the description does not say. Workers take them one at a time; beyond Twisted's
-#: 50 a burst would have to knock again after a second.
-BACKLOG = 1024
-
-#: A socket of the service manager's at the end of a description: only the parent has got it.
-_SYSTEMD = re.compile(r"(^|:)systemd:.*")
+from resumable.listening import SYSTEMD, make_room, open_port, waiting_room
 
 
 async def bind(reactor: Any, description: str) -> Any:
@@ -38,18 +30,13 @@ async def bind(reactor: Any, description: str) -> Any:
     port: Any = await open_port(reactor, description, nobody)
     # Nothing has been accepted yet: the reactor looks for connections only after this.
     port.stopReading()
-    if not _SYSTEMD.search(description):
-        port.socket.listen(_backlog(description, port.backlog))
+    make_room(description, port)
     return port
-
-
-def _backlog(description: str, asked: int) -> int:
-    return asked if "backlog=" in description else BACKLOG
 
 
 async def adopt(reactor: Any, description: str, factory: IProtocolFactory, fd: int, family: int) -> IListeningPort:
     """A port on the socket `fd`, of the address family `family`, which `bind` has made of the same description."""
-    return await open_port(_Adopting(reactor, description, fd, family), _SYSTEMD.sub(r"\1tcp:0", description), factory)
+    return await open_port(_Adopting(reactor, description, fd, family), SYSTEMD.sub(r"\1tcp:0", description), factory)
 
 
 class _Adopting:
@@ -79,7 +66,7 @@ class _Adopting:
         """Twisted's IReactorUNIX."""
         adopted = _SharedUnixPort._fromListeningDescriptor(self._reactor, self._fd, factory)
         # Unlike TCP's, this port listens anew.
-        adopted.backlog = _backlog(self._description, backlog)
+        adopted.backlog = waiting_room(self._description, backlog)
         adopted.startListening()
         os.close(self._fd)
         return adopted
