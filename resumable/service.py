@@ -14,7 +14,6 @@ from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from resumable.allocator import keep_freed_memory
 from resumable.assembly import Assembly
 from resumable.callbacks.authorizer import Authorizer
 from resumable.callbacks.outbox import Outbox
@@ -24,6 +23,7 @@ from resumable.ledger.ledger import Ledger
 from resumable.ledger.notices import Nodes, Notices
 from resumable.ledger.watch import alive
 from resumable.listening import CannotListen, Listen, listen, tell_manager
+from resumable.memory import keep_freed_memory, spare_the_collector
 from resumable.metrics import Metrics
 from resumable.model import Unavailable
 from resumable.settings import Settings
@@ -102,6 +102,7 @@ class Resumable(Service):
             raise CannotStart(f"ledger: {error}") from error
         self._site = make.site({**make.routes(desk, door, self._outbox), **self._watched(store)})
         self._rounds = make.rounds(desk, store)
+        spare_the_collector()
         for description in self.settings.listen:
             try:
                 self._ports.append(await self._listen(self._reactor, description, self._site))

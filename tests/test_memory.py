@@ -1,4 +1,4 @@
-"""Memory that was freed is kept for what comes next, within limits."""
+"""Memory that was freed is kept for what comes next, within limits; and what will not be freed is not looked at."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 #: Lets go of 48 MiB in segments as sockets bring them, three times, and counts the page faults of the third.
 PROGRAM = """
 import resource
-from resumable.allocator import keep_freed_memory
+from resumable.memory import keep_freed_memory
 {call}
 for _ in range(3):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -37,3 +37,19 @@ def test_what_was_freed_is_used_again() -> None:
 def test_an_operator_who_has_chosen_is_left_alone() -> None:
     """The environment goes before."""
     assert faults("assert not keep_freed_memory()", MALLOC_TRIM_THRESHOLD_="0") > 1000
+
+
+def test_the_collector_passes_over_what_is_there_and_not_over_what_comes() -> None:
+    program = """
+import gc, weakref
+from resumable.memory import spare_the_collector
+class Thing: pass
+spare_the_collector()
+assert gc.get_freeze_count() > 1000 > len(gc.get_objects())
+thing = Thing(); thing.itself = thing
+gone = weakref.ref(thing)
+del thing
+things = [Thing() for _ in range(2_000_000)]
+assert gone() is None
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
