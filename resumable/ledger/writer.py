@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 T = TypeVar("T")
 
 #: How many may share a transaction: other processes that want to write wait for its end.
-MOST = 64
+MOST = 16
 
 
 @define(eq=False)

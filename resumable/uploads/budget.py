@@ -10,6 +10,9 @@ from twisted.internet.interfaces import IReactorTime
 
 #: Bytes a stream that is let in is expected to bring before it can be told to wait again.
 EXPECTED = 1 << 20
+#: Most spills begun at a time: each is a request to the store, and everybody waits for all of them to be begun. What has been
+#: spilled brings the next ones along.
+SPILLS = 2
 #: Seconds after which nothing more is expected of those who were let in and have brought nothing.
 PATIENCE = 0.05
 
@@ -142,7 +145,7 @@ class Budget:
         if wanted <= 0:
             return
         begun = [holder for holder in [*self._line, *self._admitted] if holder.partial]
-        for holder in nlargest(16, begun, key=lambda candidate: (candidate.silent, candidate.partial)):
+        for holder in nlargest(SPILLS, begun, key=lambda candidate: (candidate.silent, candidate.partial)):
             if wanted <= 0:
                 break
             wanted -= holder.partial

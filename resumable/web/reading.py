@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-#: Bytes. A read is allocated whole before anything is in it: where little arrives at a time, large reads cost more than
-#: they save; where much does, each read less is a round of the reactor less.
-SMALLEST = 64 * 1024
+#: Bytes. A read is allocated whole before anything is in it, and what is not filled leaves a hole behind: where little arrives
+#: at a time (some kB from each of a thousand slow clients), large reads cost memory and more time than they save; where much
+#: does, each read less is a round of the reactor less.
+SMALLEST = 16 * 1024
 FIRST = 256 * 1024
 LARGEST = 1024 * 1024
 
