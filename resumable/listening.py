@@ -23,7 +23,7 @@ BACKLOG = 1024
 
 #: Connections accepted in a round of the reactor. Each brings a request at once, and who is served already waits for the round
 #: to end: a thousand newcomers wait better at the socket, where waiting costs nothing.
-ACCEPTED = 8
+ACCEPTED = 4
 
 #: A socket of the service manager's at the end of a description.
 SYSTEMD = re.compile(r"(^|:)systemd:.*")

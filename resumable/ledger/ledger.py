@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from attrs import asdict
-from sqlalchemy import Connection, delete, or_, select, update
+from sqlalchemy import Connection, delete, or_, update
 from sqlalchemy.exc import IntegrityError
 
 from resumable.ledger import statements
 from resumable.ledger.database import Database
 from resumable.ledger.schema import pieces, uploads
-from resumable.ledger.statements import PIECES, UPLOAD, state_in
+from resumable.ledger.statements import NEWEST, PIECES, UPLOAD, state_in
 from resumable.metrics import Metrics
 from resumable.model import LIVE, Ended, Event, ObjectOptions, Piece, State, Upload
 
@@ -81,18 +81,20 @@ class Ledger:
         return await self._one(UPLOAD, this=upload_id)
 
     async def find(self, owner: str, name: str, protocol: str) -> Upload | None:
-        """The newest upload of this owner and name that was not given up (cancelled or expired), or None.
+        """The newest upload of this owner and name that was not given up (cancelled or expired), or None."""
+        return await self._one(NEWEST, owner=owner, name=name, protocol=protocol)
 
-        A live one is the newest, whatever the clocks of the nodes that entered them said.
-        """
-        query = (
-            select(uploads)
-            .where(uploads.c.owner == owner, uploads.c.name == name, uploads.c.protocol == protocol)
-            .where(uploads.c.state.not_in([State.CANCELLED.value, State.EXPIRED.value]))
-            .order_by(state_in(LIVE).desc(), uploads.c.created.desc())
-            .limit(1)
-        )
-        return await self._one(query)
+    async def newest(self, owner: str, name: str, protocol: str) -> tuple[Upload, list[Piece]] | None:
+        """As `find`, and its pieces, unless it is finished."""
+
+        def work(connection: Connection) -> tuple[Upload, list[Piece]] | None:
+            row = connection.execute(NEWEST, {"owner": owner, "name": name, "protocol": protocol}).mappings().first()
+            if row is None:
+                return None
+            upload = as_upload(row)
+            return upload, [] if upload.state is State.FINISHED else _pieces(connection, upload.id)
+
+        return await self._database.read(work)
 
     async def _one(self, query: Any, **given: Any) -> Upload | None:
         row = await self._database.read(lambda connection: connection.execute(query, given).mappings().first())

@@ -10,22 +10,37 @@ from sqlalchemy import Connection, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from resumable.ledger.schema import events, pieces, uploads
-from resumable.model import State
+from resumable.model import LIVE, State
 
 #: Their parameter is ``this``: the upload's id.
 UPLOAD = select(uploads).where(uploads.c.id == bindparam("this"))
 PIECES = select(pieces).where(pieces.c.upload_id == bindparam("this")).order_by(pieces.c.first, pieces.c.end)
 
 
+def state_in(states: Iterable[State]) -> Any:
+    """The condition that an upload is in one of the states."""
+    return uploads.c.state.in_([state.value for state in states])
+
+
+#: The newest upload of ``owner``, ``name`` and ``protocol`` that was not given up. A live one is the newest, whatever the clocks
+#: of the nodes that entered them said.
+NEWEST = (
+    select(uploads)
+    .where(
+        uploads.c.owner == bindparam("owner"),
+        uploads.c.name == bindparam("name"),
+        uploads.c.protocol == bindparam("protocol"),
+        uploads.c.state.not_in([State.CANCELLED.value, State.EXPIRED.value]),
+    )
+    .order_by(state_in(LIVE).desc(), uploads.c.created.desc())
+    .limit(1)
+)
+
+
 def insert_into(dialect: str, table: Any) -> Any:
     """An INSERT that knows ON CONFLICT, as both databases have it."""
     of: Any = postgresql if dialect == "postgresql" else sqlite
     return of.insert(table)
-
-
-def state_in(states: Iterable[State]) -> Any:
-    """The condition that an upload is in one of the states."""
-    return uploads.c.state.in_([state.value for state in states])
 
 
 def enter_upload(connection: Connection) -> Any:

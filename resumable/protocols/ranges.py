@@ -35,9 +35,9 @@ class Ranges:
         self._door = door
         self._results = results
 
-    async def query(self, upload: Upload, asked: ContentRange, grant: Grant) -> Response:
+    async def query(self, report: Report, asked: ContentRange, grant: Grant) -> Response:
         """``bytes */T``: how far is it? Finishes what only lacks its finish."""
-        report = await self._desk.report(upload)
+        upload = report.upload
         if asked.total is not None and (upload.length is not None or asked.total == report.offset):
             upload = await self._desk.declare(upload, asked.total, max_size=grant.max_size)
             report = evolve(report, upload=upload)

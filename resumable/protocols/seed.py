@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from resumable.callbacks.authorizer import Authorizer, Grant
+from resumable.callbacks.authorizer import Authorizer
 from resumable.model import Invalid, NotFound, State, Upload
 from resumable.protocols.content_range import ContentRange, parse_content_range
 from resumable.protocols.door import Action, ask_for, asked_again, wish_of
@@ -16,7 +16,7 @@ from resumable.protocols.names import parse_name
 from resumable.protocols.ranges import Ranges, wants_swarm
 from resumable.protocols.response import Response, problem
 from resumable.uploads.desk import Desk
-from resumable.uploads.result import Report, as_json
+from resumable.uploads.result import as_json
 from resumable.uploads.writing import Span
 
 PROTOCOL = "seed"
@@ -41,11 +41,10 @@ class SeedProtocol:
             return await self._put(request, name)
         if request.method in (b"GET", b"HEAD"):
             grant = await self._door.authorize(ask_for(request, "status", name=name))
-            report = await self._found(grant, name)
-            return json_response(200, as_json(report))
+            return json_response(200, as_json(await self._desk.look(grant.owner, name, PROTOCOL)))
         if request.method == b"DELETE":
             grant = await self._door.authorize(ask_for(request, "cancel", name=name))
-            await self._desk.cancel((await self._found(grant, name)).upload)
+            await self._desk.cancel(await self._desk.find(grant.owner, name, PROTOCOL))
             return Response(204)
         return problem(405, "use PUT to upload, GET to ask, DELETE to cancel", {"Allow": "PUT, GET, HEAD, DELETE"})
 
@@ -74,7 +73,7 @@ class SeedProtocol:
     async def _query(self, request: Request, name: str, asked: ContentRange) -> Response:
         """``bytes */T``: how far is it?"""
         grant = await self._door.authorize(ask_for(request, "status", name=name, length=asked.total))
-        return await self._ranges.query(await self._desk.find(grant.owner, name, PROTOCOL), asked, grant)
+        return await self._ranges.query(await self._desk.look(grant.owner, name, PROTOCOL), asked, grant)
 
     async def _put_range(self, request: Request, name: str, brought: ContentRange, first: int) -> Response:
         """``bytes F-L/T``: go on; from byte 0, or anywhere if many connections are to write the upload, also start."""
@@ -98,9 +97,6 @@ class SeedProtocol:
         elif swarm:
             upload = await self._desk.open_to_many(upload)
         return await self._ranges.put(request, upload, brought, ask=ask, grant=grant, new=new)
-
-    async def _found(self, grant: Grant, name: str) -> Report:
-        return await self._desk.report(await self._desk.find(grant.owner, name, PROTOCOL))
 
 
 def _over_and_done(upload: Upload, total: int | None) -> bool:

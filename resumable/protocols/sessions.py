@@ -70,7 +70,7 @@ class Sessions:
         grant = await self._door.authorize(ask)
         upload = await self._desk.get(upload_id, grant.owner)
         if brought.query:
-            return await self._ranges.query(upload, brought, grant)
+            return await self._ranges.query(await self._desk.report(upload), brought, grant)
         return await self._ranges.put(request, upload, brought, ask=ask, grant=grant)
 
 

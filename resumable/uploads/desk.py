@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
 
 from attrs import evolve
@@ -19,6 +19,7 @@ from resumable.model import (
     Interrupted,
     Invalid,
     NotFound,
+    Piece,
     State,
     TooLarge,
     Unavailable,
@@ -129,12 +130,21 @@ class Desk:
             raise NotFound("no such upload")
         return upload
 
+    async def look(self, owner: str, name: str, protocol: str) -> Report:
+        """How far the upload is that `find` finds. Errors as there."""
+        found = await self._ledger.newest(owner, name, protocol)
+        if found is None:
+            raise NotFound("no such upload")
+        return self._report(*found)
+
     async def report(self, upload: Upload) -> Report:
         """How far the upload is. Asks the ledger alone, and disturbs nobody who is writing."""
+        return self._report(upload, () if upload.state is State.FINISHED else await self._ledger.pieces(upload.id))
+
+    def _report(self, upload: Upload, pieces: Iterable[Piece]) -> Report:
         if upload.state is State.FINISHED:
             return Report(upload, Coverage.whole(upload.length or 0))
-        coverage = Coverage.of(await self._ledger.pieces(upload.id))
-        return Report(upload, coverage, self.policy.expires(upload))
+        return Report(upload, Coverage.of(pieces), self.policy.expires(upload))
 
     async def declare(self, upload: Upload, length: int, *, max_size: int | None = None) -> Upload:
         """The client says how long the object is; where nobody has said before, it becomes the upload's length.

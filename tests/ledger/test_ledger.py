@@ -118,6 +118,21 @@ async def test_a_part_with_the_range_of_the_fragment_it_replaces(ledger: Ledger)
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_newest_with_its_pieces(ledger: Ledger) -> None:
+    """Of a finished one none: there may be ten thousand, and nobody asks."""
+    await ledger.create(UPLOAD)
+    stored = [Piece(0, 10, 1, "a"), Piece(10, 15, None, "b")]
+    for piece in reversed(stored):
+        await ledger.add_piece("u1", piece, now=1.0)
+    found = await ledger.newest("alice", UPLOAD.name, "seed")
+    assert found is not None
+    assert (found[0].id, found[1]) == ("u1", stored)
+    assert await ledger.newest("bob", UPLOAD.name, "seed") is None
+    finished = await ledger.move(UPLOAD, State.FINISHED, frm=[State.OPEN])
+    assert await ledger.newest("alice", UPLOAD.name, "seed") == (finished, [])
+
+
+@pytest_twisted.ensureDeferred
 async def test_many_at_once(ledger: Ledger) -> None:
     """Writers on several threads wait for each other; nothing is refused as locked and nothing lost."""
     await ledger.create(UPLOAD)

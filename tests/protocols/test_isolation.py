@@ -96,7 +96,8 @@ async def test_the_same_work(house: House) -> None:
     door.owner = "mallory"
     for method, range_ in REQUESTS:
         theirs = await work(seed.serve, method, range_, "film")
-        assert theirs == await work(seed.serve, method, range_, "none") == ["find"]
+        assert theirs == await work(seed.serve, method, range_, "none")
+        assert theirs in (["find"], ["newest"])
     for method, range_ in REQUESTS:
         theirs = await work(pages.serve, method, range_, upload.id)
         assert theirs == await work(pages.serve, method, range_, "none") == ["get"]
