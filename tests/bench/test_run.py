@@ -128,7 +128,7 @@ def test_the_command_runs_writes_and_prices(tmp_path: Path, capsys: pytest.Captu
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "--servers", "apache"], "no server 'apache': there are nginx, resumable"),
+        (["run", "--servers", "apache"], "no server 'apache': there are nginx, nginx-1m, resumable"),
         (["run", "--loads", "huge"], "no load 'huge'"),
         (["run", "--rounds", "0"], "--rounds 1 or more"),
         (["growth", "--values", "5"], "say which with --axes"),
