@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from resumable.memory import OWN
 from resumable.web.reading import FIRST, LARGEST, SMALLEST, ReadSize
 
 
@@ -9,10 +10,15 @@ def test_grows_while_reads_are_filled() -> None:
     """A fast client is read in the largest pieces after a few."""
     reading = ReadSize()
     sizes = []
-    for _ in range(4):
+    for _ in range(6):
         reading.learn(reading.size, reading.size)
         sizes.append(reading.size)
-    assert sizes == [2 * FIRST, LARGEST, LARGEST, LARGEST]
+    assert sizes == [2 * FIRST, 4 * FIRST, 8 * FIRST, LARGEST, LARGEST, LARGEST]
+
+
+def test_the_largest_comes_from_the_heap() -> None:
+    """A block that is mapped by itself costs a page fault for every 4 KiB of it."""
+    assert LARGEST < OWN
 
 
 def test_shrinks_while_little_arrives() -> None:
