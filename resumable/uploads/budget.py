@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from heapq import nlargest
 from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
 #: Bytes a stream that is let in is expected to bring before it can be told to wait again.
 EXPECTED = 1 << 20
-#: Most spills begun at a time: each is a request to the store, and everybody waits for all of them to be begun. What has been
-#: spilled brings the next ones along.
-SPILLS = 2
 #: Seconds after which nothing more is expected of those who were let in and have brought nothing.
 PATIENCE = 0.05
 
@@ -43,7 +39,8 @@ class Budget:
 
     First come, first served; whoever has begun a chunk goes on before those who have not, so that few chunks are begun at a
     time and become whole ones. What is kept only to save a read (see `keep`) goes first. Then, if bytes that wait for the
-    rest of their chunk hold so much that too little is on its way to the store, some are spilled: something can always move.
+    rest of their chunk hold so much that too little is on its way to the store, they are spilled one by one: something can always
+    move.
     """
 
     def __init__(self, limit: int, clock: IReactorTime) -> None:
@@ -140,16 +137,17 @@ class Budget:
             self._tick_later()
 
     def _spill(self) -> None:
-        """See to it that at least a quarter of the budget is on its way to the store: the silent first, then the largest."""
-        wanted = self.limit // 4 - self._moving
-        if wanted <= 0:
+        """Spill one if less than a quarter of the budget is on its way to the store: a silent one first, then the largest.
+
+        One at a time, and the next when that is stored or after a while: what waits may become whole meanwhile, and what
+        is spilled is larger, so that it takes fewer requests.
+        """
+        if self._moving >= self.limit // 4:
             return
-        begun = [holder for holder in [*self._line, *self._admitted] if holder.partial]
-        for holder in nlargest(SPILLS, begun, key=lambda candidate: (candidate.silent, candidate.partial)):
-            if wanted <= 0:
-                break
-            wanted -= holder.partial
-            holder.spill()
+        begun = (holder for holder in (*self._line, *self._admitted) if holder.partial)
+        chosen = max(begun, key=lambda holder: (holder.silent, holder.partial), default=None)
+        if chosen is not None:
+            chosen.spill()
 
     def keep(self, key: object, size: int, forget: Callable[[], int]) -> bool:
         """Keep `size` bytes that are stored, to save reading them back; False if there is no room to spare.

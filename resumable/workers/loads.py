@@ -15,7 +15,7 @@ import os
 import struct
 import tempfile
 from collections.abc import Callable
-from typing import Any
+from typing import IO, Any
 
 from twisted.internet.task import LoopingCall
 
@@ -58,11 +58,20 @@ class Loads:
 
 
 def shared_file(workers: int) -> int:
-    """A file descriptor for the `Loads` of so many workers, all of them absent; the file has no name."""
-    with tempfile.TemporaryFile() as file:
+    """A file descriptor for the `Loads` of so many workers, all of them absent; the file has no name.
+
+    It is in memory where the system has such files (Linux).
+    """
+    with _nameless() as file:
         file.write(_ENTRY.pack(ABSENT, 0.0) * workers)
         file.flush()
         return os.dup(file.fileno())
+
+
+def _nameless() -> IO[bytes]:
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("resumable-loads"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 class Turns:

@@ -86,13 +86,17 @@ def test_the_silent_keep_nobody_waiting(budget: Budget, clock: Clock) -> None:
     assert not clock.getDelayedCalls()
 
 
-def test_something_always_moves(budget: Budget) -> None:
-    """With the budget full of chunks begun, a quarter of it is spilled: the silent first, then the largest."""
+def test_something_always_moves(budget: Budget, clock: Clock) -> None:
+    """With the budget full of chunks begun, a quarter of it is spilled, one by one: the silent first, then the largest."""
     streams = [Stream(budget) for _ in range(8)]
     streams[3].silent = True
     for number, stream in enumerate(streams[:6]):
         stream.bring((2 if number else 1) * MIB)
     streams[6].bring(5 * MIB)
+    assert [number for number, stream in enumerate(streams) if stream.storing] == [3]
+    clock.advance(PATIENCE)
+    assert [number for number, stream in enumerate(streams) if stream.storing] == [3, 6]
+    clock.advance(10 * PATIENCE)
     assert [number for number, stream in enumerate(streams) if stream.storing] == [3, 6]
     assert all(stream.held for stream in streams)
     streams[6].stored()
