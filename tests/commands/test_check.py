@@ -13,13 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pytest
 
 from tests.commands.conftest import NEEDED, RESUMABLE, Operator, StrictMoto, contents
 from tests.faults.proxy import FaultyS3
-from tests.harness import ROOT, Application, eventually
+from tests.harness import ROOT, Application
 from tests.receiver import SECRET
 from tests.s3servers import MotoServer
 from tests.service.conftest import configuration
@@ -204,20 +205,25 @@ def test_an_answer_that_is_lost(operator: Operator, moto: MotoServer, proxy: Fau
     assert contents(moto) == []
 
 
+#: A shell's background jobs, and their children, are started with Ctrl-C ignored: the tests may be one.
+AT_A_TERMINAL = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+
+
 def test_interrupted(operator: Operator, moto: MotoServer, proxy: FaultyS3) -> None:
     """Ctrl-C in the middle: nothing is left, and no traceback."""
-    rule = proxy.fail("UploadPart", "late", 0)
+    started: Queue[subprocess.Popen[str]] = Queue()
+    # While the store has the part, and says nothing yet.
+    proxy.fail("UploadPart", "late", then=lambda: started.get(timeout=20).send_signal(signal.SIGINT))
     operator.configure(configuration(proxy))
     process = subprocess.Popen(
-        [sys.executable, "-c", RESUMABLE, "check", "--config", "app.yaml"],
+        [sys.executable, "-c", AT_A_TERMINAL + RESUMABLE, "check", "--config", "app.yaml"],
         cwd=operator.directory,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    eventually(lambda: rule.hit)
-    process.send_signal(signal.SIGINT)
+    started.put(process)
     _, said = process.communicate(timeout=60)
     assert (process.returncode, said.strip()) == (1, "Aborted!")
     time.sleep(1.2)  # what was late has come by now

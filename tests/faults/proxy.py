@@ -194,7 +194,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reset()
             return
         body = self.rfile.read(size)
-        after = fault in ("break after", "cut short", "late")
+        after = fault in ("break after", "cut short")
         if rule is not None and rule.then is not None and not after:
             rule.then()
         if fault == "late":

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import pytest
@@ -97,27 +98,35 @@ def test_an_hour_without_the_application(tmp_path: Path, s3: MotoServer, kills: 
         ids = {name: service.request("GET", f"/upload/{name}").json["id"] for name in names}
 
         # From here on it is up, and the service is killed as soon as an event has come, or has been answered.
-        killing = {number: when for number in (1, 2, 5, 9) for when in ("before",)} | dict.fromkeys((3, 7), "after")
-        killed: list[int] = []
+        killing = {1: "before", 2: "before", 3: "after", 5: "before", 7: "after", 9: "before"}
+        kills_due: SimpleQueue[threading.Event] = SimpleQueue()
 
         def answer(heard: Heard) -> Reply | None:
-            if heard.number in killing:
-                killed.append(heard.number)
-                if killing[heard.number] == "before":
-                    service.kill()
+            when = killing.get(heard.number)
+            if when is not None:
+                dead = threading.Event()
+                kills_due.put(dead)
+                if when == "before":
+                    dead.wait()
                     return None
-                threading.Timer(0.01, service.kill).start()
             return 200, {}, b""
 
         receiver.answer = answer
+        killed = 0
         with receiver:
             until = time.monotonic() + 60
             while not all("upload.finished" in [h.type for h in receiver.of(upload)] for upload in ids.values()):
                 assert time.monotonic() < until
-                if not service.running:
-                    service.start()
-                service.advance(30)
-                time.sleep(0.05)
+                try:
+                    due = kills_due.get(timeout=0.2)
+                except Empty:
+                    service.advance(1800)  # what is being told has been answered by now
+                    continue
+                # Here, and so never while it is being started: nobody else may kill what is waited for.
+                service.kill()
+                due.set()
+                service.start()
+                killed += 1
         assert killed
         assert receiver.wrong == []
         for upload in ids.values():

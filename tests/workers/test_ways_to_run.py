@@ -160,7 +160,8 @@ def test_as_a_daemon(tmp_path: Path, s3: MotoServer) -> None:
     parent = int((tmp_path / "up.pid").read_text())
     try:
         assert put(http.client.HTTPConnection("127.0.0.1", started.port(), timeout=30), "daemon") == 200
-        assert re.search(r"\[worker \d, resumable\.\S+#info\] upload finished", started.log)
+        # The parent writes what workers say, a moment later.
+        eventually(lambda: re.search(r"\[worker \d, resumable\.\S+#info\] upload finished", started.log))
     finally:
         os.kill(parent, signal.SIGTERM)
     eventually(lambda: not any(map(alive, [parent, *children.values()])), seconds=30)
