@@ -41,8 +41,9 @@ async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> I
     :raises CannotListen: taken, not allowed, or not there.
     """
     port = await open_port(reactor, description, factory)
-    make_room(description, port)
-    accept_a_few(port)
+    if isinstance(port, tcp.Port):  # other kinds of endpoints have no socket of ours
+        make_room(description, port)
+        accept_at_most(ACCEPTED, port)
     announce(description, port)
     return port
 
@@ -54,7 +55,7 @@ def waiting_room(description: str, asked: int) -> int:
 
 def make_room(description: str, port: Any) -> None:
     """Let as many connections wait as `waiting_room` says; how many at a service manager's socket is for the manager to say."""
-    if isinstance(port, tcp.Port) and not SYSTEMD.search(description):
+    if not SYSTEMD.search(description):
         port.socket.listen(waiting_room(description, port.backlog))
 
 
@@ -72,16 +73,16 @@ async def open_port(reactor: Any, description: str, factory: IProtocolFactory) -
         raise CannotListen(f"listen: {description}: {error}") from error
 
 
-def accept_a_few(port: Any) -> None:
-    """Let no more connections in for each round of the reactor than `ACCEPTED`; by itself Twisted takes more and more."""
-    if isinstance(port, tcp.Port):
-        accept: Any = port.doRead
+def accept_at_most(most: int, port: Any) -> None:
+    """Have `port` (Twisted's, on a socket) let in so many connections for each round of the reactor; by itself it takes more
+    and more."""
+    accept = port.doRead
 
-        def accept_some() -> None:
-            port.numberAccepts = ACCEPTED
-            accept()
+    def accept_some() -> None:
+        port.numberAccepts = most
+        accept()
 
-        port.doRead = accept_some  # type: ignore[method-assign]
+    port.doRead = accept_some
 
 
 def announce(description: str, port: IListeningPort) -> None:

@@ -19,6 +19,8 @@ from typing import IO, Any
 
 from twisted.internet.task import LoopingCall
 
+from resumable.listening import accept_at_most
+
 #: Seconds that the others get to take a connection before us, and how often they get them: one that has less to do may
 #: just be doing it.
 WAIT = 0.002
@@ -105,6 +107,7 @@ class Turns:
         """Have `port` (Twisted's, on a listening socket) accept in turn; `connections` says how many there are."""
         self._ports.append(port)
         self._look()
+        accept_at_most(1, port)
         accept = port.doRead
         waited = 0
 
@@ -117,8 +120,6 @@ class Turns:
                 return
             waited = 0
             before = connections()
-            # Twisted would go on until nobody waits.
-            port.numberAccepts = 1
             accept()
             # Until the next look at what it wants it counts as something to do.
             load = self._loads.of(self._number) + connections() - before
