@@ -42,14 +42,14 @@ def test_an_operator_who_has_chosen_is_left_alone() -> None:
 def test_the_collector_passes_over_what_is_there_and_not_over_what_comes() -> None:
     program = """
 import gc, weakref
-from resumable.memory import spare_the_collector
+from resumable.memory import NEW_OBJECTS, spare_the_collector
 class Thing: pass
 spare_the_collector()
 assert gc.get_freeze_count() > 1000 > len(gc.get_objects())
 thing = Thing(); thing.itself = thing
 gone = weakref.ref(thing)
 del thing
-things = [Thing() for _ in range(2_000_000)]
+things = [Thing() for _ in range(2 * NEW_OBJECTS)]
 assert gone() is None
 """
     subprocess.run([sys.executable, "-c", program], check=True)

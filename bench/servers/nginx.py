@@ -73,7 +73,7 @@ class Nginx(Server):
 
 
 class NginxLargeBuffers(Nginx):
-    """The same with buffers as large as this server's reads: the most that can be had of nginx, and the stricter floor."""
+    """The same with large buffers: it takes a MiB at a time. The stricter floor."""
 
     name = "nginx-1m"
     about = "nginx with client_body_buffer_size 1m (by default 16k)"

@@ -1,7 +1,8 @@
 """The ledger: which uploads and pieces exist. SQLAlchemy Core.
 
-Every call is one transaction. A call that returned has been committed; one that raised `Unavailable` may or may not have
-been, and all of them may be repeated. A change of state and the event that tells of it are one transaction.
+Every call is done in one transaction, which in SQLite it may share with others. A call that returned has been committed; one
+that raised `Unavailable` may or may not have been, and all of them may be repeated. A change of state and the event that tells
+of it are done in the same one.
 """
 
 from __future__ import annotations

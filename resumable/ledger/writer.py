@@ -79,16 +79,16 @@ class Writer:
         """Do all of it in one transaction. What fails is left out, and the others begin again without it."""
         left = list(jobs)
         while left:
-            job = None
+            at_work: _Job | None = None
             try:
                 with self._engine.begin() as connection:
-                    for job in left:
-                        job.outcome = job.work(connection)
-                    job = None
+                    for at_work in left:
+                        at_work.outcome = at_work.work(connection)
+                    at_work = None
                 return
             except Exception as error:
                 # Where no work was to blame it was the database, for all: its lock is not waited for once for each.
-                failed = left if job is None else [job]
+                failed = left if at_work is None else [at_work]
                 for one in failed:
                     one.outcome = Failure(error)
                 left = [one for one in left if one not in failed]
