@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from attrs import frozen
-from twisted.internet.defer import DeferredSemaphore
 
 from resumable.callbacks.admission import Admission
 from resumable.callbacks.authorizer import Authorizer, CallbackAuthorizer, OpenDoor
@@ -27,6 +26,7 @@ from resumable.protocols.status import StatusPages
 from resumable.settings import Settings, StoreSettings
 from resumable.stores.s3 import S3Store
 from resumable.stores.store import Store
+from resumable.tasks import Errands
 from resumable.upkeep.census import Census
 from resumable.upkeep.finisher import Finisher
 from resumable.upkeep.janitor import Janitor
@@ -37,6 +37,7 @@ from resumable.uploads.events import CREATED, Announcer
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy
+from resumable.uploads.room import Room
 from resumable.web.factory import StreamingSite
 from resumable.web.site import Handler, Root, front_page
 
@@ -46,6 +47,8 @@ CHECKPOINT = 2.0
 FIRST_CLEANING = 60.0
 #: Seconds between the finisher's rounds.
 TAKE_UP = 5.0
+#: Errands at a time: what frees the store takes the same time here as what clients wait for.
+FREEING = 4
 #: Seconds between counts of what is in the ledger.
 CENSUS = 15.0
 
@@ -129,13 +132,16 @@ class Assembly:
         budget = Budget(memory * 3 // 4, self.reactor)
         self.metrics.memory_limit.set(budget.limit)
         self.metrics.memory_held.set_function(lambda: budget.held)
+        errands = Errands(FREEING)
+        self.metrics.errands.set_function(lambda: errands.count)
         return Tools(
             ledger=ledger,
             store=store,
             fragments=Fragments(store, budget, self.settings.store.fragments_prefix, identity),
             budget=budget,
-            reading=DeferredSemaphore(max(1, memory // 4 // self.settings.store.chunk_size)),
+            reading=Room(memory // 4),
             clock=self.reactor,
+            errands=errands,
             metrics=self.metrics,
             notices=notices or Alone(),
         )

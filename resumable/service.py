@@ -32,10 +32,13 @@ from resumable.stores.s3 import S3Store
 from resumable.stores.store import StoreError
 from resumable.upkeep.readiness import Probe, Readiness
 from resumable.upkeep.rounds import Round
-from resumable.uploads.desk import Admit
+from resumable.uploads.desk import Admit, Desk
 from resumable.web.factory import StreamingSite
 from resumable.web.health import Figures, HealthPages
 from resumable.web.site import Handler
+
+#: Seconds given at the end to what is still being freed in the store; the rest is freed after the next start.
+FREEING = 5.0
 
 
 class CannotStart(Exception):
@@ -72,6 +75,7 @@ class Resumable(Service):
         self._reactor = reactor
         self._embedded: EmbeddedS3 | None = None
         self._store: S3Store | None = None
+        self._desk: Desk | None = None
         self._door: Authorizer | None = None
         self._site: StreamingSite | None = None
         self._ports: list[IListeningPort] = []
@@ -97,7 +101,7 @@ class Resumable(Service):
         door = self._door = make.door()
         ledger, admit = self._hear_of_events()
         try:
-            desk = await make.desk(ledger, store, admit=admit, notices=self._hear_of_nodes())
+            desk = self._desk = await make.desk(ledger, store, admit=admit, notices=self._hear_of_nodes())
         except Unavailable as error:
             raise CannotStart(f"ledger: {error}") from error
         self._site = make.site({**make.routes(desk, door, self._outbox), **self._watched(store)})
@@ -177,6 +181,8 @@ class Resumable(Service):
             await self._drain(self._site)
         if self._outbox is not None:
             await self._outbox.stop()
+        if self._desk is not None:
+            await self._desk.close(FREEING)
         if self._nodes is not None:
             self._nodes.stop()
         if self._door is not None:

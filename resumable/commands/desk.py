@@ -17,6 +17,9 @@ from resumable.settings import Settings
 from resumable.stores.store import Store
 from resumable.uploads.desk import Desk
 
+#: Seconds given at the end to what is still being freed in the store; the service frees the rest.
+FREEING = 30.0
+
 
 @contextmanager
 def open_listing(settings: Settings) -> Iterator[Listing]:
@@ -63,7 +66,9 @@ async def open_desk(settings: Settings, reactor: Any) -> AsyncIterator[tuple[Des
         store = make.store()
         try:
             await store.start()
-            yield await make.desk(make.ledger(), store), store, make
+            desk = await make.desk(make.ledger(), store)
+            yield desk, store, make
+            await desk.close(FREEING)
         finally:
             await store.close()
 

@@ -45,8 +45,7 @@ class Budget:
 
     def __init__(self, limit: int, clock: IReactorTime) -> None:
         """
-        :param limit: bytes. More than it are held only by one read that was under way when it was reached, and while
-            stored fragments are read back.
+        :param limit: bytes. More than it are held only by one read that was under way when it was reached.
         """
         self.limit = limit
         self.held = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from functools import partial
 from typing import Any
 
 from attrs import evolve
@@ -185,7 +186,7 @@ class Desk:
             if intake.upload.state is State.OPEN:
                 await intake.assemble()
             if intake.upload.state is State.FINISHED:
-                return await self._finished(intake.upload)
+                return self._finished(intake.upload)
             try:
                 with self._tools.metrics.completing():
                     ours = intake.take_it_upon_us()
@@ -194,14 +195,15 @@ class Desk:
                 await self.free(upload.id)
                 raise
             if here:
-                return await self._finished(intake.upload)
+                return self._finished(intake.upload)
             return Report(intake.upload, Coverage.whole(intake.upload.length or 0))
 
-    async def _finished(self, upload: Upload) -> Report:
-        """The object exists: nothing else of the upload shall."""
+    def _finished(self, upload: Upload) -> Report:
+        """The object exists: nothing else of the upload shall, but the client need not wait for that."""
         self._tell("finished", upload, upload.length or 0)
         if upload.fragmented:
-            await self.free(upload.id)
+            self._fragments.forget(upload.id)
+            self._tools.errands.run(partial(self.free, upload.id))
         return Report(upload, Coverage.whole(upload.length or 0))
 
     async def receive(
@@ -234,7 +236,7 @@ class Desk:
         async with self.writing.intake(upload, new=new) as intake:
             await self.writing.take_over(intake, span)
             if intake.upload.state is State.FINISHED:
-                return await self._finished(intake.upload)
+                return self._finished(intake.upload)
             if not intake.upload.live:
                 raise Ended("the upload has ended")
             offset = intake.coverage.offset
@@ -269,7 +271,7 @@ class Desk:
             # Others may have stored what is missing, or said where the end is.
             await intake.refresh()
         if intake.upload.state is State.FINISHED:
-            return await self._finished(intake.upload)
+            return self._finished(intake.upload)
         if intake.whole:
             if intake.upload.state is State.OPEN:
                 await confirm()
@@ -323,6 +325,10 @@ class Desk:
             await self._ledger.freed(upload)
         except (StoreError, Unavailable) as error:
             self._log.warn("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
+
+    async def close(self, seconds: float) -> None:
+        """Wait so long until what is being freed is freed. The rest is done after the next start, or by another node."""
+        await self._tools.errands.close(self._clock, seconds)
 
     def _tell(self, what: str, upload: Upload, size: int, why: str = "") -> None:
         tell(what, upload, size, self._clock.seconds(), why)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from google_crc32c import extend
+from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
 
 from resumable.model import ObjectOptions, Piece, Upload
 from resumable.stores.store import Store, StoreError
+from resumable.tasks import together
 from resumable.uploads.budget import Budget
 
+#: Requests for the fragments of one upload that are under way at a time.
+MOST = 8
+#: Fragments that are read at a time, of whatever uploads: reading takes more time here than in the store.
+READS = 8
 #: The name of the object metadata that says which ledger knows of a fragment.
 LEDGER = "resumable-ledger"
 
@@ -42,6 +49,7 @@ class Fragments:
         self._prefix = prefix
         self._ledger = ledger
         self._kept: dict[tuple[str, int, int], list[bytes]] = {}
+        self._reads = DeferredSemaphore(READS)
 
     def _key(self, upload: Upload, first: int, end: int) -> str:
         return f"{self._prefix}{upload.id}/{first}-{end - 1}"
@@ -76,24 +84,32 @@ class Fragments:
 
         :raises StoreError: ``NoSuchKey``: it was deleted, its chunk is a part by now. ``BadFragment``: it is not what was stored.
         """
-        segments = await self._store.get_object(upload.bucket, self._key(upload, piece.first, piece.end))
+        await self._reads.acquire()
+        try:
+            segments = await self._store.get_object(upload.bucket, self._key(upload, piece.first, piece.end))
+        finally:
+            self._reads.release()
         if sum(map(len, segments)) != piece.size or checksum(segments) != piece.crc32c:
             raise StoreError("BadFragment", f"bytes {piece.first}-{piece.end - 1} came back as others than were stored")
         return segments
 
     async def delete(self, upload: Upload, pieces: Iterable[Piece]) -> None:
         """Delete fragments whose bytes are safe in a part. What the store refuses `sweep` will find."""
-        for piece in pieces:
-            self._budget.forget((upload.id, piece.first, piece.end))
-        for piece in pieces:
-            try:
-                await self._store.delete_object(upload.bucket, self._key(upload, piece.first, piece.end))
-            except StoreError as error:
-                self._log.info("fragment of {id} not deleted yet: {error}", id=upload.id, error=str(error))
+        await together([partial(self._delete, upload, piece) for piece in pieces], most=MOST)
 
-    def forget(self, upload_id: str) -> None:
-        """Give up the memory that the upload's fragments have here."""
-        for name in [name for name in self._kept if name[0] == upload_id]:
+    async def _delete(self, upload: Upload, piece: Piece) -> None:
+        try:
+            await self._store.delete_object(upload.bucket, self._key(upload, piece.first, piece.end))
+        except StoreError as error:
+            self._log.info("fragment of {id} not deleted yet: {error}", id=upload.id, error=str(error))
+
+    def forget(self, upload_id: str, pieces: Iterable[Piece] | None = None) -> None:
+        """Give up the memory that these fragments, or all of the upload's, have here."""
+        if pieces is None:
+            names = [name for name in self._kept if name[0] == upload_id]
+        else:
+            names = [(upload_id, piece.first, piece.end) for piece in pieces]
+        for name in names:
             self._budget.forget(name)
 
     async def sweep(self, upload: Upload) -> None:
@@ -103,5 +119,5 @@ class Fragments:
         """
         self.forget(upload.id)
         if upload.fragmented:
-            for found in await self._store.list_objects(upload.bucket, f"{self._prefix}{upload.id}/"):
-                await self._store.delete_object(upload.bucket, found.key)
+            found = await self._store.list_objects(upload.bucket, f"{self._prefix}{upload.id}/")
+            await together([partial(self._store.delete_object, upload.bucket, one.key) for one in found], most=MOST)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 
 from attrs import evolve, field, frozen
-from twisted.internet.defer import DeferredLock, DeferredSemaphore
+from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -16,18 +17,23 @@ from resumable.ledger.notices import Alone, Notices
 from resumable.metrics import Metrics
 from resumable.model import Ended, Exists, Piece, State, Unavailable, Upload
 from resumable.stores.store import Store, StoreError, StoreUnavailable
+from resumable.tasks import Errands, together
 from resumable.uploads.budget import Budget
 from resumable.uploads.chunks import Take, cut, plan
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.finishing import CLAIM
-from resumable.uploads.fragments import Fragments, checksum
+from resumable.uploads.fragments import MOST, Fragments, checksum
 from resumable.uploads.grid import Grid
 from resumable.uploads.policy import object_options
 from resumable.uploads.release import delete_own_object, own_object, release
+from resumable.uploads.room import Room
 from resumable.uploads.stream import ChunkedStream, Run
 
 #: Asked right before an upload is finished by what a writer brings; what it raises keeps the upload open.
 Confirm = Callable[[], Awaitable[None]]
+
+#: Bytes that fragments read back for a chunk count as at least: many small ones are many requests at a time.
+LEAST = 1 << 20
 
 
 @frozen
@@ -38,9 +44,11 @@ class Tools:
     store: Store
     fragments: Fragments
     budget: Budget
-    #: How many chunks may be read back at a time.
-    reading: DeferredSemaphore
+    #: For chunks that are made of fragments which have to be read back; the budget does not count them.
+    reading: Room
     clock: IReactorTime
+    #: What is freed in the store while nobody waits for it.
+    errands: Errands
     metrics: Metrics = field(factory=Metrics)
     notices: Notices = field(factory=Alone)
 
@@ -191,21 +199,18 @@ class Intake:
         """Make the chunk of the run and of fragments, which are read back unless they are still in memory."""
         tools = self._tools
         wanted = [take.piece for take in takes if take.piece.etag]
-        missing = [piece for piece in wanted if tools.fragments.kept(self.upload, piece) is None]
-        if missing:
-            await tools.reading.acquire()
-        size = sum(piece.size for piece in missing)
-        tools.budget.take(size)
+        size = sum(piece.size for piece in wanted if tools.fragments.kept(self.upload, piece) is None)
+        if size:
+            await tools.reading.take(max(size, LEAST))
+        segments: list[bytes] = []
         try:
-            segments: list[bytes] = []
-            for take in takes:
-                segments += await self._bytes_of(take, run)
+            for found in await together([partial(self._bytes_of, take, run) for take in takes], most=MOST):
+                segments += found
             await self._put_chunk(number, segments, checksum(segments), confirm)
-            segments.clear()
         finally:
-            tools.budget.give(size, moved=False)
-            if missing:
-                tools.reading.release()
+            segments.clear()
+            if size:
+                tools.reading.give(max(size, LEAST))
 
     async def _bytes_of(self, take: Take, run: Run | None) -> list[bytes]:
         piece = take.piece
@@ -232,7 +237,7 @@ class Intake:
         await self._enter(Piece(first, end, number, etag, crc32c), confirm)
 
     async def _enter(self, piece: Piece, confirm: Confirm) -> None:
-        """Let the ledger have a stored piece. A part strikes its chunk's fragments out; then they are deleted."""
+        """Let the ledger have a stored piece. A part strikes its chunk's fragments out; some time later they are deleted."""
         tools = self._tools
         number = self.grid.number_at(piece.first)
         former = [old for old in self._pieces[number] if piece.number is not None and old.number is None]
@@ -259,7 +264,9 @@ class Intake:
         if ours:
             self._ours = True
             tools.metrics.moved(self.upload.protocol, State.FINISHING)
-        await tools.fragments.delete(self.upload, former)
+        if former:
+            tools.fragments.forget(self.upload.id, former)
+            tools.errands.run(partial(tools.fragments.delete, self.upload, former))
 
     def _count(self, first: int, end: int) -> None:
         """Count what is acknowledged now, of bytes of one chunk, and was not before."""

@@ -29,7 +29,13 @@ def test_killed_at_a_call(store: FaultyS3, tmp_path: Path, ledger_url: str, kind
     """At each step there is, just before the store does its work and just after, with the ledger not yet knowing."""
     with Service(tmp_path, configuration(store, ledger=ledger_url)) as service:
         name = f"kills/{kind}-{nth}-{when.split()[1]}"
-        rule = store.fail(kind, when, nth, then=service.kill)
+        killed = threading.Event()
+
+        def kill() -> None:
+            service.kill()
+            killed.set()
+
+        store.fail(kind, when, nth, then=kill)
         uploader = Uploader(service, name, breaks=BREAKS)
         until = time.monotonic() + 60
         while True:
@@ -38,9 +44,9 @@ def test_killed_at_a_call(store: FaultyS3, tmp_path: Path, ledger_url: str, kind
             if uploader.step():
                 break
             assert time.monotonic() < until
+        assert killed.wait(20)
         if not service.running:  # killed while it tidied up behind a finished upload
             service.start()
-        assert rule.hit
         assert stored(store, name) == DATA
         nothing_left(store)
         assert "Traceback" not in service.log

@@ -12,6 +12,7 @@ from tests.databases import Postgres, on_each_ledger
 from tests.faults.proxy import FaultyS3
 from tests.harness import Service, eventually
 from tests.s3servers import MotoServer
+from tests.scraping import Scrape
 from tests.service.conftest import configuration
 
 
@@ -60,6 +61,14 @@ def store(shared_store: FaultyS3) -> Iterator[FaultyS3]:
     shared_store.reset()
 
 
+@pytest.fixture(autouse=True)
+def nothing_under_way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the service still frees when its clients have their answers is not counted in the next test."""
+    yield
+    if "service" in request.fixturenames:
+        settled(request.getfixturevalue("service"))
+
+
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     return f"faults/{request.node.originalname}-{os.urandom(4).hex()}"
@@ -83,6 +92,11 @@ def left(store: FaultyS3) -> list[str]:
             else:
                 s3.abort_multipart_upload(**where)  # nobody could know of it: its id was in the answer that was lost
     return names
+
+
+def settled(service: Service) -> None:
+    """The service has done what nobody waits for."""
+    eventually(lambda: Scrape.of(service)["resumable_errands"] == 0)
 
 
 def nothing_left(store: FaultyS3) -> None:

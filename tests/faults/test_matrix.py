@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.conftest import nothing_left, stored
+from tests.faults.conftest import nothing_left, settled, stored
 from tests.faults.loop import CHUNK, DATA, Uploader
 from tests.faults.proxy import ERROR_IN_200, FAULTS, FaultyS3
-from tests.harness import Service
+from tests.harness import Service, eventually
 
 #: Breaks in the middle of the second chunk: two fragments, and a part that is made of them and of what follows.
 BREAKS = (CHUNK + 1_500_000, CHUNK + 3_000_000)
@@ -37,6 +37,7 @@ def test_the_calls_of_an_upload(service: Service, store: FaultyS3, name: str) ->
     Uploader(service, name, breaks=BREAKS).run()
     assert stored(store, name) == DATA
     nothing_left(store)
+    settled(service)
     assert dict(store.counts) == CALLS
 
 
@@ -46,7 +47,7 @@ def test_any_call_goes_wrong(service: Service, store: FaultyS3, name: str, kind:
     Uploader(service, name, breaks=BREAKS).run()
     assert stored(store, name) == DATA
     nothing_left(store)
-    assert rule.hit
+    eventually(lambda: rule.hit)
 
 
 @pytest.mark.parametrize("fault", [*FAULTS])

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, DeferredSemaphore, ensureDeferred
+from twisted.internet.defer import Deferred, ensureDeferred
 
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.model import Event, State, Upload
+from resumable.tasks import Errands
 from resumable.uploads.budget import Budget
 from resumable.uploads.desk import Desk
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy
+from resumable.uploads.room import Room
 from resumable.uploads.writing import Span
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import Body, certain
@@ -68,8 +70,9 @@ class Node:
             store=self.store,
             fragments=Fragments(self.store, budget, ".resumable/", "ledger"),
             budget=budget,
-            reading=DeferredSemaphore(1),
+            reading=Room(CHUNK),
             clock=reactor,  # type: ignore[arg-type]
+            errands=Errands(4),
         )
         self.desk = Desk(self.tools, Policy("bucket", chunk_size=CHUNK))
 
@@ -88,6 +91,9 @@ def nodes(ledger: Ledger, bucket: Bucket) -> tuple[Node, Node]:
     return Node(ledger, bucket), Node(ledger, bucket)
 
 
-def nothing_left(bucket: Bucket) -> None:
+async def nothing_left(bucket: Bucket, nodes: Iterable[Node]) -> None:
+    """When the nodes have done what nobody waits for."""
+    for node in nodes:
+        await node.tools.errands.settle()
     assert [key for key in bucket.objects if key.startswith(".resumable/")] == []
     assert bucket.multiparts == {}

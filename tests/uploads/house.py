@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet import reactor
-from twisted.internet.defer import DeferredSemaphore
 
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
+from resumable.tasks import Errands
 from resumable.uploads.budget import Budget
 from resumable.uploads.desk import Desk
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy
+from resumable.uploads.room import Room
 from tests.uploads.memory_store import Bucket, MemoryStore
 
 CHUNK = 16
@@ -45,7 +46,8 @@ class House:
             store=store,
             fragments=Fragments(store, budget, ".resumable/", "ledger"),
             budget=budget,
-            reading=DeferredSemaphore(1),
+            reading=Room(CHUNK),
             clock=reactor,  # type: ignore[arg-type]
+            errands=Errands(4),
         )
         self.desk = Desk(tools, Policy("bucket", chunk_size=CHUNK))

@@ -10,16 +10,18 @@ import pytest
 import pytest_twisted
 from sqlalchemy import Connection, event
 from twisted.internet import reactor
-from twisted.internet.defer import DeferredSemaphore, ensureDeferred
+from twisted.internet.defer import ensureDeferred
 
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.notices import Alone, Nodes
+from resumable.tasks import Errands
 from resumable.uploads.budget import Budget
 from resumable.uploads.desk import Desk
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy, Wish
+from resumable.uploads.room import Room
 from resumable.uploads.writing import Span
 from tests.databases import Postgres
 from tests.uploads.memory_store import Bucket, MemoryStore
@@ -64,7 +66,7 @@ def desk(database: Database) -> Desk:
     tools: dict[str, Any] = {"clock": reactor, "notices": Nodes(database, reactor) if database.on_server else Alone()}
     fragments = Fragments(store, budget, ".resumable/", "ledger")
     return Desk(
-        Tools(Ledger(database), store, fragments, budget, DeferredSemaphore(1), **tools),
+        Tools(Ledger(database), store, fragments, budget, Room(CHUNK), errands=Errands(4), **tools),
         Policy("bucket", chunk_size=CHUNK),
     )
 

@@ -10,7 +10,6 @@ import pytest
 import pytest_twisted
 from attrs import define, field
 from twisted.internet import reactor
-from twisted.internet.defer import DeferredSemaphore
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import implementer
 
@@ -19,12 +18,14 @@ from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.metrics import Metrics
 from resumable.model import Interrupted, Unavailable
+from resumable.tasks import Errands
 from resumable.upkeep.finisher import Finisher
 from resumable.uploads.budget import Budget
 from resumable.uploads.desk import Desk
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy, Wish
+from resumable.uploads.room import Room
 from resumable.uploads.writing import Span
 from tests.scraping import Scrape
 from tests.uploads.memory_store import Bucket, MemoryStore
@@ -53,8 +54,9 @@ class Counted:
             store=self.store,
             fragments=Fragments(self.store, budget, ".resumable/", "ledger"),
             budget=budget,
-            reading=DeferredSemaphore(1),
+            reading=Room(CHUNK),
             clock=R,
+            errands=Errands(4),
             metrics=self.metrics,
         )
         self.desk = Desk(tools, Policy("bucket", chunk_size=CHUNK))

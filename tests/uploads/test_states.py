@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 )
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 from zope.interface import implementer
@@ -31,12 +31,14 @@ from resumable.ledger.chores import Chores
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.model import Ended, Gap, Interrupted, Piece, State, Superseded, Unavailable, Upload, UploadError
+from resumable.tasks import Errands
 from resumable.upkeep.finisher import Finisher
 from resumable.uploads.budget import Budget
 from resumable.uploads.desk import Desk
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.intake import Tools
 from resumable.uploads.policy import Policy, Wish
+from resumable.uploads.room import Room
 from resumable.uploads.writing import Span
 from tests.databases import Postgres
 from tests.uploads.memory_store import CALLS, Bucket, MemoryStore
@@ -151,8 +153,9 @@ class Uploads(RuleBasedStateMachine):
             store=self._store,
             fragments=Fragments(self._store, budget, ".resumable/", "ledger"),
             budget=budget,
-            reading=DeferredSemaphore(1),
+            reading=Room(CHUNK),
             clock=reactor,  # type: ignore[arg-type]
+            errands=Errands(4),
         )
         self._desk = Desk(tools, Policy("bucket", chunk_size=CHUNK))
 

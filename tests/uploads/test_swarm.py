@@ -82,7 +82,7 @@ async def test_any_ranges_in_any_order(
     assert any(report.finished for report in reports)
     assert completes.count <= 1  # none where one range was all there was
     assert told == ["finished"]
-    nothing_left(bucket)
+    await nothing_left(bucket, nodes)
 
 
 @pytest_twisted.ensureDeferred
@@ -154,7 +154,7 @@ async def test_a_client_that_vanishes_with_the_last_byte(
     assert current is not None
     assert current.state is State.FINISHED
     assert bucket.objects["name"][0] == DATA
-    nothing_left(bucket)
+    await nothing_left(bucket, nodes)
 
 
 @pytest_twisted.ensureDeferred
@@ -185,4 +185,4 @@ async def test_complete_and_left_lying(
     assert bucket.objects.get("name") is None
     assert [removal async for removal in janitor.clean() if removal.kind == "upload"] == []
     assert bucket.objects["name"][0] == DATA
-    nothing_left(bucket)
+    await nothing_left(bucket, nodes)

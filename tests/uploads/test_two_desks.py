@@ -46,7 +46,7 @@ async def test_going_on_here_after_there(ledger: Ledger, bucket: Bucket, nodes: 
     report = await a.send(upload, 2 * CHUNK)
     assert report.finished
     assert bucket.objects["name"][0] == DATA
-    nothing_left(bucket)
+    await nothing_left(bucket, nodes)
     await old
 
 
@@ -64,7 +64,7 @@ async def test_finished_there_while_it_is_sent_here(
     body.go_on()
     assert as_json(await old) == as_json(report)
     assert told == ["finished"]
-    nothing_left(bucket)
+    await nothing_left(bucket, nodes)
 
 
 @pytest_twisted.ensureDeferred
@@ -80,7 +80,7 @@ async def test_what_comes_after_the_end_is_freed(ledger: Ledger, bucket: Bucket,
     assert (await b.send(upload, 5)).finished
     more.go_on()
     assert (await second).finished
-    nothing_left(bucket)
+    await nothing_left(bucket, nodes)
 
 
 @pytest_twisted.ensureDeferred
@@ -94,7 +94,7 @@ async def test_the_length_is_said_there(ledger: Ledger, bucket: Bucket, nodes: t
     body.go_on()
     assert (await receiving).finished
     assert bucket.objects["name"][0] == DATA
-    nothing_left(bucket)
+    await nothing_left(bucket, nodes)
 
 
 @pytest_twisted.ensureDeferred
@@ -114,7 +114,7 @@ async def test_both_finish_at_once(ledger: Ledger, bucket: Bucket, nodes: tuple[
     assert as_json(first) == as_json(second)
     assert told == ["finished"]
     assert bucket.objects["name"][0] == DATA
-    nothing_left(bucket)
+    await nothing_left(bucket, nodes)
 
 
 @pytest_twisted.ensureDeferred
@@ -130,7 +130,7 @@ async def test_cancelled_there(ledger: Ledger, bucket: Bucket, nodes: tuple[Node
     body.go_on()
     with pytest.raises(Ended):
         await old
-    nothing_left(bucket)
+    await nothing_left(bucket, nodes)
 
 
 @pytest_twisted.ensureDeferred

@@ -1,0 +1,85 @@
+"""Coroutines at the same time: those that are waited for together, and errands, which nobody waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
+from twisted.logger import Logger
+
+T = TypeVar("T")
+
+
+async def together(works: Iterable[Callable[[], Awaitable[T]]], *, most: int) -> list[T]:
+    """Do all of it, `most` at a time; returns the results in the order of the works.
+
+    What fails stops nothing: when all have ended, the first failure is raised. Cancelled, all end.
+    """
+    turns = DeferredSemaphore(most)
+    doing = [Deferred.fromCoroutine(_in_turn(turns, work)) for work in works]
+    # Cancelled from the last to the first, or those that wait would have their turn.
+    outcomes: list[tuple[bool, Any]] = await DeferredList(doing[::-1], consumeErrors=True)
+    outcomes.reverse()
+    for succeeded, failure in outcomes:
+        if not succeeded:
+            failure.raiseException()
+    return [result for _, result in outcomes]
+
+
+async def _in_turn(turns: DeferredSemaphore, work: Callable[[], Awaitable[T]]) -> T:
+    await turns.acquire()
+    try:
+        return await work()
+    finally:
+        turns.release()
+
+
+class Errands:
+    """Work that nobody waits for, begun in the order in which it was given."""
+
+    _log = Logger()
+
+    def __init__(self, most: int) -> None:
+        """
+        :param most: how much of it is done at a time.
+        """
+        self._turns = DeferredSemaphore(most)
+        #: In their order.
+        self._running: dict[Deferred[None], None] = {}
+
+    def run(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Do it when it is its turn. What goes wrong is logged."""
+        running = Deferred.fromCoroutine(self._safely(work))
+        self._running[running] = None
+        running.addBoth(lambda _: self._running.pop(running))
+
+    async def _safely(self, work: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await _in_turn(self._turns, work)
+        except CancelledError:
+            pass
+        except Exception:
+            self._log.failure("an errand failed")
+
+    @property
+    def count(self) -> int:
+        """How much is under way or waits for its turn."""
+        return len(self._running)
+
+    async def settle(self) -> None:
+        """Wait until nothing is left to do."""
+        while self._running:
+            await DeferredList(list(self._running))
+
+    async def close(self, clock: Any, seconds: float) -> None:
+        """Wait so long until nothing is left to do, then give up what is."""
+        late = clock.callLater(seconds, self._cancel)
+        await self.settle()
+        if late.active():
+            late.cancel()
+
+    def _cancel(self) -> None:
+        # From the last to the first, or those that wait would have their turn.
+        for running in list(self._running)[::-1]:
+            running.cancel()

@@ -1,0 +1,117 @@
+"""What is freed and what is read back: who waits for it, and how much of it happens at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+
+from resumable.ledger.ledger import Ledger
+from resumable.model import Upload
+from resumable.uploads.policy import Wish
+from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
+from tests.uploads.memory_store import Bucket
+
+
+class Gate:
+    """A call of a node's store that waits until the gate is opened."""
+
+    def __init__(self, node: Node, name: str) -> None:
+        self.waiting: list[Deferred[None]] = []
+        self.shut = True
+        call = getattr(node.store, name)
+
+        async def held(*arguments: Any, **options: Any) -> Any:
+            if self.shut:
+                self.waiting.append(Deferred())
+                await self.waiting[-1]
+            return await call(*arguments, **options)
+
+        setattr(node.store, name, held)
+
+    def open(self) -> None:
+        self.shut = False
+        for waiting in self.waiting:
+            waiting.callback(None)
+
+
+async def eventually(ask: Callable[[], object]) -> None:
+    async def looking() -> None:
+        while not ask():
+            await deferLater(reactor, 0.005)  # type: ignore[arg-type]
+
+    await Deferred.fromCoroutine(looking()).addTimeout(10, reactor)  # type: ignore[arg-type]
+
+
+async def begin(node: Node, name: str, ends: list[int], length: int = len(DATA)) -> Upload:
+    """An upload of which fragments are stored that end there."""
+    upload = await node.desk.create(Wish("seed", name, length=length))
+    for first, end in zip([0, *ends], ends, strict=False):
+        await node.send(upload, first, end)
+    return upload
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_answer_waits_for_no_deletion(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """The fragments of a chunk that is a part, and the sweep when the object is there, are errands."""
+    a, _ = nodes
+    upload = await begin(a, "name", [5])
+    deleting, listing = Gate(a, "delete_object"), Gate(a, "list_objects")
+    assert (await a.send(upload, 5)).finished
+    assert bucket.objects["name"][0] == DATA
+    assert a.tools.budget.held == 0
+    await eventually(lambda: (len(deleting.waiting), len(listing.waiting)) == (1, 1))
+    assert f".resumable/{upload.id}/0-4" in bucket.objects
+    deleting.open()
+    listing.open()
+    await nothing_left(bucket, nodes)
+    freed = await ledger.get(upload.id)
+    assert freed is not None
+    assert not freed.fragmented
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_not_freed_at_the_end(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """The service does not wait for it for ever, and the ledger knows that there is something left to free."""
+    a, b = nodes
+    upload = await begin(a, "name", [5])
+    Gate(a, "delete_object")
+    assert (await a.send(upload, 5)).finished
+    await a.desk.close(0.01)
+    assert a.tools.errands.count == 0
+    assert f".resumable/{upload.id}/0-4" in bucket.objects
+    await b.desk.free(upload.id)
+    await nothing_left(bucket, nodes)
+
+
+@pytest_twisted.ensureDeferred
+async def test_fragments_are_read_together(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """Those of one chunk: one after the other would take a round trip for each."""
+    a, b = nodes
+    upload = await begin(a, "name", [3, 6, 9])
+    reading = Gate(b, "get_object")
+    finishing = Deferred.fromCoroutine(b.send(upload, 9))
+    await eventually(lambda: len(reading.waiting) == 3)
+    reading.open()
+    assert (await finishing).finished
+    assert bucket.objects["name"][0] == DATA
+
+
+@pytest_twisted.ensureDeferred
+async def test_chunks_that_are_read_have_room(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """One whose fragments do not fit beside what others read waits for them, and then goes on."""
+    a, b = nodes
+    uploads = [await begin(a, name, [3, 6], CHUNK) for name in ("one", "two")]
+    reading = Gate(b, "get_object")
+    finishing = [Deferred.fromCoroutine(b.send(upload, 6, CHUNK)) for upload in uploads]
+    await eventually(lambda: len(reading.waiting) == 2)
+    await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+    assert len(reading.waiting) == 2
+    reading.open()
+    reports = await gatherResults(finishing)
+    assert all(report.finished for report in reports)
+    assert bucket.objects["one"][0] == bucket.objects["two"][0] == DATA[:CHUNK]
