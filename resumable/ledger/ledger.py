@@ -177,15 +177,15 @@ class Ledger:
         :return: the upload in state `to` with `changes`, as the ledger has it now; None if its state was none of `frm`.
         """
         values = {"state": to.value, "tries": 0, "due": None, **changes}
-        change = statements.change_upload(tuple(frm), tuple(values), untouched=untouched_since is not None)
+        change = statements.change_upload(tuple(frm), tuple(values), untouched=untouched_since is not None, tells=True)
         given = {"this": upload.id, **statements.changes(values)}
         if untouched_since is not None:
             given["since"] = untouched_since
 
         def work(connection: Connection) -> tuple[Upload | None, bool]:
-            if not connection.execute(change, given).rowcount:
+            row = connection.execute(change, given).mappings().first()
+            if row is None:
                 return None, False
-            row = connection.execute(UPLOAD, {"this": upload.id}).mappings().one()
             moved = as_upload(row)
             # There may be ten thousand: only what has ended without an object is told with what there was of it.
             stored = [] if to in (State.FINISHING, State.FINISHED) else _pieces(connection, upload.id)

@@ -76,15 +76,19 @@ def _enter_piece(dialect: str, part: bool) -> Any:
 
 
 @cache
-def change_upload(states: tuple[State, ...], columns: tuple[str, ...], *, untouched: bool = False) -> Any:
+def change_upload(
+    states: tuple[State, ...], columns: tuple[str, ...], *, untouched: bool = False, tells: bool = False
+) -> Any:
     """UPDATE columns of the upload ``this`` if it is in one of the states; parameters: see `changes`.
 
     :param untouched: only if nobody has touched it since ``since``.
+    :param tells: the row comes back as it is then.
     """
     which = [uploads.c.id == bindparam("this"), state_in(states)]
     if untouched:
         which.append(uploads.c.updated <= bindparam("since"))
-    return update(uploads).where(*which).values({name: bindparam(f"new_{name}") for name in columns})
+    change = update(uploads).where(*which).values({name: bindparam(f"new_{name}") for name in columns})
+    return change.returning(*uploads.c) if tells else change
 
 
 def changes(values: dict[str, Any]) -> dict[str, Any]:

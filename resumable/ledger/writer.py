@@ -33,6 +33,7 @@ class Writer:
         self._reactor = reactor
         self._waiting: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: Thread | None = None
+        self._connection: Connection | None = None
 
     def start(self) -> None:
         """Start the thread."""
@@ -61,6 +62,7 @@ class Writer:
             if jobs:
                 self._together(jobs)
                 self._reactor.callFromThread(_tell, jobs)
+        self._disconnect()
 
     def _take(self) -> tuple[list[_Job], bool]:
         """Wait for work; all of it that is waiting, and whether more may come."""
@@ -81,7 +83,8 @@ class Writer:
         while left:
             at_work: _Job | None = None
             try:
-                with self._engine.begin() as connection:
+                connection = self._connect()
+                with connection.begin():
                     for at_work in left:
                         at_work.outcome = at_work.work(connection)
                     at_work = None
@@ -92,6 +95,19 @@ class Writer:
                 for one in failed:
                     one.outcome = Failure(error)
                 left = [one for one in left if one not in failed]
+                if at_work is None:
+                    self._disconnect()
+
+    def _connect(self) -> Connection:
+        """The connection, kept: to take one from the pool and give it back takes as long as a statement."""
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
 
 def _tell(jobs: Sequence[_Job]) -> None:

@@ -153,3 +153,32 @@ async def test_stopping_does_what_was_asked_for(writer: Writer, file: Path) -> N
     await deferToThread(writer.stop)
     assert stored(file) == list(range(2 * MOST))
     assert await outcomes(waiting) == list(range(2 * MOST))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_database_that_cannot_be_opened(writer: Writer, engine: Engine, file: Path) -> None:
+    """Who waits is told, and the next may find it open."""
+    refusing = [True]
+
+    def refuse(*_: object) -> None:
+        if refusing:
+            refusing.pop()
+            raise sqlite3.OperationalError("unable to open database file")
+
+    engine.dispose()
+    event.listen(engine, "do_connect", refuse)
+    waiting = [writer.run(insert(number)) for number in range(2)]
+    writer.start()
+    assert await outcomes(waiting) == [OperationalError] * 2
+    assert await outcomes([writer.run(insert(3))]) == [3]
+    assert stored(file) == [3]
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_connection_for_all(writer: Writer, engine: Engine) -> None:
+    taken: list[str] = []
+    event.listen(engine, "checkout", lambda *_: taken.append("checkout"))
+    writer.start()
+    for number in range(3):
+        assert await writer.run(insert(number)) == number
+    assert taken == ["checkout"]
