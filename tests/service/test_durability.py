@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.faults.proxy import FaultyS3
 from tests.harness import Client, Service, eventually
 from tests.s3servers import MotoServer, RcloneServer
 from tests.service.conftest import configuration
@@ -59,6 +60,11 @@ def fragments(s3: MotoServer) -> list[str]:
     return [o["Key"] for o in s3.boto3().list_objects_v2(Bucket=s3.bucket, Prefix=".resumable/").get("Contents", [])]
 
 
+def no_fragments(s3: MotoServer) -> None:
+    """There are none any more, soon after the client has its answer."""
+    eventually(lambda: fragments(s3) == [])
+
+
 def begin(client: Client, name: str, size: int = len(DATA), **headers: str) -> None:
     client.head("PUT", f"/upload/{name}", {"Content-Length": str(size), **headers})
 
@@ -74,7 +80,7 @@ def test_byte_exact(patient: Service, s3: MotoServer, name: str, sent: int) -> N
     assert offset_of(patient, name) == sent
     assert go_on(patient, name, sent).status == 200
     assert stored(s3, name) == DATA
-    assert fragments(s3) == []
+    no_fragments(s3)
 
 
 def test_a_silent_writer_is_checkpointed(patient: Service, s3: MotoServer, name: str) -> None:
@@ -88,7 +94,7 @@ def test_a_silent_writer_is_checkpointed(patient: Service, s3: MotoServer, name:
         client.send(DATA[CHUNK + 10 :])
         assert client.answer().status == 200
     assert stored(s3, name) == DATA
-    assert fragments(s3) == []
+    no_fragments(s3)
 
 
 def test_coming_back(patient: Service, s3: MotoServer, name: str) -> None:
@@ -104,7 +110,7 @@ def test_coming_back(patient: Service, s3: MotoServer, name: str) -> None:
         new.send(DATA)
         assert new.answer().status == 200
     assert stored(s3, name) == DATA
-    assert fragments(s3) == []
+    no_fragments(s3)
 
 
 def _id(service: Service, name: str) -> str:
@@ -122,7 +128,7 @@ def test_small_requests(patient: Service, s3: MotoServer, name: str) -> None:
             assert (answer.status, answer.headers["range"]) == (308, f"bytes=0-{end - 1}")
     assert answer.status == 200
     assert stored(s3, name) == DATA
-    assert fragments(s3) == []
+    no_fragments(s3)
 
 
 def test_cancelled_while_it_is_written(patient: Service, s3: MotoServer, name: str) -> None:
@@ -135,7 +141,7 @@ def test_cancelled_while_it_is_written(patient: Service, s3: MotoServer, name: s
         assert patient.request("DELETE", f"/upload/{name}").status == 204
         assert client.answer().status == 410
     assert patient.request("GET", f"/upload/{name}").status == 404
-    assert fragments(s3) == []
+    no_fragments(s3)
 
 
 def test_stopping(tmp_path: Path, s3: MotoServer) -> None:
@@ -160,8 +166,29 @@ def test_stopping(tmp_path: Path, s3: MotoServer) -> None:
     with service:
         assert offset_of(service, "stop.bin") == CHUNK + 777
         assert go_on(service, "stop.bin", CHUNK + 777).status == 200
+        no_fragments(s3)
     assert stored(s3, "stop.bin") == DATA
-    assert fragments(s3) == []
+
+
+def test_stopping_with_something_to_free(tmp_path: Path, s3: MotoServer) -> None:
+    """The client has its answer; a store that will not delete does not keep the process, and the next start frees the rest."""
+    with FaultyS3(s3) as store:
+        service = Service(tmp_path, configuration(store, store={"patience": "2m"}))
+        service.advance(0)
+        with service:
+            with Client(service.port) as client:
+                begin(client, "free.bin")
+                client.send(DATA[:1000])
+            eventually(lambda: offset_of(service, "free.bin") == 1000)
+            store.fail("DeleteFragment", "503", 0)
+            assert go_on(service, "free.bin", 1000).status == 200
+            service.terminate(seconds=12)
+            assert len(fragments(s3)) == 1
+        store.mend()
+        with service:
+            service.advance(60)
+            no_fragments(s3)
+        assert "Traceback" not in service.log
 
 
 def test_memory_is_shared(tmp_path: Path, s3: MotoServer) -> None:
@@ -175,9 +202,9 @@ def test_memory_is_shared(tmp_path: Path, s3: MotoServer) -> None:
         before = service.peak_memory()
         writers.finish()
         assert before < (110 + 24 + 16) << 20
+        no_fragments(s3)
     for number in range(0, clients, 7):
         assert stored(s3, f"many/{number}") == DATA[:size]
-    assert fragments(s3) == []
 
 
 @pytest.mark.soak
