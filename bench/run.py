@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from attrs import asdict, frozen
@@ -24,8 +24,10 @@ from bench.tree import ProcessTree
 
 #: Bytes of the upload that warms a server up: more than a part of each of them.
 WARM_UP = 9 << 20
-#: Seconds for what a server does after its last answer, such as deleting pieces.
+#: Seconds without a call of the store after which a server has done what it does after its last answer, such as deleting
+#: pieces; and the longest that this is waited for.
 SETTLE = 0.3
+LONGEST_SETTLE = 20.0
 #: Seconds that a load may take, and those for each MB besides.
 TIMEOUT, TIMEOUT_FOR_MB = 120.0, 0.2
 
@@ -69,7 +71,7 @@ class Bench:
         prefix = f"{load.name}-{number}-"
         with DiscWatch(server.temporary, tree) as disc:
             report = drive(server, load, prefix)
-            time.sleep(SETTLE)
+            self._settle()
         if not server.running:
             raise RuntimeError("has ended under the load")
         return Measurement(
@@ -90,6 +92,14 @@ class Bench:
             statuses=report.statuses,
             failures=report.failures + (self._wrong(server, load, report) if load.checked else []),
         )
+
+    def _settle(self) -> None:
+        """Wait until the server asks nothing more of the store."""
+        end = time.monotonic() + LONGEST_SETTLE
+        before: Mapping[str, int] | None = None
+        while (calls := self.sink.calls()) != before and time.monotonic() < end:
+            before = calls
+            time.sleep(SETTLE)
 
     def _wrong(self, server: Server, load: Load, report: Report) -> list[str]:
         """Objects in the sink that are not what was sent, each a line."""
