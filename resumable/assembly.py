@@ -48,7 +48,7 @@ FIRST_CLEANING = 60.0
 #: Seconds between the finisher's rounds.
 TAKE_UP = 5.0
 #: Errands at a time: what frees the store takes the same time here as what clients wait for.
-FREEING = 4
+ERRANDS = 4
 #: Seconds between counts of what is in the ledger.
 CENSUS = 15.0
 
@@ -132,7 +132,7 @@ class Assembly:
         budget = Budget(memory * 3 // 4, self.reactor)
         self.metrics.memory_limit.set(budget.limit)
         self.metrics.memory_held.set_function(lambda: budget.held)
-        errands = Errands(FREEING)
+        errands = Errands(ERRANDS)
         self.metrics.errands.set_function(lambda: errands.count)
         return Tools(
             ledger=ledger,

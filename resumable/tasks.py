@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
@@ -11,13 +11,13 @@ from twisted.logger import Logger
 T = TypeVar("T")
 
 
-async def together(works: Iterable[Callable[[], Awaitable[T]]], *, most: int) -> list[T]:
+async def together(works: Iterable[Callable[[], Coroutine[Any, Any, T]]], *, most: int) -> list[T]:
     """Do all of it, `most` at a time; returns the results in the order of the works.
 
     What fails stops nothing: when all have ended, the first failure is raised. Cancelled, all end.
     """
     turns = DeferredSemaphore(most)
-    doing = [Deferred.fromCoroutine(_in_turn(turns, work)) for work in works]
+    doing = [turns.run(work) for work in works]
     # Cancelled from the last to the first, or those that wait would have their turn.
     outcomes: list[tuple[bool, Any]] = await DeferredList(doing[::-1], consumeErrors=True)
     outcomes.reverse()
@@ -25,14 +25,6 @@ async def together(works: Iterable[Callable[[], Awaitable[T]]], *, most: int) ->
         if not succeeded:
             failure.raiseException()
     return [result for _, result in outcomes]
-
-
-async def _in_turn(turns: DeferredSemaphore, work: Callable[[], Awaitable[T]]) -> T:
-    await turns.acquire()
-    try:
-        return await work()
-    finally:
-        turns.release()
 
 
 class Errands:
@@ -48,15 +40,15 @@ class Errands:
         #: In their order.
         self._running: dict[Deferred[None], None] = {}
 
-    def run(self, work: Callable[[], Awaitable[object]]) -> None:
+    def run(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Do it when it is its turn. What goes wrong is logged."""
         running = Deferred.fromCoroutine(self._safely(work))
         self._running[running] = None
         running.addBoth(lambda _: self._running.pop(running))
 
-    async def _safely(self, work: Callable[[], Awaitable[object]]) -> None:
+    async def _safely(self, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
         try:
-            await _in_turn(self._turns, work)
+            await self._turns.run(work)
         except CancelledError:
             pass
         except Exception:

@@ -74,11 +74,10 @@ class Budget:
         self._line.pop(holder, None)
         self._expected.discard(holder)
 
-    def take(self, size: int, by: Holder | None = None) -> None:
-        """`size` bytes have come into memory, through a stream or otherwise."""
+    def take(self, size: int, by: Holder) -> None:
+        """`size` bytes have come into memory."""
         self.held += size
-        if by is not None:
-            self._expected.discard(by)
+        self._expected.discard(by)
         if self.held >= self.limit:
             self._evict()
         if self.held >= self.limit:

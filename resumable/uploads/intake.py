@@ -199,9 +199,10 @@ class Intake:
         """Make the chunk of the run and of fragments, which are read back unless they are still in memory."""
         tools = self._tools
         wanted = [take.piece for take in takes if take.piece.etag]
-        size = sum(piece.size for piece in wanted if tools.fragments.kept(self.upload, piece) is None)
-        if size:
-            await tools.reading.take(max(size, LEAST))
+        missing = [piece for piece in wanted if tools.fragments.kept(self.upload, piece) is None]
+        size = max(sum(piece.size for piece in missing), LEAST)
+        if missing:
+            await tools.reading.take(size)
         segments: list[bytes] = []
         try:
             for found in await together([partial(self._bytes_of, take, run) for take in takes], most=MOST):
@@ -209,8 +210,8 @@ class Intake:
             await self._put_chunk(number, segments, checksum(segments), confirm)
         finally:
             segments.clear()
-            if size:
-                tools.reading.give(max(size, LEAST))
+            if missing:
+                tools.reading.give(size)
 
     async def _bytes_of(self, take: Take, run: Run | None) -> list[bytes]:
         piece = take.piece

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from attrs import evolve
 from pytest_twisted import ensureDeferred
@@ -13,6 +15,8 @@ from resumable.uploads.budget import Budget
 from resumable.uploads.fragments import Fragments, checksum
 from tests.uploads.memory_store import Bucket, MemoryStore
 
+#: Who brings bytes; nothing is asked of it.
+SOMEBODY: Any = object()
 UPLOAD = Upload("abc", "seed", "alice", "film", "bucket", "film", 100, 16, 0.0, 0.0, fragmented=True)
 
 
@@ -56,7 +60,7 @@ async def test_stored_under_the_prefix(fragments: Fragments, bucket: Bucket, bud
 async def test_what_is_kept_gives_way(fragments: Fragments, bucket: Bucket, budget: Budget) -> None:
     """Bytes in need of the memory have it; the fragment is in the store as before."""
     piece = await put(fragments, 0, b"x" * 40)
-    budget.take(90)
+    budget.take(90, by=SOMEBODY)
     assert fragments.kept(UPLOAD, piece) is None
     assert budget.held == 90
     assert await fragments.read(UPLOAD, piece) == [b"x" * 40]
