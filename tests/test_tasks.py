@@ -105,6 +105,7 @@ async def test_errands_that_take_too_long(work: Work) -> None:
     clock.advance(4.9)
     assert not closed.called
     clock.advance(0.2)
+    assert closed.called
     await closed
     assert (list(work.begun), work.cancelled, errands.count) == (["a"], ["a"], 0)
 
