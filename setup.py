@@ -25,7 +25,7 @@ setup(
         "botocore>=1.36",
         "SQLAlchemy>=2.0.30",
         "alembic>=1.13",
-        "google-crc32c>=1.5",
+        "crc32c>=2.7",
         "attrs>=23.2",
         "standardwebhooks>=1.0.1",
         "click>=8.1",

@@ -62,6 +62,7 @@ class Piece:
     end: int
     #: The part number from 1, or None for a fragment.
     number: int | None
+    #: The part's ETag; of a fragment, what tells its object from others of the same range.
     etag: str
     crc32c: int | None = None
 
@@ -108,10 +109,16 @@ class Upload:
     due: float | None = None
     #: Whether many connections may write it at once, in any order.
     swarm: bool = False
-    #: While somebody makes its object: until when nobody else needs to.
-    completing: float | None = None
+    #: While somebody makes, or removes, the object under its key: the last sign of life of whoever does.
+    claim: str | None = None
     #: The nodes that may be writing it; whoever else is about to tells them. Empty where nodes cannot tell each other.
     writers: tuple[int, ...] = ()
+    #: How often its bytes were begun anew: whoever writes an earlier edition can add nothing to it.
+    edition: int = 0
+    #: Whether the last question, before it was to be finished, was answered with a no.
+    refused: bool = False
+    #: Whether its name was freed after it was finished: nobody finds it by that.
+    nameless: bool = False
 
     @property
     def live(self) -> bool:
@@ -181,6 +188,10 @@ class Gap(UploadError):
 
 class Exists(UploadError):
     """There is an object under the key and it may not be replaced."""
+
+
+class Conflict(UploadError):
+    """The client's bytes are others than the stored ones of the same place: its file has changed. Nothing was altered."""
 
 
 class Superseded(UploadError):

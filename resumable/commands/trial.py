@@ -6,7 +6,7 @@ from collections.abc import Coroutine
 from contextlib import suppress
 from typing import Any, NoReturn, TypeVar
 
-from google_crc32c import value as crc32c_of
+from crc32c import crc32c as crc32c_of
 from twisted.internet.defer import Deferred
 
 from resumable.commands.refusals import denied

@@ -22,7 +22,11 @@ Pause = Callable[[int], float]
 
 _ENDED = uploads.c.state.not_in([state.value for state in LIVE])
 #: There may be something in the store that is not the finished object.
-_UNFREED = or_(uploads.c.fragmented, and_(uploads.c.state != State.FINISHED.value, uploads.c.multipart_id.is_not(None)))
+_UNFREED = or_(
+    uploads.c.fragmented,
+    uploads.c.claim.is_not(None),
+    and_(uploads.c.state != State.FINISHED.value, uploads.c.multipart_id.is_not(None)),
+)
 
 
 class Chores:

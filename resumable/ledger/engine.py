@@ -64,9 +64,10 @@ def _begin_immediate(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def prepare(engine: Engine) -> None:
+def prepare(engine: Engine, version: str = "head") -> None:
     """Bring the tables up to date, from nothing or from any earlier version.
 
+    :param version: of the tables; ``head`` is the newest.
     :raises LedgerError: the database cannot be reached, or was made by a newer program.
     """
     config = Config()
@@ -76,7 +77,7 @@ def prepare(engine: Engine) -> None:
             if connection.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            command.upgrade(config, version)
     except SQLAlchemyError as error:
         raise LedgerError(f"cannot be opened: {getattr(error, 'orig', None) or error}") from None
     except CommandError:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from attrs import asdict
-from sqlalchemy import Connection, delete, or_, update
+from attrs import asdict, evolve, frozen
+from sqlalchemy import Connection, and_, case, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from resumable.ledger import statements
@@ -19,7 +19,7 @@ from resumable.ledger.database import Database
 from resumable.ledger.schema import pieces, uploads
 from resumable.ledger.statements import NEWEST, PIECES, UPLOAD, state_in
 from resumable.metrics import Metrics
-from resumable.model import LIVE, Ended, Event, ObjectOptions, Piece, State, Upload
+from resumable.model import LIVE, Ended, Event, Invalid, ObjectOptions, Piece, State, Superseded, Upload
 
 #: What there is to tell of an upload that has just come into its state, with the pieces it has; None: nothing.
 Announce = Callable[[Upload, Sequence[Piece]], "Event | None"]
@@ -27,6 +27,14 @@ Announce = Callable[[Upload, Sequence[Piece]], "Event | None"]
 
 class Taken(Exception):
     """There is a live upload of this owner and name already."""
+
+
+@frozen
+class Holder:
+    """Who has the claim to the object under a key, and its last sign of life."""
+
+    upload_id: str
+    claim: str
 
 
 class Ledger:
@@ -49,12 +57,13 @@ class Ledger:
         self._metrics = metrics or Metrics()
         self.announced: Callable[[], None] = lambda: None
 
-    async def create(self, upload: Upload) -> None:
-        """Enter a new upload.
+    async def create(self, upload: Upload) -> Upload:
+        """Enter a new upload; returns it as it was entered.
 
+        :param upload: the claim that it may have is left out if somebody else has one to its key.
         :raises Taken: a live upload of the same owner and name, of the seed's protocol, is there already.
         """
-        values = {**asdict(upload), "state": upload.state.value}
+        values = {**asdict(upload), "state": upload.state.value, "of_owner": upload.owner, "of_name": upload.name}
 
         def work(connection: Connection) -> bool:
             # Who repeats this finds its own row there.
@@ -64,10 +73,13 @@ class Ledger:
         try:
             told = await self._database.write(work)
         except IntegrityError:
+            if upload.claim is not None:
+                return await self.create(evolve(upload, claim=None))
             raise Taken(f"{upload.owner!r} has a live upload {upload.name!r}") from None
         self._metrics.moved(upload.protocol, upload.state)
         if told:
             self.announced()
+        return upload
 
     def _tell(self, connection: Connection, upload: Upload, stored: Sequence[Piece]) -> bool:
         """Write the event of the upload's state, in the transaction that brought it there; whether there was one."""
@@ -82,8 +94,12 @@ class Ledger:
         return await self._one(UPLOAD, this=upload_id)
 
     async def find(self, owner: str, name: str, protocol: str) -> Upload | None:
-        """The newest upload of this owner and name that was not given up (cancelled or expired), or None."""
-        return await self._one(NEWEST, owner=owner, name=name, protocol=protocol)
+        """The newest upload of this owner and name that was not given up (cancelled or expired), or None.
+
+        One whose name was freed hides those before it.
+        """
+        found = await self._one(NEWEST, owner=owner, name=name, protocol=protocol)
+        return None if found is None or found.nameless else found
 
     async def newest(self, owner: str, name: str, protocol: str) -> tuple[Upload, list[Piece]] | None:
         """As `find`, and its pieces, unless it is finished."""
@@ -93,6 +109,8 @@ class Ledger:
             if row is None:
                 return None
             upload = as_upload(row)
+            if upload.nameless:
+                return None
             return upload, [] if upload.state is State.FINISHED else _pieces(connection, upload.id)
 
         return await self._database.read(work)
@@ -118,49 +136,101 @@ class Ledger:
 
     async def add_piece(
         self,
-        upload_id: str,
+        upload: Upload,
         piece: Piece,
         *,
         now: float,
         replaces: Iterable[Piece] = (),
-        completing: float | None = None,
-    ) -> bool:
+        marks: bytes | None = None,
+        claim: str | None = None,
+    ) -> str | None:
         """Enter a stored piece, or replace the one of the same range; from here on it is acknowledged.
 
+        :param upload: whose it is, in the edition that it belongs to.
         :param replaces: pieces that it covers and that are struck out.
-        :param completing: it was the last one missing: the upload becomes ``finishing``.
-        :return: whether it became so, and until `completing` (seconds since the epoch) it is the caller's to make its object.
-
+        :param marks: see `resumable.uploads.marks`.
+        :param claim: it was the last one missing: the upload becomes ``finishing``, and its object is the caller's to make.
+        :return: the claim, if the upload has become ``finishing`` by this and the key was free.
         :raises Ended: the upload takes no more pieces.
+        :raises Superseded: its bytes were begun anew.
+        :raises Invalid: it is shorter than that.
         """
-        values = {"upload_id": upload_id, **asdict(piece)}
-        touched = {"this": upload_id, "new_updated": now}
-        finishing = {"state": State.FINISHING.value, "received": now, "completing": completing}
+        values = {"upload_id": upload.id, **asdict(piece), "marks": marks}
+        touched = {"this": upload.id, "of_edition": upload.edition, "up_to": piece.end, "new_updated": now}
+        finishing: dict[str, Any] = {"state": State.FINISHING.value, "received": now, "claim": claim}
 
         def work(connection: Connection) -> tuple[bool, bool]:
             # First the upload's row: on every database this makes a cancel and a piece wait for each other.
-            ours = completing is not None and bool(
+            ours = claim is not None and bool(
                 connection.execute(
-                    statements.change_upload((State.OPEN,), ("updated", *finishing)),
+                    statements.change_upload((State.OPEN,), ("updated", *finishing), piece=True),
                     {**touched, **statements.changes(finishing)},
                 ).rowcount
             )
-            alive = ours or bool(connection.execute(statements.change_upload(LIVE, ("updated",)), touched).rowcount)
+            alive = ours or bool(
+                connection.execute(statements.change_upload(LIVE, ("updated",), piece=True), touched).rowcount
+            )
             # Before the new one is entered: it may have the range of one that it replaces.
             for old in replaces if alive else ():
                 connection.execute(
                     delete(pieces).where(
-                        pieces.c.upload_id == upload_id, pieces.c.first == old.first, pieces.c.end == old.end
+                        pieces.c.upload_id == upload.id, pieces.c.first == old.first, pieces.c.end == old.end
                     )
                 )
             if alive:
                 connection.execute(statements.enter_piece(connection, part=piece.number is not None), values)
             return alive, ours
 
-        alive, ours = await self._database.write(work)
+        try:
+            alive, ours = await self._database.write(work)
+        except IntegrityError:
+            if claim is None:
+                raise
+            # Another upload's object is being made under the key. This one becomes finishing all the same.
+            finishing["claim"] = None
+            alive, ours = await self._database.write(work)
         if not alive:
-            raise Ended("the upload has ended")
-        return ours
+            raise await self._why_not(upload, piece.end)
+        return str(finishing["claim"]) if ours and finishing["claim"] else None
+
+    async def _why_not(self, upload: Upload, end: int) -> Exception:
+        """Why a piece that ends at `end` is not the upload's."""
+        current = await self.get(upload.id)
+        if current is None or not current.live:
+            return Ended("the upload has ended")
+        if current.edition != upload.edition:
+            return Superseded("the client has begun anew with other bytes")
+        return Invalid(f"the upload has {current.length} bytes, fewer than {end}")
+
+    async def begin_anew(self, upload: Upload, cut: int, *, now: float) -> Upload:
+        """Begin the upload's bytes anew from offset `cut` on: what is stored beyond it is struck out.
+
+        :return: the upload in its new edition. Whoever writes the former can add nothing more.
+        :raises Superseded: somebody else has begun anew, or all bytes are there by now.
+        """
+        change = (
+            update(uploads)
+            .where(uploads.c.id == upload.id, uploads.c.edition == upload.edition, state_in([State.OPEN]))
+            .values(edition=upload.edition + 1, updated=now)
+            .returning(*uploads.c)
+        )
+
+        def work(connection: Connection) -> Upload | None:
+            row = connection.execute(change).mappings().first()
+            if row is not None:
+                connection.execute(delete(pieces).where(pieces.c.upload_id == upload.id, pieces.c.end > cut))
+            return None if row is None else as_upload(row)
+
+        begun = await self._database.write(work)
+        if begun is None:
+            raise Superseded("somebody else is writing the upload")
+        return begun
+
+    async def marks(self, upload_id: str, first: int, end: int) -> bytes | None:
+        """The marks of a piece, by its range; None: it has none, or is not there."""
+        which = (pieces.c.upload_id == upload_id, pieces.c.first == first, pieces.c.end == end)
+        query = select(pieces.c.marks).where(*which)
+        return await self._database.read(lambda connection: connection.execute(query).scalar())
 
     async def move(
         self,
@@ -169,21 +239,24 @@ class Ledger:
         *,
         frm: Iterable[State],
         untouched_since: float | None = None,
+        held: str | None = None,
         **changes: Any,
     ) -> Upload | None:
         """Compare-and-set of the state, and the event that tells of it.
 
         :param untouched_since: only if nobody has touched the upload since then.
+        :param held: only while the upload has this claim.
+        :param changes: a ``claim`` among them is left out if another upload has one to the key.
         :return: the upload in state `to` with `changes`, as the ledger has it now; None if its state was none of `frm`.
         """
         values = {"state": to.value, "tries": 0, "due": None, **changes}
-        change = statements.change_upload(tuple(frm), tuple(values), untouched=untouched_since is not None, tells=True)
-        given = {"this": upload.id, **statements.changes(values)}
-        if untouched_since is not None:
-            given["since"] = untouched_since
+        change = statements.change_upload(
+            tuple(frm), tuple(values), untouched=untouched_since is not None, held=held is not None, tells=True
+        )
+        given = {"this": upload.id, "since": untouched_since, "held": held}
 
         def work(connection: Connection) -> tuple[Upload | None, bool]:
-            row = connection.execute(change, given).mappings().first()
+            row = connection.execute(change, {**given, **statements.changes(values)}).mappings().first()
             if row is None:
                 return None, False
             moved = as_upload(row)
@@ -191,19 +264,28 @@ class Ledger:
             stored = [] if to in (State.FINISHING, State.FINISHED) else _pieces(connection, upload.id)
             return moved, self._tell(connection, moved, stored)
 
-        moved, told = await self._database.write(work)
+        try:
+            moved, told = await self._database.write(work)
+        except IntegrityError:
+            if values.get("claim") is None:
+                raise
+            values["claim"] = None
+            moved, told = await self._database.write(work)
         if moved is not None:
             self._metrics.moved(moved.protocol, to)
         if told:
             self.announced()
         return moved
 
-    async def mark_fragmented(self, upload_id: str) -> None:
+    async def mark_fragmented(self, upload: Upload, *, claim: str | None) -> None:
         """Note, before the first fragment is stored, that there may be some.
 
+        :param claim: the caller's to the upload's key, which is given up: there will be no object yet.
         :raises Ended: the upload has ended.
         """
-        if not await self._set(upload_id, LIVE, fragmented=True):
+        kept = case((uploads.c.claim == claim, None), else_=uploads.c.claim)
+        change = update(uploads).where(uploads.c.id == upload.id, state_in(LIVE)).values(fragmented=True, claim=kept)
+        if not await self._database.write(lambda connection: connection.execute(change).rowcount):
             raise Ended("the upload has ended")
 
     async def _set(self, upload_id: str, states: Iterable[State], **values: Any) -> bool:
@@ -216,27 +298,70 @@ class Ledger:
         """Note that many connections may write the upload at once."""
         await self._set(upload_id, State, swarm=True)
 
-    async def claim(self, upload: Upload, *, now: float, until: float) -> bool:
-        """Whether it is ours to make the upload's object, until then (seconds since the epoch); it must be ``finishing``.
+    async def forget_name(self, upload_id: str) -> None:
+        """Note that nobody is to find the finished upload by its name any more."""
+        await self._set(upload_id, (State.FINISHED,), nameless=True)
 
-        Who made it ``finishing`` has it already if its `Upload.completing` says so.
+    async def refuse(self, upload_id: str) -> None:
+        """Note that its client may not finish the upload: nobody finishes it on its own account either."""
+        await self._set(upload_id, (State.OPEN,), refused=True)
+
+    async def claim(
+        self, upload: Upload, claim: str, *, states: Iterable[State], stale: Holder | None = None
+    ) -> Holder | None:
+        """Claim the object under the upload's key, for the upload.
+
+        :param claim: never used before.
+        :param states: in one of which the upload has to be.
+        :param stale: who has it, and has given no sign of life for too long: it loses it.
+        :return: who has it, if somebody else does; None: it is ours.
+        :raises Ended: the upload is in none of the states.
         """
-        free = or_(uploads.c.completing.is_(None), uploads.c.completing <= now)
-        change = (
-            update(uploads).where(uploads.c.id == upload.id, state_in([State.FINISHING]), free).values(completing=until)
+        holder = select(uploads.c.id, uploads.c.claim).where(
+            uploads.c.bucket == upload.bucket, uploads.c.key == upload.key, uploads.c.claim.is_not(None)
         )
-        return bool(await self._database.write(lambda connection: connection.execute(change).rowcount))
+        change = update(uploads).where(uploads.c.id == upload.id, state_in(states)).values(claim=claim)
 
-    async def unclaim(self, upload: Upload) -> None:
-        """Somebody else may make the upload's object."""
-        await self._set(upload.id, State, completing=None)
+        def work(connection: Connection) -> Holder | None:
+            if stale is not None:
+                has_it = and_(uploads.c.id == stale.upload_id, uploads.c.claim == stale.claim)
+                connection.execute(update(uploads).where(has_it).values(claim=None))
+            row = connection.execute(holder).first()
+            if row is None:
+                return None if connection.execute(change).rowcount else Holder("", "")
+            # Who repeats this finds itself there.
+            return None if row.claim == claim else Holder(*row)
+
+        try:
+            found = await self._database.write(work)
+        except IntegrityError:
+            return Holder(upload.id, "")  # somebody was first by a hair
+        if found is not None and not found.upload_id:
+            raise Ended("the upload has ended")
+        return found
+
+    async def renew_claim(self, upload: Upload, former: str, claim: str) -> State | None:
+        """Give a sign of life: the claim `former` becomes `claim`; returns the upload's state, None if it was lost."""
+        change = (
+            update(uploads)
+            .where(uploads.c.id == upload.id, uploads.c.claim.in_([former, claim]))
+            .values(claim=claim)
+            .returning(uploads.c.state)
+        )
+        state = await self._database.write(lambda connection: connection.execute(change).scalar())
+        return None if state is None else State(state)
+
+    async def unclaim(self, upload: Upload, claim: str) -> None:
+        """Give the claim up: nothing is made or removed by it any more."""
+        change = update(uploads).where(uploads.c.id == upload.id, uploads.c.claim == claim).values(claim=None)
+        await self._database.write(lambda connection: connection.execute(change))
 
     async def freed(self, upload: Upload) -> None:
         """Nothing of the ended upload is in the store any more, but for its object if it is finished."""
         await self._set(upload.id, State, fragmented=False, multipart_id=None)
 
     async def set_once(self, upload: Upload, **change: Any) -> Upload:
-        """Set a column that nobody has set yet (``length``, ``multipart_id``); returns the upload as it stands then.
+        """Set a column that nobody has set yet (``multipart_id``); returns the upload as it stands then.
 
         Where somebody was first, theirs stays: the caller looks at what came back.
 
@@ -257,10 +382,37 @@ class Ledger:
             raise Ended("the upload has ended")
         return current
 
+    async def declare(self, upload: Upload, length: int) -> Upload:
+        """Set the upload's length, where nobody has yet; returns the upload as it stands then.
+
+        :raises Invalid: bytes beyond it are stored.
+        :raises Ended: the upload has ended.
+        """
+
+        def work(connection: Connection) -> tuple[Upload, int]:
+            # The row is held: a piece that is entered at the same time comes before it or after, and is told.
+            row = connection.execute(UPLOAD.with_for_update(), {"this": upload.id}).mappings().one()
+            current, end = as_upload(row), 0
+            if current.length is None and current.live:
+                furthest = select(func.max(pieces.c.end)).where(pieces.c.upload_id == upload.id)
+                end = connection.execute(furthest).scalar() or 0
+                if end <= length:
+                    connection.execute(update(uploads).where(uploads.c.id == upload.id).values(length=length))
+                    current = evolve(current, length=length)
+            return current, end
+
+        current, end = await self._database.write(work)
+        if not current.live:
+            raise Ended("the upload has ended")
+        if end > length:
+            raise Invalid(f"more than {length} bytes are stored already")
+        return current
+
 
 def as_upload(row: Any) -> Upload:
     """The upload in a row of the table."""
     values = {**row, "state": State(row["state"]), "options": ObjectOptions(**row["options"])}
+    values.pop("generation", None)
     return Upload(**{**values, "writers": tuple(row["writers"] or ())})
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -52,10 +53,18 @@ uploads = Table(
     Column("due", Float(53)),
     #: Whether many connections may write it at once, in any order.
     Column("swarm", Boolean, nullable=False, server_default=false()),
-    #: While somebody makes its object: until when nobody else needs to.
-    Column("completing", Float(53)),
+    #: While somebody makes, or removes, the object under its key: the last sign of life of whoever does (opaque, never repeated).
+    Column("claim", Text),
     #: The nodes that may be writing it.
     Column("writers", JSON),
+    #: Counts the uploads of one owner and name in the order in which the ledger entered them. No node's clock has a say in it.
+    Column("generation", Integer, nullable=False),
+    #: How often its bytes were begun anew: whoever writes an earlier edition can add nothing to it.
+    Column("edition", Integer, nullable=False, server_default="0"),
+    #: Whether the last question, before it was to be finished, was answered with a no.
+    Column("refused", Boolean, nullable=False, server_default=false()),
+    #: Whether its name was freed after it was finished: nobody finds it by that.
+    Column("nameless", Boolean, nullable=False, server_default=false()),
 )
 
 _LIVE_BY_NAME = text("protocol = 'seed' AND state IN ('open', 'finishing')")
@@ -70,7 +79,18 @@ Index(
     sqlite_where=_LIVE_BY_NAME,
     postgresql_where=_LIVE_BY_NAME,
 )
-Index("uploads_by_name", uploads.c.owner, uploads.c.name, uploads.c.created)
+Index("uploads_in_order", uploads.c.owner, uploads.c.name, uploads.c.generation, unique=True)
+_CLAIMED = text("claim IS NOT NULL")
+
+#: One object is made under a key at a time, whichever uploads want to.
+Index(
+    "uploads_one_claim",
+    uploads.c.bucket,
+    uploads.c.key,
+    unique=True,
+    sqlite_where=_CLAIMED,
+    postgresql_where=_CLAIMED,
+)
 Index("uploads_by_state", uploads.c.state, uploads.c.updated)
 Index("uploads_by_object", uploads.c.bucket, uploads.c.key)
 
@@ -83,6 +103,8 @@ pieces = Table(
     Column("number", Integer),
     Column("etag", Text, nullable=False),
     Column("crc32c", BigInteger),
+    #: Offsets within it, with the CRC32C of its bytes up to there (`resumable.uploads.marks`).
+    Column("marks", LargeBinary),
 )
 
 events = Table(

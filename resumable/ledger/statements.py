@@ -6,15 +6,19 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select, update
+from sqlalchemy import Connection, bindparam, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from resumable.ledger.schema import events, pieces, uploads
-from resumable.model import LIVE, State
+from resumable.model import State
 
 #: Their parameter is ``this``: the upload's id.
 UPLOAD = select(uploads).where(uploads.c.id == bindparam("this"))
-PIECES = select(pieces).where(pieces.c.upload_id == bindparam("this")).order_by(pieces.c.first, pieces.c.end)
+PIECES = (
+    select(*(column for column in pieces.c if column.name != "marks"))
+    .where(pieces.c.upload_id == bindparam("this"))
+    .order_by(pieces.c.first, pieces.c.end)
+)
 
 
 def state_in(states: Iterable[State]) -> Any:
@@ -22,8 +26,7 @@ def state_in(states: Iterable[State]) -> Any:
     return uploads.c.state.in_([state.value for state in states])
 
 
-#: The newest upload of ``owner``, ``name`` and ``protocol`` that was not given up. A live one is the newest, whatever the clocks
-#: of the nodes that entered them said.
+#: The newest upload of ``owner``, ``name`` and ``protocol`` that was not given up.
 NEWEST = (
     select(uploads)
     .where(
@@ -32,7 +35,7 @@ NEWEST = (
         uploads.c.protocol == bindparam("protocol"),
         uploads.c.state.not_in([State.CANCELLED.value, State.EXPIRED.value]),
     )
-    .order_by(state_in(LIVE).desc(), uploads.c.created.desc())
+    .order_by(uploads.c.generation.desc())
     .limit(1)
 )
 
@@ -44,8 +47,17 @@ def insert_into(dialect: str, table: Any) -> Any:
 
 
 def enter_upload(connection: Connection) -> Any:
-    """INSERT an upload, given as its columns, unless it is there."""
-    return _enter(connection.dialect.name, uploads)
+    """INSERT an upload, given as its columns but ``generation``, and ``of_owner``, ``of_name``; unless it is there."""
+    return _enter_upload(connection.dialect.name)
+
+
+@cache
+def _enter_upload(dialect: str) -> Any:
+    former = uploads.alias("former")
+    same = (former.c.owner == bindparam("of_owner"), former.c.name == bindparam("of_name"))
+    following = select(func.coalesce(func.max(former.c.generation), 0) + 1).where(*same).scalar_subquery()
+    entered = insert_into(dialect, uploads).values(generation=following)
+    return entered.on_conflict_do_nothing(index_elements=["id"])
 
 
 def enter_event(connection: Connection) -> Any:
@@ -70,23 +82,36 @@ def enter_piece(connection: Connection, *, part: bool) -> Any:
 @cache
 def _enter_piece(dialect: str, part: bool) -> Any:
     entered = insert_into(dialect, pieces)
-    said = {name: entered.excluded[name] for name in ("number", "etag", "crc32c")}
+    said = {name: entered.excluded[name] for name in ("number", "etag", "crc32c", "marks")}
     which = None if part else pieces.c.number.is_(None)
     return entered.on_conflict_do_update(index_elements=["upload_id", "first", "end"], set_=said, where=which)
 
 
 @cache
 def change_upload(
-    states: tuple[State, ...], columns: tuple[str, ...], *, untouched: bool = False, tells: bool = False
+    states: tuple[State, ...],
+    columns: tuple[str, ...],
+    *,
+    untouched: bool = False,
+    held: bool = False,
+    piece: bool = False,
+    tells: bool = False,
 ) -> Any:
     """UPDATE columns of the upload ``this`` if it is in one of the states; parameters: see `changes`.
 
     :param untouched: only if nobody has touched it since ``since``.
+    :param held: only while its claim is ``held``.
+    :param piece: only if a piece of edition ``of_edition`` that ends at ``up_to`` belongs to it.
     :param tells: the row comes back as it is then.
     """
     which = [uploads.c.id == bindparam("this"), state_in(states)]
     if untouched:
         which.append(uploads.c.updated <= bindparam("since"))
+    if held:
+        which.append(uploads.c.claim == bindparam("held"))
+    if piece:
+        fits = or_(uploads.c.length.is_(None), uploads.c.length >= bindparam("up_to"))
+        which += [uploads.c.edition == bindparam("of_edition"), fits]
     change = update(uploads).where(*which).values({name: bindparam(f"new_{name}") for name in columns})
     return change.returning(*uploads.c) if tells else change
 

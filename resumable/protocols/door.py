@@ -7,8 +7,8 @@ from typing import Literal
 from resumable.callbacks.authorizer import Ask, Authorizer, Grant
 from resumable.model import NotFound, ObjectOptions
 from resumable.protocols.messages import Request
-from resumable.uploads.intake import Confirm
 from resumable.uploads.policy import Wish
+from resumable.uploads.turns import Confirm
 
 Action = Literal["create", "append", "status", "cancel"]
 

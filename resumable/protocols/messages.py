@@ -11,6 +11,7 @@ from twisted.web.http_headers import Headers
 
 from resumable.callbacks.authorizer import Refused
 from resumable.model import (
+    Conflict,
     Ended,
     Exists,
     Gap,
@@ -60,6 +61,7 @@ def range_header(stored: Iterable[tuple[int, int]]) -> dict[str, str]:
 _STATUS: dict[type[Exception], int] = {
     NotFound: 404,
     Superseded: 409,
+    Conflict: 409,
     Ended: 410,
     Invalid: 400,
     TooLarge: 413,

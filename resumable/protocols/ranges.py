@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from resumable.callbacks.authorizer import Ask, Authorizer, Grant
+from resumable.callbacks.authorizer import Ask, Authorizer, Grant, Refused
 from resumable.model import Invalid, State, Upload
 from resumable.protocols.content_range import ContentRange
 from resumable.protocols.door import asked_again
@@ -13,6 +13,7 @@ from resumable.protocols.response import Response
 from resumable.protocols.results import Results, expires_header
 from resumable.uploads.desk import Desk
 from resumable.uploads.result import Report
+from resumable.uploads.turns import confirmed
 from resumable.uploads.writing import Span
 
 #: The chunk size of the upload's grid, in bytes: ranges that begin and end at its multiples are stored without more ado.
@@ -35,13 +36,31 @@ class Ranges:
         self._door = door
         self._results = results
 
-    async def query(self, report: Report, asked: ContentRange, grant: Grant) -> Response:
-        """``bytes */T``: how far is it? Finishes what only lacks its finish."""
+    async def query(self, report: Report, asked: ContentRange, grant: Grant, *, change: Ask) -> Response:
+        """``bytes */T``: how far is it? One who may change the upload, too, sets its length, and finishes what is complete.
+
+        :param change: whether the client may do that.
+        """
         upload = report.upload
-        if asked.total is not None and (upload.length is not None or asked.total == report.offset):
-            upload = await self._desk.declare(upload, asked.total, max_size=grant.max_size)
-            report = evolve(report, upload=upload)
-        return await self.answer(await self._desk.settle(report))
+        if asked.total is not None and upload.length is not None and asked.total != upload.length:
+            raise Invalid(f"the upload has {upload.length} bytes, not {asked.total}")
+        declares = asked.total is not None and upload.length is None and asked.total == report.offset
+        if upload.live and (declares or report.complete):
+            allowed = await self._allowed(change, grant)
+            if allowed is None:
+                return await self.answer(report)
+            if declares and asked.total is not None:
+                upload = await self._desk.declare(upload, asked.total, max_size=allowed.max_size)
+                report = evolve(report, upload=upload)
+        return await self.answer(await self._desk.settle(report, confirmed))
+
+    async def _allowed(self, ask: Ask, grant: Grant) -> Grant | None:
+        """The application's yes to what the client has not asked for in so many words, or None."""
+        try:
+            allowed = await self._door.authorize(ask)
+        except Refused:
+            return None
+        return allowed if allowed.owner == grant.owner else None
 
     async def put(
         self, request: Request, upload: Upload, brought: ContentRange, *, ask: Ask, grant: Grant, new: bool = False
@@ -54,14 +73,16 @@ class Ranges:
         assert brought.first is not None, "a query brings nothing"
         if brought.total is not None and not new:
             upload = await self._desk.declare(upload, brought.total, max_size=grant.max_size)
+        span = Span(brought.first, brought.end)
         if upload.state is State.FINISHED:
             if brought.end is not None and brought.end > (upload.length or 0):
                 raise Invalid(f"the upload is finished and has {upload.length} bytes")
-            return await self.answer(await self._desk.report(upload))
+            # Its answer may have been lost.
+            return await self.answer(await self._desk.compare(upload, request, span))
         report = await self._desk.receive(
             upload,
             request,
-            Span(brought.first, brought.end),
+            span,
             confirm=asked_again(self._door, ask, grant),
             new=new,
             max_size=grant.max_size,

@@ -20,6 +20,8 @@ from resumable.uploads.result import as_json
 from resumable.uploads.writing import Span
 
 PROTOCOL = "seed"
+#: Says of a DELETE that the object of the upload, which is finished, was not deleted: ``kept``.
+OBJECT = "Upload-Object"
 
 
 class SeedProtocol:
@@ -44,9 +46,16 @@ class SeedProtocol:
             return json_response(200, as_json(await self._desk.look(grant.owner, name, PROTOCOL)))
         if request.method == b"DELETE":
             grant = await self._door.authorize(ask_for(request, "cancel", name=name))
-            await self._desk.cancel(await self._desk.find(grant.owner, name, PROTOCOL))
-            return Response(204)
+            return await self._delete(await self._desk.find(grant.owner, name, PROTOCOL))
         return problem(405, "use PUT to upload, GET to ask, DELETE to cancel", {"Allow": "PUT, GET, HEAD, DELETE"})
+
+    async def _delete(self, upload: Upload) -> Response:
+        """Cancel the upload; of a finished one free the name, and say that the object stays."""
+        if upload.state is not State.FINISHED:
+            await self._desk.cancel(upload)
+            return Response(204)
+        await self._desk.forget(upload)
+        return Response(204, headers={OBJECT: "kept"})
 
     async def _put(self, request: Request, name: str) -> Response:
         span = parse_content_range(request.requestHeaders.getRawHeaders(b"content-range", []), request.length)
@@ -64,7 +73,7 @@ class SeedProtocol:
         ask = ask_for(request, "create", name=name, length=request.length)
         grant = await self._door.authorize(ask)
         wish = wish_of(request, grant, protocol=PROTOCOL, name=name, length=request.length)
-        upload = await self._desk.create(wish)
+        upload = await self._desk.create(wish, whole=True)
         span = Span(0, request.length, last=True)
         confirm = asked_again(self._door, ask, grant)
         report = await self._desk.receive(upload, request, span, confirm=confirm, new=True, max_size=grant.max_size)
@@ -73,7 +82,9 @@ class SeedProtocol:
     async def _query(self, request: Request, name: str, asked: ContentRange) -> Response:
         """``bytes */T``: how far is it?"""
         grant = await self._door.authorize(ask_for(request, "status", name=name, length=asked.total))
-        return await self._ranges.query(await self._desk.look(grant.owner, name, PROTOCOL), asked, grant)
+        report = await self._desk.look(grant.owner, name, PROTOCOL)
+        change = ask_for(request, "append", name=name, length=asked.total)
+        return await self._ranges.query(report, asked, grant, change=change)
 
     async def _put_range(self, request: Request, name: str, brought: ContentRange, first: int) -> Response:
         """``bytes F-L/T``: go on; from byte 0, or anywhere if many connections are to write the upload, also start."""
@@ -86,20 +97,30 @@ class SeedProtocol:
         grant = await self._door.authorize(ask)
         try:
             upload = await self._desk.find(grant.owner, name, PROTOCOL)
-            new = may_start and _over_and_done(upload, brought.total)
+            new = may_start and await self._begins_another(upload, brought.total, swarm=swarm)
         except NotFound:
             if not may_start:
                 raise
             new = True
         if new:
             wish = wish_of(request, grant, protocol=PROTOCOL, name=name, length=brought.total)
-            upload, new = await self._desk.join(evolve(wish, swarm=swarm))
+            whole = first == 0 and brought.end is not None and brought.end == brought.total
+            upload, new = await self._desk.join(evolve(wish, swarm=swarm), whole=whole)
         elif swarm:
             upload = await self._desk.open_to_many(upload)
         return await self._ranges.put(request, upload, brought, ask=ask, grant=grant, new=new)
 
+    async def _begins_another(self, upload: Upload, total: int | None, *, swarm: bool) -> bool:
+        """Whether a body that may start an upload cannot mean this one any more, but a new one in its place.
 
-def _over_and_done(upload: Upload, total: int | None) -> bool:
-    """Whether a body from byte 0 cannot mean this upload any more, but a new one in its place."""
-    other = upload.state is State.FINISHED and total is not None and total != upload.length
-    return other or upload.state is State.FAILED
+        :raises Unavailable: its object is about to be made, and cannot be just now.
+        """
+        another = total is not None and upload.length is not None and total != upload.length
+        if swarm:
+            # Any range may be the repeat of one whose answer was lost.
+            return upload.state is State.FAILED or (another and upload.state is State.FINISHED)
+        if upload.state is State.FINISHING and not another:
+            # All of it was acknowledged: that is not thrown away for one who begins again.
+            await self._desk.finish(upload)
+            return True
+        return another or not upload.live

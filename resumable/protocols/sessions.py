@@ -70,7 +70,8 @@ class Sessions:
         grant = await self._door.authorize(ask)
         upload = await self._desk.get(upload_id, grant.owner)
         if brought.query:
-            return await self._ranges.query(await self._desk.report(upload), brought, grant)
+            change = ask_for(request, "append", upload_id=upload_id, length=brought.total)
+            return await self._ranges.query(await self._desk.report(upload), brought, grant, change=change)
         return await self._ranges.put(request, upload, brought, ask=ask, grant=grant)
 
 

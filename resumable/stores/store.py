@@ -15,16 +15,42 @@ class StoreError(Exception):
 
     :ivar code: S3's error code (``NoSuchUpload``), or a word of ours where none came.
     :ivar status: the HTTP status, 0 if no answer came.
+    :ivar said: whether the store's own error document says that code. A status alone may be anybody's.
     """
 
-    def __init__(self, code: str, message: str, status: int = 0) -> None:
+    def __init__(self, code: str, message: str, status: int = 0, *, said: bool = False) -> None:
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
         self.status = status
+        self.said = said
 
 
 class StoreUnavailable(StoreError):
     """The store did not answer, or answered that it cannot just now, for as long as we were willing to ask."""
+
+
+@frozen
+class Made:
+    """An object that was made.
+
+    :ivar confirmed: whether the store has named the checksum of what it was sent.
+    """
+
+    etag: str
+    confirmed: bool
+
+
+class Fence(Protocol):
+    """Says whether a call that makes or removes an object may still be made."""
+
+    async def proceed(self) -> None:
+        """Return if the call may be tried again; raise if not."""
+
+    async def pause(self, seconds: float) -> None:
+        """Wait between tries, at most so long."""
+
+    def doubt(self) -> None:
+        """A try ended without an answer of the store's own: it may still take effect."""
 
 
 @frozen
@@ -43,6 +69,7 @@ class StoredPart:
     number: int
     size: int
     etag: str
+    crc32c: int | None = None
 
 
 @frozen
@@ -86,20 +113,30 @@ class Store(Protocol):
         *,
         crc32c: int | None = None,
         overwrite: bool = True,
-    ) -> str:
-        """Store a whole object in one request; returns its ETag (without quotes).
+        fence: Fence | None = None,
+    ) -> Made:
+        """Store a whole object in one request.
 
         With ``overwrite`` false the store refuses with ``PreconditionFailed`` where the key is taken.
         """
 
-    async def get_object(self, bucket: str, key: str) -> list[bytes]:
-        """The object's bytes, in the segments they came in; ``NoSuchKey`` where there is none."""
+    async def get_object(
+        self, bucket: str, key: str, *, limit: int, span: tuple[int, int] | None = None, etag: str | None = None
+    ) -> list[bytes]:
+        """The object's bytes, in the segments they came in; ``NoSuchKey`` where there is none.
+
+        :param limit: bytes; more are a failure.
+        :param span: first and end of the bytes that are wanted; None: all.
+        :param etag: ``PreconditionFailed`` where the object has another.
+        """
 
     async def head_object(self, bucket: str, key: str) -> StoredObject | None:
         """The object under the key, or None."""
 
-    async def delete_object(self, bucket: str, key: str) -> None:
-        """Delete; an object that is not there is as good as deleted."""
+    async def delete_object(
+        self, bucket: str, key: str, *, etag: str | None = None, fence: Fence | None = None
+    ) -> None:
+        """Delete, with an `etag` only the object that has it; one that is not there is as good as deleted."""
 
     async def list_objects(self, bucket: str, prefix: str) -> list[StoredObject]:
         """All objects whose keys begin with the prefix (their metadata left empty)."""
@@ -113,9 +150,16 @@ class Store(Protocol):
         """Store part ``number`` (from 1), replacing an earlier one; returns its ETag (without quotes)."""
 
     async def complete_multipart_upload(
-        self, bucket: str, key: str, multipart_id: str, parts: Sequence[PartRef], *, overwrite: bool = True
-    ) -> str:
-        """Make the object of the parts, given in ascending order; returns the object's ETag (without quotes)."""
+        self,
+        bucket: str,
+        key: str,
+        multipart_id: str,
+        parts: Sequence[PartRef],
+        *,
+        overwrite: bool = True,
+        fence: Fence | None = None,
+    ) -> Made:
+        """Make the object of the parts, given in ascending order."""
 
     async def list_parts(self, bucket: str, key: str, multipart_id: str) -> list[StoredPart]:
         """All parts stored so far, ascending, across pages."""

@@ -43,7 +43,7 @@ class Finisher:
     async def round(self, *, idle: float = IDLE) -> None:
         """Finish, and free, what nobody has touched for `idle` seconds."""
         await self._all(self._chores.take_finishing, idle, self._finish)
-        await self._all(self._chores.take_unfreed, idle, lambda upload: self._desk.free(upload.id, finishing=True))
+        await self._all(self._chores.take_unfreed, idle, self._free)
 
     async def _all(
         self,
@@ -56,6 +56,12 @@ class Finisher:
             for succeeded, failure in await DeferredList(doing, consumeErrors=True):
                 if not succeeded:
                     self._log.failure("upkeep of an upload failed", failure=failure)
+
+    async def _free(self, upload: Upload) -> None:
+        try:
+            await self._desk.tidy_up(upload)
+        except UploadError as error:
+            self._log.warn("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
 
     async def _finish(self, upload: Upload) -> None:
         try:

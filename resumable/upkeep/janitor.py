@@ -132,7 +132,7 @@ class Janitor:
 
     async def _all_there(self, upload: Upload, dry_run: bool) -> bool:
         """Whether it lacks nothing but its finish: that it gets. All who wrote it may have gone, and none known of the others."""
-        if not upload.swarm or not (await self._desk.report(upload)).complete:
+        if not upload.swarm or upload.refused or not (await self._desk.report(upload)).complete:
             return False
         if not dry_run:
             try:

@@ -10,6 +10,8 @@ import base64
 from collections.abc import Iterable
 from functools import lru_cache
 
+from crc32c import crc32c
+
 _POLYNOMIAL = 0x82F63B78
 #: x^0: the highest bit is the lowest power.
 _ONE = 1 << 31
@@ -37,12 +39,25 @@ def _shift(size: int) -> int:
     return result
 
 
+def checksum(segments: Iterable[bytes]) -> int:
+    """The CRC32C of the segments together."""
+    crc = 0
+    for segment in segments:
+        crc = crc32c(segment, crc)
+    return crc
+
+
 def combine(parts: Iterable[tuple[int, int]]) -> int:
     """The CRC32C of the concatenation of parts given as ``(crc32c, size in bytes)``."""
     crc = 0
     for part_crc, size in parts:
         crc = _multiply(_shift(size), crc) ^ part_crc
     return crc
+
+
+def suffix(before: int, whole: int, size: int) -> int:
+    """Return the CRC32C of the last `size` bytes of a message with CRC32C `whole`, where the bytes before them have `before`."""
+    return whole ^ _multiply(_shift(size), before)
 
 
 def to_base64(crc: int) -> str:

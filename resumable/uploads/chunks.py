@@ -20,10 +20,14 @@ class Take:
 
 def plan(pieces: Iterable[Piece], first: int, end: int) -> list[Take] | None:
     """What to take, in order, to have ``[first, end)`` once, from as few pieces as can be; None if they do not cover it."""
+    left = sorted((p for p in pieces if p.first < end and p.end > first), key=lambda piece: piece.first, reverse=True)
     takes: list[Take] = []
-    left = [piece for piece in pieces if piece.first < end and piece.end > first]
+    best: Piece | None = None
     while first < end:
-        best = max((piece for piece in left if piece.first <= first), key=lambda piece: piece.end, default=None)
+        while left and left[-1].first <= first:
+            piece = left.pop()
+            if best is None or piece.end > best.end:
+                best = piece
         if best is None or best.end <= first:
             return None
         takes.append(Take(best, first, min(best.end, end)))

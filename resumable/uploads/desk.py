@@ -10,6 +10,7 @@ from typing import Any
 from attrs import evolve
 from twisted.logger import Logger
 
+from resumable.clock import now
 from resumable.flights import Flights
 from resumable.ledger.ledger import Taken
 from resumable.model import (
@@ -28,13 +29,15 @@ from resumable.model import (
     UploadError,
 )
 from resumable.stores.store import StoreError
+from resumable.uploads.claims import new_claim
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.finishing import Finishing
-from resumable.uploads.intake import Confirm, Intake, Tools
+from resumable.uploads.intake import Intake, Tools
 from resumable.uploads.policy import Changes, Policy, Wish
-from resumable.uploads.release import delete_own_object, release
+from resumable.uploads.release import release
 from resumable.uploads.result import Report
 from resumable.uploads.story import tell
+from resumable.uploads.turns import Confirm
 from resumable.uploads.writing import Body, Span, Writing
 
 #: Asks the main application about an upload that is about to be created. May raise what its client is to be told.
@@ -60,35 +63,36 @@ class Desk:
         self._store = tools.store
         self._fragments = tools.fragments
         self._clock = tools.clock
-        self._finishing = Finishing(tools.ledger, tools.store, tools.fragments, tools.clock)
+        self._finishing = Finishing(tools.ledger, tools.store, tools.clock)
         self._finishes: Flights[Report] = Flights()
-        self.writing = Writing(tools, policy)
+        self.writing = Writing(tools, policy, self._finishing)
         self._notices = tools.notices
 
-    async def create(self, wish: Wish) -> Upload:
+    async def create(self, wish: Wish, *, whole: bool = False) -> Upload:
         """Enter a new upload. Nothing is asked of the store yet.
 
         A live upload of the seed's protocol with the same owner and name is cancelled first. Errors as `join`.
         """
-        upload, _ = await self.join(wish)
+        upload, _ = await self.join(wish, whole=whole)
         return upload
 
-    async def join(self, wish: Wish) -> tuple[Upload, bool]:
+    async def join(self, wish: Wish, *, whole: bool = False) -> tuple[Upload, bool]:
         """Enter a new upload, as `create`; where many connections write it and each may be the first, the others find that one.
 
+        :param whole: all of it is going to be received at once.
         :return: the upload, and whether it is new.
         :raises TooLarge: it is longer than allowed.
         :raises Invalid: no object can have its key.
         :raises UploadError: the main application does not want it, or cannot be asked.
         """
-        upload = self.policy.new_upload(wish, secrets.token_urlsafe(16), self._clock.seconds())
-        if self._admit is not None:
-            wish = (await self._admit(upload)).of(wish)
-            upload = self.policy.new_upload(wish, upload.id, self._clock.seconds())
-        upload = evolve(upload, writers=self._notices.writers)
+        upload = await self._new_upload(wish)
+        if whole and not upload.swarm and upload.length is not None and upload.length <= upload.chunk_size:
+            # One request will make its object, soon: the claim to its key comes with the row, and costs nothing more.
+            upload = evolve(upload, claim=new_claim())
         while True:
+            begun = self._clock.seconds()
             try:
-                await self._ledger.create(upload)
+                upload = await self._ledger.create(upload)
                 break
             except Taken:
                 former = await self._ledger.find(upload.owner, upload.name, upload.protocol)
@@ -96,8 +100,16 @@ class Desk:
                     if upload.swarm and former.swarm and former.length == upload.length:
                         return former, False
                     await self.cancel(former)
+        self._finishing.claims.of(upload, begun)
         self._tell("started", upload, 0)
         return upload, True
+
+    async def _new_upload(self, wish: Wish) -> Upload:
+        upload = self.policy.new_upload(wish, secrets.token_urlsafe(16), now(self._clock))
+        if self._admit is not None:
+            wish = (await self._admit(upload)).of(wish)
+            upload = self.policy.new_upload(wish, upload.id, now(self._clock))
+        return evolve(upload, writers=self._notices.writers)
 
     async def open_to_many(self, upload: Upload) -> Upload:
         """The upload, which from now on many connections may write at once, in any order.
@@ -157,25 +169,38 @@ class Desk:
         if upload.length is None and upload.live:
             if length > self.policy.most_bytes(upload, max_size):
                 raise TooLarge(f"{length} bytes are more than this upload may have")
-            stored = (await self.report(upload)).coverage.ranges
-            if stored and stored[-1][1] > length:
-                raise Invalid(f"more than {length} bytes are stored already")
-            upload = await self._ledger.set_once(upload, length=length)
+            upload = await self._ledger.declare(upload, length)
         if upload.length != length:
             raise Invalid(f"the upload has {upload.length} bytes, not {length}")
         return upload
 
-    async def settle(self, report: Report) -> Report:
+    async def settle(self, report: Report, confirm: Confirm) -> Report:
         """Finish the upload if its bytes are all there but its object is not yet made; else all stays as it is.
 
+        :param confirm: may the client finish the upload?
         :raises Unavailable: the store was in trouble for too long; asking again is right.
         :raises Ended: the upload was given up, or the store has refused for good.
         """
         if not report.upload.live and not report.finished:
             raise Ended(report.upload.reason or "the upload has ended")
         if report.complete and report.upload.live:
+            await self._noting(report.upload, confirm)()
             return await self.finish(report.upload)
         return report
+
+    def _noting(self, upload: Upload, confirm: Confirm) -> Confirm:
+        """The last question, whose no is noted: nobody finishes the upload on its own account then."""
+
+        async def ask() -> None:
+            try:
+                await confirm()
+            except Unavailable:
+                raise
+            except UploadError:
+                await self._ledger.refuse(upload.id)
+                raise
+
+        return ask
 
     async def finish(self, upload: Upload) -> Report:
         """Make the object of an upload whose bytes are all stored. Errors as `settle`."""
@@ -189,8 +214,7 @@ class Desk:
                 return self._finished(intake.upload)
             try:
                 with self._tools.metrics.completing():
-                    ours = intake.take_it_upon_us()
-                    intake.upload, here = await self._finishing.finish(intake.upload, ours=ours)
+                    intake.upload, here = await self._finishing.finish(intake.upload, intake.take_claim())
             except (Ended, Exists):
                 await self.free(upload.id)
                 raise
@@ -216,14 +240,18 @@ class Desk:
         new: bool = False,
         max_size: int | None = None,
     ) -> Report:
-        """Stream `body` into the upload; bytes that are stored already are skipped. A complete upload is finished.
+        """Stream `body` into the upload. A complete upload is finished.
 
-        Whoever is writing the same bytes is ended first, after what it holds has been stored.
+        Whoever is writing the same bytes is ended first, after what it holds has been stored. Bytes that meet stored ones are
+        compared with them: the same are not stored again. Where they differ, a body from byte 0 (but of no swarm) has it and
+        all after it taken anew, for its client brings another file; any other is refused.
 
         :param confirm: may the client still finish the upload? Asked right before, for a body may stream for hours. What it
             raises comes out here; the upload stays open, with what was acknowledged.
         :param new: the upload has just been created: nothing of it is stored.
-        :raises Gap: the body begins past what is stored; nothing of it is taken.
+        :raises Gap: the body begins past what is stored, and nothing of it is taken; or it has turned out to be another file's,
+            and goes on past what is left.
+        :raises Conflict: the bytes are others than those that are stored.
         :raises Ended: the upload has ended, or was cancelled while the body came.
         :raises Superseded: the client has come back on another connection while the body came.
         :raises Invalid: the body is not what its span says.
@@ -231,9 +259,11 @@ class Desk:
         :raises Interrupted: the body broke off; what came of it is stored.
         :raises Unavailable: the store or the ledger was in trouble for too long; what was confirmed is kept.
         """
+        claim = self._finishing.claims.entered(upload.id) if new else None
         if not upload.live:
             raise Ended("the upload has ended")
-        async with self.writing.intake(upload, new=new) as intake:
+        confirm = self._noting(upload, confirm)
+        async with self.writing.intake(upload, new=new, claim=claim) as intake:
             await self.writing.take_over(intake, span)
             if intake.upload.state is State.FINISHED:
                 return self._finished(intake.upload)
@@ -244,9 +274,8 @@ class Desk:
                 raise Gap(f"byte {offset} comes next, not {span.first}", offset)
             if not new:
                 self._tell("resumed", upload, offset)
-            stored_to = intake.coverage.end_from(span.first) if intake.upload.swarm else offset
             try:
-                await self.writing.pour(intake, body, span, stored_to=stored_to, max_size=max_size, confirm=confirm)
+                await self.writing.pour(intake, body, span, max_size=max_size, confirm=confirm)
             except Interrupted:
                 if intake.upload.swarm:
                     await self._finish_alone(intake, confirm)
@@ -257,6 +286,18 @@ class Desk:
                 if intake.upload.state not in (State.FINISHING, State.FINISHED):
                     raise
             return await self._outcome(intake, confirm)
+
+    async def compare(self, upload: Upload, body: Body, span: Span) -> Report:
+        """Take a body for a finished upload, whose answer was lost: store nothing, and see whether it is the object's.
+
+        :raises Conflict: the bytes are others, or the object is there no more.
+        :raises Interrupted: the body broke off.
+        :raises Invalid: the body is not what its span says.
+        :raises Unavailable: the store was in trouble.
+        """
+        async with self.writing.intake(upload, new=True) as intake:
+            await self.writing.compare(intake, body, span)
+        return Report(upload, Coverage.whole(upload.length or 0))
 
     async def _finish_alone(self, intake: Intake, confirm: Confirm) -> None:
         """The client has gone, and may have brought the last byte of what others wrote too: nobody else would see that."""
@@ -285,6 +326,13 @@ class Desk:
         """
         await self._end(upload, State.CANCELLED, LIVE)
 
+    async def forget(self, upload: Upload) -> None:
+        """Free the name of a finished upload, whose object stays: nobody finds it by name any more.
+
+        :raises Unavailable: the ledger was in trouble.
+        """
+        await self._ledger.forget_name(upload.id)
+
     async def expire(self, upload: Upload, *, untouched_since: float) -> bool:
         """End an open upload that nobody has touched since then (seconds since the epoch); whether it was so.
 
@@ -300,35 +348,40 @@ class Desk:
         await self._end(upload, State.FAILED, (State.FINISHING,), reason=reason)
 
     async def _end(self, upload: Upload, to: State, frm: Collection[State], **changes: Any) -> bool:
-        ended = await self._ledger.move(upload, to, frm=frm, updated=self._clock.seconds(), **changes)
+        ended = await self._ledger.move(upload, to, frm=frm, updated=now(self._clock), **changes)
         if ended is None:
             return False
         self._tell(to.value, ended, 0, ended.reason or "")
         self.writing.ended(upload.id, to, ended.reason)
         await self._notices.ended(ended)
-        await self.free(upload.id, finishing=upload.state is State.FINISHING)
+        await self.free(upload.id)
         return True
 
-    async def free(self, upload_id: str, *, finishing: bool = False) -> None:
-        """Free what an ended upload has in the store. What cannot be freed now is tried again by the clock.
-
-        :param finishing: somebody may have been making its object when it ended.
-        """
+    async def free(self, upload_id: str) -> None:
+        """Free what an ended upload has in the store. What cannot be freed now is tried again by the clock."""
         # The row may have changed since the caller has read it.
         upload = await self._ledger.get(upload_id)
         if upload is None or upload.live:
             return
         try:
             await release(self._store, self._fragments, upload)
-            if finishing and upload.state is not State.FINISHED:
-                await delete_own_object(self._store, upload)
             await self._ledger.freed(upload)
         except (StoreError, Unavailable) as error:
             self._log.warn("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
+
+    async def tidy_up(self, upload: Upload) -> None:
+        """Free what an ended upload left lying: what `free` frees, and under its key what a call that nobody heard of has made.
+
+        :raises Ended: the upload has not ended.
+        :raises Unavailable: the store or the ledger was in trouble; it may be asked again.
+        """
+        await self.free(upload.id)
+        if upload.claim is not None and not self._finishing.claims.holds(upload.id):
+            await self._finishing.tidy_up(upload)
 
     async def close(self, seconds: float) -> None:
         """Wait so long until what is being freed is freed. The rest is done after the next start, or by another node."""
         await self._tools.errands.close(self._clock, seconds)
 
     def _tell(self, what: str, upload: Upload, size: int, why: str = "") -> None:
-        tell(what, upload, size, self._clock.seconds(), why)
+        tell(what, upload, size, now(self._clock), why)

@@ -3,89 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
+from typing import Any
 
 from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from resumable.clock import now
 from resumable.ledger.ledger import Ledger
-from resumable.model import Ended, Exists, Piece, State, Unavailable, Upload
-from resumable.stores.store import PartRef, Store, StoreError, StoreUnavailable
+from resumable.model import LIVE, Ended, Exists, Piece, State, Unavailable, Upload
+from resumable.stores.store import Made, PartRef, Store, StoredObject, StoreError, StoreUnavailable
 from resumable.uploads.checksum import combine
-from resumable.uploads.fragments import Fragments
+from resumable.uploads.claims import Claim, Claims, new_claim
 from resumable.uploads.grid import Grid
-from resumable.uploads.release import delete_own_object, own_object
-
-#: Seconds for which it is one node's to make an object, for which another waits for that, and between its looks. A node that
-#: takes longer goes on: that two do it is a call too many, and no harm.
-CLAIM = 5.0
-WAIT = 60.0
-LOOK = 0.2
+from resumable.uploads.release import delete_own_object, is_own
 
 
 class Finishing:
-    """Makes objects of uploads whose chunks are all parts: ``open -> finishing -> finished``."""
+    """Makes objects of uploads whose chunks are all parts: ``open -> finishing -> finished``.
+
+    :ivar claims: to the keys of the objects that are made in this process.
+    """
 
     _log = Logger()
 
-    def __init__(self, ledger: Ledger, store: Store, fragments: Fragments, clock: IReactorTime) -> None:
+    def __init__(self, ledger: Ledger, store: Store, clock: IReactorTime) -> None:
         self._ledger = ledger
         self._store = store
-        self._fragments = fragments
         self._clock = clock
+        self.claims = Claims(ledger, clock, self._settle)
 
-    async def finish(self, upload: Upload, *, ours: bool = False) -> tuple[Upload, bool]:
+    async def finish(self, upload: Upload, claim: Claim | None = None) -> tuple[Upload, bool]:
         """Complete the upload. Asking again, here or elsewhere, ends in the same object.
 
-        :param ours: we have stored the last byte, and with that taken it upon us.
+        :param claim: to its key, if that has come with the last byte.
         :return: the upload, finished, and whether that was done here.
         :raises Unavailable: the store was in trouble for too long; the upload stays ``finishing``.
         :raises Ended: the upload was cancelled, or has failed for good.
         :raises Exists: the key is taken and may not be overwritten.
         """
         if upload.state is State.OPEN:
-            now = self._clock.seconds()
+            time, begun = now(self._clock), self._clock.seconds()
             moved = await self._ledger.move(
-                upload, State.FINISHING, frm=(State.OPEN,), updated=now, received=now, completing=now + CLAIM
+                upload, State.FINISHING, frm=(State.OPEN,), updated=time, received=time, claim=new_claim()
             )
-            upload, ours = moved or await self._current(upload), moved is not None
-        if not ours:
-            upload = await self._our_turn(upload)
-        if upload.state is State.FINISHED:
-            return upload, False
-        if upload.state is not State.FINISHING:
+            if moved is not None:
+                claim = self.claims.of(moved, begun)
+            upload = moved or await self._current(upload)
+        if upload.state is State.FINISHING and claim is None:
+            try:
+                claim = await self.claims.take(upload, (State.FINISHING,))
+            except Ended:
+                upload = await self._current(upload)
+        if claim is None:
+            if upload.state is State.FINISHED:
+                return upload, False
             raise Ended("the upload has ended")
         try:
-            return await self._make(upload), True
-        except Unavailable:
-            with suppress(Unavailable):
-                await self._ledger.unclaim(upload)
-            raise
-
-    async def _our_turn(self, upload: Upload) -> Upload:
-        """Wait while another node makes the object; returns the upload as it stands when that is over, or falls to us."""
-        deadline = self._clock.seconds() + WAIT
-        while upload.state is State.FINISHING:
-            now = self._clock.seconds()
-            if await self._ledger.claim(upload, now=now, until=now + CLAIM):
-                break
-            if now > deadline:
-                raise Unavailable("another node is making the object")
-            await deferLater(self._clock, LOOK)
-            upload = await self._current(upload)
-        return upload
-
-    async def _make(self, upload: Upload) -> Upload:
-        parts = whole_parts(upload, await self._ledger.pieces(upload.id))
-        etag = await self._complete(upload, parts)
-        now = self._clock.seconds()
-        crc = None if any(p.crc32c is None for p in parts) else combine((p.crc32c or 0, p.size) for p in parts)
-        moved = await self._ledger.move(
-            upload, State.FINISHED, frm=(State.FINISHING,), etag=etag, crc32c=crc, finished=now, updated=now
-        )
-        return moved or await self._beaten(upload)
+            return await self._make(upload, claim), True
+        finally:
+            await self.claims.drop(claim)
 
     async def _current(self, upload: Upload) -> Upload:
         current = await self._ledger.get(upload.id)
@@ -93,73 +70,219 @@ class Finishing:
             raise Ended("the upload is gone")
         return current
 
-    async def _beaten(self, upload: Upload) -> Upload:
-        """Somebody else moved the upload on while it was being completed."""
-        current = await self._current(upload)
-        if current.state is not State.FINISHED:
-            await delete_own_object(self._store, upload)
-            raise Ended("the upload has ended")
-        return current
+    async def _make(self, upload: Upload, claim: Claim) -> Upload:
+        parts = whole_parts(upload, await self._ledger.pieces(upload.id))
+        etag = await self._complete(upload, parts, claim)
+        return await self.conclude(upload, etag, claim, crc32c=combined(parts))
 
-    async def _complete(self, upload: Upload, parts: Sequence[Piece]) -> str:
+    async def conclude(self, upload: Upload, etag: str, claim: Claim, *, crc32c: int | None) -> Upload:
+        """Note that the object was made under the claim; returns the upload, finished.
+
+        :raises Ended: the upload was ended meanwhile; the object is removed again.
+        :raises Unavailable: the claim was lost.
+        """
+        await claim.quiet()
+        time = now(self._clock)
+        moved = await self._ledger.move(
+            upload,
+            State.FINISHED,
+            frm=(State.OPEN, State.FINISHING),
+            held=claim.word,
+            claim=claim.left,
+            etag=etag,
+            crc32c=crc32c,
+            finished=time,
+            updated=time,
+        )
+        if moved is not None:
+            claim.given_up = True
+            return moved
+        current = await self._current(upload)
+        if current.state is State.FINISHED:
+            return current
+        if current.live:
+            raise Unavailable("the claim to the object's key was lost")
+        if current.claim == claim.word:
+            claim.tidy_up()
+            try:
+                await claim.run(delete_own_object(self._store, upload, claim))
+            except StoreError as error:
+                claim.doubt()  # so that whoever has the key next looks again
+                self._log.warn("object of {id} not removed yet: {error}", id=upload.id, error=str(error))
+        raise Ended("the upload has ended")
+
+    async def check(self, upload: Upload, made: Made) -> str:
+        """Return the ETag of an object that was made, once it is certain that it is what was sent.
+
+        :raises StoreUnavailable: it is not, or nobody can say.
+        """
+        if made.confirmed:
+            return made.etag
+        found = await self._store.head_object(upload.bucket, upload.key)
+        if not is_own(found, upload) or found.size != upload.length:
+            size = "no object of ours" if found is None else f"{found.size} bytes"
+            raise StoreUnavailable("NotStored", f"the store said that {upload.length} bytes are stored, and has {size}")
+        return found.etag
+
+    async def _settle(self, former: Upload, claim: Claim) -> None:
+        """See `Claims`: see to what an upload whose claim was left to lie may have left under its key."""
+        if former.state is State.FINISHED:
+            return
+        try:
+            if not former.live:
+                await delete_own_object(self._store, former, claim)
+                return
+            found = await self._store.head_object(former.bucket, former.key)
+            if is_own(found, former) and found.size == former.length:
+                time = now(self._clock)
+                crc32c = combined(await self._ledger.pieces(former.id))
+                how: dict[str, Any] = {"etag": found.etag, "crc32c": crc32c, "finished": time, "updated": time}
+                await self._ledger.move(former, State.FINISHED, frm=(State.OPEN, State.FINISHING), **how)
+        except StoreError as error:
+            raise Unavailable(f"the store is in trouble: {error.code}") from error
+
+    async def tidy_up(self, upload: Upload) -> None:
+        """Wait for the claim of an upload that has ended, and remove an object that it has left under its key.
+
+        :raises Unavailable: the store or the ledger was in trouble, or somebody else is at work there.
+        :raises Ended: the upload has not ended.
+        """
+        claim = await self.claims.take(upload, tuple(state for state in State if state not in LIVE))
+        try:
+            await claim.run(self._settle(upload, claim))
+        finally:
+            await self.claims.drop(claim)
+
+    # Complete
+
+    async def _complete(self, upload: Upload, parts: Sequence[Piece], claim: Claim) -> str:
         """CompleteMultipartUpload, and what to make of its refusals; returns the ETag."""
         try:
             try:
-                return await self._ask(upload, parts)
+                return await self._ask(upload, parts, claim)
             except StoreError as error:
-                if error.code != "InvalidPart":
+                if error.code != "InvalidPart" or not error.said:
                     raise
                 # The ledger's ETag is not the store's: two have written the part. The bytes are the same.
-                return await self._ask(upload, await self._refreshed(upload, parts))
+                return await self._ask(upload, await self._refreshed(upload, parts), claim)
         except StoreUnavailable as error:
             raise Unavailable(f"the store is in trouble: {error.code}") from error
         except StoreError as error:
             return await self._refused(upload, error)
 
-    async def _ask(self, upload: Upload, parts: Sequence[Piece]) -> str:
+    async def _ask(self, upload: Upload, parts: Sequence[Piece], claim: Claim) -> str:
         assert upload.multipart_id is not None
         refs = [PartRef(part.number or 0, part.etag, part.crc32c) for part in parts]
-        return await self._store.complete_multipart_upload(
-            upload.bucket, upload.key, upload.multipart_id, refs, overwrite=upload.overwrite
+        made = await claim.run(
+            self._store.complete_multipart_upload(
+                upload.bucket, upload.key, upload.multipart_id, refs, overwrite=upload.overwrite, fence=claim
+            )
         )
+        return await self.check(upload, made)
 
     async def _refreshed(self, upload: Upload, parts: Sequence[Piece]) -> list[Piece]:
-        """The parts with the ETags that the store has."""
+        """Return the parts with the ETags that the store has.
+
+        :raises StoreError: ``PartLost``: what the store has is not what was acknowledged.
+        """
         assert upload.multipart_id is not None
         stored = {p.number: p for p in await self._store.list_parts(upload.bucket, upload.key, upload.multipart_id)}
         fresh = []
         for part in parts:
             found = stored.get(part.number or 0)
-            if found is None or found.size != part.size:
-                raise StoreError("InvalidPart", f"part {part.number} is not what was stored")
+            same = found is not None and found.size == part.size
+            if found is not None and found.etag != part.etag:
+                # Once bytes were begun anew, those of an earlier edition may have come late: only a checksum tells.
+                same = same and (found.crc32c == part.crc32c if found.crc32c is not None else not upload.edition)
+            if found is None or not same:
+                raise StoreError("PartLost", f"part {part.number} is not what was stored", said=True)
             fresh.append(evolve(part, etag=found.etag))
         return fresh
 
     async def _refused(self, upload: Upload, error: StoreError) -> str:
-        """The store will not complete. If that is because it has done so already, the object's ETag."""
-        if error.code in ("NoSuchUpload", "PreconditionFailed"):
-            try:
-                found = await own_object(self._store, upload)
-            except StoreError as trouble:
-                raise Unavailable(f"the store is in trouble: {trouble.code}") from trouble
-            if found is not None and found.size == upload.length:
+        """The store will not complete: return the object's ETag if it has done so already, and end what can never succeed."""
+        if error.said and error.code in ("NoSuchUpload", "PreconditionFailed"):
+            found = await self.own_object(upload)
+            if found is not None:
                 return found.etag
-        if error.status in (401, 403):
-            # A matter of credentials or policy, which the operator mends; the parts are there.
+        reason = await self.final_reason(upload, error)
+        if reason is None:
+            # A matter of credentials, policy or keys, which the operator mends, or not the store's own word: the parts are kept.
             self._log.error("store refused: {error} (upload {id})", error=str(error), id=upload.id)
             raise Unavailable(f"the store refused: {error.code}") from error
-        reason = "the key is taken" if error.code == "PreconditionFailed" else f"the store refused to complete: {error}"
-        now = self._clock.seconds()
-        if await self._ledger.move(upload, State.FAILED, frm=(State.FINISHING,), reason=reason, updated=now) is None:
-            return (await self._beaten(upload)).etag or ""
+        time = now(self._clock)
+        if await self._ledger.move(upload, State.FAILED, frm=(State.FINISHING,), reason=reason, updated=time) is None:
+            current = await self._current(upload)
+            if current.state is State.FINISHED:
+                return current.etag or ""
+            raise Ended("the upload has ended")
         self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
         if error.code == "PreconditionFailed":
             raise Exists(f"there is an object {upload.key!r} already") from error
         raise Ended(reason) from error
 
+    async def own_object(self, upload: Upload) -> StoredObject | None:
+        """Return the upload's object, whole, if it was made already, by a call whose answer was lost.
+
+        :raises Unavailable: nobody can say.
+        """
+        try:
+            found = await self._store.head_object(upload.bucket, upload.key)
+        except StoreError as trouble:
+            raise Unavailable(f"the store is in trouble: {trouble.code}") from trouble
+        return found if is_own(found, upload) and found.size == upload.length else None
+
+    async def final_reason(self, upload: Upload, error: StoreError) -> str | None:
+        """Return why the upload can never succeed, if a refusal says so; None: it may pass, or be mended.
+
+        Few refusals are final, and only as the store's own word, which is asked for twice where it can be.
+
+        :raises Unavailable: nobody can say.
+        """
+        if not error.said:
+            return None
+        if error.code == "NoSuchUpload" and await self._gone(upload):
+            # Dropped by the store's own rules; or by whoever has cancelled the upload, which then is no news.
+            return "the store has dropped the multipart upload"
+        if error.code == "PreconditionFailed" and await self._taken(upload):
+            return "the key is taken"
+        reasons = {
+            "NoSuchKey": "the store has lost bytes that it had confirmed",
+            "BadFragment": "the store has given back other bytes than it was given",
+            "PartLost": f"the store refused to complete: {error}",
+            "EntityTooSmall": f"the store refused to complete: {error}",
+        }
+        return reasons.get(error.code)
+
+    async def _gone(self, upload: Upload) -> bool:
+        """Whether the store says once more that the multipart upload is not there."""
+        if upload.multipart_id is None:
+            return False
+        try:
+            await self._store.list_parts(upload.bucket, upload.key, upload.multipart_id)
+        except StoreError as error:
+            if error.said and error.code == "NoSuchUpload":
+                return True
+            raise Unavailable(f"the store is in trouble: {error.code}") from error
+        return False
+
+    async def _taken(self, upload: Upload) -> bool:
+        """Whether the store says once more that there is an object under the key."""
+        try:
+            return await self._store.head_object(upload.bucket, upload.key) is not None
+        except StoreError as error:
+            raise Unavailable(f"the store is in trouble: {error.code}") from error
+
+
+def combined(parts: Sequence[Piece]) -> int | None:
+    """Return the CRC32C of the object that the parts make, if all of theirs are known."""
+    if not parts or any(part.crc32c is None or part.number is None for part in parts):
+        return None
+    return combine((part.crc32c or 0, part.size) for part in parts)
+
 
 def whole_parts(upload: Upload, pieces: Sequence[Piece]) -> list[Piece]:
-    """The parts 1..n of the upload's grid, in order.
+    """Return the parts 1..n of the upload's grid, in order.
 
     :raises ValueError: they are not all there. Completing then would make an object that is not what the client sent.
     """

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from secrets import token_hex
 
-from google_crc32c import extend
 from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
 
 from resumable.model import ObjectOptions, Piece, Upload
-from resumable.stores.store import Store, StoreError
+from resumable.stores.store import Store, StoreError, StoreUnavailable
 from resumable.tasks import together
 from resumable.uploads.budget import Budget
+from resumable.uploads.checksum import checksum
 
 #: Requests for the fragments of one upload that are under way at a time.
 MOST = 8
@@ -21,13 +22,12 @@ READS = 8
 #: The name of the object metadata that says which ledger knows of a fragment.
 LEDGER = "resumable-ledger"
 
+#: Of what is kept in memory: the upload and the fragment.
+Name = tuple[str, str]
 
-def checksum(segments: Iterable[bytes]) -> int:
-    """CRC32C of the segments together."""
-    crc = 0
-    for segment in segments:
-        crc = extend(crc, segment)
-    return crc
+
+def _name(upload_id: str, piece: Piece) -> Name:
+    return upload_id, piece.etag
 
 
 class Fragments:
@@ -48,11 +48,11 @@ class Fragments:
         self._budget = budget
         self._prefix = prefix
         self._ledger = ledger
-        self._kept: dict[tuple[str, int, int], list[bytes]] = {}
+        self._kept: dict[Name, list[bytes]] = {}
         self._reads = DeferredSemaphore(READS)
 
-    def _key(self, upload: Upload, first: int, end: int) -> str:
-        return f"{self._prefix}{upload.id}/{first}-{end - 1}"
+    def _key(self, upload: Upload, piece: Piece) -> str:
+        return f"{self._prefix}{upload.id}/{piece.first}-{piece.end - 1}.{piece.etag}"
 
     async def put(self, upload: Upload, first: int, segments: Sequence[bytes], crc32c: int) -> Piece:
         """Store the bytes from offset `first` on; returns the piece, which the ledger has yet to hear of."""
@@ -64,30 +64,35 @@ class Fragments:
             encryption=upload.options.encryption,
             kms_key=upload.options.kms_key,
         )
-        etag = await self._store.put_object(
-            upload.bucket, self._key(upload, first, end), segments, options, crc32c=crc32c
-        )
-        name = (upload.id, first, end)
+        # Never the key of an earlier one: what is still to be deleted, however late, is not this.
+        piece = Piece(first, end, None, token_hex(8), crc32c)
+        made = await self._store.put_object(upload.bucket, self._key(upload, piece), segments, options, crc32c=crc32c)
+        if not made.confirmed:
+            found = await self._store.head_object(upload.bucket, self._key(upload, piece))
+            if found is None or found.size != size:
+                raise StoreUnavailable("NotStored", f"the store said that {size} bytes are stored, and has others")
+        name = _name(upload.id, piece)
         if self._budget.keep(name, size, lambda: self._let_go(name)):
             self._kept[name] = list(segments)
-        return Piece(first, end, None, etag, crc32c)
+        return piece
 
-    def _let_go(self, name: tuple[str, int, int]) -> int:
+    def _let_go(self, name: Name) -> int:
         return sum(map(len, self._kept.pop(name)))
 
     def kept(self, upload: Upload, piece: Piece) -> list[bytes] | None:
         """The fragment's bytes, if they are still in memory."""
-        return self._kept.get((upload.id, piece.first, piece.end))
+        return self._kept.get(_name(upload.id, piece))
 
     async def read(self, upload: Upload, piece: Piece) -> list[bytes]:
         """Read the fragment's bytes back.
 
         :raises StoreError: ``NoSuchKey``: it was deleted, its chunk is a part by now. ``BadFragment``: it is not what was stored.
         """
-        key = self._key(upload, piece.first, piece.end)
-        segments = await self._reads.run(self._store.get_object, upload.bucket, key)
+        key = self._key(upload, piece)
+        segments = await self._reads.run(partial(self._store.get_object, upload.bucket, key, limit=piece.size))
         if sum(map(len, segments)) != piece.size or checksum(segments) != piece.crc32c:
-            raise StoreError("BadFragment", f"bytes {piece.first}-{piece.end - 1} came back as others than were stored")
+            why = f"bytes {piece.first}-{piece.end - 1} came back as others than were stored"
+            raise StoreError("BadFragment", why, said=True)
         return segments
 
     async def delete(self, upload: Upload, pieces: Iterable[Piece]) -> None:
@@ -96,7 +101,7 @@ class Fragments:
 
     async def _delete(self, upload: Upload, piece: Piece) -> None:
         try:
-            await self._store.delete_object(upload.bucket, self._key(upload, piece.first, piece.end))
+            await self._store.delete_object(upload.bucket, self._key(upload, piece))
         except StoreError as error:
             self._log.info("fragment of {id} not deleted yet: {error}", id=upload.id, error=str(error))
 
@@ -105,7 +110,7 @@ class Fragments:
         if pieces is None:
             names = [name for name in self._kept if name[0] == upload_id]
         else:
-            names = [(upload_id, piece.first, piece.end) for piece in pieces]
+            names = [_name(upload_id, piece) for piece in pieces]
         for name in names:
             self._budget.forget(name)
 

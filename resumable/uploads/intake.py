@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from attrs import evolve, field, frozen
@@ -11,29 +11,37 @@ from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from resumable.clock import now
 from resumable.flights import Flights
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.notices import Alone, Notices
 from resumable.metrics import Metrics
-from resumable.model import Ended, Exists, Piece, State, Unavailable, Upload
+from resumable.model import Conflict, Ended, Exists, Gap, Invalid, Piece, State, Unavailable, Upload
 from resumable.stores.store import Store, StoreError, StoreUnavailable
 from resumable.tasks import Errands, together
 from resumable.uploads.budget import Budget
+from resumable.uploads.checksum import checksum
 from resumable.uploads.chunks import Take, cut, plan
+from resumable.uploads.claims import Claim, new_claim
 from resumable.uploads.coverage import Coverage
-from resumable.uploads.finishing import CLAIM
-from resumable.uploads.fragments import MOST, Fragments, checksum
+from resumable.uploads.finishing import Finishing
+from resumable.uploads.fragments import MOST, Fragments
 from resumable.uploads.grid import Grid
+from resumable.uploads.marks import Marker, marked, pack, same, unpack
 from resumable.uploads.policy import object_options
-from resumable.uploads.release import delete_own_object, own_object, release
+from resumable.uploads.release import release
 from resumable.uploads.room import Room
+from resumable.uploads.story import tell
 from resumable.uploads.stream import ChunkedStream, Run
-
-#: Asked right before an upload is finished by what a writer brings; what it raises keeps the upload open.
-Confirm = Callable[[], Awaitable[None]]
+from resumable.uploads.turns import Turn, Writer, confirmed
 
 #: Bytes that fragments read back for a chunk count as at least: many small ones are many requests at a time.
 LEAST = 1 << 20
+#: A fragment of so many bytes (or of a 64th of the chunk) is rather written once more, with what comes next to it.
+SMALL = 64 << 10
+#: Fragments of a chunk from which on larger ones are too, and more than which there cannot be.
+MANY = 16
+CROWD = 256
 
 
 @frozen
@@ -62,12 +70,23 @@ class Intake:
 
     _log = Logger()
 
-    def __init__(self, upload: Upload, pieces: Iterable[Piece], tools: Tools) -> None:
+    def __init__(
+        self,
+        upload: Upload,
+        pieces: Iterable[Piece],
+        tools: Tools,
+        finishing: Finishing,
+        claim: Claim | None = None,
+    ) -> None:
+        """
+        :param claim: to the upload's key, if that was entered with the upload just now.
+        """
         self.upload = upload
         self.streams: list[ChunkedStream] = []
         self._pieces: defaultdict[int, list[Piece]] = defaultdict(list)
         self._parts: set[int] = set()
-        self._ours = False
+        self._claim = claim
+        self._finishing = finishing
         #: Counts what is learned: something may be while the ledger is read.
         self._learned = 0
         self._tools = tools
@@ -123,43 +142,62 @@ class Intake:
         length = self.upload.length
         return self.upload.state is not State.OPEN or (length is not None and self.coverage.covers(0, length))
 
-    async def store(self, run: Run, confirm: Confirm) -> None:
+    async def store(self, run: Run, writer: Writer) -> None:
         """Store a run. When this returns, its bytes are acknowledged.
 
-        A run that is all that was missing of its chunk makes it a part; any other becomes a fragment.
+        A run that is all that was missing of its chunk makes it a part; any other becomes a fragment. Bytes that meet stored
+        ones are compared with them.
 
-        :param confirm: what it raises comes out here; what was acknowledged before stays, and this run is not.
+        :param writer: whose it is. What its confirm raises comes out here; what was acknowledged before stays, and this run
+            is not.
+        :raises Conflict: other bytes are stored there; nothing was altered.
+        :raises Gap: other bytes were stored there, and those before them are not at hand any more: the client begins there.
+        :raises Superseded: the upload was begun anew elsewhere.
         :raises Ended: the upload was cancelled meanwhile, or the store has lost it.
         :raises Exists: the key is taken and may not be overwritten.
+        :raises Invalid: it is the last of too many small ones, or beyond the upload's end.
         :raises Unavailable: the store or the ledger was in trouble for too long.
         """
         with self._tools.metrics.storing():
-            await self._in_chunk(run.number, run, confirm)
+            async with writer.turn() as turn:
+                await self._in_chunk(run.number, run, writer, turn)
 
-    def take_it_upon_us(self) -> bool:
-        """Whether the last byte came through here, so that it is ours to make the object; says so once."""
-        ours, self._ours = self._ours, False
-        return ours
+    async def compare(self, run: Run, writer: Writer) -> None:
+        """Compare a run with what is stored, and store nothing. Errors as `store`."""
+        async with writer.turn() as turn:
+            if not await self._finished_same(run):
+                raise turn.fail(self._conflict(run))
+
+    def take_claim(self) -> Claim | None:
+        """Return the claim to the upload's key that came with the last byte, if there was one; once."""
+        claim, self._claim = self._claim, None
+        return claim
+
+    async def close(self) -> None:
+        """Nobody writes the upload here any more."""
+        await self._finishing.claims.drop(self.take_claim())
 
     async def assemble(self) -> None:
         """Make parts of all chunks whose fragments cover them, for one who may finish the upload. Errors as `store`."""
+        writer = Writer(confirmed, edition=self.upload.edition)
         for number in range(1, self.grid.count + 1):
             if number not in self._parts and self.upload.state is State.OPEN:
-                await self._in_chunk(number, None, _confirmed)
+                async with writer.turn() as turn:
+                    await self._in_chunk(number, None, writer, turn)
 
-    async def _in_chunk(self, number: int, run: Run | None, confirm: Confirm) -> None:
+    async def _in_chunk(self, number: int, run: Run | None, writer: Writer, turn: Turn) -> None:
         """Store what there is of a chunk; one at a time, so that the last to come sees what the others have stored."""
         lock = self._chunks[number]
         await lock.acquire()
         try:
             try:
-                await self._store(number, run, confirm)
+                await self._store(number, run, writer, turn)
             except StoreError as error:
                 if error.code != "NoSuchKey":
                     raise
                 # Another node has joined the chunk and deleted its fragments.
                 await self.refresh()
-                await self._store(number, run, confirm)
+                await self._store(number, run, writer, turn)
         except StoreUnavailable as error:
             raise Unavailable(f"the store is in trouble: {error.code}") from error
         except StoreError as error:
@@ -169,12 +207,14 @@ class Intake:
             if not lock.locked:
                 self._chunks.pop(number, None)
 
-    async def _store(self, number: int, run: Run | None, confirm: Confirm) -> None:
+    async def _store(self, number: int, run: Run | None, writer: Writer, turn: Turn) -> None:
+        if run is not None:
+            await self._agree(run, writer, turn)
+        turn.over()
         first, end = self.grid.first_of(number), self.grid.end_of(number)
         if run is not None and (run.first, run.end) == (first, end):
-            if number in self._parts:  # another connection was first
-                return
-            await self._put_chunk(number, run.segments, run.crc32c, confirm)
+            if number not in self._parts:  # another connection was first
+                await self._put_chunk(number, run.segments, run, writer)
             return
         pieces = list(self._pieces[number])
         if run is not None:
@@ -183,35 +223,142 @@ class Intake:
             pieces.append(Piece(run.first, run.end, None, ""))
         takes = plan(pieces, first, end)
         if takes is not None:
-            await self._join(number, run, takes, confirm)
+            await self._join(number, run, takes, writer)
         elif run is not None:
-            await self._put_fragment(run)
+            await self._put_fragment(run, writer)
 
-    async def _put_fragment(self, run: Run) -> None:
+    # Comparing
+
+    async def _agree(self, run: Run, writer: Writer, turn: Turn) -> None:
+        """See to it that what is stored where the run belongs are the run's bytes."""
+        for piece in sorted(self._pieces.get(run.number, ()), key=lambda piece: piece.first):
+            if not await self._same(run, piece):
+                if not writer.anew:
+                    raise turn.fail(self._conflict(run))
+                await self._begin_anew(run, piece.first, writer, turn)
+                return
+
+    def _conflict(self, run: Run) -> Conflict:
+        return Conflict(
+            f"the file has changed: other bytes are stored within {run.first}-{run.end - 1}; nothing was altered. "
+            "Cancel the upload, or begin again at byte 0"
+        )
+
+    async def _same(self, run: Run, piece: Piece) -> bool:
+        """Return whether the run and a stored piece agree where they meet, as far as they can be compared."""
+        first, end = max(run.first, piece.first), min(run.end, piece.end)
+        if first >= end or piece.crc32c is None:
+            return True
+        if (run.first, run.end) == (piece.first, piece.end):
+            return run.crc32c == piece.crc32c
+        mine = cut(run.segments, first - run.first, end - run.first)
+        if (first, end) == (piece.first, piece.end):
+            return checksum(mine) == piece.crc32c
+        if piece.number is None:
+            async with self._read_back([piece]):
+                theirs = cut(await self._bytes_of_fragment(piece), first - piece.first, end - piece.first)
+                return checksum(mine) == checksum(theirs)
+        marks = unpack(await self._tools.ledger.marks(self.upload.id, piece.first, piece.end))
+        return same(mine, first, piece=(piece.first, piece.end, piece.crc32c), marks=marks)
+
+    async def _finished_same(self, run: Run) -> bool:
+        """Return whether the run's bytes are those of the finished object."""
+        upload, tools = self.upload, self._tools
+        async with Lent(tools.reading, max(run.size, LEAST)):
+            try:
+                theirs = await tools.store.get_object(
+                    upload.bucket, upload.key, limit=run.size, span=(run.first, run.end), etag=upload.etag
+                )
+            except StoreUnavailable as error:
+                raise Unavailable(f"the store is in trouble: {error.code}") from error
+            except StoreError as error:
+                if not error.said:
+                    raise Unavailable(f"the store refused: {error.code}") from error
+                return False  # it is there no more, or is another by now
+            return checksum(theirs) == run.crc32c
+
+    async def _begin_anew(self, run: Run, cut_at: int, writer: Writer, turn: Turn) -> None:
+        """The client brings other bytes, from byte 0 on: drop what differs, and all after it."""
+        tools = self._tools
+        stored = [piece for pieces in self._pieces.values() for piece in pieces]
+        former = evolve(self.upload, edition=writer.edition)
+        self.upload = await tools.ledger.begin_anew(former, cut_at, now=now(tools.clock))
+        writer.edition = self.upload.edition
+        self._learn(piece for piece in stored if piece.end <= cut_at)
+        dropped = [piece for piece in stored if piece.end > cut_at and piece.number is None]
+        tools.fragments.forget(self.upload.id, dropped)
+        tools.errands.run(partial(tools.fragments.delete, self.upload, dropped))
+        offset = self.coverage.offset
+        for stream in self.streams:
+            stream.stored_to = min(stream.stored_to, offset)
+        tell("begun anew", self.upload, offset, now(tools.clock), f"other bytes came from byte {cut_at} on")
+        if run.first > offset:
+            raise turn.fail(Gap(f"the file has changed: byte {offset} comes next, not {run.first}", offset))
+
+    # Fragments
+
+    async def _put_fragment(self, run: Run, writer: Writer) -> None:
         tools = self._tools
         if not self.upload.fragmented:
-            await tools.ledger.mark_fragmented(self.upload.id)
+            claim = self.take_claim()
+            await tools.ledger.mark_fragmented(self.upload, claim=None if claim is None else claim.word)
+            self._finishing.claims.forget(claim)
             self.upload = evolve(self.upload, fragmented=True)
-        piece = await tools.fragments.put(self.upload, run.first, run.segments, run.crc32c)
-        await self._enter(piece, _confirmed)
-
-    async def _join(self, number: int, run: Run | None, takes: Sequence[Take], confirm: Confirm) -> None:
-        """Make the chunk of the run and of fragments, which are read back unless they are still in memory."""
-        tools = self._tools
-        wanted = [take.piece for take in takes if take.piece.etag]
-        missing = [piece for piece in wanted if tools.fragments.kept(self.upload, piece) is None]
-        size = max(sum(piece.size for piece in missing), LEAST)
-        if missing:
-            await tools.reading.take(size)
-        segments: list[bytes] = []
+        neighbour = self._neighbour(run)
+        marker: Marker = run
+        if neighbour is None:
+            if len(self._pieces[run.number]) >= CROWD:
+                raise Invalid(f"more than {CROWD} ranges within {self.grid.chunk_size} bytes: send larger ones")
+            segments = list(run.segments)
+        else:
+            async with self._read_back([neighbour]):
+                found = await self._bytes_of_fragment(neighbour)
+                left = neighbour.end == run.first
+                segments = [*found, *run.segments] if left else [*run.segments, *found]
+                joints = [run.first if left else run.end, *await self._joints(neighbour)]
+                marker = marked(segments, min(run.first, neighbour.first), joints)
         try:
-            for found in await together([partial(self._bytes_of, take, run) for take in takes], most=MOST):
-                segments += found
-            await self._put_chunk(number, segments, checksum(segments), confirm)
+            piece = await tools.fragments.put(self.upload, marker.first, segments, marker.crc32c)
         finally:
             segments.clear()
-            if missing:
-                tools.reading.give(size)
+        await self._enter(piece, writer, marker, [] if neighbour is None else [neighbour])
+
+    def _neighbour(self, run: Run) -> Piece | None:
+        """Return a fragment that ends where the run begins, or begins where it ends, and is rather written once more."""
+        pieces = self._pieces[run.number]
+        small = max(SMALL, self.grid.chunk_size // 64)
+        for piece in pieces:
+            if piece.number is None and (piece.end == run.first or piece.first == run.end):
+                at_hand = self._tools.fragments.kept(self.upload, piece) is not None
+                if (piece.size <= small and (at_hand or len(pieces) >= MANY)) or len(pieces) >= CROWD:
+                    return piece
+        return None
+
+    async def _joints(self, piece: Piece) -> list[int]:
+        """Return the offsets within a fragment at which the bytes of one request ended."""
+        return [offset for offset, _ in unpack(await self._tools.ledger.marks(self.upload.id, piece.first, piece.end))]
+
+    async def _join(self, number: int, run: Run | None, takes: Sequence[Take], writer: Writer) -> None:
+        """Make the chunk of the run and of fragments, which are read back unless they are still in memory."""
+        wanted = [take.piece for take in takes if take.piece.etag]
+        segments: list[bytes] = []
+        try:
+            async with self._read_back(wanted):
+                for found in await together([partial(self._bytes_of, take, run) for take in takes], most=MOST):
+                    segments += found
+                joints = [take.first for take in takes]
+                for piece in wanted:
+                    joints += await self._joints(piece)
+                marker = marked(segments, self.grid.first_of(number), joints)
+                await self._put_chunk(number, segments, marker, writer)
+        finally:
+            segments.clear()
+
+    def _read_back(self, pieces: Sequence[Piece]) -> Lent:
+        """Room for the fragments among these that are not in memory."""
+        fragments = self._tools.fragments
+        missing = sum(piece.size for piece in pieces if fragments.kept(self.upload, piece) is None)
+        return Lent(self._tools.reading, max(missing, LEAST) if missing else 0)
 
     async def _bytes_of(self, take: Take, run: Run | None) -> list[bytes]:
         piece = take.piece
@@ -219,37 +366,49 @@ class Intake:
             assert run is not None
             found: Sequence[bytes] = run.segments
         else:
-            fragments = self._tools.fragments
-            found = fragments.kept(self.upload, piece) or await fragments.read(self.upload, piece)
+            found = await self._bytes_of_fragment(piece)
         return cut(found, take.first - piece.first, take.end - piece.first)
 
-    async def _put_chunk(self, number: int, segments: Sequence[bytes], crc32c: int, confirm: Confirm) -> None:
+    async def _bytes_of_fragment(self, piece: Piece) -> Sequence[bytes]:
+        fragments = self._tools.fragments
+        return fragments.kept(self.upload, piece) or await fragments.read(self.upload, piece)
+
+    # Parts
+
+    async def _put_chunk(self, number: int, segments: Sequence[bytes], marker: Marker, writer: Writer) -> None:
         first, end = self.grid.first_of(number), self.grid.end_of(number)
         # A multipart upload that was opened while nobody knew the length would stay behind if it was not used.
         if first == 0 and end == self.upload.length and self.upload.multipart_id is None:
-            await confirm()
-            await self._put_whole(segments, crc32c)
+            await writer.confirm()
+            await self._put_whole(segments, marker)
             return
         upload = await self._multipart()
         assert upload.multipart_id is not None
         etag = await self._tools.store.upload_part(
-            upload.bucket, upload.key, upload.multipart_id, number, segments, crc32c=crc32c
+            upload.bucket, upload.key, upload.multipart_id, number, segments, crc32c=marker.crc32c
         )
-        await self._enter(Piece(first, end, number, etag, crc32c), confirm)
+        await self._enter(Piece(first, end, number, etag, marker.crc32c), writer, marker)
 
-    async def _enter(self, piece: Piece, confirm: Confirm) -> None:
+    async def _enter(self, piece: Piece, writer: Writer, marker: Marker, replaces: Sequence[Piece] = ()) -> None:
         """Let the ledger have a stored piece. A part strikes its chunk's fragments out; some time later they are deleted."""
         tools = self._tools
         number = self.grid.number_at(piece.first)
-        former = [old for old in self._pieces[number] if piece.number is not None and old.number is None]
+        if piece.number is not None:
+            replaces = [old for old in self._pieces[number] if old.number is None]
         parts = len(self._parts | {number})
         complete = piece.number is not None and self.upload.length is not None and parts == self.grid.count
         if complete:
-            await confirm()
-        now = tools.clock.seconds()
+            await writer.confirm()
+        time, begun = now(tools.clock), tools.clock.seconds()
+        marks = pack([mark for mark in marker.marks if mark[0] < piece.end])
         try:
-            ours = await tools.ledger.add_piece(
-                self.upload.id, piece, now=now, replaces=former, completing=now + CLAIM if complete else None
+            word = await tools.ledger.add_piece(
+                evolve(self.upload, edition=writer.edition),
+                piece,
+                now=time,
+                replaces=replaces,
+                marks=marks,
+                claim=new_claim() if complete else None,
             )
         except Ended:
             # What arrives while an upload is being freed may survive that: free once more.
@@ -258,58 +417,66 @@ class Intake:
                 await release(tools.store, tools.fragments, evolve(self.upload, state=current.state))
             raise
         self._count(piece.first, piece.end)
+        self._pieces[number] = [old for old in self._pieces[number] if old not in replaces]
         self._add(piece)
-        self.upload = evolve(self.upload, updated=now)
+        self.upload = evolve(self.upload, updated=time)
         if complete:
-            self.upload = evolve(self.upload, state=State.FINISHING, received=now)
-        if ours:
-            self._ours = True
-            tools.metrics.moved(self.upload.protocol, State.FINISHING)
-        if former:
-            tools.fragments.forget(self.upload.id, former)
-            tools.errands.run(partial(tools.fragments.delete, self.upload, former))
+            self.upload = evolve(self.upload, state=State.FINISHING, received=time, claim=word)
+            if word is not None:
+                self._claim = self._finishing.claims.of(self.upload, begun)
+                tools.metrics.moved(self.upload.protocol, State.FINISHING)
+        if replaces:
+            tools.fragments.forget(self.upload.id, replaces)
+            tools.errands.run(partial(tools.fragments.delete, self.upload, replaces))
 
     def _count(self, first: int, end: int) -> None:
         """Count what is acknowledged now, of bytes of one chunk, and was not before."""
         known = Coverage.of(self._pieces[self.grid.number_at(first)])
         self._tools.metrics.durable(end - first - known.overlap(first, end))
 
-    async def _put_whole(self, segments: Sequence[bytes], crc32c: int) -> None:
+    async def _put_whole(self, segments: Sequence[bytes], marker: Marker) -> None:
         """An upload of one chunk: one request, and it is finished."""
-        upload = self.upload
+        upload, store, finishing = self.upload, self._tools.store, self._finishing
+        claim = await self._claim_key()
         try:
-            etag = await self._tools.store.put_object(
-                upload.bucket, upload.key, segments, object_options(upload), crc32c=crc32c, overwrite=upload.overwrite
-            )
-        except StoreError as error:
-            if error.code != "PreconditionFailed":
-                raise
-            # It may be our own, whose answer was lost.
-            found = await own_object(self._tools.store, upload)
-            if found is None or found.size != upload.length:
-                raise
-            etag = found.etag
-        now = self._tools.clock.seconds()
-        moved = await self._tools.ledger.move(
-            upload, State.FINISHED, frm=(State.OPEN,), etag=etag, crc32c=crc32c, finished=now, updated=now
-        )
-        if moved is not None:
-            self._count(0, moved.length or 0)
-        self.upload = moved or await self._beaten()
+            try:
+                made = await claim.run(
+                    store.put_object(
+                        upload.bucket,
+                        upload.key,
+                        segments,
+                        object_options(upload),
+                        crc32c=marker.crc32c,
+                        overwrite=upload.overwrite,
+                        fence=claim,
+                    )
+                )
+                etag = await finishing.check(upload, made)
+            except StoreError as error:
+                # It may be our own, whose answer was lost.
+                taken = error.said and error.code == "PreconditionFailed"
+                found = await finishing.own_object(upload) if taken else None
+                if found is None:
+                    raise
+                etag = found.etag
+            self.upload = await finishing.conclude(upload, etag, claim, crc32c=marker.crc32c)
+            self._count(0, self.upload.length or 0)
+        finally:
+            await finishing.claims.drop(claim)
 
-    async def _beaten(self) -> Upload:
-        """Somebody else ended the upload while its object was being stored."""
-        current = await self._tools.ledger.get(self.upload.id)
-        if current is not None and current.state is State.FINISHED:
-            return current
-        await delete_own_object(self._tools.store, self.upload)
-        raise Ended("the upload has ended")
+    async def _claim_key(self) -> Claim:
+        """Claim the upload's key: by the claim that it was entered with, if nobody can have taken that."""
+        claim, claims = self.take_claim(), self._finishing.claims
+        if claim is not None and claim.fresh:
+            return claim
+        await claims.drop(claim)
+        return await claims.take(self.upload, (State.OPEN,))
 
     async def _multipart(self) -> Upload:
         """The upload with its multipart upload open; the first of several runs opens it, the others wait."""
         if self.upload.multipart_id is None:
             opened = await self._opening.join(None, self._open_multipart)
-            self.upload = opened
+            self.upload = evolve(self.upload, multipart_id=opened.multipart_id, length=opened.length)
         return self.upload
 
     async def _open_multipart(self) -> Upload:
@@ -324,24 +491,31 @@ class Intake:
         return current
 
     async def _refused(self, error: StoreError) -> None:
-        """The store said no for good: find out what that means for the upload."""
+        """The store said no: find out what that means for the upload."""
         upload, tools = self.upload, self._tools
-        reasons = {
-            "PreconditionFailed": "the key is taken",
-            # Cancelled by somebody, or dropped by the store's own rules.
-            "NoSuchUpload": "the store has dropped the multipart upload",
-            "BadFragment": "the store has given back other bytes than it was given",
-        }
-        if error.code not in reasons:
+        reason = await self._finishing.final_reason(upload, error)
+        if reason is None:
             self._log.error("store refused: {error} (upload {id})", error=str(error), id=upload.id)
             raise Unavailable(f"the store refused: {error.code}") from error
-        reason, now = reasons[error.code], tools.clock.seconds()
-        if await tools.ledger.move(upload, State.FAILED, frm=(State.OPEN,), reason=reason, updated=now) is not None:
+        time = now(tools.clock)
+        if await tools.ledger.move(upload, State.FAILED, frm=(State.OPEN,), reason=reason, updated=time) is not None:
             self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
         if error.code == "PreconditionFailed":
             raise Exists(f"there is an object {upload.key!r} already") from error
         raise Ended("the upload has ended") from error
 
 
-async def _confirmed() -> None:
-    """Nothing is to be asked: this finishes nothing, or for one who has just been asked about."""
+class Lent:
+    """Room that is lent for a time."""
+
+    def __init__(self, room: Room, size: int) -> None:
+        self._room = room
+        self._size = size
+
+    async def __aenter__(self) -> None:
+        if self._size:
+            await self._room.take(self._size)
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._size:
+            self._room.give(self._size)

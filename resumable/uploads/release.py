@@ -1,15 +1,17 @@
-"""Giving back to the store what an ended upload had there."""
+"""What an upload has in the store beside its bytes on their way: found, and given back when it has ended."""
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from resumable.model import State, Upload
-from resumable.stores.store import Store, StoredObject
+from resumable.stores.store import Fence, Store, StoredObject
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.policy import TOKEN
 
 
 async def release(store: Store, fragments: Fragments, upload: Upload) -> None:
-    """Free what is stored of an upload that has ended, but for its object if it is finished.
+    """Free what is stored of an upload that has ended, but for its object.
 
     :raises resumable.stores.store.StoreError: the store would not; it may be asked again.
     """
@@ -18,15 +20,17 @@ async def release(store: Store, fragments: Fragments, upload: Upload) -> None:
     await fragments.sweep(upload)
 
 
-async def own_object(store: Store, upload: Upload) -> StoredObject | None:
-    """The object under the upload's key, if it is this upload's and not somebody else's."""
+def is_own(found: StoredObject | None, upload: Upload) -> TypeGuard[StoredObject]:
+    """Return whether what a look at the upload's key has found is this upload's object, and nobody else's."""
+    return found is not None and found.metadata.get(TOKEN) == upload.token
+
+
+async def delete_own_object(store: Store, upload: Upload, fence: Fence) -> None:
+    """Delete the upload's object, if there is one; nobody else's.
+
+    :param fence: the key's claim: no other upload makes an object there between the look and the deletion. What somebody
+        else entirely puts there, the store is told by the ETag not to delete.
+    """
     found = await store.head_object(upload.bucket, upload.key)
-    if found is not None and found.metadata.get(TOKEN) == upload.token:
-        return found
-    return None
-
-
-async def delete_own_object(store: Store, upload: Upload) -> None:
-    """Delete the upload's object, if there is one; nobody else's."""
-    if await own_object(store, upload) is not None:
-        await store.delete_object(upload.bucket, upload.key)
+    if is_own(found, upload):
+        await store.delete_object(upload.bucket, upload.key, etag=found.etag, fence=fence)

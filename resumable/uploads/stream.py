@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from attrs import define, field
-from google_crc32c import extend
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
 from zope.interface import implementer
@@ -13,17 +12,15 @@ from zope.interface import implementer
 from resumable.model import TooLarge
 from resumable.uploads.budget import Budget
 from resumable.uploads.grid import Grid
+from resumable.uploads.marks import Marker
 
 
 @define
-class Run:
-    """Bytes ``[first, end)`` of one chunk, in memory as the segments they arrived in, in order."""
+class Run(Marker):
+    """Bytes ``[first, end)`` of the chunk `number`, in memory as the segments they arrived in, in order."""
 
-    number: int
-    first: int
-    end: int
-    segments: list[bytes] = field(factory=list, repr=False)
-    crc32c: int = 0
+    number: int = field(kw_only=True)
+    segments: list[bytes] = field(factory=list, repr=False, kw_only=True)
 
     @property
     def size(self) -> int:
@@ -33,8 +30,7 @@ class Run:
     def append(self, data: bytes) -> None:
         """Add a segment; it is kept, not copied."""
         self.segments.append(data)
-        self.end += len(data)
-        self.crc32c = extend(self.crc32c, data)
+        self.mark(data)
 
 
 @implementer(IConsumer)
@@ -43,6 +39,7 @@ class ChunkedStream:
 
     :ivar first: the offset of the first byte that was or will be written.
     :ivar position: the offset of the next one.
+    :ivar stored_to: bytes before this offset were stored before they came.
     :ivar room: bytes from there to the next edge; whoever reads no more than that at once saves it the cutting, which copies.
 
     Back-pressure: with `in_flight` runs being stored, or when the budget says so, the producer is paused. What it writes
@@ -55,7 +52,7 @@ class ChunkedStream:
         grid: Grid,
         *,
         position: int,
-        skip_to: int,
+        stored_to: int = 0,
         limit: int,
         store: Callable[[Run], Awaitable[None]],
         in_flight: int,
@@ -64,7 +61,7 @@ class ChunkedStream:
     ) -> None:
         """
         :param position: offset of the first byte that will be written.
-        :param skip_to: bytes before this offset are stored already and are dropped.
+        :param stored_to: bytes before this offset are stored already: that they come again is no news.
         :param limit: the offset no byte may reach; the stream fails with `TooLarge` there.
         :param store: stores a run; called for several at once, ends when the run is acknowledged.
         :param in_flight: how many runs are stored at a time.
@@ -74,7 +71,7 @@ class ChunkedStream:
         self.grid = grid
         self.first = self.position = position
         self.room = grid.chunk_size - position % grid.chunk_size
-        self._skip_to = skip_to
+        self.stored_to = stored_to
         self._limit = limit
         self._store = store
         self._most = in_flight
@@ -116,9 +113,6 @@ class ChunkedStream:
         if end > self._limit:
             self.fail(TooLarge(f"more than {self._limit} bytes"))
             return
-        if start < self._skip_to:
-            data = data[self._skip_to - start :]
-            start = end - len(data)
         size = len(data)
         while data and self._failure is None:
             data = self._fill(data, start)
@@ -131,7 +125,7 @@ class ChunkedStream:
         """Put into the chunk that holds `start` what fits; returns the rest."""
         run = self._run
         if run is None:
-            run = self._run = Run(self.grid.number_at(start), start, start)
+            run = self._run = Run(start, start, number=self.grid.number_at(start))
         room = self.grid.end_of(run.number) - start
         if len(data) < room:
             run.append(data)
@@ -176,9 +170,10 @@ class ChunkedStream:
     def checkpoint(self) -> None:
         """Called by the clock: a writer that has been silent since the last call has what it brought stored.
 
-        One that is made to wait is not silent.
+        One that is made to wait is not silent, and one that repeats what is stored is left to it: as a whole chunk it can be
+        compared as a whole.
         """
-        if not self._touched and not self._paused and self._failure is None:
+        if not self._touched and not self._paused and self._failure is None and self.position > self.stored_to:
             self.spill()
         self._touched = False
 

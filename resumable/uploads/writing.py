@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
 
@@ -10,11 +10,15 @@ from attrs import frozen
 from twisted.internet.interfaces import IConsumer
 from twisted.logger import Logger
 
+from resumable.clock import now
 from resumable.model import Ended, Interrupted, Invalid, State, Superseded, TooLarge, Upload, UploadError
-from resumable.uploads.intake import Confirm, Intake, Tools
+from resumable.uploads.claims import Claim
+from resumable.uploads.finishing import Finishing
+from resumable.uploads.intake import Intake, Tools
 from resumable.uploads.policy import Policy
 from resumable.uploads.story import tell
 from resumable.uploads.stream import ChunkedStream, Run
+from resumable.uploads.turns import Confirm, Writer, confirmed
 
 
 class Body(Protocol):
@@ -44,8 +48,9 @@ class Writing:
 
     _log = Logger()
 
-    def __init__(self, tools: Tools, policy: Policy) -> None:
+    def __init__(self, tools: Tools, policy: Policy, finishing: Finishing) -> None:
         self._tools = tools
+        self._finishing = finishing
         self._policy = policy
         self._intakes: dict[str, Intake] = {}
         #: How many use each intake.
@@ -53,16 +58,18 @@ class Writing:
         tools.notices.speak_for(self)
 
     @asynccontextmanager
-    async def intake(self, upload: Upload, *, new: bool = False) -> AsyncIterator[Intake]:
+    async def intake(self, upload: Upload, *, new: bool = False, claim: Claim | None = None) -> AsyncIterator[Intake]:
         """The upload's intake, shared with all who write it meanwhile.
 
         :param new: the upload has just been created: nothing of it is stored.
+        :param claim: to its key, if that was entered with it.
         """
         intake = self._intakes.get(upload.id)
         shared = intake is not None
         if intake is None:
             pieces = [] if new else await self._tools.ledger.pieces(upload.id)
-            intake = self._intakes.setdefault(upload.id, Intake(upload, pieces, self._tools))
+            fresh = Intake(upload, pieces, self._tools, self._finishing, claim)
+            intake = self._intakes.setdefault(upload.id, fresh)
         self._users[upload.id] = self._users.get(upload.id, 0) + 1
         try:
             if shared:
@@ -73,6 +80,7 @@ class Writing:
             self._users[upload.id] -= 1
             if not self._users[upload.id]:
                 del self._users[upload.id], self._intakes[upload.id]
+                await intake.close()
 
     async def take_over(self, intake: Intake, span: Span) -> None:
         """End those who write the same bytes, here and on other nodes, once what they hold has been stored.
@@ -94,22 +102,44 @@ class Writing:
         for stream in former:
             await stream.settle()
 
-    async def pour(
-        self, intake: Intake, body: Body, span: Span, *, stored_to: int, max_size: int | None, confirm: Confirm
-    ) -> None:
+    async def pour(self, intake: Intake, body: Body, span: Span, *, max_size: int | None, confirm: Confirm) -> None:
         """Let the body run into a stream, and end it properly whatever happens to the body.
-
-        :param stored_to: what comes before this offset is stored already and is dropped.
 
         Errors as `resumable.uploads.desk.Desk.receive`.
         """
+        anew = span.first == 0 and not intake.upload.swarm
+        writer = Writer(confirm, edition=intake.upload.edition, anew=anew)
+        async with self._stream(intake, span, max_size, lambda run: intake.store(run, writer)) as stream:
+            try:
+                await body.pour_into(stream)
+                if span.last and not stream.failed:
+                    await self._end_here(stream, intake, writer)
+                await stream.drain()
+            except Interrupted as interruption:
+                await self._keep(stream, intake, str(interruption))
+                raise
+
+    async def compare(self, intake: Intake, body: Body, span: Span) -> None:
+        """Let the body run into a stream that stores nothing, but compares it with the finished object.
+
+        :raises Conflict: the bytes are others.
+        """
+        writer = Writer(confirmed, edition=intake.upload.edition)
+        async with self._stream(intake, span, None, lambda run: intake.compare(run, writer)) as stream:
+            await body.pour_into(stream)
+            await stream.drain()
+
+    @asynccontextmanager
+    async def _stream(
+        self, intake: Intake, span: Span, max_size: int | None, store: Callable[[Run], Awaitable[None]]
+    ) -> AsyncIterator[ChunkedStream]:
         most = self._policy.most_bytes(intake.upload, max_size)
         stream = ChunkedStream(
             intake.grid,
             position=span.first,
-            skip_to=stored_to,
+            stored_to=intake.coverage.end_from(span.first),
             limit=most if span.end is None else min(most, span.end),
-            store=lambda run: intake.store(run, confirm),
+            store=store,
             in_flight=self._policy.parts_in_flight,
             budget=self._tools.budget,
             received=self._tools.metrics.received,
@@ -117,13 +147,7 @@ class Writing:
         intake.streams.append(stream)
         self._tools.metrics.streams.inc()
         try:
-            await body.pour_into(stream)
-            if span.last and not stream.failed:
-                await self._end_here(stream, intake, confirm)
-            await stream.drain()
-        except Interrupted as interruption:
-            await self._keep(stream, intake, str(interruption))
-            raise
+            yield stream
         except TooLarge:
             if span.end is not None and span.end <= most:
                 raise Invalid(f"the body is longer than its range, which ends before byte {span.end}") from None
@@ -138,17 +162,17 @@ class Writing:
             await stream.drain()
         except UploadError as error:
             self._log.info("upload {id}: what came last is not stored: {error}", id=intake.upload.id, error=str(error))
-        tell("interrupted", intake.upload, intake.coverage.offset, self._tools.clock.seconds(), why)
+        tell("interrupted", intake.upload, intake.coverage.offset, now(self._tools.clock), why)
 
-    async def _end_here(self, stream: ChunkedStream, intake: Intake, confirm: Confirm) -> None:
+    async def _end_here(self, stream: ChunkedStream, intake: Intake, writer: Writer) -> None:
         """The body's end is the object's end: now the length is known."""
         if intake.upload.length is None:
-            intake.upload = await self._tools.ledger.set_once(intake.upload, length=stream.position)
+            intake.upload = await self._tools.ledger.declare(intake.upload, stream.position)
             stream.grid = intake.grid
         if intake.upload.length != stream.position:
             raise Invalid(f"the body ended at byte {stream.position} of {intake.upload.length}")
         if intake.upload.length == 0:
-            await intake.store(Run(1, 0, 0), confirm)
+            await intake.store(Run(0, 0, number=1), writer)
 
     async def checkpoint(self) -> None:
         """Have stored what silent writers hold; called by the clock, every few seconds."""
@@ -167,6 +191,7 @@ class Writing:
 
     def ended(self, upload_id: str, state: State, why: str | None = None) -> None:
         """See `resumable.ledger.notices.Writers`."""
+        self._finishing.claims.ended(upload_id)
         intake = self._intakes.get(upload_id)
         for stream in list(intake.streams) if intake is not None else ():
             stream.fail(Ended(why or f"the upload was {state.value}"))

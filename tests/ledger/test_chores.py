@@ -72,7 +72,7 @@ async def test_stale_uploads(ledger: Ledger, chores: Chores) -> None:
     await enter(ledger, "finishing", State.FINISHING, updated=1000.0)
     (stale,) = await chores.stale(untouched_since=1500.0, most=10)
     assert stale.id == "old"
-    await ledger.add_piece("old", Piece(0, 5, None, "e"), now=2500.0)
+    await ledger.add_piece(evolve(UPLOAD, id="old"), Piece(0, 5, None, "e"), now=2500.0)
     assert await ledger.move(stale, State.EXPIRED, frm=LIVE, untouched_since=1500.0) is None
     assert await ledger.move(stale, State.EXPIRED, frm=LIVE, untouched_since=2500.0) is not None
 
@@ -87,7 +87,7 @@ async def test_rows_of_no_use(database: Database, chores: Chores) -> None:
     await enter(quiet, "new", State.FINISHED, updated=3000.0)
     await enter(ledger, "untold", State.FINISHED, updated=1000.0)
     await enter(quiet, "pieced", State.OPEN, updated=1000.0)
-    await ledger.add_piece("pieced", Piece(0, 5, 1, "e"), now=1001.0)
+    await ledger.add_piece(evolve(UPLOAD, id="pieced"), Piece(0, 5, 1, "e"), now=1001.0)
     await quiet.move(evolve(UPLOAD, id="pieced"), State.CANCELLED, frm=LIVE)
     assert await chores.forget(ended_before=2000.0, most=1) == 1
     assert await chores.forget(ended_before=2000.0, most=10) == 1

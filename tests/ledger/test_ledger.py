@@ -96,14 +96,14 @@ async def test_pieces(ledger: Ledger) -> None:
     second, first = Piece(size, 2 * size, 2, "e2", 0xFFFFFFFF), Piece(0, size, 1, "e1")
     fragment = Piece(2 * size, 2 * size + 5, None, "f")
     for piece in (second, fragment, first, evolve(first, etag="e1b", crc32c=0)):
-        await ledger.add_piece("u1", piece, now=2000.0)
+        await ledger.add_piece(UPLOAD, piece, now=2000.0)
     assert await ledger.pieces("u1") == [evolve(first, etag="e1b", crc32c=0), second, fragment]
     touched = await ledger.get("u1")
     assert touched is not None
     assert touched.updated == 2000.0
     await ledger.move(UPLOAD, State.CANCELLED, frm=LIVE)
     with pytest.raises(Ended):
-        await ledger.add_piece("u1", Piece(3 * size, 4 * size, 4, "e4"), now=3.0)
+        await ledger.add_piece(UPLOAD, Piece(3 * size, 4 * size, 4, "e4"), now=3.0)
     assert len(await ledger.pieces("u1")) == 3
 
 
@@ -112,8 +112,8 @@ async def test_a_part_with_the_range_of_the_fragment_it_replaces(ledger: Ledger)
     """A fragment may be a whole chunk, stored before the length was known: striking it out must not strike out the part."""
     await ledger.create(UPLOAD)
     fragment, part = Piece(0, 10, None, "f"), Piece(0, 10, 1, "etag")
-    await ledger.add_piece("u1", fragment, now=1.0)
-    await ledger.add_piece("u1", part, now=2.0, replaces=[fragment])
+    await ledger.add_piece(UPLOAD, fragment, now=1.0)
+    await ledger.add_piece(UPLOAD, part, now=2.0, replaces=[fragment])
     assert await ledger.pieces("u1") == [part]
 
 
@@ -123,7 +123,7 @@ async def test_the_newest_with_its_pieces(ledger: Ledger) -> None:
     await ledger.create(UPLOAD)
     stored = [Piece(0, 10, 1, "a"), Piece(10, 15, None, "b")]
     for piece in reversed(stored):
-        await ledger.add_piece("u1", piece, now=1.0)
+        await ledger.add_piece(UPLOAD, piece, now=1.0)
     found = await ledger.newest("alice", UPLOAD.name, "seed")
     assert found is not None
     assert (found[0].id, found[1]) == ("u1", stored)
@@ -137,7 +137,7 @@ async def test_many_at_once(ledger: Ledger) -> None:
     """Writers on several threads wait for each other; nothing is refused as locked and nothing lost."""
     await ledger.create(UPLOAD)
     new = [Piece(n * 10, n * 10 + 10, n + 1, "e") for n in range(60)]
-    await gatherResults([ensureDeferred(ledger.add_piece("u1", piece, now=1.0)) for piece in new])
+    await gatherResults([ensureDeferred(ledger.add_piece(UPLOAD, piece, now=1.0)) for piece in new])
     assert [piece.number for piece in await ledger.pieces("u1")] == list(range(1, 61))
 
 
@@ -190,8 +190,8 @@ async def test_a_part_stays_a_part(ledger: Ledger) -> None:
     """Two nodes have the same range, one of them as a fragment, which the other has joined and deleted meanwhile."""
     await ledger.create(UPLOAD)
     part = Piece(0, 5, 1, "part")
-    await ledger.add_piece("u1", part, now=2.0)
-    await ledger.add_piece("u1", Piece(0, 5, None, "fragment"), now=3.0)
+    await ledger.add_piece(UPLOAD, part, now=2.0)
+    await ledger.add_piece(UPLOAD, Piece(0, 5, None, "fragment"), now=3.0)
     assert await ledger.pieces("u1") == [part]
-    await ledger.add_piece("u1", evolve(part, etag="again"), now=4.0)
+    await ledger.add_piece(UPLOAD, evolve(part, etag="again"), now=4.0)
     assert await ledger.pieces("u1") == [evolve(part, etag="again")]

@@ -17,7 +17,11 @@ from resumable.ledger.schema import metadata, pieces, uploads
 from resumable.model import Piece
 
 #: Columns and tables that there were not before there were migrations.
-LATER = {"received", "tries", "due", "writers", "swarm", "completing"}
+LATER = {
+    *("received", "tries", "due", "writers", "swarm"),
+    *("claim", "generation", "edition", "refused", "nameless", "marks"),
+}
+LATER_INDEXES = {"uploads_by_object", "uploads_in_order", "uploads_one_claim"}
 
 
 def test_the_migrations_make_the_tables_of_the_schema(url: str) -> None:
@@ -43,10 +47,12 @@ async def test_a_ledger_from_before_there_were_migrations(postgres_or_file: str)
         columns = [Column(c.name, c.type, primary_key=c.primary_key, nullable=c.nullable) for c in table.columns]
         copied = Table(table.name, former, *(c for c in columns if c.name not in LATER))
     for index in uploads.indexes:
-        if index.name != "uploads_by_object":
+        if index.name not in LATER_INDEXES:
             where = {f"{name}_where": index.dialect_options[name]["where"] for name in ("sqlite", "postgresql")}
             columns = [former.tables["uploads"].c[c.name] for c in index.columns]
             Index(index.name, *columns, unique=index.unique, **where)
+    row = former.tables["uploads"].c
+    Index("uploads_by_name", row.owner, row.name, row.created)
     version = Table("resumable_schema", former, Column("version", Integer, nullable=False))
     with engine.begin() as connection:
         former.create_all(connection)
@@ -67,4 +73,34 @@ async def test_a_ledger_from_before_there_were_migrations(postgres_or_file: str)
     assert upload is not None
     assert (upload.name, upload.updated, upload.tries, upload.due) == ("n", 2.5, 0, None)
     assert await ledger.pieces("u") == [Piece(0, 5, 1, "e")]
+    found = await ledger.find("", "n", "seed")
+    assert found is not None
+    assert found.id == "u"
     await database.close()
+
+
+def test_the_order_of_uploads_that_were_there_before(postgres_or_file: str) -> None:
+    """What is live is the newest; else the clocks of then are all there is to go by."""
+    engine = open_engine(postgres_or_file)
+    prepare(engine, "0004")
+    rows = [
+        ("late", 30.0, "finished"),
+        ("live", 10.0, "open"),
+        ("early", 20.0, "failed"),
+    ]
+    with engine.begin() as connection:
+        for name, created, state in rows:
+            values = {"id": name, "created": created, "state": state}
+            connection.execute(
+                text(
+                    "INSERT INTO uploads (id, protocol, owner, name, bucket, key, chunk_size, state, fragmented, options,"
+                    " overwrite, created, updated, completing) VALUES (:id, 'seed', '', 'n', 'b', 'k', 5, :state, false,"
+                    " '{}', true, :created, 2.5, 7.5)"
+                ),
+                values,
+            )
+    prepare(engine)
+    with engine.begin() as connection:
+        found = connection.execute(text("SELECT id, generation, claim FROM uploads ORDER BY generation")).all()
+    assert [tuple(row) for row in found] == [("early", 1, None), ("late", 2, None), ("live", 3, None)]
+    engine.dispose()

@@ -39,7 +39,7 @@ async def test_a_state_and_its_event_are_one(ledger: Ledger, queue: EventQueue) 
     ledger.announced = lambda: heard.append(1)
     await ledger.create(UPLOAD)
     await ledger.create(UPLOAD)  # as after an answer that was lost
-    await ledger.add_piece("u1", Piece(0, 7, None, "e"), now=1.0)
+    await ledger.add_piece(UPLOAD, Piece(0, 7, None, "e"), now=1.0)
     await gatherResults([ensureDeferred(ledger.move(UPLOAD, State.CANCELLED, frm=LIVE, updated=2.0)) for _ in range(5)])
     assert await ledger.move(UPLOAD, State.FINISHED, frm=LIVE) is None
     assert await told(queue) == ["upload.open", "upload.cancelled"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import google_crc32c
 import pytest
 import pytest_twisted
+from crc32c import crc32c
 
 from resumable.model import ObjectOptions
 from resumable.stores.s3 import S3Store
@@ -118,7 +118,7 @@ async def test_a_multipart_upload(s3: S3Server, store: S3Store) -> None:
     key, big, small = "some/big object", [bytes([n]) * 2**20 for n in range(5)], [b"the", b" end"]
     opened = await store.init_multipart_upload(s3.bucket, key, ObjectOptions(metadata={"token": "abc"}))
     assert await store.list_parts(s3.bucket, key, opened) == []
-    crcs = [google_crc32c.value(b"".join(part)) for part in (big, small)]
+    crcs = [crc32c(b"".join(part)) for part in (big, small)]
     second = await store.upload_part(s3.bucket, key, opened, 2, small, crc32c=crcs[1])
     first = await store.upload_part(s3.bucket, key, opened, 1, big, crc32c=crcs[0])
     parts = await store.list_parts(s3.bucket, key, opened)

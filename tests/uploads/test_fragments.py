@@ -12,7 +12,8 @@ from twisted.internet.task import Clock
 from resumable.model import Piece, Upload
 from resumable.stores.store import StoreError
 from resumable.uploads.budget import Budget
-from resumable.uploads.fragments import Fragments, checksum
+from resumable.uploads.checksum import checksum
+from resumable.uploads.fragments import Fragments
 from tests.uploads.memory_store import Bucket, MemoryStore
 
 #: Who brings bytes; nothing is asked of it.
@@ -49,7 +50,7 @@ async def test_stored_under_the_prefix(fragments: Fragments, bucket: Bucket, bud
     """The bytes are in the store under a name that tells upload and range, and in memory once more."""
     piece = await put(fragments, 5, b"hello", b"world")
     assert (piece.first, piece.end, piece.number, piece.crc32c) == (5, 15, None, checksum([b"helloworld"]))
-    assert bucket.objects[".resumable/abc/5-14"][0] == b"helloworld"
+    assert bucket.objects[f".resumable/abc/5-14.{piece.etag}"][0] == b"helloworld"
     assert b"".join(await fragments.read(UPLOAD, piece)) == b"helloworld"
     kept = fragments.kept(UPLOAD, piece)
     assert kept == [b"hello", b"world"]
@@ -74,7 +75,7 @@ async def test_other_bytes_than_were_stored(fragments: Fragments, bucket: Bucket
     """What was changed or cut in the store is not made part of an object."""
     piece = await put(fragments, 0, b"hello")
     for wrong in (b"hellO", b"hell", b"hello!"):
-        bucket.objects[".resumable/abc/0-4"] = (wrong, {})
+        bucket.objects[f".resumable/abc/0-4.{piece.etag}"] = (wrong, {})
         with pytest.raises(StoreError) as caught:
             await fragments.read(UPLOAD, piece)
         assert caught.value.code == "BadFragment"
@@ -88,7 +89,7 @@ async def test_deleting(fragments: Fragments, store: MemoryStore, bucket: Bucket
     fragments.forget(UPLOAD.id, pieces)
     assert budget.held == 0
     await fragments.delete(UPLOAD, pieces)
-    assert list(bucket.objects) == [".resumable/abc/0-2"]
+    assert list(bucket.objects) == [f".resumable/abc/0-2.{pieces[0].etag}"]
     assert [fragments.kept(UPLOAD, piece) for piece in pieces] == [None, None]
     with pytest.raises(StoreError) as caught:
         await fragments.read(UPLOAD, pieces[1])

@@ -33,6 +33,7 @@ from resumable.ledger.ledger import Ledger
 from resumable.model import Ended, Gap, Interrupted, Piece, State, Superseded, Unavailable, Upload, UploadError
 from resumable.tasks import Errands
 from resumable.upkeep.finisher import Finisher
+from resumable.uploads import claims
 from resumable.uploads.budget import Budget
 from resumable.uploads.desk import Desk
 from resumable.uploads.fragments import Fragments
@@ -318,7 +319,7 @@ class Uploads(RuleBasedStateMachine):
     def _stored(self, piece: Piece) -> bytes | None:
         assert self._upload is not None
         if piece.number is None:
-            key = f".resumable/{self._upload.id}/{piece.first}-{piece.end - 1}"
+            key = f".resumable/{self._upload.id}/{piece.first}-{piece.end - 1}.{piece.etag}"
             return self._bucket.objects.get(key, (None, {}))[0]
         multipart = self._bucket.multiparts.get(run(self._current()).multipart_id)
         return multipart[2].get(piece.number) if multipart else None
@@ -356,9 +357,15 @@ class Uploads(RuleBasedStateMachine):
     ],
 )
 @ensureDeferred
-async def test_whatever_happens(request: pytest.FixtureRequest, kind: str, examples: int) -> None:
+async def test_whatever_happens(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, kind: str, examples: int
+) -> None:
     """Every example is some thirty steps, always the same ones."""
     machine = Uploads
+    # Here a process dies every other moment, and with it who has a claim.
+    monkeypatch.setattr(claims, "LEASE", 0.6)
+    monkeypatch.setattr(claims, "BEAT", 0.15)
+    monkeypatch.setattr(claims, "LOOK", 0.02)
     if kind == "postgresql":
         server: Postgres = request.getfixturevalue("postgres")
         machine = type("OnPostgres", (Uploads,), {"new_ledger": staticmethod(lambda directory: server.new())})

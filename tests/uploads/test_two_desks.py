@@ -12,10 +12,12 @@ from twisted.internet.task import deferLater
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.model import Ended, Piece, State, Upload
+from resumable.uploads.finishing import Finishing
 from resumable.uploads.intake import Intake
 from resumable.uploads.policy import Wish
 from resumable.uploads.result import as_json
 from resumable.uploads.stream import Run
+from resumable.uploads.turns import Writer
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
 from tests.uploads.test_states import certain
@@ -152,12 +154,15 @@ async def test_learning_while_something_is_stored(database: Database, ledger: Le
     class Slow(Ledger):
         async def whole(self, upload_id: str) -> tuple[Upload, list[Piece]] | None:
             found = await super().whole(upload_id)
+            run = Run(0, 0, number=1)
+            run.append(DATA[:CHUNK])
             if found is not None and not found[1]:
-                await intake.store(Run(1, 0, CHUNK, [DATA[:CHUNK]]), certain)
+                await intake.store(run, Writer(certain, edition=0))
             return found
 
     a, _ = nodes
-    intake = Intake(await a.desk.create(WISH), [], evolve(a.tools, ledger=Slow(database)))
+    tools = evolve(a.tools, ledger=Slow(database))
+    intake = Intake(await a.desk.create(WISH), [], tools, Finishing(tools.ledger, tools.store, tools.clock))
     await intake.refresh()
     assert intake.coverage.offset == CHUNK
 

@@ -1,0 +1,123 @@
+"""Marks: offsets within a stored piece, each with the CRC32C of the piece's bytes up to there. Pure.
+
+By them a range of bytes can be compared with a piece that holds more: every stretch between two marks has a checksum of its
+own. A piece has marks at the multiples of `EVERY`, and wherever the bytes of one request ended and those of another began:
+there a client begins again that repeats a request. What lies between a range's end and the nearest mark inside it is not
+compared.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+
+from attrs import define, field
+from crc32c import crc32c
+
+from resumable.uploads.checksum import checksum, suffix
+from resumable.uploads.chunks import cut
+
+#: Bytes from one mark to the next.
+EVERY = 256 * 1024
+#: Marks of a piece at the most, those at the multiples of `EVERY` left out.
+MOST = 64
+
+_FORM = struct.Struct(">QI")
+
+
+@define
+class Marker:
+    """Bytes of a piece as they come: their CRC32C, and the marks.
+
+    :ivar first: the offset of the first byte.
+    :ivar end: the offset behind the last one, so far.
+    :ivar crc32c: of all of them.
+    """
+
+    first: int
+    end: int
+    crc32c: int = field(default=0, kw_only=True)
+    marks: list[tuple[int, int]] = field(factory=list, repr=False, kw_only=True)
+    _joints: list[tuple[int, int]] = field(factory=list, repr=False, init=False)
+
+    def mark(self, data: bytes | memoryview) -> None:
+        """Bytes have come; they are looked at once, and not copied."""
+        following = self.end - self.end % EVERY + EVERY
+        end = self.end + len(data)
+        if end < following:
+            self.crc32c, self.end = crc32c(data, self.crc32c), end
+            return
+        view = memoryview(data)
+        while self.end < end:
+            stop = min(following, end)
+            self.crc32c = crc32c(view[: stop - self.end], self.crc32c)
+            view = view[stop - self.end :]
+            self.end = stop
+            if stop == following:
+                self.marks.append((stop, self.crc32c))
+                following += EVERY
+
+    def joint(self) -> None:
+        """What comes next was brought by another request. Of many joints the latest are remembered."""
+        if self.end == self.first or (self.marks and self.marks[-1][0] == self.end):
+            return
+        joint = (self.end, self.crc32c)
+        self.marks.append(joint)
+        self._joints.append(joint)
+        if len(self._joints) > MOST:
+            self.marks.remove(self._joints.pop(0))
+
+
+def marked(segments: Iterable[bytes], first: int, joints: Iterable[int]) -> Marker:
+    """Return the marker of bytes that begin at offset `first`, and were brought in pieces that meet at `joints`."""
+    marker = Marker(first, first)
+    left = sorted(joints, reverse=True)
+    for segment in segments:
+        view = memoryview(segment)
+        while left and left[-1] < marker.end + len(view):
+            joint = left.pop()
+            if joint >= marker.end:
+                view, before = view[joint - marker.end :], view[: joint - marker.end]
+                marker.mark(before)
+                marker.joint()
+        marker.mark(view)
+    return marker
+
+
+def pack(marks: Sequence[tuple[int, int]]) -> bytes | None:
+    """Return the marks as the ledger keeps them; None for none."""
+    return b"".join(_FORM.pack(*mark) for mark in marks) or None
+
+
+def unpack(packed: bytes | None) -> list[tuple[int, int]]:
+    """Return what `pack` was given."""
+    return [(offset, crc) for offset, crc in _FORM.iter_unpack(packed or b"")]
+
+
+def same(
+    segments: Sequence[bytes], first: int, *, piece: tuple[int, int, int], marks: Iterable[tuple[int, int]]
+) -> bool:
+    """Return whether bytes agree with a piece in all that can be compared.
+
+    :param segments: the bytes from offset `first` on.
+    :param piece: the piece's first offset, its end, and its CRC32C.
+    """
+    end = first + sum(map(len, segments))
+    found = comparable(first, end, piece=piece, marks=marks)
+    if found is None:
+        return True
+    begin, stop, expected = found
+    return checksum(cut(segments, begin - first, stop - first)) == expected
+
+
+def comparable(
+    first: int, end: int, *, piece: tuple[int, int, int], marks: Iterable[tuple[int, int]]
+) -> tuple[int, int, int] | None:
+    """Return the longest range ``[begin, stop)`` within ``[first, end)`` whose CRC32C the piece knows, and that; None: none."""
+    piece_first, piece_end, piece_crc = piece
+    known = [(piece_first, 0), *(mark for mark in marks if piece_first < mark[0] < piece_end), (piece_end, piece_crc)]
+    inside = [mark for mark in known if first <= mark[0] <= end]
+    if len(inside) < 2:
+        return None
+    (begin, before), (stop, after) = inside[0], inside[-1]
+    return begin, stop, suffix(before, after, stop - begin)
