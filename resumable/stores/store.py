@@ -15,12 +15,15 @@ class StoreError(Exception):
 
     :ivar code: S3's error code (``NoSuchUpload``), or a word of ours where none came.
     :ivar status: the HTTP status, 0 if no answer came.
+    :ivar said: whether the store's own error document has this code. A status alone, or what something on the way to the
+        store has written, says nothing about what is stored.
     """
 
-    def __init__(self, code: str, message: str, status: int = 0) -> None:
+    def __init__(self, code: str, message: str, status: int = 0, *, said: bool = False) -> None:
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
         self.status = status
+        self.said = said
 
 
 class StoreUnavailable(StoreError):
@@ -43,6 +46,19 @@ class StoredPart:
     number: int
     size: int
     etag: str
+    crc32c: int | None = None
+
+
+@frozen
+class Made:
+    """An object that has been made.
+
+    :ivar etag: without quotes.
+    :ivar confirmed: whether the store has told the CRC32C that belongs to the bytes sent.
+    """
+
+    etag: str
+    confirmed: bool = False
 
 
 @frozen
@@ -68,13 +84,26 @@ class OpenMultipart:
     initiated: float
 
 
+class Fence(Protocol):
+    """What a call that changes an object is asked for and tells while it is tried again and again."""
+
+    async def proceed(self) -> None:
+        """Return if the call may be tried again; raise if not."""
+
+    async def pause(self, seconds: float) -> None:
+        """Wait between two tries."""
+
+    def doubt(self) -> None:
+        """A try ended without an answer of the store's own: it may still take effect."""
+
+
 class Store(Protocol):
     """Amazon S3, or what speaks like it.
 
     A body is a list of ``bytes`` that together are the object or part; it is sent as it is, neither joined nor copied, and
     stays untouched so that a call can be tried again. Every call tries again by itself, with growing pauses, what may
-    pass (5xx, 429, time-outs, broken connections) for the store's patience. Errors: `StoreError` when the store refuses,
-    `StoreUnavailable` when patience ran out.
+    pass (5xx, 429, time-outs, broken connections, and whatever the store did not say itself) for the store's patience.
+    Errors: `StoreError` when the store refuses, `StoreUnavailable` when patience ran out.
     """
 
     async def put_object(
@@ -86,20 +115,26 @@ class Store(Protocol):
         *,
         crc32c: int | None = None,
         overwrite: bool = True,
-    ) -> str:
-        """Store a whole object in one request; returns its ETag (without quotes).
+        fence: Fence | None = None,
+    ) -> Made:
+        """Store a whole object in one request.
 
         With ``overwrite`` false the store refuses with ``PreconditionFailed`` where the key is taken.
         """
 
-    async def get_object(self, bucket: str, key: str) -> list[bytes]:
-        """The object's bytes, in the segments they came in; ``NoSuchKey`` where there is none."""
+    async def get_object(self, bucket: str, key: str, limit: int) -> list[bytes]:
+        """The object's bytes, in segments; ``NoSuchKey`` where there is none, ``AnswerTooLong`` beyond `limit` bytes."""
 
     async def head_object(self, bucket: str, key: str) -> StoredObject | None:
-        """The object under the key, or None."""
+        """The object under the key, or None where the store itself says that there is none."""
 
-    async def delete_object(self, bucket: str, key: str) -> None:
-        """Delete; an object that is not there is as good as deleted."""
+    async def delete_object(
+        self, bucket: str, key: str, *, etag: str | None = None, fence: Fence | None = None
+    ) -> None:
+        """Delete; an object that is not there is as good as deleted.
+
+        :param etag: only an object that has it is deleted, where the store can do that. One that has another is left alone.
+        """
 
     async def list_objects(self, bucket: str, prefix: str) -> list[StoredObject]:
         """All objects whose keys begin with the prefix (their metadata left empty)."""
@@ -113,9 +148,16 @@ class Store(Protocol):
         """Store part ``number`` (from 1), replacing an earlier one; returns its ETag (without quotes)."""
 
     async def complete_multipart_upload(
-        self, bucket: str, key: str, multipart_id: str, parts: Sequence[PartRef], *, overwrite: bool = True
-    ) -> str:
-        """Make the object of the parts, given in ascending order; returns the object's ETag (without quotes)."""
+        self,
+        bucket: str,
+        key: str,
+        multipart_id: str,
+        parts: Sequence[PartRef],
+        *,
+        overwrite: bool = True,
+        fence: Fence | None = None,
+    ) -> Made:
+        """Make the object of the parts, given in ascending order."""
 
     async def list_parts(self, bucket: str, key: str, multipart_id: str) -> list[StoredPart]:
         """All parts stored so far, ascending, across pages."""

@@ -119,9 +119,10 @@ class Finishing:
     async def _ask(self, upload: Upload, parts: Sequence[Piece]) -> str:
         assert upload.multipart_id is not None
         refs = [PartRef(part.number or 0, part.etag, part.crc32c) for part in parts]
-        return await self._store.complete_multipart_upload(
+        made = await self._store.complete_multipart_upload(
             upload.bucket, upload.key, upload.multipart_id, refs, overwrite=upload.overwrite
         )
+        return made.etag
 
     async def _refreshed(self, upload: Upload, parts: Sequence[Piece]) -> list[Piece]:
         """The parts with the ETags that the store has."""

@@ -64,13 +64,13 @@ class Fragments:
             encryption=upload.options.encryption,
             kms_key=upload.options.kms_key,
         )
-        etag = await self._store.put_object(
+        made = await self._store.put_object(
             upload.bucket, self._key(upload, first, end), segments, options, crc32c=crc32c
         )
         name = (upload.id, first, end)
         if self._budget.keep(name, size, lambda: self._let_go(name)):
             self._kept[name] = list(segments)
-        return Piece(first, end, None, etag, crc32c)
+        return Piece(first, end, None, made.etag, crc32c)
 
     def _let_go(self, name: tuple[str, int, int]) -> int:
         return sum(map(len, self._kept.pop(name)))
@@ -85,7 +85,7 @@ class Fragments:
         :raises StoreError: ``NoSuchKey``: it was deleted, its chunk is a part by now. ``BadFragment``: it is not what was stored.
         """
         key = self._key(upload, piece.first, piece.end)
-        segments = await self._reads.run(self._store.get_object, upload.bucket, key)
+        segments = await self._reads.run(self._store.get_object, upload.bucket, key, piece.size)
         if sum(map(len, segments)) != piece.size or checksum(segments) != piece.crc32c:
             raise StoreError("BadFragment", f"bytes {piece.first}-{piece.end - 1} came back as others than were stored")
         return segments

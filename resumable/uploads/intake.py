@@ -278,9 +278,10 @@ class Intake:
         """An upload of one chunk: one request, and it is finished."""
         upload = self.upload
         try:
-            etag = await self._tools.store.put_object(
+            made = await self._tools.store.put_object(
                 upload.bucket, upload.key, segments, object_options(upload), crc32c=crc32c, overwrite=upload.overwrite
             )
+            etag = made.etag
         except StoreError as error:
             if error.code != "PreconditionFailed":
                 raise

@@ -13,6 +13,8 @@ from twisted.internet.task import deferLater
 
 from resumable.model import ObjectOptions
 from resumable.stores.store import (
+    Fence,
+    Made,
     OpenMultipart,
     PartRef,
     StoredObject,
@@ -45,16 +47,18 @@ class MemoryStore:
         self.trouble: list[tuple[str, str]] = []
         self.dead = False
 
-    async def _call(self, name: str, work: Callable[[], T]) -> T:
+    async def _call(self, name: str, work: Callable[[], T], fence: Fence | None = None) -> T:
         await deferLater(reactor, 0)  # type: ignore[arg-type]
         if self.dead:
             await Deferred()
         if (name, "before") in self.trouble:
             self.trouble.remove((name, "before"))
-            raise StoreUnavailable("SlowDown", "as the test wants it", 503)
+            raise StoreUnavailable("SlowDown", "as the test wants it", 503, said=True)
         done = work()
         if (name, "after") in self.trouble:
             self.trouble.remove((name, "after"))
+            if fence is not None:
+                fence.doubt()
             raise StoreUnavailable("ConnectionLost", "as the test wants it")
         return done
 
@@ -67,22 +71,26 @@ class MemoryStore:
         *,
         crc32c: int | None = None,
         overwrite: bool = True,
-    ) -> str:
+        fence: Fence | None = None,
+    ) -> Made:
         data = b"".join(body)
 
-        def work() -> str:
+        def work() -> Made:
             if not overwrite and key in self._bucket.objects:
-                raise StoreError("PreconditionFailed", "", 412)
+                raise StoreError("PreconditionFailed", "", 412, said=True)
             self._bucket.objects[key] = (data, dict(options.metadata))
-            return _etag(data)
+            return Made(_etag(data), crc32c is not None)
 
-        return await self._call("put_object", work)
+        return await self._call("put_object", work, fence)
 
-    async def get_object(self, bucket: str, key: str) -> list[bytes]:
+    async def get_object(self, bucket: str, key: str, limit: int) -> list[bytes]:
         def work() -> list[bytes]:
             if key not in self._bucket.objects:
-                raise StoreError("NoSuchKey", "", 404)
-            return [self._bucket.objects[key][0]]
+                raise StoreError("NoSuchKey", "", 404, said=True)
+            data = self._bucket.objects[key][0]
+            if len(data) > limit:
+                raise StoreError("AnswerTooLong", f"more than {limit} bytes")
+            return [data]
 
         return await self._call("get_object", work)
 
@@ -95,8 +103,15 @@ class MemoryStore:
 
         return await self._call("head_object", work)
 
-    async def delete_object(self, bucket: str, key: str) -> None:
-        await self._call("delete_object", lambda: self._bucket.objects.pop(key, None))
+    async def delete_object(
+        self, bucket: str, key: str, *, etag: str | None = None, fence: Fence | None = None
+    ) -> None:
+        def work() -> None:
+            found = self._bucket.objects.get(key)
+            if found is not None and etag in (None, _etag(found[0])):
+                del self._bucket.objects[key]
+
+        await self._call("delete_object", work, fence)
 
     async def list_objects(self, bucket: str, prefix: str) -> list[StoredObject]:
         def work() -> list[StoredObject]:
@@ -115,7 +130,7 @@ class MemoryStore:
 
     def _parts(self, multipart_id: str) -> dict[int, bytes]:
         if multipart_id not in self._bucket.multiparts:
-            raise StoreError("NoSuchUpload", "", 404)
+            raise StoreError("NoSuchUpload", "", 404, said=True)
         return self._bucket.multiparts[multipart_id][2]
 
     async def upload_part(
@@ -130,20 +145,27 @@ class MemoryStore:
         return await self._call("upload_part", work)
 
     async def complete_multipart_upload(
-        self, bucket: str, key: str, multipart_id: str, parts: Sequence[PartRef], *, overwrite: bool = True
-    ) -> str:
-        def work() -> str:
+        self,
+        bucket: str,
+        key: str,
+        multipart_id: str,
+        parts: Sequence[PartRef],
+        *,
+        overwrite: bool = True,
+        fence: Fence | None = None,
+    ) -> Made:
+        def work() -> Made:
             stored = self._parts(multipart_id)
             if any(_etag(stored.get(part.number, b"")) != part.etag for part in parts):
-                raise StoreError("InvalidPart", "", 400)
+                raise StoreError("InvalidPart", "", 400, said=True)
             sizes = {len(stored[part.number]) for part in parts[:-1]}
             if len(sizes) > 1:
-                raise StoreError("EntityTooSmall", "", 400)
+                raise StoreError("EntityTooSmall", "", 400, said=True)
             data = b"".join(stored[part.number] for part in parts)
             self._bucket.objects[key] = (data, self._bucket.multiparts.pop(multipart_id)[1])
-            return _etag(data)
+            return Made(_etag(data), all(part.crc32c is not None for part in parts))
 
-        return await self._call("complete_multipart_upload", work)
+        return await self._call("complete_multipart_upload", work, fence)
 
     async def list_parts(self, bucket: str, key: str, multipart_id: str) -> list[StoredPart]:
         def work() -> list[StoredPart]:
