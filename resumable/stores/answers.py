@@ -16,9 +16,9 @@ from botocore.parsers import ResponseParserError, ResponseParserFactory
 from botocore.utils import parse_timestamp
 from twisted.internet.threads import deferToThreadPool
 
+from resumable.stores.exchange import ERROR_LIMIT, Answer
 from resumable.stores.store import StoreError, StoreUnavailable
 from resumable.stores.threads import Shared
-from resumable.stores.transport import ERROR_LIMIT, Answer
 
 #: Error codes that may not come again; beside them every 5xx (but 501 and 505), 408 and 429, and all that the store did not
 #: say itself. BadDigest and IncompleteBody are what is said when bytes were damaged on the way.
@@ -146,7 +146,7 @@ class Answers:
                 response = {"status_code": answer.status, "headers": {}, "body": body}
                 fields: dict[str, Any] = self._parser.parse(response, shape)
                 return fields
-        except (ResponseParserError, ValueError):
+        except (ResponseParserError, ValueError, RuntimeError):  # values that are not of their types
             pass
         return Trouble("MalformedAnswer", "the body is not the XML that was expected", answer.status)
 
@@ -211,7 +211,7 @@ def _timestamp(value: Any) -> datetime | None:
     """A time that cannot be read is as good as none: one entry of a listing must not end it."""
     try:
         found: datetime = parse_timestamp(value)
-    except (ValueError, OverflowError, OSError):
+    except (ValueError, OverflowError, OSError, RuntimeError):
         return None
     return found
 

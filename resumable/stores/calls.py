@@ -12,10 +12,11 @@ from twisted.internet.task import deferLater
 
 from resumable.stores.addressing import Addressing
 from resumable.stores.answers import EXPIRED, REJECTED, Answers, Trouble, plain
+from resumable.stores.exchange import ANSWER, ANSWER_LIMIT, Answer, CutOff
 from resumable.stores.proxies import BadProxy
 from resumable.stores.signing import NoCredentials, Signer
 from resumable.stores.store import Fence
-from resumable.stores.transport import ANSWER, ANSWER_LIMIT, Answer, CutOff, Transport
+from resumable.stores.transport import Transport
 
 #: Seconds: the most that the first pause can be (it doubles from there), and the most that any can be.
 FIRST_PAUSE = 0.2
