@@ -52,7 +52,9 @@ def proxy_for(url: str) -> Proxy | None:
         named = f"http:{named}" if named.startswith("//") else f"http://{named}"
     try:
         parts = urlsplit(named)
-        port, host = parts.port, parts.hostname
+        port = parts.port
+        # Another scheme, with one of ours put before it, looks like a host.
+        host = None if "://" in named.partition("://")[2] else parts.hostname
     except ValueError:
         host = port = None
     if not host:
