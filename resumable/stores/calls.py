@@ -212,8 +212,9 @@ class Calls:
             raise
         call.sent = answer.sent
         if not isinstance(answer, Answer):
-            # More than was asked for will be more the next time too.
-            return Trouble(answer.code, plain(answer.message), transient=answer.code != "AnswerTooLong")
+            # An object that is longer than it can be will be so the next time too.
+            final = answer.code == "AnswerTooLong" and call.operation == "GetObject"
+            return Trouble(answer.code, plain(answer.message), transient=not final)
         if not 200 <= answer.status < 300:
             return self._answers.refusal(answer)
         fields = await self._answers.read(call.operation, answer) if call.reads else {}

@@ -19,10 +19,10 @@ from resumable.stores.sending import SegmentsRequest
 
 #: Seconds from the end of the request to the beginning of the answer.
 ANSWER = 60.0
-#: Bytes of an answer, where nobody asked for an object: 1000 keys of the greatest length are less.
-ANSWER_LIMIT = 16 * 1024 * 1024
-#: Bytes of an answer that is no success: no error document is longer.
-ERROR_LIMIT = 64 * 1024
+#: Bytes of an answer that tells no more than that something is done, and of one that is no success: none is longer.
+ANSWER_LIMIT = ERROR_LIMIT = 64 * 1024
+#: Bytes of a page of a listing: 1000 keys of the greatest length are less.
+PAGE_LIMIT = 16 * 1024 * 1024
 #: Bytes from which a segment is kept as it came, and of the blocks that smaller ones are collected in: each that is kept costs
 #: some 50 bytes beside its own.
 SEGMENT = 4 * 1024

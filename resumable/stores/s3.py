@@ -13,6 +13,7 @@ from resumable.stores.addressing import Addressing
 from resumable.stores.answers import Answers
 from resumable.stores.calls import Call, Calls, Observer
 from resumable.stores.confirming import Completed, Uploaded, describes, encode, has_upload_id
+from resumable.stores.exchange import PAGE_LIMIT
 from resumable.stores.listings import Listing, read_multipart, read_object, read_part, whole_parts
 from resumable.stores.options import METADATA, decode_metadata, option_headers
 from resumable.stores.signing import NoCredentials, Signer
@@ -336,10 +337,10 @@ class S3Store:
         """
         while True:
             encoded = "&".join(f"{name}={quote(value, safe='')}" for name, value in sorted(query.items()))
-            check = whole_parts if operation == "ListParts" else None
-            page = dict(
-                (await self._calls.make(Call(operation, "GET", bucket, key, encoded, reads=True, check=check))).fields
-            )
+            call = Call(operation, "GET", bucket, key, encoded, reads=True, limit=PAGE_LIMIT)
+            if operation == "ListParts":
+                call.check = whole_parts
+            page = dict((await self._calls.make(call)).fields)
             yield page
             if not page.get("IsTruncated"):
                 return

@@ -106,6 +106,16 @@ async def test_an_object_of_just_the_bound(fake: FakeStore) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_success_that_talks_on(fake: FakeStore) -> None:
+    """Where nothing is to be told but that it is done, megabytes are nobody's to keep."""
+    endless = Endless(OK + b'ETag: "e"\r\n\r\n', b"x")
+    fake.answers = [endless, stored("e")]
+    assert await fake.store().upload_part("b", "k", "u", 1, [b"x"]) == "e"
+    assert [outcome for _, outcome in fake.tries] == ["AnswerTooLong", "ok"]
+    assert endless.sent < ON_THE_WAY
+
+
+@pytest_twisted.ensureDeferred
 async def test_many_small_pieces_are_few(fake: FakeStore) -> None:
     """Each that was kept would cost its own size many times over."""
     chunks = b"2\r\nab\r\n" * 50_000
