@@ -82,6 +82,12 @@ class BoundedConnection(HTTP11ClientProtocol):
             if self._interim > MAX_INTERIM:
                 raise HeadTooLong(f"more than {MAX_INTERIM} interim answers")
 
+    def _finishResponse(self, rest: bytes) -> None:
+        """Twisted's: an answer is whole. What came with its last bytes has been read, so the connection is no good any more."""
+        if rest and self._parser is not None:
+            self._parser.connHeaders.setRawHeaders(b"Connection", [b"close"])
+        super()._finishResponse(rest)
+
     def _abort(self, reason: Failure) -> None:
         """End the connection whatever is still to be written; who waits for the answer hears why."""
         if self._reason is None:

@@ -179,6 +179,20 @@ def test_bytes_after_an_answer(at_once: bool) -> None:
     assert bench.end() is None
 
 
+@pytest.mark.parametrize(
+    "framing", [b"Content-Length: 4\r\n\r\ndata", b"Transfer-Encoding: chunked\r\n\r\n4\r\ndata\r\n0\r\n\r\n"]
+)
+def test_bytes_after_a_body(framing: bytes) -> None:
+    """The answer is good, and the connection is not used again."""
+    for more in (b"", b"HTTP"):
+        bench, body = Bench(), Body()
+        bench.receive(b"HTTP/1.1 200 OK\r\n" + framing + more)
+        bench.response.deliverBody(body)
+        assert b"".join(body.pieces) == b"data"
+        assert bench.idle == ([] if more else [bench.connection])
+        assert bench.wire.connected != bool(more)
+
+
 def test_bytes_after_an_answer_are_not_the_next_ones() -> None:
     """Also where the next request is made as soon as the answer is there."""
     bench = Bench()
