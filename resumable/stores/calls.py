@@ -187,7 +187,7 @@ class Calls:
         try:
             await self._signer.ready()
         except NoCredentials as error:
-            return Trouble("NoCredentials", str(error))
+            return Trouble("NoCredentials", plain(str(error)))
         try:
             base = await self._addressing.base(call.bucket)
         except BadProxy as error:

@@ -14,6 +14,8 @@ from resumable.stores.calls import Reply
 from resumable.stores.store import Made, PartRef
 
 CHECKSUM = b"x-amz-checksum-crc32c"
+#: Characters of an ETag: it goes into the ledger, and into requests. S3's have some forty.
+MOST_ETAG = 1000
 
 
 def encode(crc32c: int) -> str:
@@ -107,4 +109,6 @@ def _damaged(reply: Reply, expected: str | None, told: str | None) -> Trouble | 
 
 
 def _unquoted(etag: str | None) -> str:
-    return (etag or "").strip().strip('"')
+    """The ETag; empty where there is none, or one that nothing could keep."""
+    bare = (etag or "").strip().strip('"')
+    return bare if len(bare) <= MOST_ETAG and bare.isprintable() else ""

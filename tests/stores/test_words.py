@@ -252,9 +252,9 @@ async def test_a_well_formed_page_is_not_read_as_nothing(fake: FakeStore, call: 
 @pytest.mark.parametrize("call", ["put", "part"])
 @pytest_twisted.ensureDeferred
 async def test_a_success_without_an_etag_is_repeated(fake: FakeStore, call: str) -> None:
-    fake.answers = [answer(200), answer(200, headers={"ETag": '""'}), stored("e")]
+    fake.answers = [answer(200), answer(200, headers={"ETag": '""'}), stored("e" * 2000), stored("e\x07"), stored("e")]
     await CALLS[call](fake.store())
-    assert [request.body for request in fake.requests] == [b"x"] * 3
+    assert [request.body for request in fake.requests] == [b"x"] * 5
 
 
 @pytest_twisted.ensureDeferred
