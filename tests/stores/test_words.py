@@ -296,6 +296,3 @@ async def test_a_multipart_upload_is_not_begun_again_and_again(fake: FakeStore, 
 async def test_a_multipart_upload_that_was_certainly_not_begun_is_begun_again(fake: FakeStore) -> None:
     fake.answers = [error(503, "SlowDown")] * 4 + [answer(429), answer(404, PAGE), error(500, "InternalError"), CREATED]
     assert await fake.store().init_multipart_upload("b", "k", PLAIN) == "u"
-
-
-# Credentials that were replaced where they come from: in test_signing.py.
