@@ -37,6 +37,7 @@ CALLS: dict[str, Callable[[S3Store], Awaitable[object]]] = {
     "parts": lambda store: store.list_parts("b", "k", "u"),
     "objects": lambda store: store.list_objects("b", "k"),
 }
+ENTITIES = '<!DOCTYPE Error [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;&a;&a;">]>'
 #: What is not the store's word, whatever its status.
 STRANGERS = {
     "an ingress's 404": answer(404, PAGE),
@@ -48,6 +49,8 @@ STRANGERS = {
     "half a document": answer(404, "<Error><Code>NoSuchKey</Code>"),
     "a document without a code": answer(404, "<Error><Message>NoSuchUpload</Message></Error>"),
     "an encoding that there is not": answer(404, '<?xml version="1.0" encoding="no"?><Error><Code>A</Code></Error>'),
+    "entities": answer(404, f"{ENTITIES}<Error><Code>NoSuchKey</Code><Message>&b;</Message></Error>"),
+    "entities in UTF-16": answer(404, f"{ENTITIES}<Error><Code>NoSuchKey</Code></Error>".encode("utf-16")),
     "not implemented by a proxy": answer(501),
     "a redirection elsewhere": answer(302, headers={"Location": "http://127.0.0.1/"}),
     "nothing modified": answer(304),
