@@ -71,7 +71,13 @@ class Assembly:
         key = "embedded"
         observe, retried = self.metrics.s3_request, self.metrics.s3_retried
         return S3Store(
-            self.reactor, endpoint=endpoint, access_key=key, secret_key=key, observe=observe, retried=retried
+            self.reactor,
+            endpoint=endpoint,
+            access_key=key,
+            secret_key=key,
+            observe=observe,
+            retried=retried,
+            proxies=False,
         )
 
     def webhooks(self) -> Webhooks | None:

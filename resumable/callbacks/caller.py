@@ -13,9 +13,11 @@ from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupErro
 from twisted.internet.protocol import Protocol as WireProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
+from twisted.web.client import Agent, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
+
+from resumable.answering import PiecewisePool
 
 #: Bytes of an answer that are read; the rest is not wanted.
 MAX_ANSWER = 64 * 1024
@@ -59,7 +61,8 @@ class Caller:
         self.shown = urlsplit(url)._replace(query="", fragment="").geturl()
         self._timeout = timeout
         self._clock = reactor
-        self._pool = HTTPConnectionPool(reactor)
+        # The answer may be packed.
+        self._pool = PiecewisePool(reactor)
         self._pool.maxPersistentPerHost = IDLE_CONNECTIONS
         self._pool.cachedConnectionTimeout = IDLE
         self._agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)
@@ -103,8 +106,11 @@ class _Body(WireProtocol):
         self.done: Deferred[bytes] = Deferred(lambda _: self._hang_up())
 
     def dataReceived(self, data: bytes) -> None:
-        self._read += data
-        if len(self._read) > MAX_ANSWER and not self.done.called:
+        if self.done.called:
+            return
+        # One byte more than is wanted tells that there is more.
+        self._read += data[: MAX_ANSWER + 1 - len(self._read)]
+        if len(self._read) > MAX_ANSWER:
             self.done.callback(bytes(self._read))
             self._hang_up()
 

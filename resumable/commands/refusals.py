@@ -46,6 +46,11 @@ _KNOWN = {
     "IllegalLocationConstraintException": ("the bucket is in another region", _REGION),
     "HTTP301": ("the bucket is in another region", _REGION),
     "HTTP307": ("the bucket is in another region", _REGION),
+    "BadProxy": ("the proxy that the environment names is none", "look at HTTP_PROXY and HTTPS_PROXY"),
+    "ProxyRefused": (
+        "the proxy makes no connection to the store",
+        "look at HTTPS_PROXY, or name the store's host in NO_PROXY",
+    ),
     "MalformedAnswer": ("what answers does not speak like S3", "look at store.endpoint and store.addressing"),
 }
 _NOT_A_PERMISSION = frozenset(_KNOWN)

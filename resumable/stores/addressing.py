@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 
+from resumable.stores.proxies import Proxy, proxy_for
 from resumable.stores.threads import Shared
 
 
@@ -21,6 +22,8 @@ class Base:
     authority: str
     #: The path, percent-encoded, without a slash at its end; empty for the root.
     prefix: str
+    #: What requests go through on their way there.
+    proxy: Proxy | None = None
 
     @property
     def url(self) -> str:
@@ -53,9 +56,12 @@ class Addressing:
     :param endpoint: URL of a store that is not AWS, or None: botocore's rules then say where the bucket is in the region
         (and that a name with dots, which no certificate covers, is put into the path).
     :param style: ``path``, ``virtual``, or ``auto``: virtual at AWS and path elsewhere.
+    :param proxies: whether the environment's proxies are for this store.
     """
 
-    def __init__(self, reactor: Any, region: str, endpoint: str | None, style: str = "auto") -> None:
+    def __init__(
+        self, reactor: Any, region: str, endpoint: str | None, style: str = "auto", *, proxies: bool = True
+    ) -> None:
         if style not in ("auto", "path", "virtual"):
             raise ValueError("addressing is auto, path or virtual")
         if endpoint is not None:
@@ -64,14 +70,21 @@ class Addressing:
         self._region = region
         self._endpoint = endpoint
         self._style = style
+        self._proxies = proxies
         self._known: dict[str, Base] = {}
         self._asked: dict[str, Shared[Base]] = {}
 
     async def base(self, bucket: str) -> Base:
-        """The bucket's base."""
+        """The bucket's base.
+
+        :raises resumable.stores.proxies.BadProxy: the environment names a proxy for it that is none.
+        """
         known = self._known.get(bucket)
         if known is None:
-            known = self._known[bucket] = await self._locate(bucket)
+            known = await self._locate(bucket)
+            if self._proxies:
+                known = evolve(known, proxy=proxy_for(known.url))
+            self._known[bucket] = known
         return known
 
     async def _locate(self, bucket: str) -> Base:

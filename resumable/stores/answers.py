@@ -6,20 +6,22 @@ requests of an upload are answered needs none of it.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any
 from xml.etree import ElementTree
 
 from attrs import frozen
-from botocore.parsers import ResponseParserError, create_parser
+from botocore.parsers import ResponseParserError, ResponseParserFactory
+from botocore.utils import parse_timestamp
 from twisted.internet.threads import deferToThreadPool
 
+from resumable.stores.exchange import ERROR_LIMIT, Answer
+from resumable.stores.store import StoreError, StoreUnavailable
 from resumable.stores.threads import Shared
-from resumable.stores.transport import Answer
 
-#: Error codes that may not come again; beside them every 5xx (but 501 and 505), 408 and 429. BadDigest and IncompleteBody
-#: are what is said when bytes were damaged on the way.
+#: Error codes that may not come again; beside them every 5xx (but 501 and 505), 408 and 429, and all that the store did not
+#: say itself. BadDigest and IncompleteBody are what is said when bytes were damaged on the way.
 TRANSIENT = frozenset(
     {
         "SlowDown",
@@ -40,6 +42,13 @@ TRANSIENT = frozenset(
 #: Error codes by which credentials are said to be of yesterday.
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"})
 
+#: Error codes by which they are said to be nobody's: they may have been replaced where they came from.
+REJECTED = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
+#: What is said of a request that was not even begun with.
+BUSY = frozenset({"SlowDown", "ServiceUnavailable"})
+#: Statuses that mean, also without a document, that something is for the operator to mend.
+OPERATORS = frozenset({301, 307, 401, 403})
+
 #: What a refusal without a body (to HEAD) means.
 BY_STATUS = {
     400: "BadRequest",
@@ -51,8 +60,11 @@ BY_STATUS = {
     500: "InternalError",
     503: "ServiceUnavailable",
 }
-#: Bytes of XML above which it is read in a thread: some tens of milliseconds.
-LONG = 64 * 1024
+#: Bytes of XML above which it is read in a thread: each KiB of a listing takes a millisecond or so.
+LONG = 8 * 1024
+#: Characters of a code and of a message that are kept: both get into logs, and codes into answers.
+CODE = 100
+MESSAGE = 500
 
 
 @frozen
@@ -62,6 +74,7 @@ class Trouble:
     :ivar status: the HTTP status, 0 without an answer.
     :ivar transient: whether it may pass.
     :ivar pause: seconds that the store asks for before the next try.
+    :ivar said: whether the store's own error document has the code.
     """
 
     code: str
@@ -69,6 +82,27 @@ class Trouble:
     status: int = 0
     transient: bool = True
     pause: float = 0.0
+    said: bool = False
+
+    @property
+    def definite(self) -> bool:
+        """Whether the request is known to have come to nothing."""
+        if not self.said:
+            return self.status in OPERATORS or self.status == 429
+        return 400 <= self.status < 500 or not self.transient or self.code in BUSY
+
+    @property
+    def lost(self) -> bool:
+        """Whether it is rather the answer that came to nothing: none, half of one, or that of something in between."""
+        return not self.said and (self.status < 300 or self.status in (408, 500, 502, 504))
+
+    def refusal(self) -> StoreError:
+        """What to raise where the store will have none of it."""
+        return StoreError(self.code, self.message, self.status, said=self.said)
+
+    def unavailable(self) -> StoreUnavailable:
+        """What to raise where it is not tried again."""
+        return StoreUnavailable(self.code, self.message, self.status, said=self.said)
 
 
 class Answers:
@@ -76,7 +110,9 @@ class Answers:
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._parser = create_parser("rest-xml")
+        factory = ResponseParserFactory()
+        factory.set_parser_defaults(timestamp_parser=_timestamp)
+        self._parser = factory.create_parser("rest-xml")
         self._model: Any = None
         self._load = Shared(reactor, load_model)
 
@@ -102,41 +138,94 @@ class Answers:
         return self._read(shape, answer, body)
 
     def _read(self, shape: Any, answer: Answer, body: bytes) -> dict[str, Any] | Trouble:
+        root = parse(body)
+        if root is not None and local_name(root) == "Error":
+            return self.refusal(answer)
         try:
-            if ElementTree.fromstring(body).tag.rpartition("}")[2] == "Error":
-                return self.refusal(answer)
-            response = {"status_code": answer.status, "headers": {}, "body": body}
-            fields: dict[str, Any] = self._parser.parse(response, shape)
-            return fields
-        except (ElementTree.ParseError, ResponseParserError):
-            return Trouble("MalformedAnswer", "the body is not the XML that was expected", answer.status)
+            if root is not None and speaks(root, shape):
+                response = {"status_code": answer.status, "headers": {}, "body": body}
+                fields: dict[str, Any] = self._parser.parse(response, shape)
+                return fields
+        except (ResponseParserError, ValueError, RuntimeError):  # values that are not of their types
+            pass
+        return Trouble("MalformedAnswer", "the body is not the XML that was expected", answer.status)
 
     def refusal(self, answer: Answer) -> Trouble:
         """What an answer says that is not a success."""
-        status, error = answer.status, {}
-        body = b"".join(answer.segments).strip()
-        if body:
-            # The parser looks for an error only where the status says that there is one.
-            response = {"status_code": max(status, 400), "headers": {}, "body": body}
-            # A proxy's page is not XML.
-            with suppress(ResponseParserError):
-                error = self._parser.parse(response, None).get("Error", {})
-        code, message = str(error.get("Code") or ""), str(error.get("Message") or "")
-        message = "" if message == code else message
-        if not code or code.isdigit():
+        status = answer.status
+        body = b"" if answer.cut else b"".join(answer.segments).strip()
+        code, message = read_error(body) if len(body) <= ERROR_LIMIT else ("", "")
+        said = code != "" and not 300 <= status < 400
+        if not code:
             code = BY_STATUS.get(status) or f"HTTP{status}"
             message = message or (HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "")
         region = answer.header(b"x-amz-bucket-region")
         if status in (301, 307, 400) and region:
             message = f"{message} (the bucket is in {region})"
-        passing = status in (408, 429) or (status >= 500 and status not in (501, 505))
-        return Trouble(code, message[:500], status, passing or code in TRANSIENT, retry_after(answer))
+        if said:
+            transient = status in (408, 429) or (status >= 500 and status not in (501, 505)) or code in TRANSIENT
+        else:
+            transient = status not in OPERATORS
+        return Trouble(code, plain(message), status, transient, retry_after(answer), said)
+
+
+def parse(body: bytes) -> ElementTree.Element | None:
+    """The document, or None if it is none.
+
+    One that declares entities is none of S3's: some hundred bytes of those can become megabytes. (Where ASCII is written with
+    zeros in it they could not be seen.)
+    """
+    if b"<!DOCTYPE" in body or b"\0" in body:
+        return None
+    try:
+        return ElementTree.fromstring(body)
+    except (ElementTree.ParseError, ValueError, LookupError):  # the last two: encodings that there are not
+        return None
+
+
+def local_name(element: ElementTree.Element) -> str:
+    """The element's name without its namespace, which not all stores agree on."""
+    return element.tag.rpartition("}")[2]
+
+
+def speaks(root: ElementTree.Element, shape: Any) -> bool:
+    """Whether the document has any of the fields that are looked for; their root has other names in other stores.
+
+    Somebody else's page may be well-formed too, and would be read as a listing of nothing.
+    """
+    names = {member.serialization.get("name", name) for name, member in shape.members.items()}
+    return any(local_name(each) in names for each in root)
+
+
+def read_error(body: bytes) -> tuple[str, str]:
+    """Code and message of an error document; an empty code if the body is none, as a proxy's page is."""
+    root = parse(body) if body else None
+    if root is None or local_name(root) != "Error":
+        return "", ""
+    fields = {local_name(each): each.text or "" for each in root}
+    code = "".join(each for each in fields.get("Code", "") if " " <= each <= "~").strip()[:CODE]
+    message = fields.get("Message", "")
+    return ("", message) if code.isdigit() else (code, "" if message == code else message)
+
+
+def plain(text: str) -> str:
+    """The text as it may stand in a log: no control characters, and no end of it."""
+    return "".join(each if each.isprintable() else " " for each in text[:MESSAGE])
+
+
+def _timestamp(value: Any) -> datetime | None:
+    """A time that cannot be read is as good as none: one entry of a listing must not end it."""
+    try:
+        found: datetime = parse_timestamp(value)
+    except (ValueError, OverflowError, OSError, RuntimeError):
+        return None
+    return found
 
 
 def retry_after(answer: Answer) -> float:
     """Seconds that the store wants to be left alone for; a date is not looked at."""
     value = answer.header(b"retry-after") or ""
-    return float(value) if value.isascii() and value.isdigit() else 0.0
+    return float(value) if value.isascii() and value.isdigit() and len(value) < 10 else 0.0
 
 
 def load_model() -> Any:

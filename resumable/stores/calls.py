@@ -7,17 +7,30 @@ from typing import Any
 from urllib.parse import quote
 
 from attrs import define, field, frozen
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 
 from resumable.stores.addressing import Addressing
-from resumable.stores.answers import EXPIRED, Answers, Trouble
+from resumable.stores.answers import EXPIRED, REJECTED, Answers, Trouble, plain
+from resumable.stores.exchange import ANSWER, ANSWER_LIMIT, Answer, CutOff
+from resumable.stores.proxies import BadProxy
 from resumable.stores.signing import NoCredentials, Signer
-from resumable.stores.store import StoreError, StoreUnavailable
-from resumable.stores.transport import ANSWER, ANSWER_LIMIT, Answer, Transport
+from resumable.stores.store import Fence
+from resumable.stores.transport import Transport
 
 #: Seconds: the most that the first pause can be (it doubles from there), and the most that any can be.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 10.0
+#: Answers to one call that may be lost, where each try that succeeded unheard leaves something behind.
+LOST = 2
+
+
+@frozen
+class Reply:
+    """A successful answer, and its body's fields where they were asked for."""
+
+    answer: Answer
+    fields: Mapping[str, Any]
 
 
 @define
@@ -27,8 +40,13 @@ class Call:
     :ivar query: percent-encoded; every name has an ``=``.
     :ivar reads: whether the answer's body is to be read by S3's model.
     :ivar answer: seconds until the answer has to begin.
-    :ivar limit: bytes of the answer's body, or None for whatever comes.
+    :ivar limit: bytes of the answer's body.
+    :ivar framed: whether an answer that only the connection's end ends is none.
     :ivar passing: codes that, for this operation, may pass.
+    :ivar bare: statuses that, without a document, are the caller's to find out about at once.
+    :ivar once: whether a try that succeeded unheard does harm, so that it is not repeated again and again.
+    :ivar check: what is wrong with a success after all.
+    :ivar sent: of the last try: whether the store has the whole request.
     """
 
     operation: str
@@ -40,16 +58,13 @@ class Call:
     body: Sequence[bytes] = ()
     reads: bool = False
     answer: float = ANSWER
-    limit: int | None = ANSWER_LIMIT
+    limit: int = ANSWER_LIMIT
+    framed: bool = False
     passing: frozenset[str] = frozenset()
-
-
-@frozen
-class Reply:
-    """A successful answer, and its body's fields where they were asked for."""
-
-    answer: Answer
-    fields: Mapping[str, Any]
+    bare: frozenset[int] = frozenset()
+    once: bool = False
+    check: Callable[[Reply], Trouble | None] | None = None
+    sent: bool = False
 
 
 #: Told of every try: operation, ``ok`` or an error code, seconds.
@@ -89,32 +104,43 @@ class Calls:
         self._retried = retried
         self._first_pause, self._longest_pause = pauses
 
-    async def make(self, call: Call, *, patience: float | None = None) -> Reply:
+    async def make(
+        self, call: Call, *, patience: float | None = None, fence: Fence | None = None, again: bool = False
+    ) -> Reply:
         """Make the call; cancelled, it ends in the middle.
 
         :param patience: for this call, if not the usual.
+        :param fence: who is asked before each try but the first, waits between them, and is told of those that may still
+            take effect.
+        :param again: whether the first try is not the first.
         :raises StoreError: the store refuses.
         :raises StoreUnavailable: patience is over, or the credentials are.
         """
         deadline = self._clock.seconds() + (self._patience if patience is None else patience)
-        replaced, bound = False, self._first_pause
+        replaced, lost, bound = False, 0, self._first_pause
         try:
             while True:
-                outcome = await self._try(call)
+                if again and fence is not None:
+                    await fence.proceed()
+                outcome = await self._doubting(call, fence)
+                again = True
                 if isinstance(outcome, Reply):
                     return outcome
-                if outcome.code in EXPIRED:
-                    if replaced or not await self._replace_credentials():
-                        raise StoreUnavailable(outcome.code, outcome.message, outcome.status)
+                if not replaced and await self._replace_credentials(call, outcome):
                     replaced = True
                     self._again(call)
                     continue
-                if not outcome.transient and outcome.code not in call.passing:
-                    raise StoreError(outcome.code, outcome.message, outcome.status)
+                if outcome.code in EXPIRED:
+                    raise outcome.unavailable()
+                bare = outcome.status in call.bare and not outcome.said
+                if bare or not (outcome.transient or outcome.code in call.passing):
+                    raise outcome.refusal()
+                if outcome.lost and call.sent:
+                    lost += 1
                 pause = max(self._random() * bound, outcome.pause)
-                if self._clock.seconds() + pause > deadline:
-                    raise StoreUnavailable(outcome.code, outcome.message, outcome.status)
-                await deferLater(self._clock, pause)
+                if self._clock.seconds() + pause > deadline or (call.once and lost >= LOST):
+                    raise outcome.unavailable()
+                await (deferLater(self._clock, pause) if fence is None else fence.pause(pause))
                 self._again(call)
                 bound = min(2 * bound, self._longest_pause)
         finally:
@@ -125,11 +151,29 @@ class Calls:
         if self._retried is not None:
             self._retried(call.operation)
 
-    async def _replace_credentials(self) -> bool:
+    async def _replace_credentials(self, call: Call, trouble: Trouble) -> bool:
+        """Look for new credentials if it is these that are refused; returns whether there may be others now."""
+        # The answer to a HEAD has no document that could say so.
+        hidden = call.method == "HEAD" and trouble.status in (400, 403)
+        if trouble.code not in EXPIRED and not (trouble.said and trouble.code in REJECTED) and not hidden:
+            return False
         try:
-            return await self._signer.replace()
+            return await self._signer.replace(guess=hidden)
         except NoCredentials:
             return False
+
+    async def _doubting(self, call: Call, fence: Fence | None) -> Reply | Trouble:
+        """Try, and tell the fence if the store has it all and has not said what came of it."""
+        call.sent = False
+        try:
+            outcome = await self._try(call)
+        except CancelledError:
+            if fence is not None and call.sent:
+                fence.doubt()
+            raise
+        if fence is not None and call.sent and isinstance(outcome, Trouble) and not outcome.definite:
+            fence.doubt()
+        return outcome
 
     async def _try(self, call: Call) -> Reply | Trouble:
         started = self._clock.seconds()
@@ -143,20 +187,39 @@ class Calls:
         try:
             await self._signer.ready()
         except NoCredentials as error:
-            return Trouble("NoCredentials", str(error))
-        base = await self._addressing.base(call.bucket)
+            return Trouble("NoCredentials", plain(str(error)))
+        try:
+            base = await self._addressing.base(call.bucket)
+        except BadProxy as error:
+            return Trouble("BadProxy", str(error), transient=False)
         path = base.prefix if call.key is None else f"{base.prefix}/{quote(call.key, safe='/~')}"
         target = f"{path or '/'}?{call.query}" if call.query else path or "/"
         url = f"{base.scheme}://{base.authority}{target}"
         headers = self._signer.sign(call.method, url, {"Host": base.authority, **call.headers})
-        answer = await self._transport.request(
-            base, call.method, target, headers, call.body, answer=call.answer, limit=call.limit
-        )
+        try:
+            answer = await self._transport.request(
+                base,
+                call.method,
+                target,
+                headers,
+                call.body,
+                answer=call.answer,
+                limit=call.limit,
+                framed=call.framed,
+            )
+        except CutOff as cut:
+            call.sent = cut.sent
+            raise
+        call.sent = answer.sent
         if not isinstance(answer, Answer):
-            return Trouble(answer.code, answer.message)
+            # An object that is longer than it can be will be so the next time too.
+            final = answer.code == "AnswerTooLong" and call.operation == "GetObject"
+            return Trouble(answer.code, plain(answer.message), transient=not final)
         if not 200 <= answer.status < 300:
             return self._answers.refusal(answer)
-        if not call.reads:
-            return Reply(answer, {})
-        fields = await self._answers.read(call.operation, answer)
-        return fields if isinstance(fields, Trouble) else Reply(answer, fields)
+        fields = await self._answers.read(call.operation, answer) if call.reads else {}
+        if isinstance(fields, Trouble):
+            return fields
+        reply = Reply(answer, fields)
+        wrong = call.check(reply) if call.check is not None else None
+        return wrong or reply

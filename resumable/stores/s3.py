@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random as chance
-from base64 import b64encode
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 from urllib.parse import quote, unquote_plus
@@ -12,10 +11,22 @@ from xml.sax.saxutils import escape
 from resumable.model import ObjectOptions
 from resumable.stores.addressing import Addressing
 from resumable.stores.answers import Answers
-from resumable.stores.calls import Call, Calls, Observer, Reply
+from resumable.stores.calls import Call, Calls, Observer
+from resumable.stores.confirming import Completed, Uploaded, describes, encode, has_upload_id
+from resumable.stores.exchange import PAGE_LIMIT
+from resumable.stores.listings import Listing, read_multipart, read_object, read_part, whole_parts
 from resumable.stores.options import METADATA, decode_metadata, option_headers
 from resumable.stores.signing import NoCredentials, Signer
-from resumable.stores.store import OpenMultipart, PartRef, StoredObject, StoredPart, StoreError, StoreUnavailable
+from resumable.stores.store import (
+    Fence,
+    Made,
+    OpenMultipart,
+    PartRef,
+    StoredObject,
+    StoredPart,
+    StoreError,
+    StoreUnavailable,
+)
 from resumable.stores.transport import Transport
 
 #: Seconds that CompleteMultipartUpload may take: "several minutes", says AWS.
@@ -24,6 +35,14 @@ COMPLETE = 600.0
 PROBE = 2.5
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 IF_NEW = {"If-None-Match": "*"}
+#: What a store says where another request for the same key was under way.
+CONFLICT = frozenset({"ConditionalRequestConflict"})
+#: How often HEAD is asked again where GET says otherwise.
+HEADS = 3
+#: Bytes of the answer to whether there is an object: one was asked for.
+GLANCE = 64 * 1024
+#: Parts that a multipart upload can have.
+MOST_PARTS = 10_000
 
 
 class S3Store:
@@ -38,6 +57,7 @@ class S3Store:
     :param retried: is told the operation of every HTTP request that is made again.
     :param random: a number from 0 to 1, for the pauses.
     :param pauses: the first and the longest pause between tries, in seconds.
+    :param proxies: whether the environment's proxies (``HTTPS_PROXY`` and its like) are for this store.
     """
 
     def __init__(
@@ -58,6 +78,7 @@ class S3Store:
         transport: Transport | None = None,
         random: Callable[[], float] = chance.random,
         pauses: tuple[float, float] = (0.2, 10.0),
+        proxies: bool = True,
     ) -> None:
         self._region = region
         self._at_aws = endpoint is None
@@ -71,7 +92,7 @@ class S3Store:
             reactor,
             self._transport,
             self._signer,
-            Addressing(reactor, region, endpoint, addressing),
+            Addressing(reactor, region, endpoint, addressing, proxies=proxies),
             self._answers,
             patience=patience,
             random=random,
@@ -123,8 +144,9 @@ class S3Store:
         *,
         crc32c: int | None = None,
         overwrite: bool = True,
-    ) -> str:
-        """Store a whole object in one request; returns its ETag.
+        fence: Fence | None = None,
+    ) -> Made:
+        """Store a whole object in one request.
 
         A try whose answer was lost may have stored the object: without ``overwrite`` the next is then told
         ``PreconditionFailed``.
@@ -133,60 +155,117 @@ class S3Store:
         headers.update(self._checksum_header(crc32c))
         if not overwrite:
             headers.update(IF_NEW)
-        again = frozenset({"ConditionalRequestConflict"})
-        call = Call("PutObject", "PUT", bucket, key, headers=headers, body=body, passing=again)
+        check = Uploaded(crc32c)
+        call = Call("PutObject", "PUT", bucket, key, headers=headers, body=body, passing=CONFLICT, check=check)
         del body
-        return _etag(await self._calls.make(call))
+        return check.made(await self._calls.make(call, fence=fence))
 
-    async def get_object(self, bucket: str, key: str) -> list[bytes]:
-        """The object's bytes, in the segments they came in."""
-        return (await self._calls.make(Call("GetObject", "GET", bucket, key, limit=None))).answer.segments
+    async def get_object(
+        self, bucket: str, key: str, *, limit: int, span: tuple[int, int] | None = None, etag: str | None = None
+    ) -> list[bytes]:
+        """The object's bytes, in segments; more than `limit` of them are ``AnswerTooLong``."""
+        headers = {}
+        if span is not None:
+            headers["Range"] = f"bytes={span[0]}-{span[1] - 1}"
+        if etag is not None:
+            headers["If-Match"] = f'"{etag}"'
+        call = Call("GetObject", "GET", bucket, key, headers=headers, limit=limit, framed=True)
+        return (await self._calls.make(call)).answer.segments
 
     async def head_object(self, bucket: str, key: str) -> StoredObject | None:
-        """The object under the key, or None."""
-        try:
-            answer = (await self._calls.make(Call("HeadObject", "HEAD", bucket, key))).answer
-        except StoreError as error:
-            if error.status == 404:
-                return None
-            raise
-        metadata = {}
-        for header, values in answer.headers.getAllRawHeaders():
-            name = header.decode("latin-1").lower()
-            if name.startswith(METADATA):
-                metadata[name[len(METADATA) :]] = decode_metadata(values[0].decode("utf-8", "replace"))
-        size = int(answer.header(b"content-length") or 0)
-        return StoredObject(key, size, (answer.header(b"etag") or "").strip('"'), metadata)
+        """The object under the key, or None where the store itself says that there is none.
 
-    async def delete_object(self, bucket: str, key: str) -> None:
-        """Delete; an object that is not there is as good as deleted."""
+        The answer to a HEAD has no document: a 404 may be anybody's, and so a GET is asked what is meant.
+        """
+        for _ in range(HEADS):
+            call = Call("HeadObject", "HEAD", bucket, key, bare=frozenset({400, 404}), check=describes)
+            try:
+                answer = (await self._calls.make(call)).answer
+            except StoreUnavailable:
+                raise
+            except StoreError as error:
+                if error.status not in call.bare:
+                    raise
+                if not await self._is_there(bucket, key):
+                    return None
+                continue
+            metadata = {}
+            for header, values in answer.headers.getAllRawHeaders():
+                name = header.decode("latin-1").lower()
+                if name.startswith(METADATA):
+                    metadata[name[len(METADATA) :]] = decode_metadata(values[0].decode("utf-8", "replace"))
+            size = int(answer.header(b"content-length") or 0)
+            return StoredObject(key, size, (answer.header(b"etag") or "").strip('"'), metadata)
+        raise StoreUnavailable("NotFound", "HEAD does not find what GET does", 404)
+
+    async def _is_there(self, bucket: str, key: str) -> bool:
+        """Whether there is an object, in the store's own words."""
+        headers = {"Range": "bytes=0-0"}
+        call = Call("GetObject", "GET", bucket, key, headers=headers, limit=GLANCE, bare=frozenset({416}))
         try:
-            await self._calls.make(Call("DeleteObject", "DELETE", bucket, key))
+            await self._calls.make(call)
+        except StoreUnavailable:
+            raise
         except StoreError as error:
-            if error.code not in ("NoSuchKey", "NotFound"):
+            if error.said and error.code == "NoSuchKey":
+                return False
+            # An empty object has no first byte, and who knows no ranges sends all of it.
+            if error.status != 416 and error.code != "AnswerTooLong":
+                raise
+        return True
+
+    async def delete_object(
+        self, bucket: str, key: str, *, etag: str | None = None, fence: Fence | None = None
+    ) -> None:
+        """Delete; an object that is not there is as good as deleted, one with another ETag is left alone.
+
+        A store that has no such condition says so (``NotImplemented``), or takes no notice of it.
+        """
+        try:
+            await self._delete(bucket, key, {} if etag is None else {"If-Match": f'"{etag}"'}, fence)
+        except StoreError as error:
+            if etag is None or not error.said:
+                raise
+            if error.code == "NotImplemented":
+                await self._delete(bucket, key, {}, fence, again=True)
+            elif error.code != "PreconditionFailed" and (error.status != 404 or error.code == "NoSuchBucket"):
+                raise
+
+    async def _delete(
+        self, bucket: str, key: str, headers: dict[str, str], fence: Fence | None, *, again: bool = False
+    ) -> None:
+        call = Call("DeleteObject", "DELETE", bucket, key, headers=headers, passing=CONFLICT)
+        try:
+            await self._calls.make(call, fence=fence, again=again)
+        except StoreError as error:
+            if not error.said or error.code != "NoSuchKey":
                 raise
 
     async def list_objects(self, bucket: str, prefix: str) -> list[StoredObject]:
         """All objects whose keys begin with the prefix."""
-        found = []
+        found: list[StoredObject] = []
         query = {"encoding-type": "url", "list-type": "2", "prefix": prefix}
         pages = self._pages("ListObjectsV2", bucket, None, query, {"continuation-token": "NextContinuationToken"})
+        listing = Listing(bucket, "Contents", ("Key", "Size", "LastModified"))
         async for page in pages:
-            for item in page.get("Contents", ()):
-                modified = item["LastModified"].timestamp() if "LastModified" in item else None
-                etag = item.get("ETag", "").strip('"')
-                found.append(StoredObject(_key(item, page), item["Size"], etag, modified=modified))
+            found += [read_object(entry, page) for entry in listing.entries(page)]
         return found
 
     async def init_multipart_upload(self, bucket: str, key: str, options: ObjectOptions) -> str:
-        """Open a multipart upload; returns its id. A try whose answer was lost leaves one open that nobody knows."""
+        """Open a multipart upload; returns its id.
+
+        A try whose answer was lost may have left one open that nobody knows: that is not repeated for long.
+        """
         headers = option_headers(options)
         if self._checksum:
             headers["x-amz-checksum-algorithm"] = "CRC32C"
-        call = Call("CreateMultipartUpload", "POST", bucket, key, "uploads=", headers, reads=True)
-        multipart_id: str | None = (await self._calls.make(call)).fields.get("UploadId")
-        if not multipart_id:
-            raise StoreError("MalformedAnswer", "no UploadId", 200)
+        call = Call(
+            *("CreateMultipartUpload", "POST", bucket, key, "uploads=", headers),
+            reads=True,
+            once=True,
+            check=has_upload_id,
+        )
+        multipart_id: str = (await self._calls.make(call)).fields["UploadId"]
         return multipart_id
 
     async def upload_part(
@@ -194,14 +273,22 @@ class S3Store:
     ) -> str:
         """Store part ``number`` (from 1), replacing an earlier one; returns its ETag."""
         query = f"partNumber={number}&uploadId={quote(multipart_id, safe='')}"
-        call = Call("UploadPart", "PUT", bucket, key, query, self._checksum_header(crc32c), body)
+        check = Uploaded(crc32c)
+        call = Call("UploadPart", "PUT", bucket, key, query, self._checksum_header(crc32c), body, check=check)
         del body
-        return _etag(await self._calls.make(call))
+        return check.made(await self._calls.make(call)).etag
 
     async def complete_multipart_upload(
-        self, bucket: str, key: str, multipart_id: str, parts: Sequence[PartRef], *, overwrite: bool = True
-    ) -> str:
-        """Make the object of the parts; returns the object's ETag.
+        self,
+        bucket: str,
+        key: str,
+        multipart_id: str,
+        parts: Sequence[PartRef],
+        *,
+        overwrite: bool = True,
+        fence: Fence | None = None,
+    ) -> Made:
+        """Make the object of the parts.
 
         After a try whose answer was lost, some stores say ``NoSuchUpload`` to the next: that it may be done already is the
         caller's to find out.
@@ -209,20 +296,24 @@ class S3Store:
         body = _document("CompleteMultipartUpload", "".join(map(self._part, parts)))
         query = f"uploadId={quote(multipart_id, safe='')}"
         headers = {"Content-Type": "application/xml", **({} if overwrite else IF_NEW)}
-        call = Call("CompleteMultipartUpload", "POST", bucket, key, query, headers, [body], reads=True, answer=COMPLETE)
-        etag: str | None = (await self._calls.make(call)).fields.get("ETag")
-        if not etag:
-            raise StoreError("MalformedAnswer", "no ETag", 200)
-        return etag.strip('"')
+        check = Completed(parts)
+        call = Call(
+            *("CompleteMultipartUpload", "POST", bucket, key, query, headers, [body]),
+            reads=True,
+            answer=COMPLETE,
+            check=check,
+        )
+        return check.made(await self._calls.make(call, fence=fence))
 
     async def list_parts(self, bucket: str, key: str, multipart_id: str) -> list[StoredPart]:
         """All parts stored so far, ascending, across pages."""
         query = {"uploadId": multipart_id}
-        pages = self._pages("ListParts", bucket, key, query, {"part-number-marker": "NextPartNumberMarker"})
-        parts = []
-        async for page in pages:
-            for item in page.get("Parts", ()):
-                parts.append(StoredPart(item["PartNumber"], item["Size"], item["ETag"].strip('"')))
+        markers = {"part-number-marker": "NextPartNumberMarker"}
+        parts: list[StoredPart] = []
+        async for page in self._pages("ListParts", bucket, key, query, markers):
+            parts += [read_part(entry) for entry in page.get("Parts", ())]
+            if len(parts) > MOST_PARTS:
+                raise StoreUnavailable("MalformedAnswer", "a listing of more parts than there can be", 200)
         return parts
 
     async def abort_multipart_upload(self, bucket: str, key: str, multipart_id: str) -> None:
@@ -231,17 +322,17 @@ class S3Store:
         try:
             await self._calls.make(Call("AbortMultipartUpload", "DELETE", bucket, key, query))
         except StoreError as error:
-            if error.code not in ("NoSuchUpload", "NotFound"):
+            if not error.said or error.code != "NoSuchUpload":
                 raise
 
     async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> list[OpenMultipart]:
         """All open multipart uploads whose keys begin with the prefix, across pages."""
         query = {"encoding-type": "url", "prefix": prefix, "uploads": ""}
         markers = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
-        found = []
+        listing = Listing(bucket, "Uploads", ("Key", "UploadId", "Initiated"))
+        found: list[OpenMultipart] = []
         async for page in self._pages("ListMultipartUploads", bucket, None, query, markers):
-            for item in page.get("Uploads", ()):
-                found.append(OpenMultipart(_key(item, page), item["UploadId"], item["Initiated"].timestamp()))
+            found += [read_multipart(entry, page) for entry in listing.entries(page)]
         return found
 
     async def _pages(
@@ -253,7 +344,10 @@ class S3Store:
         """
         while True:
             encoded = "&".join(f"{name}={quote(value, safe='')}" for name, value in sorted(query.items()))
-            page = dict((await self._calls.make(Call(operation, "GET", bucket, key, encoded, reads=True))).fields)
+            call = Call(operation, "GET", bucket, key, encoded, reads=True, limit=PAGE_LIMIT)
+            if operation == "ListParts":
+                call.check = whole_parts
+            page = dict((await self._calls.make(call)).fields)
             yield page
             if not page.get("IsTruncated"):
                 return
@@ -261,34 +355,18 @@ class S3Store:
             if "key-marker" in following and page.get("EncodingType") == "url":
                 following["key-marker"] = unquote_plus(following["key-marker"])
             if all(query.get(name) == value for name, value in following.items()):
-                raise StoreError("MalformedAnswer", "a listing that does not go on", 200)
+                raise StoreUnavailable("MalformedAnswer", "a listing that does not go on", 200)
             query = {**query, **following}
 
     def _checksum_header(self, crc32c: int | None) -> dict[str, str]:
-        return {"x-amz-checksum-crc32c": _base64(crc32c)} if self._checksum and crc32c is not None else {}
+        return {"x-amz-checksum-crc32c": encode(crc32c)} if self._checksum and crc32c is not None else {}
 
     def _part(self, part: PartRef) -> str:
         crc = ""
         if self._checksum and part.crc32c is not None:
-            crc = f"<ChecksumCRC32C>{_base64(part.crc32c)}</ChecksumCRC32C>"
+            crc = f"<ChecksumCRC32C>{encode(part.crc32c)}</ChecksumCRC32C>"
         return f'<Part><PartNumber>{part.number}</PartNumber><ETag>"{escape(part.etag)}"</ETag>{crc}</Part>'
 
 
 def _document(root: str, content: str) -> bytes:
     return f'<{root} xmlns="{NAMESPACE}">{content}</{root}>'.encode()
-
-
-def _base64(crc32c: int) -> str:
-    return b64encode(crc32c.to_bytes(4, "big")).decode()
-
-
-def _etag(reply: Reply) -> str:
-    etag = reply.answer.header(b"etag")
-    if not etag:
-        raise StoreError("MalformedAnswer", "no ETag", reply.answer.status)
-    return etag.strip('"')
-
-
-def _key(item: dict[str, Any], page: dict[str, Any]) -> str:
-    key: str = item["Key"]
-    return unquote_plus(key) if page.get("EncodingType") == "url" else key

@@ -63,6 +63,7 @@ class Signer:
         self._find = Shared(reactor, self._find_now)
         self._renew = Shared(reactor, self._renew_now)
         self._next_renewal = 0.0
+        self._next_guess: float | None = None
         self._given = access_key is not None
         if access_key is not None:
             self._use(ReadOnlyCredentials(access_key, secret_key, session_token))
@@ -83,14 +84,19 @@ class Signer:
                 # botocore says in the log why it failed, and it is tried again.
                 self._renew().addCallbacks(self._use, lambda _: None)
 
-    async def replace(self) -> bool:
-        """The store says that the credentials have expired: look for new ones, unless they were given.
+    async def replace(self, *, guess: bool = False) -> bool:
+        """The store will not have these credentials: look for new ones, unless they were given.
 
+        :param guess: it did not say so, it may be something else: they are not looked for again and again.
+        :return: whether they were looked for.
         :raises NoCredentials: there are none to be had just now.
         """
-        if not self._given:
-            await self._obtain(self._find)
-        return not self._given
+        now = self._clock.seconds()
+        if self._given or (guess and self._next_guess is not None and now < self._next_guess):
+            return False
+        self._next_guess = now + RENEWAL_PAUSE
+        await self._obtain(self._find)
+        return True
 
     def sign(self, method: str, url: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
         """The headers to send, in which the signature is.

@@ -15,7 +15,8 @@ class StoreError(Exception):
 
     :ivar code: S3's error code (``NoSuchUpload``), or a word of ours where none came.
     :ivar status: the HTTP status, 0 if no answer came.
-    :ivar said: whether the store's own error document says that code. A status alone may be anybody's.
+    :ivar said: whether the store's own error document has this code. A status alone, or what something on the way to the
+        store has written, says nothing about what is stored.
     """
 
     def __init__(self, code: str, message: str, status: int = 0, *, said: bool = False) -> None:
@@ -37,20 +38,7 @@ class Made:
     """
 
     etag: str
-    confirmed: bool
-
-
-class Fence(Protocol):
-    """Says whether a call that makes or removes an object may still be made."""
-
-    async def proceed(self) -> None:
-        """Return if the call may be tried again; raise if not."""
-
-    async def pause(self, seconds: float) -> None:
-        """Wait between tries, at most so long."""
-
-    def doubt(self) -> None:
-        """A try ended without an answer of the store's own: it may still take effect."""
+    confirmed: bool = False
 
 
 @frozen
@@ -95,13 +83,26 @@ class OpenMultipart:
     initiated: float
 
 
+class Fence(Protocol):
+    """What a call that changes an object is asked for and tells while it is tried again and again."""
+
+    async def proceed(self) -> None:
+        """Return if the call may be tried again; raise if not."""
+
+    async def pause(self, seconds: float) -> None:
+        """Wait between two tries."""
+
+    def doubt(self) -> None:
+        """A try ended without an answer of the store's own: it may still take effect."""
+
+
 class Store(Protocol):
     """Amazon S3, or what speaks like it.
 
     A body is a list of ``bytes`` that together are the object or part; it is sent as it is, neither joined nor copied, and
     stays untouched so that a call can be tried again. Every call tries again by itself, with growing pauses, what may
-    pass (5xx, 429, time-outs, broken connections) for the store's patience. Errors: `StoreError` when the store refuses,
-    `StoreUnavailable` when patience ran out.
+    pass (5xx, 429, time-outs, broken connections, and whatever the store did not say itself) for the store's patience.
+    Errors: `StoreError` when the store refuses, `StoreUnavailable` when patience ran out.
     """
 
     async def put_object(
@@ -123,15 +124,14 @@ class Store(Protocol):
     async def get_object(
         self, bucket: str, key: str, *, limit: int, span: tuple[int, int] | None = None, etag: str | None = None
     ) -> list[bytes]:
-        """The object's bytes, in the segments they came in; ``NoSuchKey`` where there is none.
+        """The object's bytes, in segments; ``NoSuchKey`` where there is none, ``AnswerTooLong`` beyond `limit` bytes.
 
-        :param limit: bytes; more are a failure.
         :param span: first and end of the bytes that are wanted; None: all.
         :param etag: ``PreconditionFailed`` where the object has another.
         """
 
     async def head_object(self, bucket: str, key: str) -> StoredObject | None:
-        """The object under the key, or None."""
+        """The object under the key, or None where the store itself says that there is none."""
 
     async def delete_object(
         self, bucket: str, key: str, *, etag: str | None = None, fence: Fence | None = None

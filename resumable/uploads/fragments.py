@@ -88,12 +88,21 @@ class Fragments:
 
         :raises StoreError: ``NoSuchKey``: it was deleted, its chunk is a part by now. ``BadFragment``: it is not what was stored.
         """
-        key = self._key(upload, piece)
-        segments = await self._reads.run(partial(self._store.get_object, upload.bucket, key, limit=piece.size))
-        if sum(map(len, segments)) != piece.size or checksum(segments) != piece.crc32c:
-            why = f"bytes {piece.first}-{piece.end - 1} came back as others than were stored"
-            raise StoreError("BadFragment", why, said=True)
-        return segments
+        # Twice: something on the way may have answered in the store's place.
+        for _ in range(2):
+            segments = await self._reads.run(partial(self._read, upload, piece))
+            if sum(map(len, segments)) == piece.size and checksum(segments) == piece.crc32c:
+                return segments
+        why = f"bytes {piece.first}-{piece.end - 1} came back as others than were stored"
+        raise StoreError("BadFragment", why, said=True)
+
+    async def _read(self, upload: Upload, piece: Piece) -> list[bytes]:
+        try:
+            return await self._store.get_object(upload.bucket, self._key(upload, piece), limit=piece.size)
+        except StoreError as error:
+            if error.code != "AnswerTooLong":
+                raise
+            return []
 
     async def delete(self, upload: Upload, pieces: Iterable[Piece]) -> None:
         """Delete fragments whose bytes are safe in a part. What the store refuses `sweep` will find."""

@@ -15,6 +15,7 @@ from tests.s3servers import S3Server
 from tests.stores.fakes import R
 
 PLAIN = ObjectOptions()
+LIMIT = 2**24
 
 
 @pytest_twisted.async_yield_fixture
@@ -28,26 +29,26 @@ async def store(s3: S3Server) -> AsyncIterator[S3Store]:
 
 @pytest_twisted.ensureDeferred
 async def test_an_object_comes_and_goes(s3: S3Server, store: S3Store) -> None:
-    etag = await store.put_object(s3.bucket, "an/object", [b"some ", b"", b"bytes"], PLAIN, crc32c=0x12345678)
+    etag = (await store.put_object(s3.bucket, "an/object", [b"some ", b"", b"bytes"], PLAIN, crc32c=0x12345678)).etag
     assert s3.boto3().get_object(Bucket=s3.bucket, Key="an/object")["Body"].read() == b"some bytes"
     found = await store.head_object(s3.bucket, "an/object")
     assert found is not None
     assert (found.key, found.size, found.etag, found.metadata) == ("an/object", 10, etag, {})
-    assert b"".join(await store.get_object(s3.bucket, "an/object")) == b"some bytes"
+    assert b"".join(await store.get_object(s3.bucket, "an/object", limit=LIMIT)) == b"some bytes"
     assert [(o.key, o.size, o.etag) for o in await store.list_objects(s3.bucket, "an/")] == [("an/object", 10, etag)]
     for _ in range(2):
         await store.delete_object(s3.bucket, "an/object")
     assert await store.head_object(s3.bucket, "an/object") is None
     assert await store.list_objects(s3.bucket, "an/") == []
     with pytest.raises(StoreError) as caught:
-        await store.get_object(s3.bucket, "an/object")
-    assert (caught.value.code, caught.value.status) == ("NoSuchKey", 404)
+        await store.get_object(s3.bucket, "an/object", limit=LIMIT)
+    assert (caught.value.code, caught.value.status, caught.value.said) == ("NoSuchKey", 404, True)
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_empty_object(s3: S3Server, store: S3Store) -> None:
     await store.put_object(s3.bucket, "empty", [], PLAIN)
-    assert await store.get_object(s3.bucket, "empty") == []
+    assert await store.get_object(s3.bucket, "empty", limit=LIMIT) == []
 
 
 @pytest_twisted.ensureDeferred
@@ -104,7 +105,7 @@ async def test_any_key(s3: S3Server, store: S3Store, key: str) -> None:
     await store.put_object(s3.bucket, key, [key.encode()], PLAIN)
     try:
         assert s3.boto3().get_object(Bucket=s3.bucket, Key=key)["Body"].read() == key.encode()
-        assert await store.get_object(s3.bucket, key) == [key.encode()]
+        assert await store.get_object(s3.bucket, key, limit=LIMIT) == [key.encode()]
         assert [found.key for found in await store.list_objects(s3.bucket, key)] == [key]
         opened = await store.init_multipart_upload(s3.bucket, key, PLAIN)
         assert opened in {found.multipart_id for found in await store.list_multipart_uploads(s3.bucket, key)}
@@ -125,7 +126,7 @@ async def test_a_multipart_upload(s3: S3Server, store: S3Store) -> None:
     assert [(p.number, p.size, p.etag) for p in parts] == [(1, 5 * 2**20, first), (2, 7, second)]
     assert [u.key for u in await store.list_multipart_uploads(s3.bucket, "some/")] == [key]
     done = [PartRef(1, first, crcs[0]), PartRef(2, second, crcs[1])]
-    etag = await store.complete_multipart_upload(s3.bucket, key, opened, done)
+    etag = (await store.complete_multipart_upload(s3.bucket, key, opened, done)).etag
     found = await store.head_object(s3.bucket, key)
     assert found is not None
     assert (found.size, found.metadata["token"]) == (5 * 2**20 + 7, "abc")
@@ -133,7 +134,7 @@ async def test_a_multipart_upload(s3: S3Server, store: S3Store) -> None:
     assert etag.endswith("-2")
     assert s3.name == "rclone" or found.etag == etag
     assert s3.boto3().get_object(Bucket=s3.bucket, Key=key)["Body"].read() == b"".join(big + small)
-    assert b"".join(await store.get_object(s3.bucket, key)) == b"".join(big + small)
+    assert b"".join(await store.get_object(s3.bucket, key, limit=LIMIT)) == b"".join(big + small)
     assert await store.list_multipart_uploads(s3.bucket, "some/") == []
 
 
@@ -153,7 +154,7 @@ async def test_aborting(s3: S3Server, store: S3Store) -> None:
     ):
         with pytest.raises(StoreError) as caught:
             await call
-        assert (caught.value.code, caught.value.status) == ("NoSuchUpload", 404)
+        assert (caught.value.code, caught.value.status, caught.value.said) == ("NoSuchUpload", 404, True)
 
 
 @pytest_twisted.ensureDeferred
@@ -194,14 +195,14 @@ async def test_without_overwriting(s3: S3Server, store: S3Store) -> None:
     with pytest.raises(StoreError, match="PreconditionFailed"):
         await store.complete_multipart_upload(s3.bucket, "taken", opened, [part], overwrite=False)
     await store.abort_multipart_upload(s3.bucket, "taken", opened)
-    assert await store.get_object(s3.bucket, "taken") == [b"x"]
+    assert await store.get_object(s3.bucket, "taken", limit=LIMIT) == [b"x"]
 
 
 @pytest_twisted.ensureDeferred
 async def test_no_such_bucket(s3: S3Server, store: S3Store) -> None:
     with pytest.raises(StoreError) as caught:
         await store.put_object("no-such-bucket", "k", [b"x"], PLAIN)
-    assert (caught.value.code, caught.value.status) == ("NoSuchBucket", 404)
+    assert (caught.value.code, caught.value.status, caught.value.said) == ("NoSuchBucket", 404, True)
 
 
 @pytest_twisted.ensureDeferred

@@ -18,8 +18,8 @@ from twisted.internet.task import deferLater
 from resumable.model import ObjectOptions
 from resumable.stores import signing
 from resumable.stores.signing import NoCredentials, Signer
-from resumable.stores.store import StoreUnavailable
-from tests.stores.fakes import FakeStore, R, error, stored
+from resumable.stores.store import StoreError, StoreUnavailable
+from tests.stores.fakes import FakeStore, R, answer, error, stored
 
 URL = "http://127.0.0.1/b/k%2B?partNumber=1&uploadId=u"
 
@@ -163,3 +163,54 @@ async def test_a_given_token_that_expired_is_not_replaced(fake: FakeStore) -> No
     with pytest.raises(StoreUnavailable, match="ExpiredToken"):
         await fake.store(session_token="t").put_object("b", "k", [b"x"], ObjectOptions())
     assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch"])
+@pytest_twisted.ensureDeferred
+async def test_rotated_keys_are_looked_up_again(chain: Chain, fake: FakeStore, code: str) -> None:
+    """Keys that were replaced where they come from, while the old ones are in memory: once, and then it is a refusal."""
+    chain.found = [Credentials("first", "s"), Credentials("second", "s"), Credentials("third", "s")]
+    store = fake.store(access_key=None, secret_key=None)
+    fake.answers = [error(403, code), stored()]
+    await store.put_object("b", "k", [b"x"], ObjectOptions())
+    signatures = [request.header("authorization") or "" for request in fake.requests]
+    assert ["Credential=first/" in signatures[0], "Credential=second/" in signatures[1]] == [True, True]
+    fake.answers = [error(403, code)] * 2
+    with pytest.raises(StoreError, match=code) as caught:
+        await store.put_object("b", "k", [b"x"], ObjectOptions())
+    assert (caught.value.said, isinstance(caught.value, StoreUnavailable)) == (True, False)
+    assert (len(fake.requests), len(chain.threads)) == (4, 3)
+
+
+@pytest_twisted.ensureDeferred
+async def test_given_keys_are_not_looked_up(chain: Chain, fake: FakeStore) -> None:
+    fake.answers = [error(403, "InvalidAccessKeyId"), answer(403)]
+    with pytest.raises(StoreError, match="InvalidAccessKeyId"):
+        await fake.store().put_object("b", "k", [b"x"], ObjectOptions())
+    with pytest.raises(StoreError, match="AccessDenied"):
+        await fake.store().probe("b")
+    assert (len(fake.requests), chain.threads) == (2, [])
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_code_that_the_store_did_not_say_replaces_nothing(chain: Chain, fake: FakeStore) -> None:
+    chain.found = [Credentials("first", "s")]
+    fake.answers = [answer(403, "<html>InvalidAccessKeyId")]
+    with pytest.raises(StoreError, match="AccessDenied"):
+        await fake.store(access_key=None, secret_key=None).put_object("b", "k", [b"x"], ObjectOptions())
+    assert len(chain.threads) == 1
+
+
+@pytest.mark.parametrize("status", [400, 403])
+@pytest_twisted.ensureDeferred
+async def test_rotated_keys_are_found_by_a_probe_too(chain: Chain, fake: FakeStore, status: int) -> None:
+    """A HEAD is not told why it is refused; a node that is not ready makes no other calls. But it does not ask each time."""
+    chain.found = [Credentials("first", "s"), Credentials("second", "s"), Credentials("third", "s")]
+    store = fake.store(access_key=None, secret_key=None)
+    fake.answers = [answer(status), answer(200)]
+    await store.probe("b")
+    assert "Credential=second/" in (fake.requests[1].header("authorization") or "")
+    fake.answers = [answer(status)]
+    with pytest.raises(StoreError):
+        await store.probe("b")
+    assert len(chain.threads) == 2

@@ -53,7 +53,7 @@ class MemoryStore:
             await Deferred()
         if (name, "before") in self.trouble:
             self.trouble.remove((name, "before"))
-            raise StoreUnavailable("SlowDown", "as the test wants it", 503)
+            raise StoreUnavailable("SlowDown", "as the test wants it", 503, said=True)
         done = work()
         if (name, "after") in self.trouble:
             self.trouble.remove((name, "after"))
@@ -94,7 +94,7 @@ class MemoryStore:
                 raise StoreError("PreconditionFailed", "", 412, said=True)
             wanted = data if span is None else data[slice(*span)]
             if len(wanted) > limit:
-                raise StoreUnavailable("AnswerTooLong", "")
+                raise StoreError("AnswerTooLong", "")
             return [wanted]
 
         return await self._call("get_object", work)

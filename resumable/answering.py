@@ -1,0 +1,146 @@
+"""Connections to servers that may answer without end: what comes before an answer's body is bounded.
+
+Twisted's own parser takes as many header fields and interim (1xx) answers as are sent. Bodies are their readers' to bound.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionAborted
+from twisted.internet.interfaces import IAddress
+from twisted.internet.protocol import connectionDone
+from twisted.python.failure import Failure
+from twisted.web._newclient import HEADER, STATUS, HTTP11ClientProtocol, HTTPClientParser, Request
+from twisted.web.client import HTTPConnectionPool, _HTTP11ClientFactory
+
+#: Bytes that may come before an answer's body: status line and fields, those of interim answers included.
+MAX_HEAD = 64 * 1024
+#: Interim answers before the one that was asked for.
+MAX_INTERIM = 20
+
+
+class HeadTooLong(Exception):
+    """More came before an answer's body than is listened to."""
+
+
+class UnexpectedBytes(Exception):
+    """A server speaks that nobody has asked."""
+
+
+class BoundedConnection(HTTP11ClientProtocol):
+    """A connection that is aborted where the head of an answer has no end, or makes no sense.
+
+    :cvar piece: bytes of a body that are looked at in one go, None for all that came. A reader that unpacks what it gets can
+        then stop before it has unpacked it all.
+    """
+
+    piece: int | None = None
+    _parser: HTTPClientParser | None
+    _head = _interim = 0
+    _reason: Failure | None = None
+
+    def request(self, request: Request):  # type: ignore[no-untyped-def]
+        """Twisted's: send a request, whose answer begins with a head of its own."""
+        self._head = self._interim = 0
+        finished = super().request(request)
+        if self._parser is not None:
+            # The bound is the whole head's.
+            self._parser.MAX_LENGTH = MAX_HEAD + 1
+            # By this a reader that has enough ends the connection; under TLS the other side could put a mere end off for ever.
+            ending: Any = self._parser.transport
+            ending.loseConnection = self.hang_up
+        return finished
+
+    def dataReceived(self, data: bytes) -> None:
+        """Twisted's: bytes have come; those of a head are handed on line by line, so that its end is seen."""
+        parser, at = self._parser, 0
+        try:
+            while at < len(data) and self._reason is None:
+                if parser is None or parser is not self._parser:
+                    # The answer is whole. What follows it must not be taken for the next one.
+                    raise UnexpectedBytes("after an answer")
+                if parser.state in (STATUS, HEADER):
+                    end = data.find(b"\n", at) + 1 or len(data)
+                    self._feed_head(parser, data[at:end])
+                else:
+                    end = len(data) if self.piece is None else at + self.piece
+                    parser.dataReceived(data[at:end] if at or end < len(data) else data)
+                at = end
+        except Exception:  # what a parser fails with has no base class of its own
+            self._abort(Failure())
+
+    def _feed_head(self, parser: HTTPClientParser, line: bytes) -> None:
+        self._head += len(line)
+        if self._head > MAX_HEAD:
+            raise HeadTooLong(f"more than {MAX_HEAD} bytes")
+        before = parser.state
+        parser.dataReceived(line)
+        if before == HEADER and parser.state == STATUS:
+            self._interim += 1
+            if self._interim > MAX_INTERIM:
+                raise HeadTooLong(f"more than {MAX_INTERIM} interim answers")
+
+    def _finishResponse(self, rest: bytes) -> None:
+        """Twisted's: an answer is whole. What came with its last bytes has been read, so the connection is no good any more."""
+        if rest and self._parser is not None:
+            self._parser.connHeaders.setRawHeaders(b"Connection", [b"close"])
+        super()._finishResponse(rest)
+
+    def _abort(self, reason: Failure) -> None:
+        """End the connection whatever is still to be written; who waits for the answer hears why."""
+        if self._reason is None:
+            reason.cleanFailure()
+            self._reason = reason
+            transport: Any = self.transport
+            transport.abortConnection()
+
+    def hang_up(self) -> None:
+        """End the connection at once: nobody wants what else may come."""
+        self._abort(Failure(ConnectionAborted()))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Twisted's: the connection has ended."""
+        super().connectionLost(self._reason or reason)  # type: ignore[no-untyped-call]
+
+
+class PiecewiseConnection(BoundedConnection):
+    """The same, for answers that may have been packed: 1 KiB unpacks to 1 MiB at most."""
+
+    piece = 1024
+
+
+class _Factory(_HTTP11ClientFactory):
+    """Makes bounded connections."""
+
+    protocol = BoundedConnection
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> HTTP11ClientProtocol:
+        """Twisted's."""
+        return self.protocol(self._quiescentCallback)  # type: ignore[no-untyped-call]
+
+
+class _PiecewiseFactory(_Factory):
+    protocol = PiecewiseConnection
+
+
+class BoundedPool(HTTPConnectionPool):
+    """Keeps connections, as Twisted's pool does; they are bounded ones, and not each worth two lines in the log."""
+
+    _factory = _Factory
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)  # type: ignore[no-untyped-call]
+
+    def closeCachedConnections(self) -> Deferred[None]:
+        """Twisted's: close the connections that are not in use."""
+        closing: Deferred[None] = super().closeCachedConnections()  # type: ignore[no-untyped-call]
+        return closing
+
+
+class PiecewisePool(BoundedPool):
+    """The same for packed answers."""
+
+    _factory = _PiecewiseFactory

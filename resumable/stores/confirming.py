@@ -1,0 +1,114 @@
+"""Whether a success is one: what an answer has to carry, and the checksum that it tells of what was stored."""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from binascii import Error as NotBase64
+from collections.abc import Sequence
+from typing import Any
+
+from crc32c import crc32c as crc32c_of
+
+from resumable.stores.answers import Trouble
+from resumable.stores.calls import Reply
+from resumable.stores.store import Made, PartRef
+
+CHECKSUM = b"x-amz-checksum-crc32c"
+#: Characters of an ETag: it goes into the ledger, and into requests. S3's have some forty.
+MOST_ETAG = 1000
+
+
+def encode(crc32c: int) -> str:
+    """As S3 writes a CRC32C: base64 of four bytes, most significant first."""
+    return b64encode(crc32c.to_bytes(4, "big")).decode()
+
+
+def decode(written: Any) -> int | None:
+    """The CRC32C that is written so; None where it is none."""
+    try:
+        four = b64decode(str(written or ""), validate=True)
+    except (NotBase64, ValueError):
+        return None
+    return int.from_bytes(four, "big") if len(four) == 4 else None
+
+
+def composite(parts: Sequence[PartRef]) -> str | None:
+    """The checksum of an object made of the parts, as S3 writes it but for their number; None where not all are known."""
+    sums = [part.crc32c for part in parts]
+    if any(each is None for each in sums):
+        return None
+    return encode(crc32c_of(b"".join((each or 0).to_bytes(4, "big") for each in sums)))
+
+
+class Uploaded:
+    """The check of what PutObject and UploadPart are answered."""
+
+    def __init__(self, crc32c: int | None) -> None:
+        self._expected = None if crc32c is None else encode(crc32c)
+
+    def __call__(self, reply: Reply) -> Trouble | None:
+        """What is wrong with it, or None."""
+        answer = reply.answer
+        if not _unquoted(answer.header(b"etag")):
+            return lacking("ETag", reply)
+        return _damaged(reply, self._expected, answer.header(CHECKSUM))
+
+    def made(self, reply: Reply) -> Made:
+        """What a success tells."""
+        told = reply.answer.header(CHECKSUM)
+        return Made(_unquoted(reply.answer.header(b"etag")), bool(told) and told == self._expected)
+
+
+class Completed:
+    """The check of what CompleteMultipartUpload is answered."""
+
+    def __init__(self, parts: Sequence[PartRef]) -> None:
+        self._expected = composite(parts)
+
+    def __call__(self, reply: Reply) -> Trouble | None:
+        """What is wrong with it, or None."""
+        if not _unquoted(reply.fields.get("ETag")):
+            return lacking("ETag", reply)
+        return _damaged(reply, self._expected, self._told(reply))
+
+    def made(self, reply: Reply) -> Made:
+        """What a success tells."""
+        told = self._told(reply)
+        return Made(_unquoted(reply.fields.get("ETag")), told is not None and told == self._expected)
+
+    def _told(self, reply: Reply) -> str | None:
+        """The checksum of the parts' checksums; that of the whole object is another, and cannot be had from those."""
+        told: str | None = reply.fields.get("ChecksumCRC32C")
+        if not told or reply.fields.get("ChecksumType") == "FULL_OBJECT":
+            return None
+        return told.partition("-")[0]
+
+
+def has_upload_id(reply: Reply) -> Trouble | None:
+    """The check of what CreateMultipartUpload is answered."""
+    return None if reply.fields.get("UploadId") else lacking("UploadId", reply)
+
+
+def describes(reply: Reply) -> Trouble | None:
+    """The check of what HeadObject is answered: a page of something on the way has a length, but no ETag."""
+    if not _unquoted(reply.answer.header(b"etag")):
+        return lacking("ETag", reply)
+    length = reply.answer.header(b"content-length") or ""
+    return None if length.isascii() and length.isdigit() and len(length) < 20 else lacking("Content-Length", reply)
+
+
+def lacking(what: str, reply: Reply) -> Trouble:
+    """The success does not carry what it has to."""
+    return Trouble("MalformedAnswer", f"no {what}", reply.answer.status)
+
+
+def _damaged(reply: Reply, expected: str | None, told: str | None) -> Trouble | None:
+    if expected is None or not told or told == expected:
+        return None
+    return Trouble("ChecksumMismatch", "the store tells another CRC32C than was sent", reply.answer.status)
+
+
+def _unquoted(etag: str | None) -> str:
+    """The ETag; empty where there is none, or one that nothing could keep."""
+    bare = (etag or "").strip().strip('"')
+    return bare if len(bare) <= MOST_ETAG and bare.isprintable() else ""
