@@ -128,7 +128,7 @@ class _ReadableByAll:
 
     moto gives an object that was stored in one request its bucket's ACL, which is private, and one that was stored in parts
     none at all. Bucket policies and ACLs would each have to be set for every bucket, and again for what an upload brings
-    of its own. What changes something still needs a signature, if only of the form: no page in a browser is to do it.
+    of its own. Replacing and deleting still take a signature, if only of the form: a stray request is not to do it.
     """
 
     def __init__(self, application: Callable[[dict[str, Any], Any], Iterable[bytes]]) -> None:

@@ -189,6 +189,28 @@ def test_what_calls_itself_a_form_is_stored_as_it_is(
     assert "form" not in found["ContentType"]
 
 
+@pytest.mark.parametrize("content_type", [None, FORMS[0], FORMS[2]])
+@pytest.mark.parametrize("size", [0, 1, CHUNK, CHUNK + 1])
+@pytest.mark.parametrize("framing", ["length", "chunked", "expect"])
+def test_however_it_comes_it_is_stored_as_it_is(
+    on_each_store: tuple[Service, S3Server], big: Path, framing: str, size: int, content_type: str | None
+) -> None:
+    service, store = on_each_store
+    data, name = big.read_bytes()[:size], f"{framing} {size} {content_type}"
+    framed = {"Transfer-Encoding": "chunked"} if framing == "chunked" else {"Content-Length": str(size)}
+    expect = "100-continue" if framing == "expect" else None
+    with Client(service.port) as client:
+        client.head("PUT", f"/upload/{quote(name)}", {**framed, "Content-Type": content_type, "Expect": expect})
+        for first in range(0, size, 1_000_003):
+            piece = data[first : first + 1_000_003]
+            client.send(b"%x\r\n%s\r\n" % (len(piece), piece) if framing == "chunked" else piece)
+        if framing == "chunked":
+            client.send(b"0\r\n\r\n")
+        answer = client.answer()
+    assert (answer.status, answer.json["size"]) == (200, size)
+    assert store.boto3().get_object(Bucket=store.bucket, Key=name)["Body"].read() == data
+
+
 def test_killed_again_and_again(tmp_path: Path, s3: MotoServer, big: Path) -> None:
     """The service itself is killed; started again on the same ledger it goes on with what it acknowledged."""
     data = big.read_bytes()[:40_000_000]

@@ -80,7 +80,8 @@ def ask(
     """One request without credentials: status, body and headers of the answer."""
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     try:
-        connection.request(method, f"/{bucket}/{quote(key)}", body, headers)
+        chunked = "Transfer-Encoding" in headers
+        connection.request(method, f"/{bucket}/{quote(key)}", body, headers, encode_chunked=chunked)
         answer = connection.getresponse()
         return answer.status, answer.read(), answer.headers
     finally:
@@ -178,6 +179,34 @@ async def test_anybody_may_read_whatever_is_stored() -> None:
 
     await deferToThread(look)
     await server.stop()
+
+
+#: What may come with a body and say something of its form on the way, or of what is in it.
+BODIES = [
+    {},
+    {"Expect": "100-continue"},
+    {"Transfer-Encoding": "chunked"},
+    {"Transfer-Encoding": "chunked", "Expect": "100-continue"},
+    *[{"Content-Encoding": coding} for coding in ("gzip", "deflate", "br", "aws-chunked", "identity")],
+    *[
+        {"Content-Type": kind}
+        for kind in ("application/json", "text/xml", "multipart/related; boundary=x", "message/http")
+    ],
+]
+
+
+def test_a_body_is_stored_as_it_is_sent(child: subprocess.Popen[bytes]) -> None:
+    """Whatever its headers say: moto undoes the framing, and nothing else."""
+    assert child.stdout is not None
+    port = int(child.stdout.readline())
+    signed = {"Authorization": embedded.SIGNED}
+    assert ask(port, "PUT", "", **signed)[0] == 200
+    for number, headers in enumerate(BODIES):
+        for body in (b"", b"x", b"key=value&file=x&Action=y&Version=2009-04-15", Random(number).randbytes(70_000)):
+            # What http.client cuts itself is sent chunked.
+            sent: Any = [body[:9], body[9:]] if "Transfer-Encoding" in headers else body
+            assert ask(port, "PUT", "k", body=sent, **signed, **headers)[0] == 200
+            assert ask(port, "GET", "k")[:2] == (200, body), headers
 
 
 @pytest_twisted.ensureDeferred
