@@ -39,11 +39,25 @@ EVENTS = {
 }
 
 
+#: Types that say of a body that it is a form. curl and wget give the first to whatever they are told to send, file or not.
+FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "application/x-url-encoded", "multipart/form-data"})
+
+
+def object_type(content_type: str | None) -> str | None:
+    """The content type, if it can be an object's.
+
+    A form's cannot: it describes how a request was sent, and a store that believes it (moto does) takes the object's bytes
+    for a form, and stores nothing.
+    """
+    bare = (content_type or "").partition(";")[0].strip().lower()
+    return None if bare in FORM_TYPES else content_type
+
+
 @frozen
 class ObjectOptions:
     """What the store is told when an object is created; most of it can never be changed afterwards."""
 
-    content_type: str | None = None
+    content_type: str | None = field(default=None, converter=object_type)
     metadata: Mapping[str, str] = field(factory=dict)
     acl: str | None = None
     storage_class: str | None = None

@@ -28,6 +28,9 @@ from resumable.protocols.response import Response, problem
 
 #: Seconds after which a client may come again when something behind us is in trouble.
 RETRY_AFTER = 5
+#: The most bytes of a ``Range``'s value. A proxy takes the whole head of an answer in a buffer of 4 KiB (nginx's default), so
+#: the header leaves some of that to the others.
+RANGE_LIMIT = 3 << 10
 
 
 class Request(Protocol):
@@ -53,9 +56,20 @@ def json_response(status: int, value: Any) -> Response:
 
 
 def range_header(stored: Iterable[tuple[int, int]]) -> dict[str, str]:
-    """``Range`` as the seed and Google answer it: the stored ranges ``[first, end)``, last bytes included; none: no header."""
-    shown = ",".join(f"{first}-{end - 1}" for first, end in stored if end > first)
-    return {"Range": f"bytes={shown}"} if shown else {}
+    """``Range`` as the seed and Google answer it: the stored ranges, last bytes included; none: no header.
+
+    It lists the first ones, ascending, as far as they fit into `RANGE_LIMIT`; what follows is left out.
+
+    :param stored: ranges ``[first, end)`` that have no byte in common.
+    """
+    shown = "bytes="
+    for first, end in sorted(stored):
+        if end > first:
+            following = f"{first}-{end - 1}" if shown.endswith("=") else f",{first}-{end - 1}"
+            if len(shown) + len(following) > RANGE_LIMIT:
+                break
+            shown += following
+    return {"Range": shown} if not shown.endswith("=") else {}
 
 
 _STATUS: dict[type[Exception], int] = {

@@ -2,6 +2,8 @@
 
 Run as a program (``python -m resumable.stores.embedded``) this module is the child: it prints its port and serves until its
 standard input ends, which it does however the parent dies.
+
+It takes any key and secret, so nothing in it is a secret: what is stored can be read without any, at the object's URL.
 """
 
 from __future__ import annotations
@@ -10,7 +12,9 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -27,6 +31,9 @@ STOP = 5.0
 LAST_WORDS = 15
 
 MISSING = "the embedded store needs moto: pip install 'resumable[demo]'"
+
+#: What stands for a signature: moto looks at its form, and never at whether it is right.
+SIGNED = "AWS4-HMAC-SHA256 Credential=anybody/20060301/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
 
 
 class _Child(ProcessProtocol):
@@ -66,7 +73,10 @@ class _Child(ProcessProtocol):
 
 
 class EmbeddedS3:
-    """moto's S3 on a free port of 127.0.0.1; it takes any key and secret, and what it holds is gone when it ends."""
+    """moto's S3 on a free port of 127.0.0.1.
+
+    It takes any key and secret, anybody may read what it holds, and that is gone when it ends.
+    """
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -113,19 +123,46 @@ def _kill(process: Any) -> None:
         process.signalProcess("KILL")
 
 
+class _ReadableByAll:
+    """WSGI middleware: who reads without credentials is served as one who has some.
+
+    moto gives an object that was stored in one request its bucket's ACL, which is private, and one that was stored in parts
+    none at all. Bucket policies and ACLs would each have to be set for every bucket, and again for what an upload brings
+    of its own. Replacing and deleting still take a signature, if only of the form: a stray request is not to do it.
+    """
+
+    def __init__(self, application: Callable[[dict[str, Any], Any], Iterable[bytes]]) -> None:
+        self._application = application
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """WSGI's: serve a request."""
+        if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            environ.setdefault("HTTP_AUTHORIZATION", SIGNED)
+        return self._application(environ, start_response)
+
+
 def main() -> None:
     """The child."""
     # Ctrl-C in a terminal reaches the whole process group; the parent still stores what it holds, and ends this after.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
-        from moto.server import ThreadedMotoServer
+        from moto.moto_server import werkzeug_app as moto
+        from werkzeug.serving import make_server
     except ImportError:
         sys.exit(MISSING)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    print(server.get_host_and_port()[1], flush=True)
+    # S3 and nothing else: moto's own dispatcher takes some objects' paths for another service's
+    # ("x/.well-known/jwks.json" for Cognito's). The handler, which newer ones have, keeps metadata names that have a "_".
+    server = make_server(
+        "127.0.0.1",
+        0,
+        _ReadableByAll(moto.create_backend_app("s3")),
+        threaded=True,
+        request_handler=getattr(moto, "MotoRequestHandler", None),
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(server.server_port, flush=True)
     while sys.stdin.buffer.read(4096):
         pass
     # Requests in flight, and what is stored, are for nobody now.

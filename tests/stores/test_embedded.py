@@ -7,20 +7,26 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.client import HTTPConnection, HTTPMessage
 from pathlib import Path
+from random import Random
 from typing import Any
+from urllib.parse import quote
 from urllib.request import urlopen
 
 import pytest
 import pytest_twisted
+from twisted.internet.threads import deferToThread
 
 from resumable.model import ObjectOptions
 from resumable.stores import embedded
 from resumable.stores.embedded import EmbeddedS3
 from resumable.stores.s3 import S3Store
+from resumable.stores.store import PartRef
 from tests.stores.fakes import R
 
 COMMAND = [sys.executable, "-m", "resumable.stores.embedded"]
+PART = 5 << 20
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
@@ -66,6 +72,141 @@ def test_it_ends_when_it_is_told_to(child: subprocess.Popen[bytes]) -> None:
     assert child.stdout.readline()
     child.terminate()
     assert child.wait(5) == -signal.SIGTERM
+
+
+def ask(
+    port: int, method: str, key: str, bucket: str = "bucket", body: bytes | None = None, **headers: str
+) -> tuple[int, bytes, HTTPMessage]:
+    """One request without credentials: status, body and headers of the answer."""
+    connection = HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        chunked = "Transfer-Encoding" in headers
+        connection.request(method, f"/{bucket}/{quote(key)}", body, headers, encode_chunked=chunked)
+        answer = connection.getresponse()
+        return answer.status, answer.read(), answer.headers
+    finally:
+        connection.close()
+
+
+def read(port: int, key: str, data: bytes, bucket: str = "bucket") -> None:
+    """Read the object without credentials, in each way there is."""
+    status, body, _ = ask(port, "GET", key, bucket)
+    assert (status, body) == (200, data)
+    status, body, headers = ask(port, "HEAD", key, bucket)
+    assert (status, body, headers["Content-Length"]) == (200, b"", str(len(data)))
+    if data:
+        status, body, headers = ask(port, "GET", key, bucket, Range="bytes=1-3")
+        assert (status, body, headers["Content-Range"]) == (206, data[1:4], f"bytes 1-3/{len(data)}")
+        status, body, _ = ask(port, "GET", key, bucket, Range="bytes=-2")
+        assert (status, body) == (206, data[-2:])
+        status, body, headers = ask(port, "HEAD", key, bucket, Range="bytes=1-3")
+        assert (status, body, headers["Content-Length"]) == (206, b"", "3")
+    assert ask(port, "GET", key, bucket, Range=f"bytes={len(data)}-")[0] == 416
+
+
+KEYS = [
+    *(
+        "plain",
+        "with space",
+        " a b ",
+        "a/b/c",
+        "a//b",
+        "/first",
+        "last/",
+        "a/.../b",
+        "ünï/日本語",
+        "e\u0301",
+        "🎈",
+        "\u2028",
+    ),
+    *(
+        "100%",
+        "%41",
+        "%2F",
+        "a+b",
+        "q?x=1&acl",
+        "h#a",
+        "a;b=c",
+        "back\\slash",
+        "*",
+        "[x](y)",
+        "a'b\"<c>",
+        "bucket",
+        "acl",
+    ),
+    # What moto's dispatcher takes for an object of another service's, or of its own.
+    *("favicon.ico", "x/.well-known/jwks.json", ".well-known/openid-configuration", "moto-api/reset", "Signature=1"),
+]
+
+
+@pytest_twisted.ensureDeferred
+async def test_anybody_may_read_whatever_is_stored() -> None:
+    """Empty, small and of many parts; under any key, in any bucket, and where the object's own ACL says that it is private."""
+    server = EmbeddedS3(R)
+    port = int((await server.start()).rpartition(":")[2])
+    store = S3Store(R, endpoint=f"http://127.0.0.1:{port}", access_key="any", secret_key="any")
+    private = ObjectOptions(acl="private")
+    big = Random(3).randbytes(PART + 7)
+    for bucket in ("bucket", "latest"):
+        await store.create_bucket(bucket)
+    for key in KEYS:
+        await store.put_object("bucket", key, [key.encode(), b"...."], ObjectOptions())
+    await store.put_object("bucket", "empty", [], ObjectOptions())
+    await store.put_object("bucket", "private", [b"private"], private)
+    # In the dispatcher's eyes not S3's: an instance's metadata.
+    await store.put_object("latest", "meta-data/x", [b"elsewhere"], ObjectOptions())
+    for key, options in (("parts", ObjectOptions()), ("private parts", private)):
+        upload = await store.init_multipart_upload("bucket", key, options)
+        cut = [big[:PART], big[PART:]]
+        etags = [await store.upload_part("bucket", key, upload, n, [part]) for n, part in enumerate(cut, 1)]
+        refs = [PartRef(n, etag) for n, etag in enumerate(etags, 1)]
+        await store.complete_multipart_upload("bucket", key, upload, refs)
+    await store.close()
+
+    def look() -> None:
+        for key in KEYS:
+            read(port, key, key.encode() + b"....")
+        read(port, "empty", b"")
+        read(port, "private", b"private")
+        read(port, "meta-data/x", b"elsewhere", "latest")
+        for key in ("parts", "private parts"):
+            read(port, key, big)
+        assert ask(port, "GET", "none")[0] == 404
+        # Reading it is.
+        assert ask(port, "DELETE", "plain")[0] == 403
+        assert ask(port, "PUT", "plain", body=b"mine")[0] == 403
+        read(port, "plain", b"plain....")
+
+    await deferToThread(look)
+    await server.stop()
+
+
+#: What may come with a body and say something of its form on the way, or of what is in it.
+BODIES = [
+    {},
+    {"Expect": "100-continue"},
+    {"Transfer-Encoding": "chunked"},
+    {"Transfer-Encoding": "chunked", "Expect": "100-continue"},
+    *[{"Content-Encoding": coding} for coding in ("gzip", "deflate", "br", "aws-chunked", "identity")],
+    *[
+        {"Content-Type": kind}
+        for kind in ("application/json", "text/xml", "multipart/related; boundary=x", "message/http")
+    ],
+]
+
+
+def test_a_body_is_stored_as_it_is_sent(child: subprocess.Popen[bytes]) -> None:
+    """Whatever its headers say: moto undoes the framing, and nothing else."""
+    assert child.stdout is not None
+    port = int(child.stdout.readline())
+    signed = {"Authorization": embedded.SIGNED}
+    assert ask(port, "PUT", "", **signed)[0] == 200
+    for number, headers in enumerate(BODIES):
+        for body in (b"", b"x", b"key=value&file=x&Action=y&Version=2009-04-15", Random(number).randbytes(70_000)):
+            # What http.client cuts itself is sent chunked.
+            sent: Any = [body[:9], body[9:]] if "Transfer-Encoding" in headers else body
+            assert ask(port, "PUT", "k", body=sent, **signed, **headers)[0] == 200
+            assert ask(port, "GET", "k")[:2] == (200, body), headers
 
 
 @pytest_twisted.ensureDeferred
