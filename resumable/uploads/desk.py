@@ -10,6 +10,7 @@ from typing import Any
 from attrs import evolve
 from twisted.logger import Logger
 
+from resumable.clock import now
 from resumable.flights import Flights
 from resumable.ledger.ledger import Taken
 from resumable.model import (
@@ -81,10 +82,10 @@ class Desk:
         :raises Invalid: no object can have its key.
         :raises UploadError: the main application does not want it, or cannot be asked.
         """
-        upload = self.policy.new_upload(wish, secrets.token_urlsafe(16), self._clock.seconds())
+        upload = self.policy.new_upload(wish, secrets.token_urlsafe(16), now(self._clock))
         if self._admit is not None:
             wish = (await self._admit(upload)).of(wish)
-            upload = self.policy.new_upload(wish, upload.id, self._clock.seconds())
+            upload = self.policy.new_upload(wish, upload.id, now(self._clock))
         upload = evolve(upload, writers=self._notices.writers)
         while True:
             try:
@@ -300,7 +301,7 @@ class Desk:
         await self._end(upload, State.FAILED, (State.FINISHING,), reason=reason)
 
     async def _end(self, upload: Upload, to: State, frm: Collection[State], **changes: Any) -> bool:
-        ended = await self._ledger.move(upload, to, frm=frm, updated=self._clock.seconds(), **changes)
+        ended = await self._ledger.move(upload, to, frm=frm, updated=now(self._clock), **changes)
         if ended is None:
             return False
         self._tell(to.value, ended, 0, ended.reason or "")
@@ -331,4 +332,4 @@ class Desk:
         await self._tools.errands.close(self._clock, seconds)
 
     def _tell(self, what: str, upload: Upload, size: int, why: str = "") -> None:
-        tell(what, upload, size, self._clock.seconds(), why)
+        tell(what, upload, size, now(self._clock), why)

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
+from resumable.clock import now
 from resumable.ledger.ledger import Ledger
 from resumable.model import Ended, Exists, Piece, State, Unavailable, Upload
 from resumable.stores.store import PartRef, Store, StoreError, StoreUnavailable
@@ -46,9 +47,14 @@ class Finishing:
         :raises Exists: the key is taken and may not be overwritten.
         """
         if upload.state is State.OPEN:
-            now = self._clock.seconds()
+            present = now(self._clock)
             moved = await self._ledger.move(
-                upload, State.FINISHING, frm=(State.OPEN,), updated=now, received=now, completing=now + CLAIM
+                upload,
+                State.FINISHING,
+                frm=(State.OPEN,),
+                updated=present,
+                received=present,
+                completing=present + CLAIM,
             )
             upload, ours = moved or await self._current(upload), moved is not None
         if not ours:
@@ -68,10 +74,10 @@ class Finishing:
         """Wait while another node makes the object; returns the upload as it stands when that is over, or falls to us."""
         deadline = self._clock.seconds() + WAIT
         while upload.state is State.FINISHING:
-            now = self._clock.seconds()
-            if await self._ledger.claim(upload, now=now, until=now + CLAIM):
+            present = now(self._clock)
+            if await self._ledger.claim(upload, now=present, until=present + CLAIM):
                 break
-            if now > deadline:
+            if self._clock.seconds() > deadline:
                 raise Unavailable("another node is making the object")
             await deferLater(self._clock, LOOK)
             upload = await self._current(upload)
@@ -80,10 +86,10 @@ class Finishing:
     async def _make(self, upload: Upload) -> Upload:
         parts = whole_parts(upload, await self._ledger.pieces(upload.id))
         etag = await self._complete(upload, parts)
-        now = self._clock.seconds()
+        present = now(self._clock)
         crc = None if any(p.crc32c is None for p in parts) else combine((p.crc32c or 0, p.size) for p in parts)
         moved = await self._ledger.move(
-            upload, State.FINISHED, frm=(State.FINISHING,), etag=etag, crc32c=crc, finished=now, updated=now
+            upload, State.FINISHED, frm=(State.FINISHING,), etag=etag, crc32c=crc, finished=present, updated=present
         )
         return moved or await self._beaten(upload)
 
@@ -149,8 +155,11 @@ class Finishing:
             self._log.error("store refused: {error} (upload {id})", error=str(error), id=upload.id)
             raise Unavailable(f"the store refused: {error.code}") from error
         reason = "the key is taken" if error.code == "PreconditionFailed" else f"the store refused to complete: {error}"
-        now = self._clock.seconds()
-        if await self._ledger.move(upload, State.FAILED, frm=(State.FINISHING,), reason=reason, updated=now) is None:
+        present = now(self._clock)
+        if (
+            await self._ledger.move(upload, State.FAILED, frm=(State.FINISHING,), reason=reason, updated=present)
+            is None
+        ):
             return (await self._beaten(upload)).etag or ""
         self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
         if error.code == "PreconditionFailed":

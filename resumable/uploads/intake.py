@@ -11,6 +11,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from resumable.clock import now
 from resumable.flights import Flights
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.notices import Alone, Notices
@@ -246,10 +247,10 @@ class Intake:
         complete = piece.number is not None and self.upload.length is not None and parts == self.grid.count
         if complete:
             await confirm()
-        now = tools.clock.seconds()
+        present = now(tools.clock)
         try:
             ours = await tools.ledger.add_piece(
-                self.upload.id, piece, now=now, replaces=former, completing=now + CLAIM if complete else None
+                self.upload.id, piece, now=present, replaces=former, completing=present + CLAIM if complete else None
             )
         except Ended:
             # What arrives while an upload is being freed may survive that: free once more.
@@ -259,9 +260,9 @@ class Intake:
             raise
         self._count(piece.first, piece.end)
         self._add(piece)
-        self.upload = evolve(self.upload, updated=now)
+        self.upload = evolve(self.upload, updated=present)
         if complete:
-            self.upload = evolve(self.upload, state=State.FINISHING, received=now)
+            self.upload = evolve(self.upload, state=State.FINISHING, received=present)
         if ours:
             self._ours = True
             tools.metrics.moved(self.upload.protocol, State.FINISHING)
@@ -289,9 +290,9 @@ class Intake:
             if found is None or found.size != upload.length:
                 raise
             etag = found.etag
-        now = self._tools.clock.seconds()
+        present = now(self._tools.clock)
         moved = await self._tools.ledger.move(
-            upload, State.FINISHED, frm=(State.OPEN,), etag=etag, crc32c=crc32c, finished=now, updated=now
+            upload, State.FINISHED, frm=(State.OPEN,), etag=etag, crc32c=crc32c, finished=present, updated=present
         )
         if moved is not None:
             self._count(0, moved.length or 0)
@@ -335,8 +336,8 @@ class Intake:
         if error.code not in reasons:
             self._log.error("store refused: {error} (upload {id})", error=str(error), id=upload.id)
             raise Unavailable(f"the store refused: {error.code}") from error
-        reason, now = reasons[error.code], tools.clock.seconds()
-        if await tools.ledger.move(upload, State.FAILED, frm=(State.OPEN,), reason=reason, updated=now) is not None:
+        reason, present = reasons[error.code], now(tools.clock)
+        if await tools.ledger.move(upload, State.FAILED, frm=(State.OPEN,), reason=reason, updated=present) is not None:
             self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
         if error.code == "PreconditionFailed":
             raise Exists(f"there is an object {upload.key!r} already") from error

@@ -10,6 +10,7 @@ from attrs import frozen
 from twisted.internet.interfaces import IConsumer
 from twisted.logger import Logger
 
+from resumable.clock import now
 from resumable.model import Ended, Interrupted, Invalid, State, Superseded, TooLarge, Upload, UploadError
 from resumable.uploads.intake import Confirm, Intake, Tools
 from resumable.uploads.policy import Policy
@@ -138,7 +139,7 @@ class Writing:
             await stream.drain()
         except UploadError as error:
             self._log.info("upload {id}: what came last is not stored: {error}", id=intake.upload.id, error=str(error))
-        tell("interrupted", intake.upload, intake.coverage.offset, self._tools.clock.seconds(), why)
+        tell("interrupted", intake.upload, intake.coverage.offset, now(self._tools.clock), why)
 
     async def _end_here(self, stream: ChunkedStream, intake: Intake, confirm: Confirm) -> None:
         """The body's end is the object's end: now the length is known."""
