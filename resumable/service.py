@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from resumable.assembly import Assembly
 from resumable.callbacks.authorizer import Authorizer
 from resumable.callbacks.outbox import Outbox
+from resumable.clock import run_on_monotonic_time
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger
@@ -260,6 +261,7 @@ def make_resumable(
     """
     from twisted.internet import reactor
 
+    run_on_monotonic_time(reactor)
     database = Database(settings.ledger.reveal(), reactor)
     if prepare:
         database.prepare()
