@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import threading
 import time
 
@@ -67,3 +69,12 @@ def test_stopped_for_a_while(
     time.sleep(seconds)
     postgres.start()
     finished(uploads, store)
+
+
+def test_a_name_that_no_index_holds(nodes: tuple[Service, Service]) -> None:
+    """It is the client's to choose another: nobody is kept waiting as if the server were away."""
+    name = base64.urlsafe_b64encode(os.urandom(2400)).decode()
+    began = time.monotonic()
+    answer = nodes[0].request("PUT", f"/upload/{name}", body=b"x")
+    assert 400 <= answer.status < 500
+    assert time.monotonic() - began < 20
