@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 import sys
 from contextlib import suppress
 from typing import Any
@@ -17,6 +18,7 @@ from twisted.logger import Logger
 from resumable.assembly import Assembly
 from resumable.callbacks.authorizer import Authorizer
 from resumable.callbacks.outbox import Outbox
+from resumable.clock import now, run_on_monotonic_time
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger
@@ -70,6 +72,7 @@ class Resumable(Service):
         self._delay = settings.limits.drain_delay
         self._database = database
         self._metrics = metrics
+        self._name = secrets.token_hex(8)
         self._figures = figures or self._own_figures
         self._readiness: Readiness | None = None
         self._reactor = reactor
@@ -135,7 +138,10 @@ class Resumable(Service):
     def _watched(self, store: S3Store) -> dict[bytes, Handler]:
         """The pages for those who watch the service."""
         bucket = self.settings.store.bucket
-        probes: dict[str, Probe] = {"ledger": lambda: alive(self._database), "store": lambda: store.probe(bucket)}
+        probes: dict[str, Probe] = {
+            "ledger": lambda: alive(self._database, self._name, now=now(self._reactor)),
+            "store": lambda: store.probe(bucket),
+        }
         self._readiness = Readiness(self._reactor, probes, self._metrics.ready)
         pages = HealthPages(self._readiness, self._figures)
         return {b"/healthz": pages.alive, b"/readyz": pages.ready, b"/metrics": pages.metrics}
@@ -260,6 +266,7 @@ def make_resumable(
     """
     from twisted.internet import reactor
 
+    run_on_monotonic_time(reactor)
     database = Database(settings.ledger.reveal(), reactor)
     if prepare:
         database.prepare()

@@ -23,14 +23,8 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
-#: The same, by a clock that goes on when the test says so: a number of seconds in a file is added to the time.
-WITH_CLOCK = """
-import mmap, os, struct
-from twisted.internet import reactor
-ahead = mmap.mmap(os.open(os.environ["TEST_CLOCK"], os.O_RDONLY), 8, prot=mmap.PROT_READ)
-real = reactor.seconds
-reactor.seconds = lambda: real() + struct.unpack("d", ahead[:8])[0]
-"""
+#: With this in the path, clocks go on when the test says so, and are set.
+WITH_CLOCK = ROOT / "tests" / "system_clock"
 
 
 def eventually(ask: Callable[[], Any], *, seconds: float = 20.0) -> Any:
@@ -68,12 +62,19 @@ class Service:
 
     def advance(self, seconds: float) -> None:
         """Have so much time pass at once. The first time has to be before the start."""
+        self._change_clocks(seconds, 0.0)
+
+    def set_system_clock(self, seconds: float) -> None:
+        """Set the system's clock forward, or back, by so much; no time passes. The first time has to be before the start."""
+        self._change_clocks(0.0, seconds)
+
+    def _change_clocks(self, passed: float, by_hand: float) -> None:
         if self._clock is None:
             self._clock = self.directory / "clock"
-            self._clock.write_bytes(struct.pack("d", 0.0))
-        (ahead,) = struct.unpack("d", self._clock.read_bytes())
+            self._clock.write_bytes(struct.pack("dd", 0.0, 0.0))
+        ahead, aside = struct.unpack("dd", self._clock.read_bytes())
         with self._clock.open("r+b") as file:
-            file.write(struct.pack("d", ahead + seconds))
+            file.write(struct.pack("dd", ahead + passed, aside + by_hand))
         if self.running and self.port:
             # It sleeps until what is due by its own reckoning; a connection wakes it.
             with contextlib.suppress(OSError):
@@ -83,13 +84,12 @@ class Service:
         """Start it and wait until it listens."""
         environment = {**os.environ, "TMPDIR": str(self.temporary), "PYTHONPATH": str(ROOT), **self._environment}
         said = self.log_path.stat().st_size if self.log_path.exists() else 0
-        program = TWISTD
         if self._clock is not None:
             environment["TEST_CLOCK"] = str(self._clock)
-            program = WITH_CLOCK + TWISTD
+            environment["PYTHONPATH"] = os.pathsep.join([str(WITH_CLOCK), str(ROOT)])
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", program, "-n", "resumable", *self._arguments],
+                [sys.executable, "-c", TWISTD, "-n", "resumable", *self._arguments],
                 cwd=self.directory,
                 env=environment,
                 stdin=subprocess.DEVNULL,

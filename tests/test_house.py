@@ -21,7 +21,19 @@ ROOMS = [
     {"uploads"},
     {"ledger"},
     {"stores"},
-    {"model", "clock", "settings", "logs", "flights", "tasks", "metrics", "memory", "listening", "answering"},
+    {
+        "model",
+        "answering",
+        "clock",
+        "database_url",
+        "settings",
+        "logs",
+        "flights",
+        "tasks",
+        "metrics",
+        "memory",
+        "listening",
+    },
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 

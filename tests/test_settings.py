@@ -420,3 +420,13 @@ def test_the_shipped_file_loads_and_tells_every_default() -> None:
             assert (line[1] == "") == (default is None), path
     assert isinstance(settings.auth, AuthSettings)
     assert (settings.store.bucket, settings.auth.url) == ("my-bucket", "https://app.example.com/allow_upload")
+
+
+def test_a_ledger_on_several_hosts() -> None:
+    """As PostgreSQL's own URLs have them; what is shown of it holds no password."""
+    ledger = parse(f"{MINIMAL}ledger: postgresql://u:hunter2@h1:5433,[::1],h3/db?sslmode=require\n").ledger
+    assert ledger.reveal() == "postgresql://u:hunter2@h1:5433,[::1],h3/db?sslmode=require"
+    assert "hunter2" not in str(ledger)
+    assert "h1" in str(ledger)
+    (problem,) = problems(f"{MINIMAL}ledger: postgresql://u:hunter2@h1:x,h2/db\n")
+    assert problem == "ledger: must be sqlite:///FILE or postgresql://USER@HOST/DB"

@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from resumable.callbacks.formats import Verdict
 from resumable.callbacks.webhooks import NotDelivered, Webhooks
+from resumable.clock import Moments, now
 from resumable.ledger.queue import DEAD, DELIVERED, EventQueue, Queued
 from resumable.metrics import Metrics
 from resumable.model import Unavailable, event_id
@@ -68,6 +69,10 @@ class Outbox:
         self._stopping = False
         self._alarm: Deferred[None] | None = None
         self._woken = False
+        #: When what we have put off is due, by its number and that of its tries.
+        self._moments: Moments[tuple[int, int]] = Moments(clock)
+        #: Nothing is taken before this moment (of `clock`).
+        self._not_before = float(clock.seconds())
 
     # In the background
 
@@ -117,16 +122,31 @@ class Outbox:
         room = PARALLEL - len(self._tries)
         if room <= 0:
             return POLL  # the end of a try wakes us
-        taken = await self._queue.take(now=self._clock.seconds(), until=self._until(), most=room)
+        await self._after_a_step()
+        if (left := self._not_before - self._clock.seconds()) > 0:
+            return float(left)
+        taken = await self._queue.take(now=now(self._clock), until=self._until(), most=room)
         for queued in taken:
             self._begin(queued)
         if taken:
             return 0.0
         following = await self._queue.next_due()
-        return POLL if following is None else min(max(following - self._clock.seconds(), 0.05), POLL)
+        return POLL if following is None else min(max(following - now(self._clock), 0.05), POLL)
+
+    async def _after_a_step(self) -> None:
+        """Where the system's clock was set, say anew what we have put off, so that it comes neither late nor early.
+
+        Other processes on this machine have the same to do. Where much seems to be due suddenly they get the time for it.
+        """
+        moved = self._moments.after_a_step()
+        if moved is not None:
+            await self._queue.redate(moved)
+            self._moments.settled()
+            if self._moments.step > 0:
+                self._not_before = self._clock.seconds() + POLL + 1.0
 
     def _until(self) -> float:
-        return float(self._clock.seconds()) + self._webhooks.timeout + MARGIN
+        return now(self._clock) + self._webhooks.timeout + MARGIN
 
     def _begin(self, queued: Queued) -> None:
         upload_id = queued.event.upload_id
@@ -163,28 +183,29 @@ class Outbox:
             await self._failed(queued, failure)
             raise
         except CancelledError:
-            await self._queue.try_later(queued, "the service was stopped", due=self._clock.seconds())
+            await self._queue.try_later(queued, "the service was stopped", due=now(self._clock))
             raise
         answer = _kept(verdict) if for_client else None
-        await self._queue.delivered(queued, now=self._clock.seconds(), answer=answer)
+        await self._queue.delivered(queued, now=now(self._clock), answer=answer)
         self._tell("delivered", queued)
         return verdict
 
     async def _failed(self, queued: Queued, failure: NotDelivered) -> None:
-        now = self._clock.seconds()
-        last = (now if queued.since is None else queued.since) + self._give_up_after
-        if failure.gone or now >= last:
-            await self._queue.give_up(queued, failure.reason, now=now)
+        present = now(self._clock)
+        last = (present if queued.since is None else queued.since) + self._give_up_after
+        if failure.gone or present >= last:
+            await self._queue.give_up(queued, failure.reason, now=present)
             self._tell("given up", queued, failure.reason)
         else:
             pause = PAUSES[min(queued.tries, len(PAUSES)) - 1] * (1 + JITTER * self._random())
             # There is always a last try at the end.
-            due = min(now + max(pause, failure.pause), max(last, now + 1))
+            due = min(present + max(pause, failure.pause), max(last, present + 1))
+            self._moments.enter((queued.seq, queued.tries), due)
             await self._queue.try_later(queued, failure.reason, due=due)
-            self._tell("not delivered yet", queued, f"{failure.reason}; again in {due - now:.0f} s")
+            self._tell("not delivered yet", queued, f"{failure.reason}; again in {due - present:.0f} s")
 
     def _tell(self, what: str, queued: Queued, why: str = "") -> None:
-        age = self._clock.seconds() - queued.event.created
+        age = now(self._clock) - queued.event.created
         self._metrics.webhook_outcome(queued.event.type, OUTCOMES[what], age)
         log = self._log.info if what == "delivered" else self._log.warn
         log(
@@ -216,8 +237,7 @@ class Outbox:
                 return None if queued.answer is None else _from_kept(queued.answer)
             if self._clock.seconds() > deadline:
                 raise Unavailable("the application did not answer")
-            now = self._clock.seconds()
-            mine = await self._queue.take(now=now, until=self._until(), most=1, upload_id=upload_id)
+            mine = await self._queue.take(now=now(self._clock), until=self._until(), most=1, upload_id=upload_id)
             if not mine:
                 await self._somebody_tries(upload_id)
             elif (verdict := await self._ask(mine[0])) is not None:

@@ -14,6 +14,7 @@ from twisted.web.http_headers import Headers
 
 from resumable.callbacks.caller import Caller, Said, Trouble
 from resumable.callbacks.formats import Format, OwnFormat, TusdFormat, Verdict
+from resumable.clock import now
 from resumable.model import Event
 
 GONE = 410
@@ -73,14 +74,14 @@ class Webhooks:
         return verdict
 
     def _headers(self, event: Event, body: bytes) -> Headers:
-        now = datetime.fromtimestamp(self._clock.seconds(), timezone.utc)
+        stamped = datetime.fromtimestamp(now(self._clock), timezone.utc)
         headers = Headers()
         headers.addRawHeader("Content-Type", "application/json")
         headers.addRawHeader("User-Agent", "resumable")
         headers.addRawHeader("webhook-id", event.id)
-        headers.addRawHeader("webhook-timestamp", str(int(now.timestamp())))
+        headers.addRawHeader("webhook-timestamp", str(int(stamped.timestamp())))
         if self._signer is not None:
-            headers.addRawHeader("webhook-signature", self._signer.sign(event.id, now, body.decode("ascii")))
+            headers.addRawHeader("webhook-signature", self._signer.sign(event.id, stamped, body.decode("ascii")))
         return headers
 
     def _pause(self, said: Said) -> float:
@@ -89,7 +90,7 @@ class Webhooks:
         if value.isascii() and value.isdigit():
             return float(value[:9])
         try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - float(self._clock.seconds()))
+            return max(0.0, parsedate_to_datetime(value).timestamp() - now(self._clock))
         except (ValueError, OverflowError):
             return 0.0
 

@@ -21,6 +21,7 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from resumable.clock import run_on_monotonic_time
 from resumable.commands.frame import one_line
 from resumable.commands.output import printable
 
@@ -38,6 +39,7 @@ def run(work: Callable[[Any], Coroutine[Any, Any, T]], *, within: float) -> T:
     """
     from twisted.internet import reactor
 
+    run_on_monotonic_time(reactor)
     clock = cast(Any, reactor)
     warnings = FilteringLogObserver(_warn, [LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)])
     globalLogBeginner.beginLoggingTo([warnings], redirectStandardIO=False, discardBuffer=True)

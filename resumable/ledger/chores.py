@@ -5,10 +5,10 @@ Several nodes ask. What one takes, the others do not get until its time is over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, exists, or_, select, tuple_, update
+from sqlalchemy import Connection, and_, bindparam, delete, exists, or_, select, tuple_, update
 
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import as_upload
@@ -19,6 +19,9 @@ from resumable.model import LIVE, State, Upload
 
 #: Seconds from now until an upload that was taken up so many times (from 1) may be taken up again.
 Pause = Callable[[int], float]
+
+#: Seconds by which nodes' clocks may differ.
+SKEW = 60.0
 
 _ENDED = uploads.c.state.not_in([state.value for state in LIVE])
 #: There may be something in the store that is not the finished object.
@@ -47,7 +50,9 @@ class Chores:
         return await self._take(and_(_ENDED, _UNFREED), now, idle, pause, most)
 
     async def _take(self, which: Any, now: float, idle: float, pause: Pause, most: int) -> list[Upload]:
-        at_rest = or_(uploads.c.due <= now, and_(uploads.c.due.is_(None), uploads.c.updated <= now - idle))
+        # What was touched in times to come was so before the clock was set back: it may have been lying for any time.
+        untouched = or_(uploads.c.updated <= now - idle, uploads.c.updated > now + SKEW)
+        at_rest = or_(uploads.c.due <= now, and_(uploads.c.due.is_(None), untouched))
         query = select(uploads).where(which, at_rest).order_by(uploads.c.updated).limit(most)
 
         def work(connection: Connection) -> list[Upload]:
@@ -55,13 +60,29 @@ class Chores:
                 found = connection.execute(query.with_for_update(skip_locked=True)).mappings().all()
             else:
                 found = connection.execute(query).mappings().all()
+            taken = []
             for row in found:
                 tries = row["tries"] + 1
-                taken = update(uploads).where(uploads.c.id == row["id"]).values(tries=tries, due=now + pause(tries))
-                connection.execute(taken)
-            return [as_upload(row) for row in found]
+                again = {"tries": tries, "due": now + pause(tries)}
+                connection.execute(update(uploads).where(uploads.c.id == row["id"]).values(again))
+                taken.append(as_upload({**row, **again}))
+            return taken
 
         return await self._database.write(work)
+
+    async def redate(self, dues: Mapping[tuple[str, int], float]) -> None:
+        """What was taken up and put off is due at another time, where nobody has taken it up since.
+
+        :param dues: seconds since the epoch, by the upload's id and the number of its tries.
+        """
+        if not dues:
+            return
+        mine = and_(
+            uploads.c.id == bindparam("this"), uploads.c.tries == bindparam("tried"), uploads.c.due.is_not(None)
+        )
+        change = update(uploads).where(mine).values(due=bindparam("then"))
+        given = [{"this": upload_id, "tried": tries, "then": due} for (upload_id, tries), due in dues.items()]
+        await self._database.write(lambda connection: connection.execute(change, given) and None)
 
     async def identity(self) -> str:
         """What tells this ledger from others; it never changes."""
@@ -115,10 +136,13 @@ class Chores:
     async def lease(self, name: str, *, now: float, until: float) -> bool:
         """Whether the work called `name` is ours until then; it is nobody else's meanwhile."""
 
+        # Who holds it for twice as long as anybody does has a clock, or had one, that was wrong.
+        wrong = leases.c.until > until + (until - now)
+
         def work(connection: Connection) -> bool:
             taken = insert_into(connection.dialect.name, leases).values(name=name, until=until)
             taken = taken.on_conflict_do_update(
-                index_elements=["name"], set_={"until": until}, where=leases.c.until <= now
+                index_elements=["name"], set_={"until": until}, where=or_(leases.c.until <= now, wrong)
             )
             return connection.execute(taken.returning(leases.c.name)).first() is not None
 

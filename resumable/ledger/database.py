@@ -9,7 +9,7 @@ from threading import Thread
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import StaticPool
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -18,16 +18,15 @@ from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
 from resumable.ledger.engine import open_engine, prepare
+from resumable.ledger.errors import Kind, code_of, kind_of
 from resumable.ledger.writer import Writer
-from resumable.model import Unavailable
+from resumable.model import Invalid, Unavailable
 
 T = TypeVar("T")
 
 #: Seconds for which a database server that is away (restarted, failing over) is tried again, and the longest pause.
 PATIENCE = 45.0
 LONGEST_PAUSE = 2.0
-#: SQLSTATEs of transactions that lost against others and may be tried again: serialization failure, deadlock.
-_AGAIN = frozenset({"40001", "40P01"})
 
 
 class Database:
@@ -45,6 +44,10 @@ class Database:
         self._reactor = reactor
         self._patience = patience
         self._engine: Engine = open_engine(url)
+        #: For connections that somebody keeps: one out of the pool might be to a server of former times.
+        self._single = open_engine(url, pooled=False) if self.on_server else self._engine
+        #: What is wrong, where that has been said.
+        self._wrong = ""
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         #: A database in memory is the one connection to it.
         self._in_memory = isinstance(self._engine.pool, StaticPool)
@@ -99,7 +102,7 @@ class Database:
         """
 
         def in_thread() -> Any:
-            pooled = self._engine.raw_connection()
+            pooled = self._single.raw_connection()
             connection: Any = pooled.driver_connection
             pooled.detach()
             try:
@@ -115,6 +118,11 @@ class Database:
         except (DBAPIError, self._engine.dialect.loaded_dbapi.Error) as error:
             raise Unavailable(f"the ledger did not answer: {error}") from None
 
+    async def leave(self) -> None:
+        """Open new connections from now on: those that there are may be to a server that is not the right one any more."""
+        if self.on_server:
+            await deferToThreadPool(self._reactor, self._readers, self._engine.dispose)
+
     async def write(self, work: Callable[[Connection], T]) -> T:
         """What `work` returns, in a transaction that has been committed when this returns.
 
@@ -122,11 +130,12 @@ class Database:
         that it has to be such that twice is as good as once.
 
         :raises IntegrityError: a constraint is violated.
+        :raises Invalid: a value is none that the database can hold: too long for an index, or with characters that it lacks.
         :raises Unavailable: the database did not do it, or did and could not say so.
         """
         if isinstance(self._writers, Writer):
-            return await self._run(partial(self._writers.run, work))
-        return await self._run(partial(self._in_pool, self._engine, self._writers, work))
+            return await self._run(partial(self._writers.run, work), writes=True)
+        return await self._run(partial(self._in_pool, self._engine, self._writers, work), writes=True)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """What `work`, which only reads, returns. Errors as `write`."""
@@ -141,26 +150,40 @@ class Database:
 
         return deferToThreadPool(self._reactor, pool, in_thread)
 
-    async def _run(self, transaction: Callable[[], Deferred[T]]) -> T:
+    async def _run(self, transaction: Callable[[], Deferred[T]], *, writes: bool = False) -> T:
         deadline = self._reactor.seconds() + self._patience
         pause = 0.05
         while True:
             try:
-                return await transaction()
+                result = await transaction()
             except IntegrityError:
                 raise
-            except DBAPIError as error:
-                if not _may_pass(error) or self._reactor.seconds() + pause > deadline:
-                    self._log.error("ledger: {error}", error=str(error.orig))
+            except (DBAPIError, UnicodeEncodeError, OverflowError) as error:
+                kind = kind_of(error)
+                # The driver's words: SQLAlchemy's have the statement's values with them.
+                said = " ".join(str(getattr(error, "orig", error)).split())
+                if kind is Kind.VALUE:
+                    self._log.info("ledger: a value cannot be kept: {error}", error=said)
+                    raise Invalid(
+                        "a name or another value is too long, or has characters that cannot be kept"
+                    ) from None
+                if kind is Kind.TROUBLE or self._reactor.seconds() + pause > deadline:
+                    self._complain(said, code_of(error))
                     raise Unavailable("the ledger did not answer") from None
-                self._log.debug("ledger: {error}; trying again", error=str(error.orig))
+                self._log.debug("ledger: {error}; trying again", error=said)
+            else:
+                # One that is full or that only reads can still be read.
+                if writes and self._wrong:
+                    self._wrong = ""
+                    self._log.info("ledger: written again")
+                return result
             await deferLater(self._reactor, pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE)
 
-
-def _may_pass(error: DBAPIError) -> bool:
-    """Whether the database server is away for the moment. SQLite is no server, and has waited for its lock already."""
-    if type(error.orig).__module__.startswith("sqlite3"):
-        return False
-    lost = getattr(error.orig, "sqlstate", None) in _AGAIN
-    return lost or error.connection_invalidated or isinstance(error, (OperationalError, InterfaceError))
+    def _complain(self, what: str, code: str) -> None:
+        """Say what is wrong, once for as long as it is: all who write run into it."""
+        if (code or what) != self._wrong:
+            self._wrong = code or what
+            self._log.error("ledger: {error}", error=what)
+        else:
+            self._log.debug("ledger: {error}", error=what)

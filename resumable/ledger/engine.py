@@ -8,16 +8,26 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import NullPool, StaticPool
+
+from resumable.database_url import read_database_url
+from resumable.ledger.errors import leave_what_is_lost
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 #: Seconds to connect to a database server, and to wait for another writer of a SQLite file.
 CONNECT = 10
 BUSY = 30
 #: A server that vanished without a word (its machine is gone) is noticed after some 25 seconds, in a transaction or out of it.
-_NOTICE_DEATH = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
+_NOTICE_DEATH: dict[str, Any] = {
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+#: A connection is not kept for longer (seconds): names may have come to stand for another server.
+RECYCLE = 600
 #: The advisory lock (PostgreSQL) under which tables are changed: nodes that start together wait for each other.
 _MIGRATION_LOCK = 7_305_221_860
 
@@ -26,28 +36,45 @@ class LedgerError(Exception):
     """The ledger cannot be used; the message is for the operator and holds no password."""
 
 
-def open_engine(url: str) -> Engine:
+def open_engine(url: str, *, pooled: bool = True) -> Engine:
     """An engine for `url`: ``sqlite:///FILE``, ``sqlite://`` (in memory) or ``postgresql://USER@HOST/DB``.
 
+    There may be several hosts, with or without ports: ``postgresql://USER@HOST1,HOST2:5433/DB``. The one that can be written is
+    taken, and left when it cannot any more.
+
+    :param pooled: False: each connection to a server is a new one, and is closed when it is given back.
     :raises LedgerError: not a database URL, or one whose driver is not installed.
     """
     try:
-        parsed = make_url(url)
+        parsed = read_database_url(url)
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() != "sqlite":
             # Statements prepared on the server would not survive a pooler such as pgbouncer in between.
-            options: dict[str, Any] = {"connect_timeout": CONNECT, "prepare_threshold": None, **_NOTICE_DEATH}
-            return create_engine(parsed, pool_pre_ping=True, connect_args=options)
+            options: dict[str, Any] = {
+                "connect_timeout": CONNECT,
+                "prepare_threshold": None,
+                "target_session_attrs": "read-write",
+                **_NOTICE_DEATH,
+            }
+            options = {name: value for name, value in options.items() if name not in parsed.query}
+            pool: dict[str, Any] = (
+                {"pool_pre_ping": True, "pool_recycle": RECYCLE} if pooled else {"poolclass": NullPool}
+            )
+            server = create_engine(parsed, connect_args=options, **pool)
+            event.listen(server, "handle_error", leave_what_is_lost)
+            return server
         options = {"connect_args": {"check_same_thread": False, "timeout": BUSY}}
         if parsed.database in (None, "", ":memory:"):
             # Each connection to :memory: is a database of its own: there may be only one.
             options["poolclass"] = StaticPool
         engine = create_engine(parsed, **options)
-    except (ArgumentError, NoSuchModuleError, ImportError) as error:
+    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
         raise LedgerError(f"cannot be opened: {error}") from None
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_immediate)
+    if "poolclass" not in options:
+        event.listen(engine, "handle_error", leave_what_is_lost)
     return engine
 
 

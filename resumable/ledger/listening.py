@@ -20,6 +20,9 @@ from resumable.model import Unavailable
 LOCKS = 7_305_221
 #: Seconds between tries to connect.
 PAUSE = 1.0
+#: Seconds between looks whether the server can still be written, which is where the others are; an answer takes no longer.
+LOOK = 5.0
+_ONLY_READS = b"SELECT current_setting('transaction_read_only')"
 
 
 def channel(node: int) -> str:
@@ -29,15 +32,25 @@ def channel(node: int) -> str:
 
 @implementer(IReadDescriptor)
 class _Ear:
-    """The connection's socket, watched by the reactor."""
+    """The connection's socket, watched by the reactor.
 
-    def __init__(self, connection: Any, heard: Callable[[str], None], lost: Callable[[str], None]) -> None:
+    :param lost: called with why there is nothing to be heard here any more.
+    :param standby: called when the server only reads: nobody says anything there.
+    """
+
+    def __init__(
+        self, connection: Any, heard: Callable[[str], None], lost: Callable[[str], None], standby: Callable[[], None]
+    ) -> None:
         self.connection = connection
         self._libpq = connection.pgconn
         # A duplicate: libpq closes its own when the server goes away, before the reactor has stopped watching it.
         self._socket = os.dup(self._libpq.socket)
         self._heard = heard
         self._lost = lost
+        self._standby = standby
+        self._asked = False
+        # What is asked is less than a socket takes at once; should it not be, nobody waits here.
+        self._libpq.nonblocking = 1
 
     def fileno(self) -> int:
         """Twisted's."""
@@ -58,8 +71,37 @@ class _Ear:
             self._libpq.consume_input()
             while (notice := self._libpq.notifies()) is not None:
                 self._heard(notice.extra.decode())
+            only_reads = self._answer()
         except self.connection.OperationalError as error:
             self._lost(str(error))
+            return
+        if only_reads:
+            self._standby()
+
+    def look(self) -> None:
+        """Ask the server whether it can be written; nothing is waited for."""
+        if self._asked:
+            self._lost(f"the server has not answered for {LOOK:g} s")
+            return
+        self._asked = True
+        try:
+            self._libpq.send_query(_ONLY_READS)
+            self._libpq.flush()
+        except self.connection.OperationalError as error:
+            self._lost(str(error))
+
+    def _answer(self) -> bool:
+        """Take what has come of the server's answer; whether it says that it only reads."""
+        only_reads = False
+        while self._asked and not self._libpq.is_busy():
+            result = self._libpq.get_result()
+            if result is None:
+                self._asked = False
+            elif result.ntuples:
+                only_reads = result.get_value(0, 0) == b"on"
+            else:
+                raise self.connection.OperationalError(result.error_message.decode(errors="replace"))
+        return only_reads
 
     def connectionLost(self, reason: Failure) -> None:
         """Twisted's: the reactor could not watch the socket."""
@@ -82,6 +124,7 @@ class Listener:
         self._reactor = reactor
         self._ear: _Ear | None = None
         self._connecting: Deferred[None] | None = None
+        self._looking: Any = None
 
     @property
     def listening(self) -> bool:
@@ -110,8 +153,14 @@ class Listener:
                 await deferLater(self._reactor, PAUSE)
         except CancelledError:
             return
-        self._ear = _Ear(connection, self._heard, self._on_lost)
+        self._ear = _Ear(connection, self._heard, self._on_lost, self._on_standby)
         self._reactor.addReader(self._ear)
+        self._looking = self._reactor.callLater(LOOK, self._look)
+
+    def _look(self) -> None:
+        self._looking = self._reactor.callLater(LOOK, self._look)
+        if self._ear is not None:
+            self._ear.look()
 
     def _set_up(self, connection: Any) -> None:
         """In a thread. What is said while a statement runs comes through the handler, and all else through the socket."""
@@ -125,7 +174,16 @@ class Listener:
         self._close()
         self.start()
 
+    def _on_standby(self) -> None:
+        """The others are on another server by now, or will be."""
+        leaving = ensureDeferred(self._database.leave())
+        leaving.addErrback(lambda failure: self._log.failure("connections are not given up", failure))
+        self._on_lost("the server only reads")
+
     def _close(self) -> None:
+        looking, self._looking = self._looking, None
+        if looking is not None:
+            looking.cancel()
         ear, self._ear = self._ear, None
         if ear is not None:
             self._reactor.removeReader(ear)

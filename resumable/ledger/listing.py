@@ -8,9 +8,10 @@ from typing import Any
 
 from alembic.migration import MigrationContext
 from attrs import frozen
-from sqlalchemy import Engine, Select, and_, delete, false, func, insert, make_url, or_, select, update
+from sqlalchemy import Engine, Select, and_, delete, false, func, insert, or_, select, update
 from sqlalchemy.exc import DBAPIError
 
+from resumable.database_url import read_database_url
 from resumable.ledger.engine import LedgerError, open_engine, prepare
 from resumable.ledger.ledger import as_upload
 from resumable.ledger.schema import metadata, pieces, uploads
@@ -37,7 +38,7 @@ class Listing:
     """
 
     def __init__(self, url: str) -> None:
-        parsed = make_url(url)
+        parsed = read_database_url(url)
         if parsed.get_backend_name() == "sqlite":
             if parsed.database in (None, "", ":memory:"):
                 raise LedgerError("is in the memory of the service, and nobody else can read it")

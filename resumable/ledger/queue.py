@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import field, frozen
-from sqlalchemy import Connection, and_, case, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, or_, select, update
 
 from resumable.ledger.database import Database
 from resumable.ledger.schema import events
@@ -63,7 +63,9 @@ class EventQueue:
         :param upload_id: only this upload's, and those too that are to be tried later only: somebody is waiting for them.
         """
         wanted = events.c.due <= now if upload_id is None else events.c.upload_id == upload_id
-        free = or_(events.c.taken.is_(None), events.c.taken <= now)
+        # Who has it for twice as long as anybody does has a clock, or had one, that was wrong.
+        wrong = events.c.taken > until + (until - now)
+        free = or_(events.c.taken.is_(None), events.c.taken <= now, wrong)
         query = (
             select(events)
             .where(events.c.state == DUE, wanted, free, _IN_TURN)
@@ -104,6 +106,23 @@ class EventQueue:
     async def try_later(self, queued: Queued, problem: str, *, due: float) -> bool:
         """It is to be tried again at `due` (seconds since the epoch); whether that was still ours to say."""
         return await self._change(queued, due=due, problem=problem)
+
+    async def redate(self, dues: Mapping[tuple[int, int], float]) -> None:
+        """What was put off is due at another time, where nobody has taken it since.
+
+        :param dues: seconds since the epoch, by `Queued.seq` and `Queued.tries`.
+        """
+        if not dues:
+            return
+        mine = and_(
+            events.c.seq == bindparam("this"),
+            events.c.tries == bindparam("tried"),
+            events.c.state == DUE,
+            events.c.taken.is_(None),
+        )
+        change = update(events).where(mine).values(due=bindparam("then"))
+        given = [{"this": seq, "tried": tries, "then": due} for (seq, tries), due in dues.items()]
+        await self._database.write(lambda connection: connection.execute(change, given) and None)
 
     async def _change(self, queued: Queued, **values: Any) -> bool:
         mine = and_(events.c.seq == queued.seq, events.c.state == DUE, events.c.tries == queued.tries)

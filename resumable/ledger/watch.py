@@ -4,24 +4,40 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, false, func, select
+from sqlalchemy import Connection, Select, delete, func, select
 
 from resumable.ledger.database import Database
 from resumable.ledger.queue import DUE
 from resumable.ledger.schema import events, leases, uploads
+from resumable.ledger.statements import insert_into
 from resumable.model import LIVE, State
 
+#: What the rows begin with that are written to see whether one can be.
+_ALIVE = "alive "
+#: Seconds after which such a row is of a process that is gone.
+_GONE = 86400.0
 
-async def alive(database: Database) -> None:
-    """Write what changes nothing, in a transaction as every upload has them.
+
+async def alive(database: Database, name: str, *, now: float) -> None:
+    """Write a row, in a transaction as every upload has them: a disc that is full shows, and a server that only reads.
 
     A lock that somebody else holds is waited for, and a server that is away is tried again, as for any writer.
 
+    :param name: the asking process's own. Nobody is to wait for a row that another one, which hangs, has locked.
+    :param now: seconds since the epoch.
     :raises Unavailable: the database is in trouble.
     """
 
     def work(connection: Connection) -> None:
-        connection.execute(delete(leases).where(false()))
+        # Once for each process: those that are gone.
+        mine = connection.execute(select(leases.c.name).where(leases.c.name == _ALIVE + name)).first()
+        if mine is None:
+            gone = leases.c.name.startswith(_ALIVE, autoescape=True), leases.c.until < now
+            connection.execute(delete(leases).where(*gone))
+        written = insert_into(connection.dialect.name, leases).values(name=_ALIVE + name, until=now + _GONE)
+        connection.execute(
+            written.on_conflict_do_update(index_elements=["name"], set_={"until": written.excluded.until})
+        )
 
     await database.write(work)
 

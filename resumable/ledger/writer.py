@@ -95,7 +95,7 @@ class Writer:
                 for one in failed:
                     one.outcome = Failure(error)
                 left = [one for one in left if one not in failed]
-                if at_work is None:
+                if at_work is None or getattr(error, "connection_invalidated", False):
                     self._disconnect()
 
     def _connect(self) -> Connection:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy.engine import make_url
+from resumable.database_url import read_database_url
 
 
 class Secret:
@@ -39,6 +39,6 @@ class SecretUrl(Secret):
     __slots__ = ()
 
     def __str__(self) -> str:
-        url = make_url(self.reveal())
+        url = read_database_url(self.reveal())
         hidden = {name: "hidden" for name in url.query if "password" in name.lower()}
         return url.update_query_dict(hidden).render_as_string(hide_password=True)

@@ -14,11 +14,11 @@ from ipaddress import ip_network
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.testing import MemoryReactorClock
 
+from resumable.database_url import read_database_url
 from resumable.settings.secrets import Secret, SecretUrl
 
 T = TypeVar("T")
@@ -201,7 +201,7 @@ def ledger_url(value: object) -> SecretUrl:
     """Where the ledger is: ``sqlite:///FILE`` or ``postgresql://USER@HOST/DB``."""
     url = text(value)
     try:
-        known = make_url(url).get_backend_name() in ("sqlite", "postgresql")
+        known = read_database_url(url).get_backend_name() in ("sqlite", "postgresql")
     except (ArgumentError, ValueError):
         known = False
     if not known:
@@ -211,7 +211,7 @@ def ledger_url(value: object) -> SecretUrl:
 
 def in_memory(ledger: SecretUrl) -> bool:
     """Whether the ledger is a SQLite database that only one process can see."""
-    url = make_url(ledger.reveal())
+    url = read_database_url(ledger.reveal())
     return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
 
 

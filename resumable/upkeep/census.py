@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
 
+from resumable.clock import now
 from resumable.ledger.database import Database
 from resumable.ledger.watch import count_live, oldest_due
 from resumable.metrics import Metrics
@@ -24,4 +25,4 @@ class Census:
         """
         self._metrics.count_uploads(await count_live(self._database))
         created = await oldest_due(self._database)
-        self._metrics.oldest_due.set(0.0 if created is None else max(0.0, self._clock.seconds() - created))
+        self._metrics.oldest_due.set(0.0 if created is None else max(0.0, now(self._clock) - created))

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from resumable.clock import Moments, now
 from resumable.ledger.chores import Chores
 from resumable.model import Unavailable, Upload, UploadError
 from resumable.uploads.desk import Desk
@@ -39,9 +40,15 @@ class Finisher:
         self._chores = chores
         self._clock = clock
         self._give_up_after = give_up_after
+        #: When what we have taken up is due again, by its id and the number of its tries.
+        self._moments: Moments[tuple[str, int]] = Moments(clock)
 
     async def round(self, *, idle: float = IDLE) -> None:
         """Finish, and free, what nobody has touched for `idle` seconds."""
+        moved = self._moments.after_a_step()
+        if moved is not None:
+            await self._chores.redate(moved)
+            self._moments.settled()
         await self._all(self._chores.take_finishing, idle, self._finish)
         await self._all(self._chores.take_unfreed, idle, self._free)
 
@@ -51,7 +58,10 @@ class Finisher:
         idle: float,
         work: Callable[[Upload], Awaitable[None]],
     ) -> None:
-        while batch := await take(now=self._clock.seconds(), idle=idle, pause=pause, most=BATCH):
+        while batch := await take(now=now(self._clock), idle=idle, pause=pause, most=BATCH):
+            for upload in batch:
+                if upload.due is not None:
+                    self._moments.enter((upload.id, upload.tries), upload.due)
             doing = [Deferred.fromCoroutine(_awaited(work(upload))) for upload in batch]
             for succeeded, failure in await DeferredList(doing, consumeErrors=True):
                 if not succeeded:
@@ -68,7 +78,7 @@ class Finisher:
             await self._desk.finish(upload)
         except Unavailable as error:
             since = upload.updated if upload.received is None else upload.received
-            if self._clock.seconds() - since > self._give_up_after:
+            if now(self._clock) - since > self._give_up_after:
                 await self._desk.give_up(upload, f"could not be completed for too long: {error}")
             else:
                 self._log.warn("upload {id} is not finished yet: {error}", id=upload.id, error=str(error))

@@ -16,6 +16,7 @@ from attrs import frozen
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from resumable.clock import now
 from resumable.ledger.chores import Chores
 from resumable.ledger.queue import EventQueue
 from resumable.metrics import ORPHANS, Metrics
@@ -89,9 +90,9 @@ class Janitor:
 
     async def round(self) -> None:
         """Clean up if nobody has done so lately."""
-        now = self._clock.seconds()
+        present = now(self._clock)
         # A little less than the time between rounds, or every second one would find it still held.
-        if await self._chores.lease("cleaning", now=now, until=now + 0.9 * self._every):
+        if await self._chores.lease("cleaning", now=present, until=present + 0.9 * self._every):
             async for removal in self.clean():
                 if removal.kind in ORPHANS:
                     self._metrics.orphan_removed(removal.kind)
@@ -104,7 +105,7 @@ class Janitor:
 
         :param dry_run: tell, and remove nothing.
         """
-        old = self._clock.seconds() - self._after
+        old = now(self._clock) - self._after
         async for removal in self._stale(old, dry_run):
             yield removal
         for bucket in sorted({self._bucket, *await self._chores.buckets()}):
@@ -169,7 +170,7 @@ class Janitor:
 
     async def _rows(self) -> AsyncIterator[Removal]:
         """Rows of what ended long ago."""
-        before = self._clock.seconds() - self._keep
+        before = now(self._clock) - self._keep
         events = await self._queue.forget(ended_before=before)
         if events:
             yield Removal("row", "events", f"ended more than {_days(self._keep)} ago", events)
@@ -180,7 +181,7 @@ class Janitor:
             yield Removal("row", "uploads", f"ended more than {_days(self._keep)} ago", uploads)
 
     def _age(self, since: float) -> str:
-        return _days(self._clock.seconds() - since)
+        return _days(now(self._clock) - since)
 
 
 def _orphaned(one: OpenMultipart, ours: Sequence[Upload]) -> bool:

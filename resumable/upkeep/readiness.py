@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from resumable.clock import now
 from resumable.model import UploadError
 from resumable.stores.store import StoreError
 
@@ -50,7 +51,7 @@ class Readiness:
 
     def drain(self) -> None:
         """From now on the process takes no work."""
-        self._draining = Verdict(False, self._clock.seconds(), "draining")
+        self._draining = Verdict(False, now(self._clock), "draining")
 
     async def look(self) -> dict[str, Verdict]:
         """How each part is, and the ``service`` itself; within `LIMIT` seconds, whatever the parts do."""
@@ -104,10 +105,10 @@ class _Part:
 
     def _settle(self, reason: str) -> None:
         """This is how it is; whoever waits may know."""
-        ok, former, now = not reason, self.verdict, self._clock.seconds()
-        self._looked = now
+        ok, former = not reason, self.verdict
+        self._looked = self._clock.seconds()
         if former is None or former.ok != ok:
-            self.verdict = Verdict(ok, now, reason)
+            self.verdict = Verdict(ok, now(self._clock), reason)
             if not ok:
                 self._log.warn("not ready: {part}: {reason}", part=self._name, reason=reason)
             elif former is not None:

@@ -16,6 +16,7 @@ from twisted.internet.main import CONNECTION_DONE
 from twisted.logger import FilteringLogObserver, ILogObserver, LogLevel, LogLevelFilterPredicate, globalLogBeginner
 from twisted.python.failure import Failure
 
+from resumable.clock import run_on_monotonic_time
 from resumable.metrics import Metrics
 from resumable.service import Resumable, make_resumable
 from resumable.workers.board import Board
@@ -140,6 +141,7 @@ def work(job: Job) -> None:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
+    run_on_monotonic_time(reactor)
     uplink = Uplink()
     lowest = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(job.settings.log.level))
     globalLogBeginner.beginLoggingTo(

@@ -49,7 +49,7 @@ class Loads:
         return self._values[2 * number - 2]
 
     def set(self, number: int, load: float, now: float) -> None:
-        """So much it is (seconds since the epoch)."""
+        """So much it is, by the monotonic clock (seconds), which all processes of a machine share."""
         self._values[2 * number - 2] = load
         self._values[2 * number - 1] = now
 

@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
+from resumable.clock import run_on_monotonic_time
 from resumable.ledger.engine import open_engine, prepare
 from resumable.listening import CannotListen, announce, tell_manager
 from resumable.service import CannotStart, give_up
@@ -232,6 +233,7 @@ def make_pool(settings: Settings) -> WorkerPool:
     """
     from twisted.internet import reactor
 
+    run_on_monotonic_time(reactor)
     engine = open_engine(settings.ledger.reveal())
     prepare(engine)
     engine.dispose()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import pytest_twisted
 from attrs import evolve
@@ -109,3 +111,41 @@ async def test_leases(chores: Chores) -> None:
     assert await chores.lease("something else", now=100.0, until=200.0)
     assert not await chores.lease("cleaning", now=199.0, until=300.0)
     assert await chores.lease("cleaning", now=200.0, until=300.0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lease_from_a_clock_that_was_wrong_is_none(database: Database) -> None:
+    """Whoever took it had a clock that was an hour fast, or has been set back since: the work is not left undone that long."""
+    chores = Chores(database)
+    assert await chores.lease("cleaning", now=5000.0, until=5100.0)
+    # A clock that is a little behind is not enough.
+    assert not await chores.lease("cleaning", now=4950.0, until=5050.0)
+    assert await chores.lease("cleaning", now=1000.0, until=1100.0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_touched_in_times_to_come_is_taken_up(ledger: Ledger, database: Database) -> None:
+    await ledger.create(evolve(UPLOAD, state=State.FINISHING, updated=9000.0))
+    chores = Chores(database)
+    asked: dict[str, Any] = {"idle": 10.0, "pause": lambda tries: 60.0 * tries, "most": 10}
+    assert await chores.take_finishing(now=8990.0, **asked) == []
+    (taken,) = await chores.take_finishing(now=5400.0, **asked)
+    # As it stands then.
+    assert (taken.tries, taken.due) == (1, 5460.0)
+    assert await chores.take_finishing(now=5459.0, **asked) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_put_off_is_given_another_time(ledger: Ledger, database: Database) -> None:
+    """Unless somebody has taken it up meanwhile."""
+    await ledger.create(evolve(UPLOAD, state=State.FINISHING, updated=1000.0))
+    chores = Chores(database)
+    asked: dict[str, Any] = {"idle": 10.0, "pause": lambda tries: 60.0, "most": 10}
+    (taken,) = await chores.take_finishing(now=9000.0, **asked)
+    await chores.redate({})
+    await chores.redate({(taken.id, taken.tries): 5430.0, (taken.id, 7): 1.0})
+    assert await chores.take_finishing(now=5429.0, **asked) == []
+    (again,) = await chores.take_finishing(now=5430.0, **asked)
+    await chores.redate({(taken.id, taken.tries): 1.0})
+    assert await chores.take_finishing(now=5431.0, **asked) == []
+    assert again.tries == 2

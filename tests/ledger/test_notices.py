@@ -16,7 +16,8 @@ from twisted.internet.task import deferLater
 
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
-from resumable.ledger.notices import Nodes
+from resumable.ledger.listening import LOCKS
+from resumable.ledger.notices import _LISTENING, Nodes
 from resumable.model import LIVE, State, Upload
 from tests.databases import Postgres
 from tests.ledger.test_ledger import UPLOAD
@@ -127,6 +128,16 @@ async def test_a_node_that_is_gone_is_not_waited_for(url: str) -> None:
     async with listening(url) as (database, (gone, new)):
         upload = await created(database, gone)
         gone.nodes.stop()
+
+        async def deaf() -> bool:
+            found = await database.read(
+                lambda connection: connection.execute(_LISTENING, {"locks": LOCKS}).scalars().all()
+            )
+            return gone.nodes.node not in found
+
+        # The server takes its time to notice.
+        while not await deaf():
+            await sleep(0.01)
         began = time.monotonic()
         assert not await new.nodes.take_over(upload, 0, None)
         assert time.monotonic() - began < 5

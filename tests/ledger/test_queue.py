@@ -122,3 +122,27 @@ async def test_replayed_listed_and_forgotten(ledger: Ledger, queue: EventQueue) 
     assert await queue.forget(ended_before=2001.0) == 0
     assert await queue.forget(ended_before=2002.0) == 1
     assert len(await queue.list()) == 4
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_was_put_off_is_given_another_time(ledger: Ledger, queue: EventQueue) -> None:
+    """The clock was set: who has put it off says anew when it is due. Not where somebody has taken it since."""
+    await ledger.create(UPLOAD)
+    (taken,) = await queue.take(now=9000.0, until=9010.0, most=5)
+    await queue.try_later(taken, "x", due=9005.0)
+    await queue.redate({})
+    await queue.redate({(taken.seq, taken.tries): 5405.0, (taken.seq, 9): 1.0})
+    assert await queue.take(now=5404.0, until=5414.0, most=5) == []
+    (again,) = await queue.take(now=5405.0, until=5415.0, most=5)
+    await queue.redate({(again.seq, again.tries): 1.0})
+    await queue.try_later(again, "x", due=5500.0)
+    assert await queue.take(now=5406.0, until=5416.0, most=5) == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_taken_by_a_clock_that_was_wrong(ledger: Ledger, queue: EventQueue) -> None:
+    """Who took it may have died; its clock was an hour fast. That is no reason to leave the event for an hour."""
+    await ledger.create(UPLOAD)
+    assert len(await queue.take(now=9000.0, until=9020.0, most=5)) == 1
+    assert await queue.take(now=8990.0, until=9010.0, most=5, upload_id=UPLOAD.id) == []
+    assert len(await queue.take(now=5400.0, until=5420.0, most=5, upload_id=UPLOAD.id)) == 1

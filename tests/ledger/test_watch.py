@@ -81,9 +81,9 @@ async def test_what_the_ledger_confirms_is_counted(database: Database) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_alive_changes_nothing(ledger: Ledger, database: Database) -> None:
+async def test_alive_leaves_uploads_alone(ledger: Ledger, database: Database) -> None:
     await ledger.create(UPLOAD)
-    await alive(database)
+    await alive(database, "one", now=1000.0)
     assert await ledger.get("u") == UPLOAD
 
 
@@ -95,7 +95,7 @@ async def test_alive_waits_for_the_lock(tmp_path: Path) -> None:
     database.start()
     other = sqlite3.connect(tmp_path / "ledger.sqlite3", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
-    asked: Deferred[None] = Deferred.fromCoroutine(alive(database))
+    asked: Deferred[None] = Deferred.fromCoroutine(alive(database, "one", now=1000.0))
     await deferLater(R, 0.3)
     waited = not asked.called
     other.execute("ROLLBACK")
@@ -113,5 +113,5 @@ async def test_a_ledger_that_is_broken_is_not_alive(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "ledger.sqlite3") as connection:
         connection.execute("DROP TABLE leases")
     with pytest.raises(Unavailable, match="the ledger did not answer"):
-        await alive(database)
+        await alive(database, "one", now=1000.0)
     await database.close()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,7 @@ from tests.faults.conftest import nothing_left, stored
 from tests.faults.loop import DATA
 from tests.faults.proxy import FaultyS3
 from tests.harness import Client, Service
+from tests.service.conftest import configuration
 
 PIECE = 500_000
 
@@ -67,3 +71,15 @@ def test_stopped_for_a_while(
     time.sleep(seconds)
     postgres.start()
     finished(uploads, store)
+
+
+def test_a_name_that_no_index_holds(postgres: Postgres, store: FaultyS3, tmp_path: Path) -> None:
+    """It is the client's to choose another: nobody is kept waiting as if the server were away. No key is made of it here."""
+    name = base64.urlsafe_b64encode(os.urandom(2400)).decode()
+    with Service(tmp_path, configuration(store, ledger=postgres.new(), store={"key": "{id}"})) as service:
+        began = time.monotonic()
+        answer = service.request("PUT", f"/upload/{name}", body=b"x")
+        assert 400 <= answer.status < 500
+        assert time.monotonic() - began < 20
+        assert service.request("PUT", "/upload/short", body=b"x").status == 200
+        assert "Traceback" not in service.log
