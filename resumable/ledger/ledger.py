@@ -19,7 +19,7 @@ from resumable.ledger.database import Database
 from resumable.ledger.schema import pieces, uploads
 from resumable.ledger.statements import NEWEST, PIECES, UPLOAD, state_in
 from resumable.metrics import Metrics
-from resumable.model import LIVE, Ended, Event, ObjectOptions, Piece, State, Upload
+from resumable.model import LIVE, Ended, Event, KeyTaken, ObjectOptions, Piece, State, Upload
 
 #: What there is to tell of an upload that has just come into its state, with the pieces it has; None: nothing.
 Announce = Callable[[Upload, Sequence[Piece]], "Event | None"]
@@ -49,14 +49,18 @@ class Ledger:
         self._metrics = metrics or Metrics()
         self.announced: Callable[[], None] = lambda: None
 
-    async def create(self, upload: Upload) -> None:
+    async def create(self, upload: Upload, *, chosen: bool = True) -> None:
         """Enter a new upload.
 
+        :param chosen: the main application has chosen its key itself: whoever's upload stands there.
+        :raises KeyTaken: another owner's upload stands under its key, live or finished.
         :raises Taken: a live upload of the same owner and name, of the seed's protocol, is there already.
         """
         values = {**asdict(upload), "state": upload.state.value}
 
         def work(connection: Connection) -> bool:
+            if not chosen and statements.is_anothers(connection, upload):
+                raise KeyTaken(f"the key {upload.key!r} is another owner's")
             # Who repeats this finds its own row there.
             connection.execute(statements.enter_upload(connection), values)
             return self._tell(connection, upload, ())
@@ -260,7 +264,7 @@ class Ledger:
 
 def as_upload(row: Any) -> Upload:
     """The upload in a row of the table."""
-    values = {**row, "state": State(row["state"]), "options": ObjectOptions(**row["options"])}
+    values = {**row, "state": State(row["state"]), "options": ObjectOptions.from_stored(row["options"])}
     return Upload(**{**values, "writers": tuple(row["writers"] or ())})
 
 

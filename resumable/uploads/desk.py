@@ -78,7 +78,8 @@ class Desk:
 
         :return: the upload, and whether it is new.
         :raises TooLarge: it is longer than allowed.
-        :raises Invalid: no object can have its key.
+        :raises Rejected: no object can have its key, or one of its other values.
+        :raises KeyTaken: another owner's upload stands under its key.
         :raises UploadError: the main application does not want it, or cannot be asked.
         """
         upload = self.policy.new_upload(wish, secrets.token_urlsafe(16), self._clock.seconds())
@@ -88,7 +89,7 @@ class Desk:
         upload = evolve(upload, writers=self._notices.writers)
         while True:
             try:
-                await self._ledger.create(upload)
+                await self._ledger.create(upload, chosen=wish.key is not None)
                 break
             except Taken:
                 former = await self._ledger.find(upload.owner, upload.name, upload.protocol)
