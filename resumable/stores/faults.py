@@ -14,6 +14,9 @@ from resumable.stores.store import StoreError
 #: Seconds for which a refusal is told to those who ask whether the store can be used. Nothing else ends it where nobody
 #: sends uploads any more, because the service is said not to be ready.
 FRESH = 30.0
+#: Seconds after which a refusal that goes on is logged again, and how many are remembered for that.
+AGAIN = 600.0
+MOST = 1000
 
 #: S3's codes, and MinIO's own, with the field of the upload that they complain of.
 _CLIENT = {
@@ -65,28 +68,36 @@ def of_all(code: str) -> bool:
 
 
 class OperatorFaults:
-    """What a store refuses because of how it was set up: logged when it begins or changes, and told while it lasts.
+    """What a store refuses because of how it was set up: logged once and not for each request, and told while it lasts.
 
-    :param clock: for `FRESH`.
+    :param clock: for `FRESH` and `AGAIN`.
     """
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._codes: dict[str, tuple[StoreError, float]] = {}
+        #: By bucket and code, when it was logged.
+        self._logged: dict[tuple[str, str], float] = {}
+        #: By bucket, what its uploads are refused for, and when that was said last.
+        self._standing: dict[str, tuple[str, float]] = {}
 
     def refused(self, bucket: str, error: StoreError, upload_id: str) -> None:
-        """Note a refusal; only the first of its code in a bucket is logged."""
-        former = self._codes.get(bucket)
-        self._codes[bucket] = (StoreError(error.code, "", error.status), self._clock.seconds())
-        if former is None or former[0].code != error.code:
-            what = {"bucket": bucket, "error": str(error), "id": upload_id}
-            self._log.error("store refused: {error} (bucket {bucket}, first for upload {id})", **what)
+        """Note a refusal."""
+        now, code = self._clock.seconds(), error.code[:64]
+        if of_all(code):
+            self._standing[bucket] = (code, now)
+        logged = self._logged.get((bucket, code))
+        if logged is None or now - logged >= AGAIN:
+            if len(self._logged) >= MOST:
+                self._logged.clear()
+            self._logged[bucket, code] = now
+            what = {"error": str(error), "bucket": bucket, "id": upload_id}
+            self._log.error("store refused: {error} (bucket {bucket}, upload {id}, and maybe others)", **what)
 
     def granted(self, bucket: str) -> None:
-        """Note that the bucket takes uploads."""
-        if self._codes and self._codes.pop(bucket, None) is not None:
+        """Note that the bucket takes uploads: the next refusal is news."""
+        if self._standing and self._standing.pop(bucket, None) is not None:
             self._log.info("the store takes uploads to bucket {bucket} again", bucket=bucket)
 
     def check(self, bucket: str) -> None:
@@ -94,6 +105,6 @@ class OperatorFaults:
 
         :raises StoreError: the store has said a moment ago that nobody's upload can be stored there.
         """
-        error, at = self._codes.get(bucket, (None, 0.0))
-        if error is not None and of_all(error.code) and self._clock.seconds() - at < FRESH:
-            raise error
+        code, at = self._standing.get(bucket, ("", 0.0))
+        if code and self._clock.seconds() - at < FRESH:
+            raise StoreError(code, "what was to be stored was refused")

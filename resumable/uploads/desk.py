@@ -45,6 +45,7 @@ class Desk:
     """Creates, finds, reports, streams into, finishes and cancels uploads.
 
     :ivar writing: who writes what in this process.
+    :ivar faults: what the store refuses for the operator to mend.
     """
 
     _log = Logger()
@@ -64,6 +65,7 @@ class Desk:
         self._finishes: Flights[Report] = Flights()
         self.writing = Writing(tools, policy)
         self._notices = tools.notices
+        self.faults = tools.faults
 
     async def create(self, wish: Wish) -> Upload:
         """Enter a new upload. Nothing is asked of the store yet.

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 
-from attrs import evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -15,7 +15,8 @@ from resumable.flights import Flights
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.notices import Alone, Notices
 from resumable.metrics import Metrics
-from resumable.model import Ended, Exists, Piece, State, Unavailable, Upload
+from resumable.model import Ended, Exists, Piece, Rejected, State, Unavailable, Upload
+from resumable.stores.faults import OperatorFaults, client_fault
 from resumable.stores.store import Store, StoreError, StoreUnavailable
 from resumable.tasks import Errands, together
 from resumable.uploads.budget import Budget
@@ -51,6 +52,8 @@ class Tools:
     errands: Errands
     metrics: Metrics = field(factory=Metrics)
     notices: Notices = field(factory=Alone)
+    #: What the store refuses for the operator to mend.
+    faults: OperatorFaults = field(default=Factory(lambda self: OperatorFaults(self.clock), takes_self=True))
 
 
 class Intake:
@@ -160,6 +163,7 @@ class Intake:
                 # Another node has joined the chunk and deleted its fragments.
                 await self.refresh()
                 await self._store(number, run, confirm)
+            self._tools.faults.granted(self.upload.bucket)
         except StoreUnavailable as error:
             raise Unavailable(f"the store is in trouble: {error.code}") from error
         except StoreError as error:
@@ -332,14 +336,19 @@ class Intake:
             "NoSuchUpload": "the store has dropped the multipart upload",
             "BadFragment": "the store has given back other bytes than it was given",
         }
+        field = client_fault(error.code)
+        if field is not None:
+            reasons[error.code] = f"the store will never take its {field}: {error.code}"
         if error.code not in reasons:
-            self._log.error("store refused: {error} (upload {id})", error=str(error), id=upload.id)
+            tools.faults.refused(upload.bucket, error, upload.id)
             raise Unavailable(f"the store refused: {error.code}") from error
         reason, now = reasons[error.code], tools.clock.seconds()
         if await tools.ledger.move(upload, State.FAILED, frm=(State.OPEN,), reason=reason, updated=now) is not None:
             self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
         if error.code == "PreconditionFailed":
             raise Exists(f"there is an object {upload.key!r} already") from error
+        if field is not None:
+            raise Rejected(field, reason) from error
         raise Ended("the upload has ended") from error
 
 
