@@ -148,8 +148,8 @@ def test_what_an_object_can_have() -> None:
 # Answers to events
 
 
-@pytest.mark.parametrize("make", [OwnFormat, TusdFormat])
 @given(
+    make=st.sampled_from([OwnFormat, TusdFormat]),
     data=st.data(),
     status=st.sampled_from([200, 201, 204, 299, 403, 500]),
     waiting=st.booleans(),

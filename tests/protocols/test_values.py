@@ -122,7 +122,8 @@ async def test_the_applications_word_on_metadata(tmp_path: Path) -> None:
     said = {"metadata": {"Name": "client", "b": "1"}}
     status, shown = await begin(tmp_path, said, Grant(metadata={"name": "application"}))
     assert (status, shown["metadata"]) == (201, {"b": "1", "name": "application"})
-    status, shown = await begin(tmp_path, {"metadata": {"k": "x" * 1500}}, Grant(metadata={"l": "x" * 1500}))
+    (tmp_path / "2").mkdir()
+    status, shown = await begin(tmp_path / "2", {"metadata": {"k": "x" * 1500}}, Grant(metadata={"l": "x" * 1500}))
     assert (status, shown["field"]) == (400, "metadata")
 
 
