@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from attrs import field, frozen
+from attrs import field, fields, frozen
 
 
 class State(str, Enum):
@@ -63,9 +63,16 @@ class ObjectOptions:
     storage_class: str | None = None
     cache_control: str | None = None
     content_disposition: str | None = None
+    content_encoding: str | None = None
     encryption: str | None = None
     kms_key: str | None = None
     tags: Mapping[str, str] = field(factory=dict)
+
+    @classmethod
+    def from_stored(cls, stored: Mapping[str, Any]) -> ObjectOptions:
+        """Return the options that a ledger has: of an older program some are missing, of a newer one some are unknown."""
+        known = {one.name for one in fields(cls)}
+        return cls(**{name: value for name, value in stored.items() if name in known})
 
 
 @frozen
@@ -186,6 +193,22 @@ class Ended(UploadError):
 
 class Invalid(UploadError):
     """What the client says contradicts itself or what is stored."""
+
+
+class Rejected(Invalid):
+    """A value of the upload is one that no object can have, whoever gave it; ``field`` names it."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Unsupported(Rejected):
+    """The body is encoded in a way that cannot be kept with the object."""
+
+
+class KeyTaken(UploadError):
+    """Another owner's upload stands under the key, and the main application did not choose the key itself."""
 
 
 class TooLarge(UploadError):

@@ -107,7 +107,7 @@ class Resumable(Service):
             desk = self._desk = await make.desk(ledger, store, admit=admit, notices=self._hear_of_nodes())
         except Unavailable as error:
             raise CannotStart(f"ledger: {error}") from error
-        self._site = make.site({**make.routes(desk, door, self._outbox), **self._watched(store)})
+        self._site = make.site({**make.routes(desk, door, self._outbox), **self._watched(store, desk)})
         self._rounds = make.rounds(desk, store)
         spare_the_collector()
         for description in self.settings.listen:
@@ -135,12 +135,18 @@ class Resumable(Service):
         self._outbox.start()
         return ledger, self._assembly.admit(webhooks)
 
-    def _watched(self, store: S3Store) -> dict[bytes, Handler]:
+    def _watched(self, store: S3Store, desk: Desk) -> dict[bytes, Handler]:
         """The pages for those who watch the service."""
         bucket = self.settings.store.bucket
+
+        async def try_store() -> None:
+            await store.probe(bucket)
+            # The bucket may be there, and take nothing all the same.
+            desk.faults.check(bucket)
+
         probes: dict[str, Probe] = {
             "ledger": lambda: alive(self._database, self._name, now=now(self._reactor)),
-            "store": lambda: store.probe(bucket),
+            "store": try_store,
         }
         self._readiness = Readiness(self._reactor, probes, self._metrics.ready)
         pages = HealthPages(self._readiness, self._figures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
 from resumable.callbacks.authorizer import Refused
@@ -9,6 +10,8 @@ from resumable.callbacks.webhooks import NotDelivered, Webhooks
 from resumable.model import Unavailable, Upload
 from resumable.uploads.events import event_of
 from resumable.uploads.policy import Changes
+
+log = Logger()
 
 
 class Admission:
@@ -29,6 +32,8 @@ class Admission:
             verdict = await self._webhooks.tell(event, waiting=True)
         except NotDelivered as failure:
             if failure.verdict is None or failure.verdict.status is None:
+                what = {"app": self._webhooks.shown, "why": failure.reason}
+                log.warn("an upload was not created: the application at {app} {why}", **what)
                 raise Unavailable(f"the application {failure.reason}") from None
             headers = Headers()
             for name, value in failure.verdict.headers:

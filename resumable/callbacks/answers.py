@@ -1,37 +1,52 @@
-"""What the application may say beside yes, in JSON: which keys, and what their values have to be. Pure."""
+"""What the application may say beside yes, in JSON: which keys, and what their values have to be. Pure.
+
+Whatever it says, of any JSON type and size, comes out as values that an upload can have, or as a ValueError that says what is
+wrong and quotes nothing of it.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from resumable.model import ObjectOptions
+from resumable.uploads import values
 
-#: What a value has to be, in words and as a test.
-_Kind = tuple[str, Callable[[Any], bool]]
-
-
-def is_text(value: object) -> bool:
-    """Whether it is a text that can be an object's metadata, or a header."""
-    # Control characters would end up in headers, and lone surrogates cannot be sent at all.
-    return isinstance(value, str) and re.search("[\x00-\x1f\x7f\ud800-\udfff]", value) is None
+#: Takes a value from JSON; returns it as it is used, or raises ValueError with its place.
+_Check = Callable[[Any], Any]
 
 
-def are_texts(value: object) -> bool:
-    """Whether it is a JSON object of such texts."""
-    return isinstance(value, dict) and all(is_text(text) for pair in value.items() for text in pair)
+def _size(value: object) -> int:
+    # bool is an int to Python, and 1e400 is infinite: neither is a number of bytes.
+    if type(value) is not int or value < 0:
+        raise ValueError("max_size must be a whole number, 0 or more")
+    return value
 
 
-_TEXT: _Kind = ("a text without control characters", is_text)
-_NAME: _Kind = ("a text, not empty and without control characters", lambda value: value != "" and is_text(value))
-_TEXTS: _Kind = ("an object of texts without control characters", are_texts)
-_SIZE: _Kind = ("a whole number, 0 or more", lambda value: type(value) is int and value >= 0)
-_OBJECT: _Kind = ("an object", lambda value: isinstance(value, dict))
+def _object(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("object must be an object")
+    return value
 
-_OPTIONS = {"acl": _NAME, "storage_class": _NAME, "content_disposition": _NAME, "tags": _TEXTS}
-_GRANT = {"owner": _TEXT, "bucket": _NAME, "key": _NAME, "max_size": _SIZE, "content_type": _NAME}
-_GRANT |= {"metadata": _TEXTS, "object": _OBJECT}
+
+_OPTIONS: Mapping[str, _Check] = {
+    "acl": partial(values.check_word, "object.acl"),
+    "storage_class": partial(values.check_word, "object.storage_class"),
+    "content_disposition": partial(values.check_disposition, field="object.content_disposition"),
+    "content_encoding": partial(values.check_content_encoding, field="object.content_encoding"),
+    "tags": partial(values.check_tags, field="object.tags"),
+}
+_GRANT: Mapping[str, _Check] = {
+    "owner": values.check_owner,
+    "bucket": values.check_bucket,
+    "key": values.check_key,
+    "max_size": _size,
+    "content_type": values.check_content_type,
+    "metadata": values.check_metadata,
+    "object": _object,
+}
+_CHANGES: Mapping[str, _Check] = {name: _GRANT[name] for name in ("bucket", "key", "metadata")}
 
 
 def read_answer(said: object) -> dict[str, Any]:
@@ -42,16 +57,19 @@ def read_answer(said: object) -> dict[str, Any]:
     """
     if not isinstance(said, dict):
         raise ValueError("not a JSON object")
-    about = _checked(said, _GRANT, "")
-    options = _checked(about.pop("object", {}), _OPTIONS, "object.")
+    about = _checked(said, _GRANT)
+    options = _checked(about.pop("object", {}), _OPTIONS)
     return {**about, "object": ObjectOptions(**options)}
 
 
-def _checked(said: dict[str, Any], kinds: Mapping[str, _Kind], place: str) -> dict[str, Any]:
+def read_changes(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What an answer says about an upload that is about to be created: ``bucket``, ``key``, ``metadata``.
+
+    :raises ValueError: as `read_answer`.
+    """
+    return _checked(said, _CHANGES)
+
+
+def _checked(said: Mapping[str, Any], checks: Mapping[str, _Check]) -> dict[str, Any]:
     """Of `said` the values that are there; ValueError naming the one that is not of its kind."""
-    found = {name: said[name] for name in kinds if said.get(name) is not None}
-    for name, value in found.items():
-        wanted, fits = kinds[name]
-        if not fits(value):
-            raise ValueError(f"{place}{name} must be {wanted}")
-    return found
+    return {name: check(said[name]) for name, check in checks.items() if said.get(name) is not None}

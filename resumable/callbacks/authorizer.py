@@ -65,7 +65,7 @@ class Grant:
     max_size: int | None = None
     content_type: str | None = None
     metadata: Mapping[str, str] = field(factory=dict)
-    #: Its acl, storage_class, content_disposition and tags alone are the application's to say.
+    #: Its acl, storage_class, content_disposition, content_encoding and tags alone are the application's to say.
     object: ObjectOptions = field(factory=ObjectOptions)
 
 

@@ -15,10 +15,11 @@ from typing import Any, Protocol
 
 from attrs import field, frozen
 
-from resumable.callbacks.answers import are_texts, is_text
+from resumable.callbacks.answers import read_changes
 from resumable.callbacks.caller import MAX_ANSWER, Said, Trouble
 from resumable.model import Event
 from resumable.uploads.events import CREATED, FINISHED
+from resumable.uploads.values import answer_headers
 
 #: Of an application's answer, the headers that are its client's too.
 PASSED_ON = (b"Content-Type", b"Location", b"Retry-After", b"WWW-Authenticate")
@@ -33,6 +34,7 @@ class Verdict:
     :ivar headers: for a client that waits.
     :ivar body: for a client that waits; None for ours.
     :ivar changes: what is to be different about an upload that is about to be created: ``bucket``, ``key``, ``metadata``.
+    :ivar unusable: what of the answer could not be used and was left out, in words for the log.
     """
 
     accepted: bool
@@ -40,6 +42,7 @@ class Verdict:
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
     changes: Mapping[str, Any] = field(factory=dict)
+    unusable: tuple[str, ...] = ()
 
 
 class Format(Protocol):
@@ -48,9 +51,10 @@ class Format(Protocol):
     def body(self, event: Event, *, waiting: bool) -> bytes:
         """The event as a request's body; `waiting`: a client waits for the answer."""
 
-    def verdict(self, event: Event, said: Said) -> Verdict:
+    def verdict(self, event: Event, said: Said, *, waiting: bool) -> Verdict:
         """What an answer means.
 
+        :param waiting: a client waits for it: only then it may change what is about to be created.
         :raises Trouble: it means nothing; the event is to be told again.
         """
 
@@ -62,17 +66,18 @@ class OwnFormat:
         """See `Format`."""
         return _json({"type": event.type, "timestamp": _timestamp(event.created), "data": event.data})
 
-    def verdict(self, event: Event, said: Said) -> Verdict:
+    def verdict(self, event: Event, said: Said, *, waiting: bool) -> Verdict:
         """See `Format`. Its status and body are the client's; asked before an upload is created, JSON may change it."""
         # 408 says that the application did not get our request; all else but 2xx and 4xx, that something is broken.
         if not 200 <= said.status < 300 and (not 400 <= said.status < 500 or said.status == 408):
             raise Trouble(f"answered {said.status}")
-        headers = tuple((name.decode("ascii"), value) for name in PASSED_ON if (value := said.header(name)) is not None)
+        passed = [(name.decode("ascii"), value) for name in PASSED_ON if (value := said.header(name)) is not None]
+        headers, dropped = answer_headers(passed)
         accepted = 200 <= said.status < 300
         changes: Mapping[str, Any] = {}
-        if accepted and event.type == CREATED:
+        if accepted and waiting and event.type == CREATED:
             changes = _changes(_read_object(said)) if said.body.strip() else {}
-        return Verdict(accepted, said.status, headers, said.body[:MAX_ANSWER], changes)
+        return Verdict(accepted, said.status, headers, said.body[:MAX_ANSWER], changes, _left_out(dropped))
 
 
 class TusdFormat:
@@ -99,29 +104,58 @@ class TusdFormat:
         request = {"Method": "", "URI": "", "RemoteAddr": "", "Header": {}}
         return _json({"Type": kind, "Event": {"Upload": upload, "HTTPRequest": request}})
 
-    def verdict(self, event: Event, said: Said) -> Verdict:
+    def verdict(self, event: Event, said: Said, *, waiting: bool) -> Verdict:
         """See `Format`."""
         if not 200 <= said.status < 300:
             raise Trouble(f"answered {said.status}")
         reply = _read_object(said) if said.body.strip() else {}
-        http = _part(reply, "HTTPResponse")
-        status, body = http.get("StatusCode") or None, http.get("Body") or None
-        if (status is not None and not _is_status(status)) or not isinstance(body, str | None):
-            raise Trouble("gave an answer that cannot be used", "HTTPResponse")
-        headers = tuple((str(name), str(value)) for name, value in _part(http, "Header").items())
+        status, headers, body, unusable = _response(reply.get("HTTPResponse"))
         rejected = event.type == CREATED and reply.get("RejectUpload") is True
         if rejected and (status is None or status < 400):
-            status, body = 400, body or "ERR_UPLOAD_REJECTED: upload creation has been rejected by server\n"
-        change = _part(reply, "ChangeFileInfo") if event.type == CREATED and not rejected else {}
-        storage = _part(change, "Storage")
-        # In tusd an upload's id is the object's key.
-        key = storage.get("Key") or change.get("ID") or None
-        changes = {"bucket": storage.get("Bucket") or None, "key": key, "metadata": change.get("MetaData")}
-        return Verdict(not rejected, status, headers, None if body is None else body.encode(), _changes(changes))
+            status, body = 400, body or b"ERR_UPLOAD_REJECTED: upload creation has been rejected by server\n"
+        changes = _changes(_changed_file(reply)) if waiting and event.type == CREATED and not rejected else {}
+        return Verdict(not rejected, status, headers, body, changes, unusable)
 
 
-def _is_status(value: object) -> bool:
-    return type(value) is int and 200 <= value <= 599
+def _response(http: object) -> tuple[int | None, tuple[tuple[str, str], ...], bytes | None, tuple[str, ...]]:
+    """What tusd's HTTPResponse says to a client: status, fields, body; and what of it is left out.
+
+    Whatever it is, the hook's receiver has taken the event: to tell it again would not make the answer better.
+    """
+    if http is None:
+        return None, (), None, ()
+    if not isinstance(http, dict):
+        return None, (), None, ("HTTPResponse, which is not an object",)
+    unusable = []
+    status, body, fields = http.get("StatusCode"), http.get("Body"), http.get("Header")
+    if type(status) is not int or not 200 <= status <= 599:
+        # 0 is what Go says where nothing was said.
+        if status not in (None, 0):
+            unusable.append("HTTPResponse.StatusCode, which is not from 200 to 599")
+        status = None
+    if not isinstance(body, str | None):
+        unusable.append("HTTPResponse.Body, which is not a text")
+        body = None
+    if not isinstance(fields, dict | None):
+        unusable.append("HTTPResponse.Header, which is not an object")
+        fields = None
+    headers, dropped = answer_headers((fields or {}).items())
+    # (A lone surrogate is in no encoding.)
+    content = body.encode("utf-8", "replace") if body else None
+    return status, headers, content, (*unusable, *_left_out(dropped))
+
+
+def _changed_file(reply: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What tusd's ChangeFileInfo wants to be different."""
+    change = _part(reply, "ChangeFileInfo")
+    storage = _part(change, "Storage")
+    # In tusd an upload's id is the object's key.
+    key = storage.get("Key") or change.get("ID") or None
+    return {"bucket": storage.get("Bucket") or None, "key": key, "metadata": change.get("MetaData")}
+
+
+def _left_out(names: tuple[str, ...]) -> tuple[str, ...]:
+    return (f"the header {', '.join(names[:10])}",) if names else ()
 
 
 def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -133,11 +167,10 @@ def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def _changes(said: Mapping[str, Any]) -> dict[str, Any]:
     """What an answer may say about an upload that is about to be created."""
-    found = {name: said[name] for name in ("bucket", "key", "metadata") if said.get(name) is not None}
-    for name, value in found.items():
-        if not (are_texts(value) if name == "metadata" else value and is_text(value)):
-            raise Trouble("gave an answer that cannot be used", f"{name} is not text without control characters")
-    return found
+    try:
+        return read_changes(said)
+    except ValueError as error:
+        raise Trouble("gave an answer that cannot be used", str(error)) from None
 
 
 def _read_object(said: Said) -> Mapping[str, Any]:

@@ -185,6 +185,12 @@ class Outbox:
         except CancelledError:
             await self._queue.try_later(queued, "the service was stopped", due=now(self._clock))
             raise
+        except Exception as error:
+            # Nobody has foreseen it: it counts as a try that failed, with the pauses and the end that those have.
+            self._log.failure("event {id} could not be told, or its answer not be judged", id=queued.event.id)
+            unforeseen = NotDelivered(f"could not be told, or its answer not be judged ({type(error).__name__})")
+            await self._failed(queued, unforeseen)
+            raise unforeseen from error
         answer = _kept(verdict) if for_client else None
         await self._queue.delivered(queued, now=now(self._clock), answer=answer)
         self._tell("delivered", queued)

@@ -10,12 +10,15 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from standardwebhooks import Webhook
+from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
 from resumable.callbacks.caller import Caller, Said, Trouble
 from resumable.callbacks.formats import Format, OwnFormat, TusdFormat, Verdict
 from resumable.clock import now
 from resumable.model import Event
+
+log = Logger()
 
 GONE = 410
 
@@ -66,9 +69,12 @@ class Webhooks:
             raise NotDelivered(f"{trouble.reason}{trouble.detail}") from None
         gone, pause = said.status == GONE, self._pause(said)
         try:
-            verdict = self._format.verdict(event, said)
+            verdict = self._format.verdict(event, said, waiting=waiting)
         except Trouble as trouble:
             raise NotDelivered(f"{trouble.reason}{trouble.detail}", gone=gone, pause=pause) from None
+        if verdict.unusable:
+            what = "; ".join(verdict.unusable)
+            log.warn("the application at {app} gave an answer of which is left out: {what}", app=self.shown, what=what)
         if not verdict.accepted:
             raise NotDelivered(f"answered {said.status}", gone=gone, pause=pause, verdict=verdict)
         return verdict

@@ -19,7 +19,7 @@ from resumable.ledger.database import Database
 from resumable.ledger.schema import pieces, uploads
 from resumable.ledger.statements import NEWEST, PIECES, UPLOAD, state_in
 from resumable.metrics import Metrics
-from resumable.model import LIVE, Ended, Event, Invalid, ObjectOptions, Piece, State, Superseded, Upload
+from resumable.model import LIVE, Ended, Event, Invalid, KeyTaken, ObjectOptions, Piece, State, Superseded, Upload
 
 #: What there is to tell of an upload that has just come into its state, with the pieces it has; None: nothing.
 Announce = Callable[[Upload, Sequence[Piece]], "Event | None"]
@@ -57,15 +57,19 @@ class Ledger:
         self._metrics = metrics or Metrics()
         self.announced: Callable[[], None] = lambda: None
 
-    async def create(self, upload: Upload) -> Upload:
+    async def create(self, upload: Upload, *, chosen: bool = True) -> Upload:
         """Enter a new upload; returns it as it was entered.
 
         :param upload: the claim that it may have is left out if somebody else has one to its key.
+        :param chosen: the main application has chosen its key itself: whoever's upload stands there.
+        :raises KeyTaken: another owner's upload stands under its key, live or finished.
         :raises Taken: a live upload of the same owner and name, of the seed's protocol, is there already.
         """
         values = {**asdict(upload), "state": upload.state.value, "of_owner": upload.owner, "of_name": upload.name}
 
         def work(connection: Connection) -> bool:
+            if not chosen and statements.is_anothers(connection, upload):
+                raise KeyTaken(f"the key {upload.key!r} is another owner's")
             # Who repeats this finds its own row there.
             connection.execute(statements.enter_upload(connection), values)
             return self._tell(connection, upload, ())
@@ -74,7 +78,7 @@ class Ledger:
             told = await self._database.write(work)
         except IntegrityError:
             if upload.claim is not None:
-                return await self.create(evolve(upload, claim=None))
+                return await self.create(evolve(upload, claim=None), chosen=chosen)
             raise Taken(f"{upload.owner!r} has a live upload {upload.name!r}") from None
         self._metrics.moved(upload.protocol, upload.state)
         if told:
@@ -411,7 +415,7 @@ class Ledger:
 
 def as_upload(row: Any) -> Upload:
     """The upload in a row of the table."""
-    values = {**row, "state": State(row["state"]), "options": ObjectOptions(**row["options"])}
+    values = {**row, "state": State(row["state"]), "options": ObjectOptions.from_stored(row["options"])}
     values.pop("generation", None)
     return Upload(**{**values, "writers": tuple(row["writers"] or ())})
 

@@ -92,7 +92,8 @@ Index(
     postgresql_where=_CLAIMED,
 )
 Index("uploads_by_state", uploads.c.state, uploads.c.updated)
-Index("uploads_by_object", uploads.c.bucket, uploads.c.key)
+#: The owner is there for `resumable.ledger.statements.ANOTHERS`: an owner may have stored under a key a million times.
+Index("uploads_by_object", uploads.c.bucket, uploads.c.key, uploads.c.owner)
 
 pieces = Table(
     "pieces",

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, or_, select, update
+from sqlalchemy import Connection, bindparam, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from resumable.ledger.schema import events, pieces, uploads
-from resumable.model import State
+from resumable.model import LIVE, State, Upload
 
 #: Their parameter is ``this``: the upload's id.
 UPLOAD = select(uploads).where(uploads.c.id == bindparam("this"))
@@ -38,6 +38,30 @@ NEWEST = (
     .order_by(uploads.c.generation.desc())
     .limit(1)
 )
+
+
+def _anothers(of: Any) -> Any:
+    stands = uploads.c.state.in_([*(state.value for state in LIVE), State.FINISHED.value])
+    at = (uploads.c.bucket == bindparam("bucket"), uploads.c.key == bindparam("key"))
+    return exists().where(*at, of, stands)
+
+
+#: Whether another than ``owner`` has an upload that stands (live or finished) at ``bucket`` and ``key``. Those before and those
+#: after the owner are looked for apart, so that an index has the owner's own left out, however many there are.
+ANOTHERS = select(or_(_anothers(uploads.c.owner < bindparam("owner")), _anothers(uploads.c.owner > bindparam("owner"))))
+#: In PostgreSQL, until the end of the transaction: nobody else looks whose the key ``at`` is.
+LOCK_KEY = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("at"), 0)))
+
+
+def is_anothers(connection: Connection, upload: Upload) -> bool:
+    """Whether another owner's upload stands under the key of `upload`.
+
+    In a transaction that enters the upload the answer stays true to its end: SQLite has one that writes at a time.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(LOCK_KEY, {"at": f"{upload.bucket}/{upload.key}"})
+    given = {"bucket": upload.bucket, "key": upload.key, "owner": upload.owner}
+    return bool(connection.execute(ANOTHERS, given).scalar_one())
 
 
 def insert_into(dialect: str, table: Any) -> Any:

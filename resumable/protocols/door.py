@@ -7,6 +7,7 @@ from typing import Literal
 from resumable.callbacks.authorizer import Ask, Authorizer, Grant
 from resumable.model import NotFound, ObjectOptions
 from resumable.protocols.messages import Request
+from resumable.uploads import values
 from resumable.uploads.policy import Wish
 from resumable.uploads.turns import Confirm
 
@@ -21,7 +22,12 @@ def ask_for(
     name: str | None = None,
     length: int | None = None,
 ) -> Ask:
-    """The question whether the sender of `request` may do `action`."""
+    """The question whether the sender of `request` may do `action`.
+
+    :raises Unsupported: it brings a body that is encoded in a way that cannot be kept.
+    """
+    if action in ("create", "append"):
+        content_encoding_of(request)
     return Ask(
         action=action,
         method=request.method.decode("latin-1"),
@@ -54,6 +60,18 @@ def content_type_of(request: Request) -> str | None:
     return values[-1].decode("latin-1") if values else None
 
 
+def content_encoding_of(request: Request) -> str | None:
+    """The Content-Encoding of the request's body.
+
+    :raises Unsupported: it is no list of codings, or one of them is undone by nobody but S3.
+    """
+    lines = request.requestHeaders.getRawHeaders(b"content-encoding")
+    if not lines:
+        return None
+    with values.from_client():
+        return values.check_content_encoding(",".join(line.decode("latin-1") for line in lines))
+
+
 def wish_of(request: Request, grant: Grant, *, protocol: str, name: str, length: int | None) -> Wish:
     """The upload that the client asks for, as the main application has allowed it: its word comes before the client's."""
     given = grant.object
@@ -72,6 +90,7 @@ def wish_of(request: Request, grant: Grant, *, protocol: str, name: str, length:
             storage_class=given.storage_class,
             cache_control=given.cache_control,
             content_disposition=given.content_disposition,
+            content_encoding=given.content_encoding or content_encoding_of(request),
             tags=dict(given.tags),
         ),
     )

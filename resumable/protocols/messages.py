@@ -17,10 +17,13 @@ from resumable.model import (
     Gap,
     Interrupted,
     Invalid,
+    KeyTaken,
     NotFound,
+    Rejected,
     Superseded,
     TooLarge,
     Unavailable,
+    Unsupported,
     UploadError,
 )
 from resumable.protocols.origin import Origin
@@ -51,7 +54,8 @@ class Request(Protocol):
 
 def json_response(status: int, value: Any) -> Response:
     """`value` as JSON, ending in a newline for people at a terminal."""
-    body = json.dumps(value, ensure_ascii=False).encode() + b"\n"
+    # (A lone surrogate, of an upload from before they were refused, is written as JSON escapes it.)
+    body = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
     return Response(status, body, {"Content-Type": "application/json"})
 
 
@@ -72,15 +76,19 @@ def range_header(stored: Iterable[tuple[int, int]]) -> dict[str, str]:
     return {"Range": shown} if not shown.endswith("=") else {}
 
 
-_STATUS: dict[type[Exception], int] = {
+#: An error of a class that is not here is what the nearest of its bases is.
+_STATUS: dict[type[BaseException], int] = {
     NotFound: 404,
     Superseded: 409,
     Conflict: 409,
+    KeyTaken: 409,
     Ended: 410,
     Invalid: 400,
+    Unsupported: 415,
     TooLarge: 413,
     Exists: 412,
     Unavailable: 503,
+    UploadError: 400,
 }
 
 
@@ -97,4 +105,6 @@ def error_response(error: UploadError) -> Response:
     if isinstance(error, Interrupted):
         return problem(408 if error.idle else 400, str(error))
     headers = {"Retry-After": str(RETRY_AFTER)} if isinstance(error, Unavailable) else {}
-    return problem(_STATUS[type(error)], str(error), headers)
+    status = next(_STATUS[base] for base in type(error).__mro__ if base in _STATUS)
+    named = {"field": error.field} if isinstance(error, Rejected) else None
+    return problem(status, str(error), headers, named)

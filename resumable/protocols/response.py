@@ -59,11 +59,17 @@ class Response:
     reason: bytes | None = None
 
 
-def problem(status: int, detail: str | None = None, headers: HeaderPairs = ()) -> Response:
-    """An answer that says what went wrong, for programs and people (RFC 9457)."""
+def problem(
+    status: int, detail: str | None = None, headers: HeaderPairs = (), more: Mapping[str, Any] | None = None
+) -> Response:
+    """An answer that says what went wrong, for programs and people (RFC 9457).
+
+    :param more: members beside those that every problem has.
+    """
     says: dict[str, Any] = {"type": "about:blank", "title": reason_phrase(status).decode("ascii"), "status": status}
     if detail is not None:
         says["detail"] = detail
+    says.update(more or {})
     body = json.dumps(says, separators=(",", ":")).encode()
     return Response(status, body, (("Content-Type", "application/problem+json"), *header_pairs(headers)))
 

@@ -10,6 +10,7 @@ from resumable.callbacks.formats import Verdict
 from resumable.protocols.messages import json_response
 from resumable.protocols.response import Response
 from resumable.uploads.result import Report, as_json
+from resumable.uploads.values import answer_headers
 
 #: What the application says to a finished upload, by its id; None: nothing. Raises `Unavailable` if it cannot be asked.
 Hear = Callable[[str], Awaitable["Verdict | None"]]
@@ -30,12 +31,15 @@ class Results:
         :raises Unavailable: the application is to be waited for, and cannot be reached. The object is safe.
         """
         verdict = None if self._hear is None else await self._hear(report.upload.id)
-        if verdict is None or verdict.body is None:
-            ours = json_response(200, as_json(report))
-            if verdict is None:
-                return ours
-            return Response(verdict.status or 200, ours.body, (*ours.headers, *verdict.headers))
-        return Response(verdict.status or 200, verdict.body, verdict.headers)
+        if verdict is None:
+            return json_response(200, as_json(report))
+        # What was kept by an older program may hold what no answer can.
+        headers, _ = answer_headers(verdict.headers)
+        status = verdict.status if verdict.status is not None and 200 <= verdict.status <= 599 else 200
+        if verdict.body is None:
+            ours = json_response(status, as_json(report))
+            return Response(status, ours.body, (*ours.headers, *headers))
+        return Response(status, verdict.body, headers)
 
 
 def expires_header(report: Report) -> dict[str, str]:

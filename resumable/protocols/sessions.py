@@ -7,22 +7,23 @@ from typing import Any
 
 from attrs import evolve
 
-from resumable.callbacks.answers import are_texts, is_text
 from resumable.callbacks.authorizer import Authorizer
-from resumable.model import Invalid
+from resumable.model import Invalid, Rejected
 from resumable.protocols.content_range import parse_content_range
 from resumable.protocols.door import Action, ask_for, wish_of
 from resumable.protocols.messages import Request, json_response
-from resumable.protocols.names import check_name
 from resumable.protocols.ranges import CHUNK_SIZE, Ranges
 from resumable.protocols.response import Response, problem
 from resumable.protocols.small_body import SmallBody
+from resumable.uploads import values
 from resumable.uploads.desk import Desk
 from resumable.uploads.result import as_json
 
 PROTOCOL = "session"
 #: Bytes of the JSON that describes an upload.
 MOST = 64 * 1024
+#: What it may say.
+KNOWN = ("name", "length", "content_type", "content_encoding", "metadata")
 
 
 class Sessions:
@@ -34,7 +35,7 @@ class Sessions:
         self._ranges = ranges
 
     async def create(self, request: Request, _path: bytes) -> Response:
-        """Answer a request for ``/uploads``: JSON with ``name`` and ``length``, and perhaps ``content_type`` and ``metadata``.
+        """Answer a request for ``/uploads``: JSON as `read_description` wants it.
 
         :raises UploadError: what `resumable.protocols.messages.error_response` turns into an answer.
         """
@@ -53,7 +54,9 @@ class Sessions:
         options = evolve(
             wish.options,
             content_type=grant.content_type or said["content_type"],
-            metadata={**said["metadata"], **grant.metadata},
+            # (The request's own header is about the JSON.)
+            content_encoding=grant.object.content_encoding or said["content_encoding"],
+            metadata=values.overlaid(said["metadata"], grant.metadata),
         )
         upload = await self._desk.create(evolve(wish, swarm=True, options=options))
         answer = json_response(201, as_json(await self._desk.report(upload)))
@@ -76,7 +79,8 @@ class Sessions:
 
 
 def read_description(body: bytes) -> dict[str, Any]:
-    """The JSON that describes an upload: ``name``, ``length``, ``content_type`` (None if not said) and ``metadata``.
+    """The JSON that describes an upload: ``name``, ``length``, and perhaps ``content_type``, ``content_encoding`` (None if
+    not said) and ``metadata``.
 
     :raises Invalid: it is not what it should be.
     """
@@ -86,17 +90,18 @@ def read_description(body: bytes) -> dict[str, Any]:
         raise Invalid("the body is not JSON") from None
     if not isinstance(said, dict):
         raise Invalid("the body is not a JSON object")
-    unknown = [name for name in said if name not in ("name", "length", "content_type", "metadata")]
+    unknown = [name for name in said if name not in KNOWN]
     if unknown:
-        raise Invalid(f"unknown: {unknown[0][:100]!r}; known are name, length, content_type and metadata")
-    name, length = said.get("name"), said.get("length")
-    if not isinstance(name, str):
-        raise Invalid("name is required, and is text")
+        raise Invalid(f"unknown: {unknown[0][:100]!a}; known are {', '.join(KNOWN)}")
+    length = said.get("length")
     if type(length) is not int or length < 1:
-        raise Invalid("length is required, and is a number of bytes from 1 on")
-    content_type, metadata = said.get("content_type"), said.get("metadata") or {}
-    if content_type is not None and not is_text(content_type):
-        raise Invalid("content_type is text without control characters")
-    if not are_texts(metadata):
-        raise Invalid("metadata is an object of texts without control characters")
-    return {"name": check_name(name), "length": length, "content_type": content_type, "metadata": metadata}
+        raise Rejected("length", "length is required, and is a number of bytes from 1 on")
+    content_type, encoding, metadata = said.get("content_type"), said.get("content_encoding"), said.get("metadata")
+    with values.from_client():
+        return {
+            "name": values.check_name(said.get("name")),
+            "length": length,
+            "content_type": None if content_type in (None, "") else values.check_content_type(content_type),
+            "content_encoding": None if encoding is None else values.check_content_encoding(encoding),
+            "metadata": {} if metadata is None else values.check_metadata(metadata),
+        }

@@ -222,6 +222,8 @@ def key_template(value: object) -> str:
         raise ValueError("may hold only {name}, {owner}, {id} and {date} in braces")
     if "{name}" not in template and "{id}" not in template:
         raise ValueError("must hold {name} or {id}, or all uploads get the same key")
+    if any(segment.strip() in ("", ".", "..") for segment in template.split("/")):
+        raise ValueError("must not make empty segments (a slash at an end, or //), or segments that are . or ..")
     return template
 
 

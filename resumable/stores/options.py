@@ -1,7 +1,8 @@
 """What an object is created with, as request headers.
 
 Headers are ASCII. In metadata what is not (and what a header would not keep: blanks at the ends, control characters) is
-written as RFC 2047 encoded words, which is how S3 itself writes and reads it; elsewhere it is percent-encoded as UTF-8.
+written as RFC 2047 encoded words, which is how S3 itself writes and reads it; a file name in Content-Disposition as RFC 8187
+has it; elsewhere it is percent-encoded as UTF-8.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from email.header import decode_header
 from urllib.parse import quote, urlencode
 
 from resumable.model import ObjectOptions
+from resumable.stores.disposition import encode_disposition
 from resumable.stores.store import StoreError
 
 PLAIN = {
     "content_type": "Content-Type",
     "cache_control": "Cache-Control",
-    "content_disposition": "Content-Disposition",
+    "content_encoding": "Content-Encoding",
     "acl": "x-amz-acl",
     "storage_class": "x-amz-storage-class",
     "encryption": "x-amz-server-side-encryption",
@@ -26,7 +28,8 @@ PLAIN = {
 }
 METADATA = "x-amz-meta-"
 
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+#: What the name of a header, and with it of metadata, may be (RFC 9110, 5.6.2).
+TOKEN_SYNTAX = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 #: Bytes in an encoded word, which may have 75 characters.
 _WORD = 45
 _VISIBLE = "".join(map(chr, range(0x20, 0x7F)))
@@ -41,13 +44,15 @@ def option_headers(options: ObjectOptions) -> dict[str, str]:
     for name, header in PLAIN.items():
         value = getattr(options, name)
         if value:
-            headers[header] = quote(value.strip(), safe=_VISIBLE)
+            headers[header] = quote(value.strip(), safe=_VISIBLE, errors="replace")
+    if options.content_disposition:
+        headers["Content-Disposition"] = encode_disposition(options.content_disposition)
     for name, value in options.metadata.items():
-        if not _TOKEN.match(name):
+        if not TOKEN_SYNTAX.match(name):
             raise StoreError("InvalidArgument", f"metadata name {name!r} cannot be a header's name", 400)
         headers[METADATA + name.lower()] = encode_metadata(value)
     if options.tags:
-        headers["x-amz-tagging"] = urlencode(options.tags, quote_via=quote)
+        headers["x-amz-tagging"] = urlencode(options.tags, quote_via=quote, errors="replace")
     return headers
 
 

@@ -48,6 +48,7 @@ class Desk:
     """Creates, finds, reports, streams into, finishes and cancels uploads.
 
     :ivar writing: who writes what in this process.
+    :ivar faults: what the store refuses for the operator to mend.
     """
 
     _log = Logger()
@@ -63,10 +64,11 @@ class Desk:
         self._store = tools.store
         self._fragments = tools.fragments
         self._clock = tools.clock
-        self._finishing = Finishing(tools.ledger, tools.store, tools.clock)
+        self._finishing = Finishing(tools.ledger, tools.store, tools.clock, tools.faults)
         self._finishes: Flights[Report] = Flights()
         self.writing = Writing(tools, policy, self._finishing)
         self._notices = tools.notices
+        self.faults = tools.faults
 
     async def create(self, wish: Wish, *, whole: bool = False) -> Upload:
         """Enter a new upload. Nothing is asked of the store yet.
@@ -82,17 +84,18 @@ class Desk:
         :param whole: all of it is going to be received at once.
         :return: the upload, and whether it is new.
         :raises TooLarge: it is longer than allowed.
-        :raises Invalid: no object can have its key.
+        :raises Rejected: no object can have its key, or one of its other values.
+        :raises KeyTaken: another owner's upload stands under its key.
         :raises UploadError: the main application does not want it, or cannot be asked.
         """
-        upload = await self._new_upload(wish)
+        upload, chosen = await self._new_upload(wish)
         if whole and not upload.swarm and upload.length is not None and upload.length <= upload.chunk_size:
             # One request will make its object, soon: the claim to its key comes with the row, and costs nothing more.
             upload = evolve(upload, claim=new_claim())
         while True:
             begun = self._clock.seconds()
             try:
-                upload = await self._ledger.create(upload)
+                upload = await self._ledger.create(upload, chosen=chosen)
                 break
             except Taken:
                 former = await self._ledger.find(upload.owner, upload.name, upload.protocol)
@@ -104,12 +107,13 @@ class Desk:
         self._tell("started", upload, 0)
         return upload, True
 
-    async def _new_upload(self, wish: Wish) -> Upload:
+    async def _new_upload(self, wish: Wish) -> tuple[Upload, bool]:
+        """The upload that the client and the main application want, and whether the latter has chosen its key."""
         upload = self.policy.new_upload(wish, secrets.token_urlsafe(16), now(self._clock))
         if self._admit is not None:
             wish = (await self._admit(upload)).of(wish)
             upload = self.policy.new_upload(wish, upload.id, now(self._clock))
-        return evolve(upload, writers=self._notices.writers)
+        return evolve(upload, writers=self._notices.writers), wish.key is not None
 
     async def open_to_many(self, upload: Upload) -> Upload:
         """The upload, which from now on many connections may write at once, in any order.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from attrs import evolve
 from twisted.internet.interfaces import IReactorTime
@@ -11,7 +11,8 @@ from twisted.logger import Logger
 
 from resumable.clock import now
 from resumable.ledger.ledger import Ledger
-from resumable.model import LIVE, Ended, Exists, Piece, State, Unavailable, Upload
+from resumable.model import LIVE, Ended, Exists, Piece, Rejected, State, Unavailable, Upload
+from resumable.stores.faults import OperatorFaults, client_fault
 from resumable.stores.store import Made, PartRef, Store, StoredObject, StoreError, StoreUnavailable
 from resumable.uploads.checksum import combine
 from resumable.uploads.claims import Claim, Claims, new_claim
@@ -27,7 +28,8 @@ class Finishing:
 
     _log = Logger()
 
-    def __init__(self, ledger: Ledger, store: Store, clock: IReactorTime) -> None:
+    def __init__(self, ledger: Ledger, store: Store, clock: IReactorTime, faults: OperatorFaults) -> None:
+        self._faults = faults
         self._ledger = ledger
         self._store = store
         self._clock = clock
@@ -168,7 +170,11 @@ class Finishing:
         except StoreUnavailable as error:
             raise Unavailable(f"the store is in trouble: {error.code}") from error
         except StoreError as error:
-            return await self._refused(upload, error)
+            if error.said and error.code in ("NoSuchUpload", "PreconditionFailed"):
+                found = await self.own_object(upload)
+                if found is not None:
+                    return found.etag
+            return await self.refused(upload, error)
 
     async def _ask(self, upload: Upload, parts: Sequence[Piece], claim: Claim) -> str:
         assert upload.multipart_id is not None
@@ -199,26 +205,28 @@ class Finishing:
             fresh.append(evolve(part, etag=found.etag))
         return fresh
 
-    async def _refused(self, upload: Upload, error: StoreError) -> str:
-        """The store will not complete: return the object's ETag if it has done so already, and end what can never succeed."""
-        if error.said and error.code in ("NoSuchUpload", "PreconditionFailed"):
-            found = await self.own_object(upload)
-            if found is not None:
-                return found.etag
-        reason = await self.final_reason(upload, error)
+    async def refused(self, upload: Upload, error: StoreError) -> NoReturn:
+        """Make of a store's no what it is: end an upload that can never succeed, and keep any other for a better day.
+
+        :raises Exists: the key is taken and may not be overwritten.
+        :raises Rejected: the client has asked for what the store never takes.
+        :raises Ended: the upload can never succeed, or has ended before.
+        :raises Unavailable: it may pass, or the operator may mend it, or nobody can say.
+        """
+        reason = await self._final_reason(upload, error)
         if reason is None:
-            # A matter of credentials, policy or keys, which the operator mends, or not the store's own word: the parts are kept.
-            self._log.error("store refused: {error} (upload {id})", error=str(error), id=upload.id)
+            self._faults.refused(upload.bucket, error, upload.id)
             raise Unavailable(f"the store refused: {error.code}") from error
         time = now(self._clock)
-        if await self._ledger.move(upload, State.FAILED, frm=(State.FINISHING,), reason=reason, updated=time) is None:
-            current = await self._current(upload)
-            if current.state is State.FINISHED:
-                return current.etag or ""
-            raise Ended("the upload has ended")
-        self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
+        if await self._ledger.move(upload, State.FAILED, frm=(upload.state,), reason=reason, updated=time) is not None:
+            self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
+        elif (await self._current(upload)).state in (*LIVE, State.FINISHED):
+            raise Unavailable("the upload has gone on elsewhere") from error
         if error.code == "PreconditionFailed":
             raise Exists(f"there is an object {upload.key!r} already") from error
+        field = client_fault(error.code)
+        if field is not None:
+            raise Rejected(field, reason) from error
         raise Ended(reason) from error
 
     async def own_object(self, upload: Upload) -> StoredObject | None:
@@ -232,7 +240,7 @@ class Finishing:
             raise Unavailable(f"the store is in trouble: {trouble.code}") from trouble
         return found if is_own(found, upload) and found.size == upload.length else None
 
-    async def final_reason(self, upload: Upload, error: StoreError) -> str | None:
+    async def _final_reason(self, upload: Upload, error: StoreError) -> str | None:
         """Return why the upload can never succeed, if a refusal says so; None: it may pass, or be mended.
 
         Few refusals are final, and only as the store's own word, which is asked for twice where it can be.
@@ -246,6 +254,9 @@ class Finishing:
             return "the store has dropped the multipart upload"
         if error.code == "PreconditionFailed" and await self._taken(upload):
             return "the key is taken"
+        field = client_fault(error.code)
+        if field is not None:
+            return f"the store never takes its {field}: {error.code}"
         reasons = {
             "NoSuchKey": "the store has lost bytes that it had confirmed",
             "BadFragment": "the store has given back other bytes than it was given",

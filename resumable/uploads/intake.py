@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from attrs import evolve, field, frozen
+from attrs import Factory, evolve, field, frozen
 from twisted.internet.defer import DeferredLock
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -16,7 +16,8 @@ from resumable.flights import Flights
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.notices import Alone, Notices
 from resumable.metrics import Metrics
-from resumable.model import Conflict, Ended, Exists, Gap, Invalid, Piece, State, Unavailable, Upload
+from resumable.model import Conflict, Ended, Gap, Invalid, Piece, State, Unavailable, Upload
+from resumable.stores.faults import OperatorFaults
 from resumable.stores.store import Store, StoreError, StoreUnavailable
 from resumable.tasks import Errands, together
 from resumable.uploads.budget import Budget
@@ -59,6 +60,8 @@ class Tools:
     errands: Errands
     metrics: Metrics = field(factory=Metrics)
     notices: Notices = field(factory=Alone)
+    #: What the store refuses for the operator to mend.
+    faults: OperatorFaults = field(default=Factory(lambda self: OperatorFaults(self.clock), takes_self=True))
 
 
 class Intake:
@@ -198,10 +201,11 @@ class Intake:
                 # Another node has joined the chunk and deleted its fragments.
                 await self.refresh()
                 await self._store(number, run, writer, turn)
+            self._tools.faults.granted(self.upload.bucket)
         except StoreUnavailable as error:
             raise Unavailable(f"the store is in trouble: {error.code}") from error
         except StoreError as error:
-            await self._refused(error)
+            await self._finishing.refused(self.upload, error)
         finally:
             lock.release()
             if not lock.locked:
@@ -489,20 +493,6 @@ class Intake:
             if current is None or current.multipart_id != opened:
                 await store.abort_multipart_upload(upload.bucket, upload.key, opened)
         return current
-
-    async def _refused(self, error: StoreError) -> None:
-        """The store said no: find out what that means for the upload."""
-        upload, tools = self.upload, self._tools
-        reason = await self._finishing.final_reason(upload, error)
-        if reason is None:
-            self._log.error("store refused: {error} (upload {id})", error=str(error), id=upload.id)
-            raise Unavailable(f"the store refused: {error.code}") from error
-        time = now(tools.clock)
-        if await tools.ledger.move(upload, State.FAILED, frm=(State.OPEN,), reason=reason, updated=time) is not None:
-            self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
-        if error.code == "PreconditionFailed":
-            raise Exists(f"there is an object {upload.key!r} already") from error
-        raise Ended("the upload has ended") from error
 
 
 class Lent:

@@ -1,4 +1,4 @@
-"""What the service's settings say about every upload: sizes, the grid, where objects go. Pure."""
+"""What the service's settings say about every upload: sizes, the grid, where objects go. Pure, but for a line in the log."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 
 from attrs import evolve, field, fields, frozen
+from twisted.logger import Logger
 
-from resumable.model import Invalid, ObjectOptions, State, TooLarge, Upload
+from resumable.model import ObjectOptions, Rejected, State, TooLarge, Unavailable, Upload
+from resumable.uploads import values
 from resumable.uploads.grid import chunk_size_for
 
-#: S3 takes keys of at most 1024 bytes of UTF-8.
-MAX_KEY = 1024
+log = Logger()
+
 #: The name of the object metadata that carries `Upload.token`.
 TOKEN = "resumable-token"
 
@@ -73,7 +75,8 @@ class Policy:
         """The upload that `wish` asks for.
 
         :raises TooLarge: its length is over the limit or does not fit the grid.
-        :raises Invalid: no object can have the key it would get.
+        :raises Rejected: no object can have one of its values, or the key it would get.
+        :raises Unavailable: the main application has chosen a key that is the service's own.
         """
         limit = self.limit(wish.max_size)
         if wish.length is not None and wish.length > limit:
@@ -83,30 +86,40 @@ class Policy:
             raise TooLarge(
                 f"{wish.length} bytes would need parts of {chunk_size}; limits.memory allows {self.max_chunk}"
             )
+        options = _over(self.options, wish.options)
+        with values.from_client():
+            values.check_name(wish.name)
+            values.check_owner(wish.owner)
+            values.check_options(options)
+            key = self._key(wish, upload_id, now)
         return Upload(
             id=upload_id,
             protocol=wish.protocol,
             owner=wish.owner,
             name=wish.name,
             bucket=wish.bucket or self.bucket,
-            key=self._key(wish, upload_id, now),
+            key=key,
             length=wish.length,
             chunk_size=chunk_size,
             created=now,
             updated=now,
             overwrite=self.overwrite,
             swarm=wish.swarm,
-            options=_over(self.options, wish.options),
+            options=options,
         )
 
     def _key(self, wish: Wish, upload_id: str, now: float) -> str:
-        template = self.key if wish.owner else self.key.replace("{owner}/", "").replace("{owner}", "")
+        if wish.key is not None:
+            key = values.check_key(wish.key)
+            if key.startswith(self.fragments_prefix):
+                log.warn("the application chose a key under {prefix}, the service's own", prefix=self.fragments_prefix)
+                raise Unavailable("the application gave an answer that cannot be used")
+            return key
         date = datetime.fromtimestamp(now, timezone.utc).strftime("%Y-%m-%d")
-        key = wish.key or template.format(name=wish.name, owner=wish.owner, id=upload_id, date=date)
-        if len(key.encode()) > MAX_KEY:
-            raise Invalid(f"the object's key would have {len(key.encode())} bytes; S3 takes {MAX_KEY}")
+        template, owner = self.key if wish.owner else without_owner(self.key), values.owner_segment(wish.owner)
+        key = values.check_key(template.format(name=wish.name, owner=owner, id=upload_id, date=date), field="name")
         if key.startswith(self.fragments_prefix):
-            raise Invalid(f"the object's key would begin with {self.fragments_prefix!r}, which is the service's own")
+            raise Rejected("name", f"the object's key would begin with {self.fragments_prefix!r}, the service's own")
         return key
 
     def expires(self, upload: Upload) -> float | None:
@@ -118,6 +131,12 @@ class Policy:
         if upload.length is not None:
             return upload.length
         return min(self.limit(max_size), upload.chunk_size * self.max_parts)
+
+
+def without_owner(template: str) -> str:
+    """Return a template of keys for nobody in particular: a segment that was the owner's alone is left out."""
+    segments = [(segment, segment.replace("{owner}", "")) for segment in template.split("/")]
+    return "/".join(rest for segment, rest in segments if rest or not segment)
 
 
 def object_options(upload: Upload) -> ObjectOptions:

@@ -360,3 +360,39 @@ async def test_what_is_counted(database: Database, clock: Clock) -> None:
     await house.quiet()
     assert Scrape.of(metrics).get("resumable_webhook_deliveries_total", outcome="dead") == 2
     await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_cannot_be_judged(database: Database, clock: Clock) -> None:
+    """By a fault of ours: it is a try that failed, with the pauses and the end of those."""
+    house = House(database, clock, give_up_after=100.0)
+
+    def fail(event: Event) -> Verdict:
+        raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
+
+    house.app.answer = fail
+    await house.finish()
+    await house.until(lambda: len(house.app.told) == 1)
+    await house.quiet()
+    (tried,) = [queued for queued in await house.queue.list() if queued.tries]
+    assert (tried.state, tried.taken, tried.due - clock.seconds()) == ("due", None, PAUSES[0])
+    assert "UnicodeEncodeError" in str(tried.problem)
+    await house.until(lambda: len(house.app.told) == 8, advance=2.0)
+    await house.quiet()
+    assert {queued.state for queued in await house.queue.list()} == {"dead"}
+    await house.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_hears_that_it_cannot_be_judged(database: Database, clock: Clock) -> None:
+    house = House(database, clock, wait=True)
+    upload = await house.finish()
+    await house.until(lambda: len(house.app.told) == 1)
+
+    def fail(event: Event) -> Verdict:
+        raise RecursionError
+
+    house.app.answer = fail
+    with pytest.raises(Unavailable):
+        await house.outbox.hear(upload.id)
+    await house.stop()

@@ -29,8 +29,10 @@ async def ledger_in(directory: Path) -> AsyncIterator[Ledger]:
     database = Database(f"sqlite:///{directory / 'ledger.sqlite3'}", reactor)  # type: ignore[arg-type]
     database.prepare()
     database.start()
-    yield Ledger(database)
-    await database.close()
+    try:
+        yield Ledger(database)
+    finally:
+        await database.close()
 
 
 class House:

@@ -162,7 +162,7 @@ async def test_learning_while_something_is_stored(database: Database, ledger: Le
 
     a, _ = nodes
     tools = evolve(a.tools, ledger=Slow(database))
-    intake = Intake(await a.desk.create(WISH), [], tools, Finishing(tools.ledger, tools.store, tools.clock))
+    intake = Intake(await a.desk.create(WISH), [], tools, Finishing(tools.ledger, tools.store, tools.clock, tools.faults))
     await intake.refresh()
     assert intake.coverage.offset == CHUNK
 

@@ -1,0 +1,242 @@
+"""What a name, an owner, a key, a metadata entry and a header may be: the one place that decides it, whoever gives them. Pure.
+
+It is asked before an upload is created. Each check raises `Unfit`, and whoever calls it knows whose value it was: a
+client's is a 400 (`from_client`), the main application's is an answer that cannot be used.
+
+A value has to survive all that holds it: JSON, both databases, headers, and the XML of S3's listings. Keys obey what MinIO
+asks of them too (no empty segments, none that is ``.`` or ``..`` but for blanks); so an upload may change its store.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from resumable.model import ObjectOptions, Rejected, Unsupported
+from resumable.stores.disposition import is_disposition
+from resumable.stores.options import TOKEN_SYNTAX, encode_metadata
+
+#: Bytes of UTF-8. S3 takes keys of 1024; an owner and a name together also fit PostgreSQL's indexes.
+MAX_KEY = MAX_NAME = MAX_OWNER = 1024
+#: Bytes of all metadata, names and encoded values: S3's 2 KB, less the service's own entry.
+MAX_METADATA = 2000
+#: Bytes of a header's value, as it is sent.
+MAX_HEADER = 4096
+#: Names of metadata that begin so are the service's own.
+RESERVED = "resumable-"
+#: S3's own bounds of tags: how many, and characters of a name and of a value.
+MAX_TAGS, MAX_TAG, MAX_TAG_VALUE = 10, 128, 256
+
+#: Control characters, lone surrogates (no encoding has them) and noncharacters (of which XML lacks some).
+_NO_TEXT = re.compile(
+    "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
+    + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
+    + "]"
+)
+_WORD = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}\Z")
+#: What an owner's segment of a key writes as %XX: what would end the segment or make the key unusable, and % itself.
+_NOT_IN_SEGMENT = re.compile("[%/\x00-\x1f\x7f-\x9f]")
+#: Fields of an answer that belong to the connection it travels on, or say how long it is.
+_FRAMING = frozenset(
+    {
+        "connection",
+        "content-length",
+        "date",
+        "expect",
+        "host",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
+)
+
+
+class Unfit(ValueError):
+    """A value that no upload can have; ``field`` names it. The message quotes nothing of it."""
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(f"{field} {why}")
+        self.field = field
+
+
+class UnfitEncoding(Unfit):
+    """A Content-Encoding that cannot be kept with an object."""
+
+
+@contextmanager
+def from_client() -> Iterator[None]:
+    """Tell a client of what does not fit.
+
+    :raises Rejected: in place of `Unfit`.
+    """
+    try:
+        yield
+    except UnfitEncoding as unfit:
+        raise Unsupported(unfit.field, str(unfit)) from None
+    except Unfit as unfit:
+        raise Rejected(unfit.field, str(unfit)) from None
+
+
+def is_text(value: object) -> bool:
+    """Return whether it is a text that JSON, databases, headers and XML can hold."""
+    return isinstance(value, str) and _NO_TEXT.search(value) is None
+
+
+def check_text(field: str, value: object, *, most: int = MAX_HEADER) -> str:
+    """Return the value, a text of at most `most` bytes of UTF-8 and not empty."""
+    if not isinstance(value, str) or not value or not is_text(value):
+        raise Unfit(field, "must be a text, not empty and without control characters or what is no character")
+    if len(value) > most or len(value.encode()) > most:
+        raise Unfit(field, f"must have at most {most} bytes")
+    return value
+
+
+def check_name(name: object) -> str:
+    """Return the upload's name: a text, of which no segment is ``.`` or ``..``."""
+    checked = check_text("name", name, most=MAX_NAME)
+    if any(segment in (".", "..") for segment in checked.split("/")):
+        raise Unfit("name", "must not have a segment '.' or '..'")
+    return checked
+
+
+def check_owner(owner: object) -> str:
+    """Return the owner: any text, slashes and dots included (see `owner_segment`); empty for nobody in particular."""
+    if not is_text(owner):
+        raise Unfit("owner", "must be a text without control characters or what is no character")
+    return check_text("owner", owner, most=MAX_OWNER) if owner else ""
+
+
+def owner_segment(owner: str) -> str:
+    """Return the owner as one segment of a key: another for each owner, and for a plain one what it is."""
+    segment = _NOT_IN_SEGMENT.sub(lambda found: f"%{ord(found[0]):02X}", owner)
+    return segment.replace(".", "%2E") if segment.strip() in (".", "..") else segment
+
+
+def check_bucket(bucket: object) -> str:
+    """Return the bucket's name."""
+    if not isinstance(bucket, str) or not _BUCKET.match(bucket):
+        raise Unfit("bucket", "must be a bucket's name, of letters, digits and . _ : -")
+    return bucket
+
+
+def check_key(key: object, *, field: str = "key") -> str:
+    """Return the object's key.
+
+    :param field: what is named if it does not fit: what the key was made of.
+    """
+    checked = check_text(field, key, most=MAX_KEY)
+    segments = checked.split("/")
+    if not all(segments):
+        raise Unfit(field, "must not make a key with empty segments (// or a slash at an end)")
+    if any(segment.strip() in (".", "..") for segment in segments):
+        raise Unfit(field, "must not make a key with a segment '.' or '..'")
+    return checked
+
+
+def check_metadata(metadata: object) -> dict[str, str]:
+    """Return the metadata: names that headers can have, texts as values, together no more than S3 takes."""
+    if not isinstance(metadata, Mapping) or not all(is_text(text) for pair in metadata.items() for text in pair):
+        raise Unfit("metadata", "must be an object of texts without control characters or what is no character")
+    size, seen = 0, set[str]()
+    for name, value in metadata.items():
+        if not TOKEN_SYNTAX.match(name):
+            raise Unfit("metadata", "must have names that a header can have: letters, digits and !#$%&'*+-.^_`|~")
+        if name.lower().startswith(RESERVED):
+            raise Unfit("metadata", f"must not have names that begin with {RESERVED!r}: those are the service's own")
+        if name.lower() in seen:
+            raise Unfit("metadata", "must not have a name twice: stores do not tell capitals from small letters")
+        seen.add(name.lower())
+        size += len(name) + len(encode_metadata(value))
+        if size > MAX_METADATA:
+            raise Unfit("metadata", f"must have at most {MAX_METADATA} bytes, names and encoded values together")
+    return dict(metadata)
+
+
+def overlaid(client: Mapping[str, str], application: Mapping[str, str]) -> dict[str, str]:
+    """Return the client's metadata with the main application's in its place, whatever capitals their names have."""
+    taken = {name.lower() for name in application}
+    return {**{name: value for name, value in client.items() if name.lower() not in taken}, **application}
+
+
+def check_word(field: str, value: object) -> str:
+    """Return a word as ``acl`` and ``storage_class`` are."""
+    checked = check_text(field, value)
+    if not _WORD.match(checked):
+        raise Unfit(field, "must be a word of letters, digits, - and _")
+    return checked
+
+
+def check_content_type(value: object) -> str:
+    """Return the content type: what it means is not looked at."""
+    return check_text("content_type", value, most=1024)
+
+
+def check_disposition(value: object, *, field: str = "content_disposition") -> str:
+    """Return the content disposition; one that is not ASCII has to be such that its parameters can be told apart."""
+    checked = check_text(field, value, most=MAX_HEADER // 4)
+    if not is_disposition(checked):
+        raise Unfit(field, "must be a type and parameters (RFC 6266) to have characters that are not ASCII")
+    return checked
+
+
+def check_content_encoding(value: object, *, field: str = "content_encoding") -> str | None:
+    """Return the encodings as a list of words, None where there is none.
+
+    :raises UnfitEncoding: it is no such list, or has ``aws-chunked``: that frames a body for S3 alone.
+    """
+    if not isinstance(value, str) or len(value) > 255:
+        raise UnfitEncoding(field, "must be a list of content codings")
+    words = [word.strip(" \t") for word in value.split(",")]
+    named = [word for word in words if word]
+    if not all(TOKEN_SYNTAX.match(word) for word in named):
+        raise UnfitEncoding(field, "must be a list of content codings")
+    if any(word.lower() == "aws-chunked" for word in named):
+        raise UnfitEncoding(field, "must not be aws-chunked: bytes are stored as they come")
+    return ", ".join(word for word in named if word.lower() != "identity") or None
+
+
+def check_tags(tags: object, *, field: str = "tags") -> dict[str, str]:
+    """Return the tags."""
+    if not isinstance(tags, Mapping) or not all(is_text(text) for pair in tags.items() for text in pair):
+        raise Unfit(field, "must be an object of texts without control characters or what is no character")
+    if len(tags) > MAX_TAGS:
+        raise Unfit(field, f"must be at most {MAX_TAGS}")
+    if not all(0 < len(name) <= MAX_TAG and len(value) <= MAX_TAG_VALUE for name, value in tags.items()):
+        raise Unfit(field, f"must have names of up to {MAX_TAG} characters and values of up to {MAX_TAG_VALUE}")
+    return dict(tags)
+
+
+def check_options(options: ObjectOptions) -> None:
+    """Check what an object is to be created with, of whatever sources."""
+    check_metadata(options.metadata)
+    check_tags(options.tags)
+    if options.content_type:
+        check_content_type(options.content_type)
+    if options.content_disposition:
+        check_disposition(options.content_disposition)
+    if options.content_encoding:
+        check_content_encoding(options.content_encoding)
+
+
+def answer_headers(said: Iterable[tuple[Any, Any]]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
+    """Return the header fields that an answer to a client can have, of those that the main application wants in it.
+
+    :return: the fields, and the names of those that are left out: of the connection, or not to be written in a header.
+    """
+    kept, dropped = [], []
+    for name, value in said:
+        text = str(value) if type(value) is int else value
+        named = isinstance(name, str) and TOKEN_SYNTAX.match(name) and name.lower() not in _FRAMING
+        if named and is_text(text) and len(text) <= MAX_HEADER:
+            kept.append((name, text))
+        else:
+            dropped.append(ascii(name)[:60])
+    return tuple(kept), tuple(dropped)

@@ -1,0 +1,257 @@
+"""What names, owners, keys, metadata and headers may be, whoever gives them; and that nothing else becomes an upload."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+import pytest
+from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resumable.model import Invalid, ObjectOptions, Rejected, Unavailable, Unsupported
+from resumable.stores.options import option_headers
+from resumable.uploads import values
+from resumable.uploads.policy import Policy, Wish
+from resumable.uploads.values import Unfit
+
+POLICY = Policy("bucket")
+WISH = Wish("seed", "name")
+
+
+def new(wish: Wish, policy: Policy = POLICY) -> Any:
+    return policy.new_upload(wish, "id", 0.0)
+
+
+#: What JSON, a database, a header or XML cannot hold.
+NO_TEXT = [
+    "\x00",
+    "a\nb",
+    "\x1f",
+    "\x7f",
+    "\x85",
+    "\ud800",
+    "x\udfff",
+    "\ufdd0",
+    "\ufffe",
+    "\uffff",
+    "\U0001fffe",
+    "\U0010ffff",
+]
+
+
+@pytest.mark.parametrize("bad", NO_TEXT, ids=ascii)
+def test_what_is_no_text_is_nowhere(bad: str) -> None:
+    for field, wish in {
+        "name": evolve(WISH, name=bad),
+        "owner": evolve(WISH, owner=bad),
+        "key": evolve(WISH, key=bad),
+        "metadata": evolve(WISH, options=ObjectOptions(metadata={"k": bad})),
+        "content_type": evolve(WISH, options=ObjectOptions(content_type=bad)),
+        "content_disposition": evolve(WISH, options=ObjectOptions(content_disposition=bad)),
+        "tags": evolve(WISH, options=ObjectOptions(tags={"k": bad})),
+    }.items():
+        with pytest.raises(Rejected) as caught:
+            new(wish)
+        assert caught.value.field == field
+        assert bad not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "ü", "x\u2028", "(", "a/b"])
+def test_metadata_names_that_no_header_has(name: str) -> None:
+    with pytest.raises(Rejected, match="names that a header can have"):
+        new(evolve(WISH, options=ObjectOptions(metadata={name: "x"})))
+
+
+@pytest.mark.parametrize("name", ["resumable-token", "Resumable-Token", "RESUMABLE-ledger", "resumable-"])
+def test_the_services_own_metadata(name: str) -> None:
+    with pytest.raises(Rejected, match="service's own"):
+        new(evolve(WISH, options=ObjectOptions(metadata={name: "x"})))
+
+
+def test_metadata_that_stores_take_for_one() -> None:
+    with pytest.raises(Rejected, match="twice"):
+        new(evolve(WISH, options=ObjectOptions(metadata={"Name": "x", "name": "y"})))
+    assert values.overlaid({"Name": "x", "b": "1"}, {"name": "y"}) == {"b": "1", "name": "y"}
+
+
+def test_all_metadata_together() -> None:
+    """Counted as S3 counts: names, and values as they are sent, which takes more for what is not ASCII."""
+    fits = {"k": "v" * (values.MAX_METADATA - 1)}
+    assert new(evolve(WISH, options=ObjectOptions(metadata=fits))).options.metadata == fits
+    for metadata in ({"kk": fits["k"]}, {"k": "ü" * 900}, {f"n{number}": "x" * 300 for number in range(10)}):
+        with pytest.raises(Rejected, match="at most 2000 bytes") as caught:
+            new(evolve(WISH, options=ObjectOptions(metadata=metadata)))
+        assert caught.value.field == "metadata"
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/a", "a/", "a//b", ".", "a/..", "a/../b", "./a", "a/ .. /b", "k" * 1025, "é" * 513]
+)
+def test_keys_that_some_store_refuses(key: str) -> None:
+    with pytest.raises(Unfit) as caught:
+        values.check_key(key)
+    assert caught.value.field == "key"
+
+
+@pytest.mark.parametrize("name", ["/a", "a/", "a//b", "a/ . ", "n" * 1025])
+def test_names_that_would_make_them(name: str) -> None:
+    with pytest.raises(Rejected) as caught:
+        new(evolve(WISH, name=name))
+    assert caught.value.field == "name"
+
+
+def test_a_name_that_is_not_in_the_key() -> None:
+    """It need only be a name."""
+    assert new(evolve(WISH, name="a//b/"), Policy("bucket", key="{owner}/{id}")).key == "id"
+    with pytest.raises(Invalid):
+        new(evolve(WISH, name="a/../b"), Policy("bucket", key="{id}"))
+
+
+def test_the_services_own_prefix() -> None:
+    """A client is told; that the application has chosen it is not the client's fault."""
+    with pytest.raises(Rejected):
+        new(evolve(WISH, name=".resumable/x"))
+    with pytest.raises(Unavailable):
+        new(evolve(WISH, key=".resumable/x"))
+
+
+# Owners
+
+
+@pytest.mark.parametrize(
+    ("owner", "segment"),
+    [
+        ("alice", "alice"),
+        ("alice@example.com", "alice@example.com"),
+        ("a b.c", "a b.c"),
+        ("alice/b", "alice%2Fb"),
+        ("alice%2Fb", "alice%252Fb"),
+        (".", "%2E"),
+        ("..", "%2E%2E"),
+        (" .. ", " %2E%2E "),
+        ("...", "..."),
+        ("/", "%2F"),
+        ("ü", "ü"),
+    ],
+)
+def test_an_owner_is_one_segment(owner: str, segment: str) -> None:
+    assert values.owner_segment(owner) == segment
+    assert new(evolve(WISH, owner=owner, name="b/c")).key == f"{segment}/b/c"
+
+
+owners = st.text(st.sampled_from("a./% \x01é2FE"), min_size=1, max_size=6)
+
+
+@given(owners, owners)
+def test_no_two_owners_meet(one: str, other: str) -> None:
+    """Nor does one climb out of its folder."""
+    segments = values.owner_segment(one), values.owner_segment(other)
+    assert (segments[0] == segments[1]) == (one == other)
+    for segment in segments:
+        assert "/" not in segment
+        assert segment.strip() not in (".", "..")
+
+
+@pytest.mark.parametrize(
+    ("template", "key"),
+    [
+        ("{owner}/{name}", "n"),
+        ("{name}/{owner}", "n"),
+        ("a/{owner}/{name}", "a/n"),
+        ("u-{owner}/{name}", "u-/n"),
+        ("{owner}{owner}/{name}", "n"),
+        ("{owner}-{name}", "-n"),
+    ],
+)
+def test_nobody_in_particular(template: str, key: str) -> None:
+    """An empty owner leaves no slash."""
+    assert new(evolve(WISH, name="n"), Policy("bucket", key=template)).key == key
+
+
+# Content codings
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("gzip", "gzip"),
+        ("gzip, br", "gzip, br"),
+        (" gzip ,, br", "gzip, br"),
+        ("identity", None),
+        ("", None),
+        ("zstd", "zstd"),
+    ],
+)
+def test_content_encodings(said: str, kept: str | None) -> None:
+    assert values.check_content_encoding(said) == kept
+
+
+@pytest.mark.parametrize("said", ["aws-chunked", "gzip, AWS-chunked", "gzip;q=1", "a b", "ü", 5, None, "x" * 300])
+def test_content_encodings_that_cannot_be_kept(said: Any) -> None:
+    with pytest.raises(Unsupported), values.from_client():
+        values.check_content_encoding(said)
+
+
+# Answers
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Transfer-Encoding",
+        "content-length",
+        "CONNECTION",
+        "Keep-Alive",
+        "Upgrade",
+        "Trailer",
+        "TE",
+        "a b",
+        "",
+        "a:b",
+        "ü",
+        "a\n",
+        5,
+    ],
+)
+def test_fields_that_are_not_the_applications(name: Any) -> None:
+    kept, dropped = values.answer_headers([("X-Video", "42"), (name, "chunked")])
+    assert kept == (("X-Video", "42"),)
+    assert len(dropped) == 1
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "\x00", "\ud800", None, 1.5, True, [], {}, "x" * 5000])
+def test_values_that_are_no_fields(value: Any) -> None:
+    assert values.answer_headers([("X-Video", value), ("Retry-After", 5)]) == ((("Retry-After", "5"),), ("'X-Video'",))
+
+
+# All together
+
+
+anything = st.text(max_size=30) | st.text(st.sampled_from("a./%\x00\ud800\ufffe é\n"), max_size=8)
+
+
+@given(
+    st.builds(dict, name=anything, owner=anything, key=st.none() | anything),
+    st.dictionaries(anything, anything),
+    anything,
+)
+def test_what_becomes_an_upload_can_be_stored(said: dict[str, Any], metadata: dict[str, str], kind: str) -> None:
+    """Whatever is asked for: refused with the field's name, or such that JSON, UTF-8, headers and XML hold it."""
+    try:
+        upload = new(Wish("seed", **said, options=ObjectOptions(content_type=kind, metadata=metadata)))
+    except Rejected as error:
+        assert error.field in ("name", "owner", "key", "metadata", "content_type")
+        return
+    except Unavailable:
+        return
+    for text in (upload.key, upload.name, upload.owner):
+        assert json.loads(json.dumps(text)) == text
+        assert ElementTree.fromstring(f"<k>{escape(text)}</k>").text in (text, None)
+        assert "\x00" not in text
+    for name, value in option_headers(upload.options).items():
+        assert f"{name}: {value}".isascii()
+        assert value == "" or value.isprintable()
