@@ -21,7 +21,7 @@ ROOMS = [
     {"uploads"},
     {"ledger"},
     {"stores"},
-    {"model", "clock", "settings", "logs", "flights", "tasks", "metrics", "memory", "listening"},
+    {"model", "clock", "settings", "logs", "flights", "tasks", "metrics", "memory", "listening", "blocks", "signals"},
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
 from zope.interface import implementer
 
+from resumable.blocks import Blocks
 from resumable.model import TooLarge
 from resumable.uploads.budget import Budget
 from resumable.uploads.grid import Grid
@@ -17,13 +18,17 @@ from resumable.uploads.grid import Grid
 
 @define
 class Run:
-    """Bytes ``[first, end)`` of one chunk, in memory as the segments they arrived in, in order."""
+    """Bytes ``[first, end)`` of one chunk, in memory as the segments they arrived in, in order; small ones are put together.
+
+    :ivar segments: all of it, once `seal` has been called.
+    """
 
     number: int
     first: int
     end: int
     segments: list[bytes] = field(factory=list, repr=False)
     crc32c: int = 0
+    _blocks: Blocks = field(factory=Blocks, init=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -31,10 +36,15 @@ class Run:
         return self.end - self.first
 
     def append(self, data: bytes) -> None:
-        """Add a segment; it is kept, not copied."""
-        self.segments.append(data)
+        """Add a segment; unless it is small it is kept, not copied."""
+        self._blocks.add(data)
         self.end += len(data)
         self.crc32c = extend(self.crc32c, data)
+
+    def seal(self) -> None:
+        """No more will be added."""
+        self.segments += self._blocks.seal()
+        self._blocks.clear()
 
 
 @implementer(IConsumer)
@@ -87,6 +97,7 @@ class ChunkedStream:
         self._producer: IPushProducer | None = None
         self._held = False
         self._paused = False
+        self._behind = 0
         self._touched = False
         self._idle: list[Deferred[None]] = []
 
@@ -103,7 +114,16 @@ class ChunkedStream:
         """Twisted's: no more bytes will come."""
         self._producer = None
         self._budget.leave(self)
+        # What the producer still had it has let go.
+        behind, self._behind = self._behind, 0
+        if behind:
+            self._budget.give(behind, moved=False)
         self._tell()
+
+    def backlog(self, size: int) -> None:
+        """Be told how many bytes lie with the producer because we have paused it: they take memory like any others."""
+        self._budget.wait(size - self._behind)
+        self._behind = size
 
     def write(self, data: bytes) -> None:
         """Take one segment. It is cut only where it crosses an edge."""
@@ -147,6 +167,7 @@ class ChunkedStream:
         run, self._run = self._run, None
         if run is None:
             return
+        run.seal()
         self._storing += 1
         self._tell()
         self._budget.move(run.size)
@@ -236,6 +257,11 @@ class ChunkedStream:
     def partial(self) -> int:
         """See `resumable.uploads.budget.Holder`."""
         return 0 if self._run is None else self._run.size
+
+    @property
+    def behind(self) -> int:
+        """See `resumable.uploads.budget.Holder`."""
+        return self._behind
 
     @property
     def silent(self) -> bool:
