@@ -21,7 +21,20 @@ ROOMS = [
     {"uploads"},
     {"ledger"},
     {"stores"},
-    {"model", "clock", "settings", "logs", "flights", "tasks", "metrics", "memory", "listening", "blocks", "signals"},
+    {
+        "model",
+        "clock",
+        "settings",
+        "logs",
+        "flights",
+        "tasks",
+        "metrics",
+        "memory",
+        "listening",
+        "blocks",
+        "signals",
+        "log_output",
+    },
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
 
