@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, cast
 
 from twisted.internet import tcp
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 
 #: Listens: reactor, endpoint description, and what makes the protocols of connections.
 Listen = Callable[[Any, str, IProtocolFactory], Awaitable[IListeningPort]]
@@ -24,6 +26,11 @@ BACKLOG = 1024
 #: Connections accepted in a round of the reactor. Each brings a request at once, and who is served already waits for the round
 #: to end: a thousand newcomers wait better at the socket, where waiting costs nothing.
 ACCEPTED = 4
+
+#: Seconds between two complaints that no connection can be accepted.
+COMPLAIN_SECONDS = 60.0
+#: Seconds until it is tried again where there was not even a descriptor to close newcomers with.
+ACCEPT_PAUSE = 0.5
 
 #: A socket of the service manager's at the end of a description.
 SYSTEMD = re.compile(r"(^|:)systemd:.*")
@@ -44,6 +51,7 @@ async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> I
     if isinstance(port, tcp.Port):  # other kinds of endpoints have no socket of ours
         make_room(description, port)
         accept_at_most(ACCEPTED, port)
+        complain_seldom(port, reactor)
     announce(description, port)
     return port
 
@@ -83,6 +91,54 @@ def accept_at_most(most: int, port: Any) -> None:
         accept()
 
     port.doRead = accept_some
+
+
+class AcceptErrors:
+    """In place of the log to which Twisted's port says, in several lines for each connection, that it could accept none.
+
+    Twisted keeps a descriptor in reserve, with which it takes newcomers and closes them when there are no others. Without
+    it they stay at the socket, which the reactor would look at without end.
+    """
+
+    def __init__(self, port: Any, clock: Any) -> None:
+        self._port = port
+        self._clock = clock
+        self._complained: float | None = None
+
+    def __call__(self, event: LogEvent) -> None:
+        """Twisted's: an event."""
+        said = str(event.get("log_format", ""))
+        reason = event.get("acceptError")
+        if reason is None and "EMFILE" not in said:
+            globalLogPublisher(event)
+        elif reason is None:
+            self._complain("EMFILE")
+        elif reason != errno.errorcode[errno.ECONNABORTED]:  # that one client has gone
+            self._complain(str(reason))
+            self._port.stopReading()
+            self._clock.callLater(ACCEPT_PAUSE, self._go_on)
+
+    def _complain(self, reason: str) -> None:
+        now = self._clock.seconds()
+        if self._complained is None or now - self._complained >= COMPLAIN_SECONDS:
+            self._complained = now
+            _log.warn(
+                "new connections cannot be accepted ({reason}): {what}",
+                reason=reason,
+                what="no file descriptor is left (ulimit -n)" if reason == "EMFILE" else "the system has no room",
+            )
+
+    def _go_on(self) -> None:
+        if self._port.connected and not self._port.disconnecting:
+            with suppress(OSError):
+                os.close(os.open(os.devnull, os.O_RDONLY))
+                tcp._reservedFD.reserve()
+            self._port.startReading()
+
+
+def complain_seldom(port: Any, clock: Any) -> None:
+    """Have `port` (Twisted's, on a socket) complain once a minute that it cannot accept connections, and go on when it can."""
+    port._logger = Logger(namespace=port._logger.namespace, observer=cast(ILogObserver, AcceptErrors(port, clock)))
 
 
 def announce(description: str, port: IListeningPort) -> None:

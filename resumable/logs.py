@@ -8,6 +8,7 @@ terminal as a command.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -36,6 +37,18 @@ def make_observer(form: str, level: str, out: IO[str]) -> ILogObserver:
     observer: ILogObserver = FileLogObserver(out, json_line if form == "json" else text_line)
     lowest = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(level))
     return FilteringLogObserver(observer, [lowest])
+
+
+def dropped_line(form: str, count: int) -> str:
+    """The line that says that `count` lines were dropped."""
+    event: LogEvent = {
+        "log_time": time.time(),
+        "log_level": LogLevel.warn,
+        "log_namespace": __name__,
+        "log_format": "{count} lines of this log were dropped: nobody has read it for a while",
+        "count": count,
+    }
+    return json_line(event) if form == "json" else text_line(event)
 
 
 def text_line(event: LogEvent) -> str:

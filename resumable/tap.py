@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import sys
 from collections.abc import Sequence
-from typing import IO, ClassVar, NoReturn, cast
+from functools import partial
+from typing import IO, Any, ClassVar, NoReturn, cast
 
 from attrs import evolve
 from twisted.application.service import IService
@@ -13,9 +15,11 @@ from twisted.python.logfile import LogFile
 from twisted.python.usage import Options as UsageOptions
 
 from resumable.ledger.engine import LedgerError
-from resumable.logs import make_observer
+from resumable.log_output import LogOutput, may_block
+from resumable.logs import dropped_line, make_observer
 from resumable.service import make_resumable
 from resumable.settings import Settings, SettingsError, embedded_settings, load_settings
+from resumable.signals import mind_signals
 from resumable.workers.pool import make_pool
 
 
@@ -76,8 +80,27 @@ def configured_observer() -> ILogObserver:
     assert options.parent is not None
     name, foreground = options.parent.get("logfile"), options.parent.get("nodaemon")
     to_stdout = name == "-" or (foreground and not name)
-    out = sys.stdout if to_stdout else LogFile.fromFullPath(name or "twistd.log")
-    return make_observer(options.settings.log.format, options.settings.log.level, cast(IO[str], out))
+    log = options.settings.log
+    out = standard_output(log.format) if to_stdout else LogFile.fromFullPath(name or "twistd.log")
+    return make_observer(log.format, log.level, cast(IO[str], out))
+
+
+def standard_output(form: str) -> Any:
+    """Standard output for the log; who reads it, or does not, holds nothing up."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    try:
+        fd = sys.stdout.fileno()
+    except (AttributeError, OSError, ValueError):  # there is none
+        return sys.stdout
+    if not may_block(fd):
+        return sys.stdout
+    out = LogOutput(
+        fd, lambda delay, call: reactor.callFromThread(reactor.callLater, delay, call), partial(dropped_line, form)
+    )
+    atexit.register(out.finish)
+    return out
 
 
 def read_settings(config: str | None, listen: Sequence[str] = ()) -> Settings:
@@ -98,10 +121,14 @@ def end(problems: Sequence[str]) -> NoReturn:
 
 def make_service(settings: Settings) -> IService:
     """The service, ready to be started; a ledger that cannot be used ends the program."""
+    from twisted.internet import reactor
+
     try:
-        return make_pool(settings) if settings.workers > 1 else make_resumable(settings)
+        service = make_pool(settings) if settings.workers > 1 else make_resumable(settings)
     except LedgerError as error:
         end([f"ledger: {error}"])
+    mind_signals(reactor)
+    return service
 
 
 def makeService(options: Options) -> IService:

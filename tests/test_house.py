@@ -33,6 +33,9 @@ ROOMS = [
         "metrics",
         "memory",
         "listening",
+        "blocks",
+        "signals",
+        "log_output",
     },
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

@@ -13,6 +13,9 @@ from twisted.web.http_headers import Headers
 #: What resumable uploads call statuses that others call differently, or that the standard library does not know.
 _REASONS = {104: b"Upload Resumption Supported", 308: b"Resume Incomplete"}
 
+#: On every answer that does not say otherwise: no cache keeps it (RFC 9111, 5.2.2.5).
+NO_STORE = (b"cache-control", [b"no-store"])
+
 HeaderPairs: TypeAlias = "Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]"
 
 

@@ -6,24 +6,46 @@ import json
 from typing import Any
 
 from attrs import evolve
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from zope.interface import implementer
 
 from resumable.callbacks.authorizer import Authorizer
 from resumable.model import Invalid, Rejected
 from resumable.protocols.content_range import parse_content_range
-from resumable.protocols.door import Action, ask_for, wish_of
+from resumable.protocols.door import Action, ask_for, asked_again, wish_of
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.ranges import CHUNK_SIZE, Ranges
 from resumable.protocols.response import Response, problem
-from resumable.protocols.small_body import SmallBody
+from resumable.protocols.small_body import SmallBodies
 from resumable.uploads import values
 from resumable.uploads.desk import Desk
 from resumable.uploads.result import as_json
+from resumable.uploads.writing import Span
 
 PROTOCOL = "session"
 #: Bytes of the JSON that describes an upload.
-MOST = 64 * 1024
+MOST = 16 * 1024
 #: What it may say.
 KNOWN = ("name", "length", "content_type", "content_encoding", "metadata")
+
+
+@implementer(IPushProducer)
+class Nothing:
+    """The body of an empty object."""
+
+    async def pour_into(self, consumer: IConsumer) -> None:
+        """Give nothing to `consumer`."""
+        consumer.registerProducer(self, True)
+        consumer.unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        """Twisted's: there is nothing to wait with."""
+
+    def resumeProducing(self) -> None:
+        """Twisted's: there is nothing to go on with."""
+
+    def stopProducing(self) -> None:
+        """Twisted's: there is nothing to end."""
 
 
 class Sessions:
@@ -33,19 +55,23 @@ class Sessions:
         self._desk = desk
         self._door = door
         self._ranges = ranges
+        #: What is read before the main application has been asked.
+        self._descriptions = SmallBodies()
 
     async def create(self, request: Request, _path: bytes) -> Response:
         """Answer a request for ``/uploads``: JSON as `read_description` wants it.
+
+        An upload of no bytes is finished at once.
 
         :raises UploadError: what `resumable.protocols.messages.error_response` turns into an answer.
         """
         if request.method != b"POST":
             return problem(405, "use POST to begin an upload", {"Allow": "POST"})
-        body = SmallBody(MOST)
-        await request.pour_into(body)
-        if body.overflown:
-            return problem(413, f"the description of an upload takes at most {MOST} bytes")
-        said = read_description(b"".join(body.chunks))
+        # The name, which the main application is asked about, stands in the body.
+        async with self._descriptions.of(request, MOST) as body:
+            return await self._create(request, read_description(body))
+
+    async def _create(self, request: Request, said: dict[str, Any]) -> Response:
         ask = evolve(
             ask_for(request, "create", name=said["name"], length=said["length"]), content_type=said["content_type"]
         )
@@ -59,7 +85,12 @@ class Sessions:
             metadata=values.overlaid(said["metadata"], grant.metadata),
         )
         upload = await self._desk.create(evolve(wish, swarm=True, options=options))
-        answer = json_response(201, as_json(await self._desk.report(upload)))
+        if said["length"] == 0:
+            confirm, nothing = asked_again(self._door, ask, grant), Span(0, 0, last=True)
+            report = await self._desk.receive(upload, Nothing(), nothing, confirm=confirm, new=True)
+        else:
+            report = await self._desk.report(upload)
+        answer = json_response(201, as_json(report))
         headers = {"Location": f"{request.origin.base}/uploads/{upload.id}", CHUNK_SIZE: str(upload.chunk_size)}
         return Response(201, answer.body, (*answer.headers, *headers.items()))
 
@@ -94,8 +125,8 @@ def read_description(body: bytes) -> dict[str, Any]:
     if unknown:
         raise Invalid(f"unknown: {unknown[0][:100]!a}; known are {', '.join(KNOWN)}")
     length = said.get("length")
-    if type(length) is not int or length < 1:
-        raise Rejected("length", "length is required, and is a number of bytes from 1 on")
+    if type(length) is not int or length < 0:
+        raise Rejected("length", "length is required, and is a number of bytes from 0 on")
     content_type, encoding, metadata = said.get("content_type"), said.get("content_encoding"), said.get("metadata")
     with values.from_client():
         return {

@@ -1,22 +1,85 @@
-"""A body small enough to be looked at as a whole."""
+"""Bodies small enough to be looked at as a whole.
+
+Nobody has been asked yet when such a body comes: what the main application is to be asked stands in it. So all of them
+together take no more than a fixed amount of memory, whoever sends them.
+"""
 
 from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Protocol
 
 from twisted.internet.interfaces import IConsumer, IProducer
 from zope.interface import implementer
 
+from resumable.model import TooLarge, Unavailable
+
+#: Bytes of all small bodies that are held at a time.
+ALL = 4 * 1024 * 1024
+#: Bytes read at a time: most bodies of this kind are smaller, and what a read has room for is taken before it is filled.
+READ_SIZE = 16 * 1024
+
+
+class Pours(Protocol):
+    """Where the bytes come from: a request."""
+
+    async def pour_into(self, consumer: IConsumer) -> None:
+        """Give everything to `consumer`."""
+
+
+class SmallBodies:
+    """Takes small bodies in, and bounds what all of them hold.
+
+    :ivar held: bytes held now.
+    """
+
+    def __init__(self, most: int = ALL) -> None:
+        """:param most: bytes that all may hold together."""
+        self.held = 0
+        self._most = most
+
+    @asynccontextmanager
+    async def of(self, request: Pours, limit: int) -> AsyncIterator[bytes]:
+        """The body of a request; it counts as held until the context ends.
+
+        :param limit: bytes it may have.
+        :raises TooLarge: it has more.
+        :raises Unavailable: too much is held by others.
+        :raises Interrupted: it broke off.
+        """
+        body = _SmallBody(self, limit)
+        try:
+            await request.pour_into(body)
+            if len(body.data) > limit:
+                raise TooLarge(f"this takes a body of at most {limit} bytes")
+            if body.refused:
+                raise Unavailable("there are too many requests of this kind at the moment")
+            yield bytes(body.data)
+        finally:
+            self.held -= body.counted
+
+    def has_room(self, size: int) -> bool:
+        """Whether `size` more bytes may be held."""
+        return self.held + size <= self._most
+
 
 @implementer(IConsumer)
-class SmallBody:
-    """Keeps what is poured into it, and stops the pouring when that grows past a limit."""
+class _SmallBody:
+    """Keeps what is poured into it, and stops the pouring where that is too much."""
 
-    def __init__(self, limit: int) -> None:
-        """Take up to ``limit`` bytes."""
-        self.chunks: list[bytes] = []
-        #: Whether there was more than the limit; the chunks are then not all of it.
-        self.overflown = False
-        self._room = limit
+    def __init__(self, bodies: SmallBodies, limit: int) -> None:
+        self.data = bytearray()
+        self.counted = 0
+        self.refused = False
+        self._bodies = bodies
+        self._limit = limit
         self._producer: IProducer | None = None
+
+    @property
+    def room(self) -> int:
+        """Bytes worth reading at a time."""
+        return min(READ_SIZE, self._limit + 1 - len(self.data))
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
         """See ``IConsumer``."""
@@ -28,9 +91,12 @@ class SmallBody:
 
     def write(self, data: bytes) -> None:
         """See ``IConsumer``."""
-        self._room -= len(data)
-        if self._room >= 0:
-            self.chunks.append(data)
-        elif self._producer is not None:
-            self.overflown = True
+        data = data[: self._limit + 1 - len(self.data)]  # one too many tells
+        if self._bodies.has_room(len(data)):
+            self.data += data
+            self.counted += len(data)
+            self._bodies.held += len(data)
+        else:
+            self.refused = True
+        if self._producer is not None and (self.refused or len(self.data) > self._limit):
             self._producer.stopProducing()

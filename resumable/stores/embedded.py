@@ -145,6 +145,7 @@ def main() -> None:
     """The child."""
     # Ctrl-C in a terminal reaches the whole process group; the parent still stores what it holds, and ends this after.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # so does the end of the terminal
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         from moto.moto_server import werkzeug_app as moto

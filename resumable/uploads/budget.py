@@ -21,6 +21,10 @@ class Holder(Protocol):
         """Bytes held that nobody is storing: they wait for the rest of their chunk."""
 
     @property
+    def behind(self) -> int:
+        """Bytes that were read from its socket, and wait there until it goes on: held as well."""
+
+    @property
     def silent(self) -> bool:
         """Whether nothing has come lately."""
 
@@ -84,6 +88,10 @@ class Budget:
             self._close()
             self._spill()
 
+    def wait(self, more: int) -> None:
+        """So many `more` bytes (or, below 0, less) lie in front of a holder that waits, and will be taken by it."""
+        self.held += more
+
     def move(self, size: int) -> None:
         """`size` of the bytes held are on their way to the store."""
         self._moving += size
@@ -115,11 +123,13 @@ class Budget:
             self._spill()
         each = min(EXPECTED, self.limit // 8)
         while self._line and self.held + len(self._expected) * each <= enough:
-            holder = next(iter(self._line))
-            del self._line[holder]
-            self._admitted[holder] = None
-            self._expected.add(holder)
-            holder.release()
+            self._let_in(next(iter(self._line)))
+
+    def _let_in(self, holder: Holder) -> None:
+        del self._line[holder]
+        self._admitted[holder] = None
+        self._expected.add(holder)
+        holder.release()
 
     def _tick_later(self) -> None:
         if not self._ticking:
@@ -146,6 +156,11 @@ class Budget:
         chosen = max(begun, key=lambda holder: (holder.silent, holder.partial), default=None)
         if chosen is not None:
             chosen.spill()
+            return
+        # All that is held lies in front of those who wait. One takes it, which needs no more memory, and can be spilled.
+        behind = next((holder for holder in self._line if holder.behind), None)
+        if behind is not None and not self._moving:
+            self._let_in(behind)
 
     def keep(self, key: object, size: int, forget: Callable[[], int]) -> bool:
         """Keep `size` bytes that are stored, to save reading them back; False if there is no room to spare.

@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
 from zope.interface import implementer
 
+from resumable.blocks import Blocks
 from resumable.model import TooLarge
 from resumable.uploads.budget import Budget
 from resumable.uploads.grid import Grid
@@ -17,10 +18,14 @@ from resumable.uploads.marks import Marker
 
 @define
 class Run(Marker):
-    """Bytes ``[first, end)`` of the chunk `number`, in memory as the segments they arrived in, in order."""
+    """Bytes ``[first, end)`` of the chunk `number`, in memory, as the segments they arrived in. Small ones are put together.
+
+    :ivar segments: all of it, once `seal` has been called.
+    """
 
     number: int = field(kw_only=True)
     segments: list[bytes] = field(factory=list, repr=False, kw_only=True)
+    _blocks: Blocks = field(factory=Blocks, init=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -28,9 +33,14 @@ class Run(Marker):
         return self.end - self.first
 
     def append(self, data: bytes) -> None:
-        """Add a segment; it is kept, not copied."""
-        self.segments.append(data)
+        """Add a segment; unless it is small it is kept, not copied."""
+        self._blocks.add(data)
         self.mark(data)
+
+    def seal(self) -> None:
+        """No more will be added."""
+        self.segments += self._blocks.seal()
+        self._blocks.clear()
 
 
 @implementer(IConsumer)
@@ -84,6 +94,7 @@ class ChunkedStream:
         self._producer: IPushProducer | None = None
         self._held = False
         self._paused = False
+        self._behind = 0
         self._touched = False
         self._idle: list[Deferred[None]] = []
 
@@ -100,7 +111,16 @@ class ChunkedStream:
         """Twisted's: no more bytes will come."""
         self._producer = None
         self._budget.leave(self)
+        # What the producer still had it has let go.
+        behind, self._behind = self._behind, 0
+        if behind:
+            self._budget.give(behind, moved=False)
         self._tell()
+
+    def backlog(self, size: int) -> None:
+        """Be told how many bytes lie with the producer because we have paused it: they take memory like any others."""
+        self._budget.wait(size - self._behind)
+        self._behind = size
 
     def write(self, data: bytes) -> None:
         """Take one segment. It is cut only where it crosses an edge."""
@@ -141,6 +161,7 @@ class ChunkedStream:
         run, self._run = self._run, None
         if run is None:
             return
+        run.seal()
         self._storing += 1
         self._tell()
         self._budget.move(run.size)
@@ -231,6 +252,11 @@ class ChunkedStream:
     def partial(self) -> int:
         """See `resumable.uploads.budget.Holder`."""
         return 0 if self._run is None else self._run.size
+
+    @property
+    def behind(self) -> int:
+        """See `resumable.uploads.budget.Holder`."""
+        return self._behind
 
     @property
     def silent(self) -> bool:

@@ -8,15 +8,18 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web import http
+from zope.interface import implementer
 
-from resumable.protocols.response import problem, raw_headers, reason_phrase
+from resumable.protocols.response import NO_STORE, problem, raw_headers, reason_phrase
+from resumable.web.chunked import ChunkedDecoder, MalformedChunk
 from resumable.web.reading import ReadSize
+from resumable.web.target import BadTarget, check_host, read_target
 
 if TYPE_CHECKING:
     from resumable.web.factory import StreamingSite
@@ -30,16 +33,19 @@ TLS_READ_SIZE = 256 * 1024
 #: the ledger are asked, on every connection at once.
 HEAD_READ_SIZE = 16 * 1024
 
-#: How long (seconds), and how much (bytes), a client that got its answer early may go on sending. Closing with unread
-#: bytes in the socket resets the connection, which can destroy the answer on its way (RFC 9112, 9.6).
-LINGER_SECONDS = 2.0
-LINGER_BYTES = 16 * 1024 * 1024
-
+#: How long (seconds) a client that got its answer early may go on sending; many send all they have before they read. Closing
+#: with unread bytes in the socket resets the connection, which can destroy the answer on its way (RFC 9112, 9.6).
+LINGER_SECONDS = 30.0
+#: The longest silence (seconds) meanwhile: then it has read the answer, or never will.
+LINGER_SILENCE = 5.0
+#: In place of both when the service stops.
+LINGER_STOPPING = 2.0
 
 #: The longest (seconds) that the head of a request may take from its first byte on, unless the idle timeout is shorter.
 HEAD_SECONDS = 20.0
 
 
+@implementer(IHalfCloseableProtocol)
 class StreamingChannel(http.HTTPChannel):
     """An HTTP/1.1 connection whose requests decide, from their headers on, whether it is read."""
 
@@ -50,8 +56,11 @@ class StreamingChannel(http.HTTPChannel):
     _held = False
     _patience: float | None = None
     _lingering: IDelayedCall | None = None
+    _linger_ends = 0.0
+    _heard = 0.0  # when something came last, while lingering
+    _behind = False  # what was read is not decoded yet
+    _last_said = False  # the client has closed its half of the connection
     _head_ends: IDelayedCall | None = None  # there is a head that has begun and is not complete
-    _discarded = 0
     _closing = False
 
     def connectionMade(self) -> None:
@@ -73,7 +82,38 @@ class StreamingChannel(http.HTTPChannel):
         if self._lingering is not None and self._lingering.active():
             self._lingering.cancel()
         self._head_is_over()
+        if isinstance(self._transferDecoder, ChunkedDecoder):
+            self._transferDecoder.abandon()  # only a reset, or we, can end it here
         super().connectionLost(reason)
+
+    def readConnectionLost(self) -> None:
+        """Twisted's: the client will send no more. It may still read (as one that has gone away may not: we see no difference).
+
+        Requests that are whole are answered; a body that has not ended is cut short.
+        """
+        self._last_said = True
+        if self._lingering is not None:
+            self.loseConnection()
+        elif not self._behind:
+            self._end_of_input()
+
+    def writeConnectionLost(self) -> None:
+        """Twisted's: we never close our half alone."""
+
+    def _end_of_input(self) -> None:
+        """Nothing more is going to come; all that came has been looked at."""
+        if self.requests and self.requests[-1].incomplete:
+            self.requests[-1].break_off("the client ended the connection in the middle of the body")
+        self._close_if_done()
+
+    def _close_if_done(self) -> None:
+        if self._last_said and not self.requests and not self._busyReceiving:
+            self.loseConnection()
+
+    def requestDone(self, request: http.Request) -> None:
+        """Twisted's: an answer is complete; go on with the next request, if there is one."""
+        super().requestDone(request)
+        self._close_if_done()
 
     @property
     def busy(self) -> bool:
@@ -92,18 +132,52 @@ class StreamingChannel(http.HTTPChannel):
     def release(self, room: int | None = None) -> None:
         """Read on, in large pieces but no more than ``room`` bytes at once: somebody takes them."""
         size = TLS_READ_SIZE if self._reading is None else self._reading.size
-        self._socket.bufferSize = size if room is None else min(size, room)
+        decoder = self._transferDecoder
+        if type(decoder) is ChunkedDecoder:
+            most = decoder.read_size
+        else:
+            # What follows the body would lie in memory, uncounted, until the answer. (TLS needs more than it hands on.)
+            left: int = 0 if decoder is None else decoder.contentLength
+            most = (left or 1) if self._reading is not None else left + HEAD_READ_SIZE
+        if most < size:
+            size = most
+        self._socket.bufferSize = size if room is None or size < room else room
         if self._held:
             self._held = False
             self.setTimeout(self._patience)
-            if not self._waitingForTransport:
-                self._networkProducer.resumeProducing()
+            self._read_on()
+
+    def _read_on(self) -> None:
+        if not (self._held or self._behind or self._waitingForTransport or self._last_said):
+            self._networkProducer.resumeProducing()
 
     def resumeProducing(self) -> None:
         """The transport could send what it had. Our base would now read on, whatever a request wants."""
         super().resumeProducing()
-        if self._held:
+        if self._held or self._behind:
             self._networkProducer.pauseProducing()
+
+    def _stall(self, behind: bool) -> None:
+        """What was read takes more than this turn of the reactor: read no more until it is decoded."""
+        self._behind = behind
+        if behind:
+            self._networkProducer.pauseProducing()
+        else:
+            self._read_on()
+
+    def _decode_on(self) -> None:
+        """Another turn for the decoder of a body."""
+        decoder = self._transferDecoder
+        if self.deaf or not isinstance(decoder, ChunkedDecoder) or not decoder.behind:
+            return
+        if not self._held:
+            self.resetTimeout()  # this silence is ours
+        try:
+            decoder.go_on()
+        except MalformedChunk:
+            self._respondToBadRequestAndDisconnect()
+        if self._last_said and not self._behind:
+            self._end_of_input()
 
     # The way of a request
 
@@ -115,13 +189,21 @@ class StreamingChannel(http.HTTPChannel):
         """
         request = self.requests[-1]
         self._greeted = True
+        try:
+            check_host(request.requestHeaders.getRawHeaders(b"host", []), required=self._version == b"HTTP/1.1")
+            target, authority = read_target(self._command, self._path)
+        except BadTarget as error:
+            self._refuse(HTTPStatus.BAD_REQUEST, str(error))
+            return
+        if authority is not None:  # whatever Host says (RFC 9112, 3.2.2)
+            request.requestHeaders.setRawHeaders(b"host", [authority])
         # Our base would send 100 Continue before anyone has said that the body is wanted.
         expectations = request.requestHeaders.getRawHeaders(b"expect", [])
         request.requestHeaders.removeHeader(b"expect")
         super().allHeadersReceived()
         waiting = len(self._buffer)  # bytes of the body that came with the head
         invites = not waiting and self.length != 0 and b"100-continue" in (value.lower() for value in expectations)
-        request.head_received(self._command, self._path, self._version, invites)
+        request.head_received(self._command, target, self._version, invites)
         if self.length is None or self.length > waiting:
             self.hold()
             if self.site.draining:
@@ -130,16 +212,16 @@ class StreamingChannel(http.HTTPChannel):
 
     def allContentReceived(self) -> None:
         """The body is in: our base takes the flow over, and must find the idle timer as it left it."""
+        if self.deaf:  # the head was refused
+            return
         self.release()
         self._socket.bufferSize = HEAD_READ_SIZE
         super().allContentReceived()
 
     def dataReceived(self, data: bytes) -> None:
-        """Read; or, after an early answer, discard in measure."""
+        """Read; or, after an early answer, look for nothing but the end."""
         if self._lingering is not None:
-            self._discarded += len(data)
-            if self._discarded > LINGER_BYTES:
-                self.loseConnection()
+            self._heard = self.site.reactor.seconds()
         if not self.deaf:
             asked = self._socket.bufferSize
             if self._reading is not None and asked != HEAD_READ_SIZE:  # how long a head is tells nothing
@@ -147,6 +229,8 @@ class StreamingChannel(http.HTTPChannel):
             super().dataReceived(data)
             if self.line_mode or self._head_ends is not None:
                 self._watch_head()
+            if self._last_said:
+                self._close_if_done()
 
     def timeoutConnection(self) -> None:
         """Silence. In the middle of a body that is for the request to answer; between requests close."""
@@ -179,9 +263,23 @@ class StreamingChannel(http.HTTPChannel):
         self.persistent = False
         self._held = False
         self.setTimeout(None)
-        self._lingering = self.callLater(LINGER_SECONDS, self.loseConnection)
-        if not self._waitingForTransport:
-            self._networkProducer.resumeProducing()
+        if self._last_said:
+            self.loseConnection()
+            return
+        self._heard = self.site.reactor.seconds()
+        self._linger_ends = self._heard + (LINGER_STOPPING if self.site.draining else LINGER_SECONDS)
+        self._linger_on()
+        self._socket.bufferSize = TLS_READ_SIZE
+        self._read_on()
+
+    def _linger_on(self) -> None:
+        """Close when the time is over, or the client has been silent for long; else see to it that we look again."""
+        now = self.site.reactor.seconds()
+        left = min(self._linger_ends, self._heard + LINGER_SILENCE) - now
+        if left > 0:
+            self._lingering = self.callLater(left, self._linger_on)
+        else:
+            self.loseConnection()
 
     def loseConnection(self) -> None:
         """Close after what is written has gone out; by force if that takes too long.
@@ -192,6 +290,8 @@ class StreamingChannel(http.HTTPChannel):
         if not self._closing:
             self._closing = self.deaf = True
             self._head_is_over()
+            if self._lingering is not None and self._lingering.active():
+                self._lingering.cancel()
             self.clearLineBuffer()
             self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
             super().loseConnection()
@@ -204,7 +304,12 @@ class StreamingChannel(http.HTTPChannel):
 
     def drain(self) -> None:
         """Close if nothing was begun here, else see to it that an answer will come soon; it closes."""
-        if self.requests:
+        if self._lingering is not None:
+            if self._lingering.active():
+                self._lingering.cancel()
+                self._linger_ends = min(self._linger_ends, self.site.reactor.seconds() + LINGER_STOPPING)
+                self._linger_on()
+        elif self.requests:
             self.requests[-1].turn_away()
         else:
             self.loseConnection()
@@ -236,9 +341,18 @@ class StreamingChannel(http.HTTPChannel):
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
         """Guard our base against a number of more digits than Python converts."""
         try:
-            return bool(super()._maybeChooseTransferDecoder(header, data))
+            chosen = bool(super()._maybeChooseTransferDecoder(header, data))
         except ValueError:
             return bool(self._failChooseTransferDecoder())
+        if isinstance(self._transferDecoder, http._ChunkedTransferDecoder):
+            self._transferDecoder = ChunkedDecoder(
+                self.requests[-1].handleContentChunk,
+                self._finishRequestBody,
+                turns=self.site.turns,
+                stall=self._stall,
+                go_on=self._decode_on,
+            )
+        return chosen
 
     def _failChooseTransferDecoder(self) -> bool:
         """Where a body ends must be beyond doubt (RFC 9112, 6.3): or it could smuggle a request past a proxy."""
@@ -275,6 +389,7 @@ class StreamingChannel(http.HTTPChannel):
         headers = raw_headers(answer.headers)
         headers.setRawHeaders(b"content-length", [b"%d" % len(answer.body)])
         headers.setRawHeaders(b"date", [http.datetimeToString()])
+        headers.setRawHeaders(*NO_STORE)
         self.writeHeaders(b"HTTP/1.1", b"%d" % status, reason_phrase(status), headers)
         self.write(answer.body)
         self.linger()

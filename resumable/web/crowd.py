@@ -6,7 +6,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
-from resumable.protocols.response import problem, raw_headers, reason_phrase
+from resumable.protocols.response import NO_STORE, problem, raw_headers, reason_phrase
 
 #: Seconds until one who was turned away may come again.
 RETRY_AFTER = 5
@@ -20,6 +20,7 @@ def _answer() -> bytes:
     refusal = problem(503, "There are too many connections.", {"Retry-After": str(RETRY_AFTER), "Connection": "close"})
     headers = raw_headers(refusal.headers)
     headers.setRawHeaders(b"content-length", [b"%d" % len(refusal.body)])
+    headers.setRawHeaders(*NO_STORE)
     fields = [b"%s: %s" % (name, value) for name, values in headers.getAllRawHeaders() for value in values]
     first = b"HTTP/1.1 %d %s" % (refusal.status, reason_phrase(refusal.status))
     return b"\r\n".join([first, *fields, b"", refusal.body])

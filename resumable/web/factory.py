@@ -12,7 +12,9 @@ from twisted.web.resource import IResource
 
 from resumable.metrics import Metrics
 from resumable.protocols.origin import Proxies
+from resumable.protocols.small_body import SmallBodies
 from resumable.web.channel import HEAD_SECONDS, StreamingChannel
+from resumable.web.chunked import Turns
 from resumable.web.crowd import COMPLAIN_SECONDS, TurnedAway
 from resumable.web.streaming import StreamingRequest
 
@@ -45,6 +47,9 @@ class StreamingSite(server.Site):
         self.head_timeout = min(idle_timeout, HEAD_SECONDS)
         self.proxies = proxies or Proxies()
         self.channels: set[StreamingChannel] = set()
+        self.turns = Turns(self.reactor)
+        #: Of ordinary resources.
+        self.small_bodies = SmallBodies()
         self._most = connections
         self._complained: float | None = None
         #: While True every answer closes its connection.

@@ -7,7 +7,6 @@ coroutine says where the body is to go. An answer given before that never takes 
 
 from __future__ import annotations
 
-from collections import deque
 from http import HTTPStatus
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -22,10 +21,11 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import IResource
 from zope.interface import implementer
 
-from resumable.model import Interrupted
+from resumable.blocks import Blocks
+from resumable.model import Interrupted, UploadError
+from resumable.protocols.messages import error_response
 from resumable.protocols.origin import Origin
-from resumable.protocols.response import Answer, HeaderPairs, problem, raw_headers, reason_phrase
-from resumable.protocols.small_body import SmallBody
+from resumable.protocols.response import NO_STORE, Answer, HeaderPairs, problem, raw_headers, reason_phrase
 
 if TYPE_CHECKING:
     from resumable.web.channel import StreamingChannel
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = Logger()
 
 #: The most body bytes an ordinary Twisted resource, which wants all of its body in memory, is given.
-ORDINARY_LIMIT = 64 * 1024
+ORDINARY_LIMIT = 16 * 1024
 
 
 @runtime_checkable
@@ -55,7 +55,8 @@ class StreamingRequest(server.Request):
 
     def __init__(self, channel: StreamingChannel, *args: object, **kwargs: Any) -> None:
         super().__init__(channel, *args, **kwargs)
-        self._inbox: deque[bytes] = deque()
+        self._inbox = Blocks()
+        self._told = 0  # bytes of the inbox that the consumer has been told of
         self._outlet: IConsumer | None = None
         self._poured: Deferred[None] | None = None
         self._invites = False  # a 100 Continue is owed before the body may come
@@ -81,7 +82,10 @@ class StreamingRequest(server.Request):
         self.length = length
 
     def head_received(self, command: bytes, target: bytes, version: bytes, invites: bool) -> None:
-        """Know everything the head says, before any of the body has been looked at."""
+        """Know everything the head says, before any of the body has been looked at.
+
+        :param target: in origin-form, or ``*``.
+        """
         self.method, self.uri, self.clientproto = command, target, version
         self.path, _, query = target.partition(b"?")
         self.args = http.parse_qs(query, True) if query else {}
@@ -97,9 +101,13 @@ class StreamingRequest(server.Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         """Take in a decoded segment of the body. Never raises: that would cost the client its connection."""
-        if not self._over:
-            self._inbox.append(data)
+        if self._over:
+            return
+        if self._inbox or self._paused or self._pumping or self._outlet is None or self._stopped:
+            self._inbox.add(data)
             self._pump()
+        else:
+            self._pump(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """The whole body is in."""
@@ -115,6 +123,11 @@ class StreamingRequest(server.Request):
         """The client is gone: a pouring ends after what arrived, an answer will be dropped."""
         super().connectionLost(reason)
         self.break_off(f"the client went away: {reason.getErrorMessage()}")
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether more of the body is still to come, and would be taken."""
+        return not self._whole and not self._over
 
     def break_off(self, why: str) -> None:
         """No more of the body will come."""
@@ -140,7 +153,9 @@ class StreamingRequest(server.Request):
         """Give the body to ``consumer``, segment by segment, as the very objects that came off the socket.
 
         A consumer that would have to cut segments may have an attribute ``room``: the bytes it takes up to the next
-        edge. No more are then read at once. (Over TLS, and of a chunked body, segments come as they come.)
+        edge. No more are then read at once. (Over TLS, and of a chunked body, segments come as they come. Small ones that
+        have to wait are put together.) One that counts memory may have a method ``backlog``: it is told how many bytes
+        wait here while it has us pause.
 
         Returns after the last byte, or early when ``consumer`` called ``stopProducing``. Whatever ``consumer.write``
         raises comes out here.
@@ -160,9 +175,10 @@ class StreamingRequest(server.Request):
         finally:
             consumer.unregisterProducer()
 
-    def _pump(self) -> None:
+    def _pump(self, fresh: bytes = b"") -> None:
         """Write what has arrived while the consumer takes it, then read on, or end.
 
+        :param fresh: what has just come, where nothing was waiting.
         The consumer may pause, resume and stop us from inside its ``write``. The end does not wait for a paused
         consumer once everything is written: it may need that end to make room.
         """
@@ -170,8 +186,15 @@ class StreamingRequest(server.Request):
             return
         self._pumping = True
         try:
-            while self._inbox and not self._paused and not self._stopped:
-                self._outlet.write(self._inbox.popleft())
+            if fresh:
+                self._outlet.write(fresh)
+            while self._inbox.size and not self._paused and not self._stopped:
+                block = self._inbox.take()
+                if self._told:
+                    self._tell_backlog()
+                self._outlet.write(block)
+            if self._inbox.size != self._told:
+                self._tell_backlog()
         except Exception:
             self._end_pouring(Failure())
             return
@@ -183,6 +206,12 @@ class StreamingRequest(server.Request):
             self._end_pouring(Failure(self._broken))
         elif not self._paused:
             self._read_on()
+
+    def _tell_backlog(self) -> None:
+        backlog = getattr(self._outlet, "backlog", None)
+        if backlog is not None:
+            self._told = self._inbox.size
+            backlog(self._told)
 
     def _read_on(self) -> None:
         """Let the client send, asking it to if it waits for that (RFC 9110, 10.1.1)."""
@@ -237,9 +266,9 @@ class StreamingRequest(server.Request):
             response = await self._respond()
             if response is not None:
                 self._answer(response)
-        except Interrupted as interruption:
-            # One who is gone cannot be told, and hears nothing; one who is silent can.
-            self._answer(problem(HTTPStatus.REQUEST_TIMEOUT, str(interruption)))
+        except UploadError as error:
+            # A body that broke off, or that there is no room for. One who is gone cannot be told, and hears nothing.
+            self._answer(error_response(error))
         except Exception:
             # Not the query, in which clients send tokens.
             log.failure("no answer to {method} {path}", method=self.method.decode("ascii"), path=ascii(self.path))
@@ -257,14 +286,11 @@ class StreamingRequest(server.Request):
 
     async def _render_ordinary(self, resource: IResource) -> Answer | None:
         """Serve a resource as Twisted has them, which finds a small body in ``content`` and writes its own answer."""
-        sink = SmallBody(ORDINARY_LIMIT)
-        await self.pour_into(sink)
-        if sink.overflown:
-            return problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"This takes no more than {ORDINARY_LIMIT} bytes.")
-        if self._wire is not None:
-            self.content = BytesIO(b"".join(sink.chunks))
-            self._decide_persistence(self._wire)
-            self.render(resource)
+        async with self.channel.site.small_bodies.of(self, ORDINARY_LIMIT) as body:  # type: ignore[attr-defined]
+            if self._wire is not None:
+                self.content = BytesIO(body)
+                self._decide_persistence(self._wire)
+                self.render(resource)
         return None
 
     def _decide_persistence(self, wire: StreamingChannel) -> None:
@@ -289,6 +315,8 @@ class StreamingRequest(server.Request):
             wire.loseConnection()
             return
         self.responseHeaders.setRawHeaders(b"date", [http.datetimeToString()])
+        # How far an upload is, or what came of it, is true for a moment only.
+        self.responseHeaders.setRawHeaders(*NO_STORE)
         for name, values in raw_headers(response.headers).getAllRawHeaders():
             self.responseHeaders.setRawHeaders(name, values)
         self._declare_length(response)

@@ -130,6 +130,7 @@ def main() -> None:
     """The program."""
     # Ctrl-C in a terminal reaches the whole process group; the parent tells its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # so does the end of the terminal
     with open(FROM_PARENT, "rb", buffering=0, closefd=False) as pipe:
         job = read_job(pipe)
     if job is not None:

@@ -17,7 +17,7 @@ from twisted.internet.protocol import Factory
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 
-from resumable.listening import SYSTEMD, make_room, open_port, waiting_room
+from resumable.listening import SYSTEMD, complain_seldom, make_room, open_port, waiting_room
 
 
 async def bind(reactor: Any, description: str) -> Any:
@@ -36,7 +36,10 @@ async def bind(reactor: Any, description: str) -> Any:
 
 async def adopt(reactor: Any, description: str, factory: IProtocolFactory, fd: int, family: int) -> IListeningPort:
     """A port on the socket `fd`, of the address family `family`, which `bind` has made of the same description."""
-    return await open_port(_Adopting(reactor, description, fd, family), SYSTEMD.sub(r"\1tcp:0", description), factory)
+    adopting = _Adopting(reactor, description, fd, family)
+    port = await open_port(adopting, SYSTEMD.sub(r"\1tcp:0", description), factory)
+    complain_seldom(port, reactor)
+    return port
 
 
 class _Adopting:

@@ -57,12 +57,12 @@ def test_log_lines_are_not_forged(tmp_path: Path, s3: MotoServer, application: A
         assert service.request("PUT", f"/upload/x{name}", None, b"hello").status == 503
         application.grant()
         for head in (
-            b"GET /\x1b[31m\xe2\x80\xa8\x85 HTTP/1.1\r\nConnection: close\r\n\r\n",
-            b"GET /upload/a%0A" + quote(FORGED).encode() + b" HTTP/1.1\r\nConnection: close\r\n\r\n",
+            b"GET /\x1b[31m\xe2\x80\xa8\x85 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+            b"GET /upload/a%0A" + quote(FORGED).encode() + b" HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
             b"GET\x0b / HTTP/1.1\r\n\r\n",
             b"GET / HTTP/1.1\r\nX: \x1b[2J\xe2\x80\xa8\rHost: x\r\n\r\n",
-            b"PUT /upload/x HTTP/1.1\r\nContent-Range: \xe2\x80\xa8\x1b[31m\r\nConnection: close\r\n\r\n",
-            b"PUT /upload/x HTTP/1.1\r\nContent-Length: \xe2\x80\xa8\r\n\r\n",
+            b"PUT /upload/x HTTP/1.1\r\nHost: h\r\nContent-Range: \xe2\x80\xa8\x1b[31m\r\nConnection: close\r\n\r\n",
+            b"PUT /upload/x HTTP/1.1\r\nHost: h\r\nContent-Length: \xe2\x80\xa8\r\n\r\n",
         ):
             raw(service, head)
         service.terminate()
@@ -140,7 +140,7 @@ def test_secrets_are_nowhere(tmp_path: Path, s3: MotoServer, application: Applic
         application.grant(bucket="no-such-bucket")
         assert ask("PUT", None, b"hello") == 503
         application.grant()
-        bad = f"GET / HTTP/1.1\r\nAuthorization {SECRETS['authorization']}\r\n\r\n"
+        bad = f"GET / HTTP/1.1\r\nHost: h\r\nAuthorization {SECRETS['authorization']}\r\n\r\n"
         said.append(raw(service, bad.encode()))
         said.append(raw(service, f"GET {SECRETS['query']}\r\n\r\n".encode()))
         eventually(lambda: "upload interrupted" in service.log)
@@ -193,8 +193,10 @@ def test_there_is_room_for_so_many(small: Service) -> None:
         crowd = (first, second, third)
         for number, client in enumerate(crowd):
             client.head("PUT", f"/upload/crowd{number}", {"Content-Length": "5"})
-        eventually(lambda: raw(small, b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 503 "))
-        refused = raw(small, b"PUT /upload/x HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello")
+        eventually(
+            lambda: raw(small, b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n").startswith(b"HTTP/1.1 503 ")
+        )
+        refused = raw(small, b"PUT /upload/x HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello")
         assert b"\r\nRetry-After: 5\r\n" in refused
         for client in crowd:
             client.send(b"hello")

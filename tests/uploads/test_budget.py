@@ -16,6 +16,7 @@ class Stream:
     def __init__(self, budget: Budget) -> None:
         self.budget = budget
         self.partial = 0
+        self.behind = 0
         self.storing = 0
         self.held = False
         self.silent = False
@@ -26,6 +27,14 @@ class Stream:
 
     def release(self) -> None:
         self.held = False
+        self.take_what_lies_there()
+
+    def take_what_lies_there(self) -> None:
+        """As a request goes on that was paused: block by block, until it is paused again."""
+        while self.behind and not self.held:
+            self.behind -= MIB // 16
+            self.budget.wait(-MIB // 16)
+            self.bring(MIB // 16)
 
     def bring(self, size: int) -> None:
         self.partial += size
@@ -130,3 +139,26 @@ def test_leaving_the_line(budget: Budget, clock: Clock) -> None:
     assert not third.held
     clock.advance(PATIENCE)
     assert not clock.getDelayedCalls()
+
+
+def test_what_lies_with_those_who_wait_is_held_and_holds_nobody_up(budget: Budget, clock: Clock) -> None:
+    """It fills the budget alone: somebody takes it, so that it can be stored."""
+    streams = [Stream(budget) for _ in range(4)]
+    for stream in streams:
+        stream.behind = 4 * MIB
+        budget.wait(4 * MIB)
+    assert budget.held == budget.limit
+    late = Stream(budget)
+    assert late.held
+    for stream in streams:
+        stream.held = True
+    budget._close()
+    clock.advance(PATIENCE)
+    assert budget.held == budget.limit
+    for _ in range(1000):
+        for stream in streams:
+            stream.stored()
+        clock.advance(PATIENCE)
+    assert not any(stream.behind for stream in streams)
+    assert budget.held == sum(stream.partial for stream in streams) < budget.limit
+    assert not late.held

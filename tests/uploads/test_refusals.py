@@ -30,7 +30,7 @@ async def put(house: House, call: str, code: str, size: int) -> tuple[Upload, Up
     """Bring an upload while the store refuses a call; the upload as it is then, and what its client is told."""
 
     async def refuse(*_: Any, **__: Any) -> Any:
-        raise StoreError(code, "as the test wants it", 400)
+        raise StoreError(code, "as the test wants it", 400, said=True)
 
     setattr(house.desk._store, call, refuse)
     upload = await house.desk.create(Wish("seed", "n", length=size))

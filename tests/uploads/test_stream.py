@@ -13,6 +13,7 @@ from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
+from resumable.blocks import BLOCK, LARGE
 from resumable.model import TooLarge, Unavailable
 from resumable.uploads.budget import Budget
 from resumable.uploads.grid import Grid
@@ -95,16 +96,47 @@ def test_any_segmentation_gives_the_same_runs(
 
 
 def test_segments_are_not_copied() -> None:
-    """What is stored are the very objects that were written, but for those an edge cuts."""
+    """What is stored are the very objects that were written, but for those an edge cuts, and small ones."""
     shelf = Shelf()
-    stream, _ = make(shelf, Grid(10, None), later=True)
-    segments = [b"abcd", b"efgh", b"ijkl", b"mnop"]
-    for segment in segments:
+    stream, _ = make(shelf, Grid(2 * LARGE + 10, None), later=True)
+    segments = [letter * LARGE for letter in (b"a", b"b", b"c")]
+    stream.write(segments[0])
+    stream.write(b"xy")
+    for segment in segments[1:]:
         stream.write(segment)
     run = shelf.open[0][0]
     assert run.segments[0] is segments[0]
-    assert run.segments[1] is segments[1]
-    assert run.segments[2] == b"ij"
+    assert run.segments[2] is segments[1]
+    assert (run.segments[1], run.segments[3]) == (b"xy", b"c" * 8)
+
+
+def test_small_segments_are_put_together() -> None:
+    """A chunk that comes byte by byte is a few blocks: an object for each byte would take fifty times its size."""
+    shelf = Shelf()
+    size = 3 * BLOCK + 100
+    stream, _ = make(shelf, Grid(size, None), later=True)
+    data = bytes(index % 251 for index in range(size))
+    for index in range(size):
+        stream.write(data[index : index + 1])
+    run = shelf.open[0][0]
+    assert [len(segment) for segment in run.segments] == [BLOCK] * 3 + [100]
+    assert b"".join(run.segments) == data
+    assert run.crc32c == crc32c(data)
+
+
+def test_what_lies_with_a_paused_producer_is_counted() -> None:
+    """And no more, once it has been written or dropped."""
+    shelf = Shelf()
+    stream, _ = make(shelf, Grid(100, None), later=True)
+    budget = stream._budget
+    stream.write(b"a" * 10)
+    stream.backlog(1000)
+    assert budget.held == 1010
+    stream.backlog(980)
+    stream.write(b"a" * 20)
+    assert budget.held == 1010
+    stream.unregisterProducer()
+    assert budget.held == 30
 
 
 def test_back_pressure() -> None:

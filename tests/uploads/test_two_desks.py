@@ -156,13 +156,16 @@ async def test_learning_while_something_is_stored(database: Database, ledger: Le
             found = await super().whole(upload_id)
             run = Run(0, 0, number=1)
             run.append(DATA[:CHUNK])
+            run.seal()
             if found is not None and not found[1]:
                 await intake.store(run, Writer(certain, edition=0))
             return found
 
     a, _ = nodes
     tools = evolve(a.tools, ledger=Slow(database))
-    intake = Intake(await a.desk.create(WISH), [], tools, Finishing(tools.ledger, tools.store, tools.clock, tools.faults))
+    intake = Intake(
+        await a.desk.create(WISH), [], tools, Finishing(tools.ledger, tools.store, tools.clock, tools.faults)
+    )
     await intake.refresh()
     assert intake.coverage.offset == CHUNK
 

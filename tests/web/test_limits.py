@@ -99,7 +99,7 @@ def test_a_head_that_is_complete_in_time_has_no_clock_over_it() -> None:
         wire.send(b"ab")
         wire.clock.advance(HEAD)
     assert wire.said.count(b"HTTP/1.1 200 ") == 3
-    wire.send(b"PUT / HTTP/1.1\r\nContent-Length: 0\r\n\r\nPUT / HT")
+    wire.send(head("PUT", "/", "Content-Length: 0") + b"PUT / HT")
     wire.clock.advance(HEAD - 0.1)
     assert wire.said.count(b"HTTP/1.1 ") == 4
     wire.clock.advance(0.1)

@@ -55,7 +55,7 @@ class Uploads:
         self.head_read_size = socket_transport.bufferSize
 
         def count(basin: Basin, data: bytes) -> None:
-            self.read_size = socket_transport.bufferSize
+            self.read_size = max(self.read_size, socket_transport.bufferSize)
             self.largest_read = max(self.largest_read, len(data))
             self.arrived += len(data)
             basin.chunks.clear()
@@ -151,7 +151,7 @@ async def test_the_paused_client_is_not_read(uploads: Any) -> None:
     said = deferToThread(exchange, uploads.port, lambda client: client.sendall(request + bytes(SIZE)))
     await deferLater(reactor, 1.5)  # longer than the idle timeout
     (channel,) = uploads.site.channels
-    held = sum(map(len, channel.requests[0]._inbox))
+    held = channel.requests[0]._inbox.size
     assert held <= HEAD_READ_SIZE
     uploads.gate.callback(None)
     assert (await said).endswith(b"\r\n\r\n%d" % SIZE)

@@ -16,6 +16,7 @@ from twisted.internet.error import ConnectionLost
 from twisted.web import http
 from twisted.web.resource import Resource
 
+from resumable.blocks import LARGE
 from resumable.model import Interrupted
 from resumable.protocols.response import Response, problem, reason_phrase
 from resumable.web import channel as channels
@@ -24,6 +25,9 @@ from resumable.web.streaming import ORDINARY_LIMIT, StreamingRequest
 from tests.web.wire import IDLE, Basin, Leaf, Service, Wire, head
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+#: Chunks that are handed on one by one: small ones are put together.
+A, B, C = (letter * LARGE for letter in (b"a", b"b", b"c"))
 
 
 def statuses(said: bytes) -> list[int]:
@@ -34,6 +38,16 @@ def statuses(said: bytes) -> list[int]:
 def body_of(said: bytes) -> Any:
     """The JSON body of the last answer."""
     return json.loads(said.rsplit(b"\r\n\r\n", 1)[1])
+
+
+def unfinished(*chunks: bytes) -> bytes:
+    """The beginning of a chunked body."""
+    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+
+
+def chunked(*chunks: bytes) -> bytes:
+    """A chunked body."""
+    return unfinished(*chunks, b"")
 
 
 async def refuse(request: StreamingRequest) -> Response:
@@ -226,15 +240,15 @@ def test_pause_reaches_the_transport_and_holds_what_is_decoded() -> None:
     """One segment may hold many chunks: those after the pause wait, and come in order."""
     basin = Basin(lambda basin, data: basin.producer.pauseProducing())
     wire = Wire(Service(basin))
-    wire.send(head("PUT", "/", "Transfer-Encoding: chunked"), b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n")
-    assert basin.chunks == [b"a"]
+    wire.send(head("PUT", "/", "Transfer-Encoding: chunked"), unfinished(A, B, C))
+    assert basin.chunks == [A]
     assert wire.paused
     basin.producer.resumeProducing()
-    assert basin.chunks == [b"a", b"b"]
+    assert basin.chunks == [A, B]
     assert wire.paused
     basin.on_write = None
     basin.producer.resumeProducing()
-    assert basin.chunks == [b"a", b"b", b"c"]
+    assert basin.chunks == [A, B, C]
     assert not wire.paused
 
 
@@ -274,10 +288,10 @@ def test_a_whole_body_is_held_for_a_paused_consumer() -> None:
     basin = Basin(lambda basin, data: basin.producer.pauseProducing())
     service = Service(basin)
     wire = Wire(service)
-    wire.send(head("PUT", "/", "Transfer-Encoding: chunked"), chunked(b"a", b"b"))
-    assert (basin.data, service.outcome) == (b"a", None)
+    wire.send(head("PUT", "/", "Transfer-Encoding: chunked"), chunked(A, B))
+    assert (basin.data, service.outcome) == (A, None)
     basin.producer.resumeProducing()
-    assert (basin.data, service.outcome) == (b"ab", "poured")
+    assert (basin.data, service.outcome) == (A + B, "poured")
 
 
 def test_a_whole_chunked_body_gives_the_flow_back() -> None:
@@ -299,10 +313,10 @@ def test_stop_within_a_segment() -> None:
     basin = Basin(lambda basin, data: basin.producer.stopProducing())
     service = Service(basin, before=True)
     wire = Wire(service)
-    wire.send(head("PUT", "/", "Transfer-Encoding: chunked") + b"1\r\na\r\n1\r\nb\r\n")
+    wire.send(head("PUT", "/", "Transfer-Encoding: chunked") + unfinished(A, B))
     assert service.before is not None
     service.before.callback(None)
-    assert basin.data == b"a"
+    assert basin.data == A
 
 
 def test_the_end_does_not_wait_for_a_paused_consumer() -> None:
@@ -476,11 +490,11 @@ def test_vanished_while_paused() -> None:
     basin = Basin(lambda basin, data: basin.producer.pauseProducing())
     service = Service(basin)
     wire = Wire(service)
-    wire.send(head("PUT", "/", "Transfer-Encoding: chunked"), b"1\r\na\r\n1\r\nb\r\n")
+    wire.send(head("PUT", "/", "Transfer-Encoding: chunked"), unfinished(A, B))
     wire.lose()
     assert service.outcome is None
     basin.producer.resumeProducing()
-    assert basin.data == b"ab"
+    assert basin.data == A + B
     assert isinstance(service.outcome, Interrupted)
 
 
@@ -662,10 +676,12 @@ def test_answer_without_the_body() -> None:
 
 
 def test_lingering_ends_by_time() -> None:
-    """2 s, then a clean close; what still comes is not looked at, and force follows."""
+    """30 s of steady sending, then a clean close; what still comes is not looked at, and force follows."""
     wire = early()
-    wire.send(b"a" * 1000)
-    wire.clock.advance(channels.LINGER_SECONDS - 0.1)
+    for _ in range(int(channels.LINGER_SECONDS) - 1):
+        wire.clock.advance(1)
+        wire.send(b"a" * 1000)
+    wire.clock.advance(0.9)
     assert not wire.closing
     wire.clock.advance(0.1)
     assert wire.closing
@@ -678,22 +694,52 @@ def test_lingering_ends_by_time() -> None:
 def test_lingering_is_not_cut_short_by_the_idle_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A site may have little patience otherwise."""
     monkeypatch.setattr(channels, "LINGER_SECONDS", 2 * IDLE)
+    monkeypatch.setattr(channels, "LINGER_SILENCE", 2 * IDLE)
     wire = Wire(refuse)
     wire.send(b"nonsense\r\n\r\n")
     wire.clock.advance(IDLE)
     assert not wire.closing
 
 
-def test_lingering_ends_by_size() -> None:
-    """16 MiB and not a segment more, and none of it kept."""
+def test_lingering_is_not_ended_by_size() -> None:
+    """A client that sends all before it reads is listened to, and none of it is kept."""
     wire = early()
     segment = bytes(channels.TLS_READ_SIZE)
-    for _ in range(channels.LINGER_BYTES // channels.TLS_READ_SIZE):
+    for _ in range(300):
         wire.send(segment)
     assert not wire.closing
     assert not wire.channel.requests[0]._inbox
+
+
+def test_lingering_ends_by_silence() -> None:
+    """One that sends no more has read the answer."""
+    wire = early()
+    wire.clock.advance(channels.LINGER_SILENCE - 1)
     wire.send(b"a")
+    wire.clock.advance(channels.LINGER_SILENCE - 0.1)
+    assert not wire.closing
+    wire.clock.advance(0.1)
     assert wire.closing
+
+
+@pytest.mark.parametrize("draining", ["before", "meanwhile"])
+def test_lingering_is_short_when_the_service_stops(draining: str) -> None:
+    wire = Wire(refuse)
+    if draining == "before":
+        wire.site.draining = True
+    wire.send(head("PUT", "/", "Content-Length: 100000"))
+    wire.clock.advance(0.5)
+    if draining == "meanwhile":
+        wire.site.drain()
+    for _ in range(3):
+        assert not wire.closing
+        wire.clock.advance(0.5)
+        wire.send(b"a")
+    if draining == "meanwhile":
+        wire.clock.advance(0.5)
+    assert wire.closing
+    wire.lose()
+    assert wire.clock.getDelayedCalls() == []
 
 
 def test_lingering_ends_with_the_body() -> None:
@@ -764,15 +810,10 @@ def test_three_pipelined_requests() -> None:
     assert not wire.closing
 
 
-def chunked(*chunks: bytes) -> bytes:
-    """A chunked body."""
-    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in (*chunks, b""))
-
-
 def test_many_pipelined_requests_do_not_recurse() -> None:
     """Thousands fit in one read."""
     wire = Wire(refuse)
-    wire.send(b"GET / HTTP/1.1\r\n\r\n" * 3000)
+    wire.send(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 3000)
     assert statuses(wire.said) == [401] * 3000
 
 

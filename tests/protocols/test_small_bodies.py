@@ -1,0 +1,221 @@
+"""Bodies that are read before anybody has been asked: bounded one by one, and all together."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_twisted import async_yield_fixture, ensureDeferred
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.web.resource import Resource
+
+from resumable.blocks import LARGE
+from resumable.callbacks.authorizer import Ask, Grant
+from resumable.model import TooLarge, Unavailable, UploadError
+from resumable.protocols.ranges import Ranges
+from resumable.protocols.response import Response
+from resumable.protocols.results import Results
+from resumable.protocols.sessions import MOST, Sessions
+from resumable.protocols.small_body import ALL, READ_SIZE, SmallBodies
+from resumable.web.channel import HEAD_READ_SIZE
+from resumable.web.site import Root
+from resumable.web.streaming import ORDINARY_LIMIT, StreamingRequest
+from tests.uploads.house import House, ledger_in
+from tests.web.test_streaming import statuses
+from tests.web.wire import Wire, head
+
+
+class Reads:
+    """A handler that reads a small body, and keeps it until the test says so."""
+
+    def __init__(self, limit: int = MOST, most: int = ALL) -> None:
+        self.bodies = SmallBodies(most)
+        self.limit = limit
+        self.seen: list[bytes] = []
+        self.gate: Deferred[None] | None = None
+        self.errors: list[type[UploadError]] = []
+
+    async def __call__(self, request: StreamingRequest) -> Response:
+        try:
+            async with self.bodies.of(request, self.limit) as body:
+                self.seen.append(body)
+                if self.gate is not None:
+                    await self.gate
+        except UploadError as error:
+            self.errors.append(type(error))
+            raise
+        return Response(200)
+
+
+def another(wire: Wire) -> tuple[Any, Any]:
+    """One more connection to the same site."""
+    channel: Any = wire.site.buildProtocol(None)
+    transport = type(wire.transport)()
+    channel.makeConnection(transport)
+    return channel, transport
+
+
+def asked(transport: Any) -> int:
+    """Bytes that a read asks for."""
+    return int(transport.bufferSize)
+
+
+def test_no_more_is_read_at_a_time_than_a_small_body_takes() -> None:
+    """A read is allocated whole, whatever comes: a large one for each connection is memory that nobody counts."""
+    wire = Wire(Reads())
+    wire.send(head("POST", "/", "Content-Length: 10000000"))
+    assert asked(wire.transport) <= READ_SIZE == HEAD_READ_SIZE
+    wire.send(bytes(MOST - 5))
+    assert asked(wire.transport) == 6
+
+
+@pytest.mark.parametrize("framing", [f"Content-Length: {MOST + 1}", "Transfer-Encoding: chunked"])
+def test_one_byte_too_many(framing: str) -> None:
+    """413, and no more than the limit was ever held."""
+    reads = Reads()
+    wire = Wire(reads)
+    body = bytes(MOST + 1)
+    wire.send(head("POST", "/", framing), *([b"%x\r\n" % len(body)] if "chunked" in framing else []), body)
+    assert reads.errors == [TooLarge]
+    assert statuses(wire.said) == [413]
+    assert reads.bodies.held == 0
+
+
+def test_small_segments_are_put_together() -> None:
+    reads = Reads()
+    wire = Wire(reads)
+    wire.send(head("POST", "/", "Content-Length: 5000"))
+    for index in range(5000):
+        wire.send(b"%d" % (index % 10))
+    assert reads.seen == [b"0123456789" * 500]
+
+
+def test_all_together_are_bounded() -> None:
+    """Who comes when too much is held is told to come again; when it has been let go there is room."""
+    reads = Reads(most=3 * 1000)
+    reads.gate = Deferred()
+    wire = Wire(reads)
+    connections = [another(wire) for _ in range(4)]
+    for channel, _ in connections:
+        channel.dataReceived(head("POST", "/", "Content-Length: 1000") + bytes(1000))
+    assert reads.bodies.held == 3000
+    assert reads.errors == [Unavailable]
+    said = connections[3][1].value()
+    assert statuses(said) == [503]
+    assert b"Retry-After: " in said
+    reads.gate.callback(None)
+    assert reads.bodies.held == 0
+    wire.send(head("POST", "/", "Content-Length: 1000"), bytes(1000))
+    assert statuses(wire.said) == [200]
+
+
+@pytest.mark.parametrize("sent", [b"", b"abc"])
+def test_a_body_that_breaks_off_is_let_go(sent: bytes) -> None:
+    reads = Reads()
+    wire = Wire(reads)
+    wire.send(head("POST", "/", "Content-Length: 1000"), sent)
+    assert reads.bodies.held == len(sent)
+    wire.lose(ConnectionDone())
+    assert reads.bodies.held == 0
+
+
+class Ordinary(Resource):
+    """Twisted's kind."""
+
+    isLeaf = True
+
+    def render_POST(self, request: Any) -> bytes:
+        return b"%d" % len(request.content.read())
+
+
+def test_ordinary_resources_are_no_exception() -> None:
+    wire = Wire(root=Ordinary())
+    wire.send(head("POST", "/", "Content-Length: 100000"))
+    assert asked(wire.transport) <= READ_SIZE
+    wire.site.small_bodies.held = ALL
+    wire.send(bytes(100))
+    assert statuses(wire.said) == [503]
+    other, transport = another(wire)
+    wire.site.small_bodies.held = 0
+    other.dataReceived(head("POST", "/", "Content-Length: 100") + bytes(100))
+    assert transport.value().endswith(b"\r\n\r\n100")
+    assert wire.site.small_bodies.held == 0
+    assert ORDINARY_LIMIT <= LARGE
+
+
+# POST /uploads
+
+
+class Door:
+    """Lets everybody in when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked: list[Ask] = []
+        self.confirmed = 0
+
+    async def authorize(self, ask: Ask) -> Grant:
+        self.asked.append(ask)
+        return Grant(owner="alice")
+
+    async def confirm(self, ask: Ask, grant: Grant) -> None:
+        self.confirmed += 1
+
+
+@async_yield_fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    async with ledger_in(tmp_path) as ledger:
+        yield House(ledger)
+
+
+def sessions(house: House) -> tuple[Sessions, Door]:
+    door: Any = Door()
+    return Sessions(house.desk, door, Ranges(house.desk, door, Results())), door
+
+
+async def post(sessions: Sessions, body: bytes) -> Wire:
+    """What comes of a request, once it is answered."""
+    wire = Wire(root=Root({b"/uploads": sessions.create}))
+    wire.send(head("POST", "/uploads", f"Content-Length: {len(body)}"), body)
+    await until(lambda: bool(wire.said))
+    return wire
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """The ledger works in threads."""
+    from twisted.internet import reactor
+    from twisted.internet.task import deferLater
+
+    for _ in range(1000):
+        if true():
+            return
+        await deferLater(reactor, 0.01)  # type: ignore[arg-type]
+    pytest.fail("nothing came of it")
+
+
+@ensureDeferred
+async def test_an_upload_of_no_bytes_is_an_empty_object(house: House) -> None:
+    """Finished at once, as PUT does it; nothing has to be brought."""
+    creates, door = sessions(house)
+    wire = await post(creates, b'{"name": "empty", "length": 0}')
+    assert statuses(wire.said) == [201]
+    said = json.loads(wire.said.partition(b"\r\n\r\n")[2])
+    assert (said["state"], said["size"], said["key"]) == ("finished", 0, "alice/empty")
+    upload = await house.desk.get(said["id"], "alice")
+    assert upload.state.value == "finished"
+    assert [ask.length for ask in door.asked[:1]] == [0]
+
+
+@ensureDeferred
+async def test_a_description_is_short(house: House) -> None:
+    """16 KiB, and the application is not asked about more."""
+    creates, door = sessions(house)
+    wire = await post(creates, b'{"name": "a", "length": 1, "metadata": {"a": "%s"}}' % (b"x" * MOST))
+    assert statuses(wire.said) == [413]
+    assert door.asked == []
+    with suppress(Exception):
+        wire.lose()
