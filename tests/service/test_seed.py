@@ -174,14 +174,60 @@ def test_a_whole_put_begins_anew(service: Service, s3: MotoServer, name: str) ->
 
 def test_the_answer_was_lost(service: Service, s3: MotoServer, name: str) -> None:
     """A client that did not hear of the end sends its last request again, and gets the same result."""
-    first = put(service, name, 0, len(DATA), len(DATA))
-    again = put(service, name, 0, len(DATA), len(DATA))
-    assert (again.status, again.json) == (200, first.json)
+    assert put(service, name, 0, CHUNK, len(DATA)).status == 308
+    first = put(service, name, CHUNK, len(DATA), len(DATA))
+    assert first.status == 200
     last = put(service, name, CHUNK, len(DATA), len(DATA))
     assert (last.status, last.json) == (200, first.json)
-    other = put(service, name, 0, CHUNK, CHUNK)
-    assert (other.status, other.json["size"]) == (200, CHUNK)
-    assert other.json["id"] != first.json["id"]
+    middle = put(service, name, CHUNK - 7, CHUNK + 7, len(DATA))
+    assert (middle.status, middle.json) == (200, first.json)
+
+
+def test_a_finished_name_from_byte_0(service: Service, s3: MotoServer, name: str) -> None:
+    """It is another upload of the name, whatever it has in common with the finished one."""
+    first = put(service, name, 0, len(DATA), len(DATA)).json
+    for data in (DATA, bytes(reversed(DATA)), DATA[:CHUNK]):
+        other = put(service, name, 0, len(data), len(data), data)
+        assert (other.status, other.json["size"]) == (200, len(data))
+        assert other.json["id"] != first["id"]
+        assert stored(s3, name) == data
+
+
+def test_the_file_has_changed(service: Service, s3: MotoServer, name: str) -> None:
+    """Other bytes than the stored ones: from byte 0 they are taken anew, from elsewhere refused, and nothing is altered."""
+    other = bytearray(DATA)
+    other[CHUNK + 20] ^= 1
+    assert put(service, name, 0, CHUNK + 1000, len(DATA)).status == 308
+    refused = put(service, name, CHUNK, len(DATA), len(DATA), bytes(other))
+    assert refused.status == 409
+    assert "changed" in refused.json["detail"]
+    assert query(service, name).headers["range"] == f"bytes=0-{CHUNK + 999}"
+    assert put(service, name, 0, CHUNK + 500, len(DATA), bytes(other)).headers["range"] == f"bytes=0-{CHUNK + 499}"
+    assert put(service, name, CHUNK + 500, len(DATA), len(DATA), bytes(other)).status == 200
+    assert stored(s3, name) == bytes(other)
+    assert put(service, name, CHUNK, len(DATA), len(DATA)).status == 409
+    assert stored(s3, name) == bytes(other)
+
+
+def test_a_changed_file_of_another_length(service: Service, s3: MotoServer, name: str) -> None:
+    """From byte 0 a client is free to bring another file altogether."""
+    assert put(service, name, 0, CHUNK, len(DATA)).status == 308
+    assert put(service, name, 0, CHUNK, CHUNK + 9, bytes(reversed(DATA))).status == 308
+    assert put(service, name, CHUNK, CHUNK + 9, CHUNK + 9, bytes(reversed(DATA))).status == 200
+    assert stored(s3, name) == bytes(reversed(DATA))[: CHUNK + 9]
+
+
+def test_deleting_a_finished_upload(service: Service, s3: MotoServer, name: str) -> None:
+    """The name is free again, and what was there before it does not come back; the object stays, and the answer says so."""
+    for size in (10, 20):
+        assert service.request("PUT", f"/upload/{name}", None, DATA[:size]).status == 200
+    answer = service.request("DELETE", f"/upload/{name}")
+    assert (answer.status, answer.headers["upload-object"]) == (204, "kept")
+    assert service.request("GET", f"/upload/{name}").status == 404
+    assert query(service, name).status == 404
+    assert service.request("DELETE", f"/upload/{name}").status == 404
+    assert stored(s3, name) == DATA[:20]
+    assert put(service, name, 10, 20, 20).status == 404
 
 
 def test_expect_is_answered_when_the_body_is_wanted(service: Service, s3: MotoServer, name: str) -> None:
