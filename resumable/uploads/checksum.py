@@ -40,7 +40,7 @@ def _shift(size: int) -> int:
 
 
 def checksum(segments: Iterable[bytes]) -> int:
-    """The CRC32C of the segments together."""
+    """Return the CRC32C of the segments together."""
     crc = 0
     for segment in segments:
         crc = crc32c(segment, crc)

@@ -83,7 +83,7 @@ class Claim:
         :raises Unavailable: the claim was lost, or nobody can say whether it was; the call has been given up.
         :raises Ended: the upload has ended, and the call came to nothing.
         """
-        if not self.fresh:
+        if self._over is not None or not self.fresh:
             try:
                 await self.proceed()
             except BaseException:
@@ -224,6 +224,9 @@ class Claims:
         self._clock = clock
         self._settle = settle
         self._held: defaultdict[str, list[Claim]] = defaultdict(list)
+        #: By upload: the claims that were left to lie here. The upload itself need not wait for them: what comes late of it
+        #: are its own bytes.
+        self._lying: dict[str, str] = {}
 
     def of(self, upload: Upload, since: float) -> Claim | None:
         """Return the claim that was entered with the upload's row just now, after `since`; None if there was none."""
@@ -241,14 +244,16 @@ class Claims:
         :raises Unavailable: somebody else's object is being made there for too long.
         """
         deadline = self._clock.seconds() + WAIT
-        holder: Holder | None = None
-        since = 0.0
+        mine = self._lying.pop(upload.id, None)
+        holder = None if mine is None else Holder(upload.id, mine)
+        since = -LEASE if mine is not None else 0.0
         while True:
             begun, word = self._clock.seconds(), new_claim()
             stale = holder if holder is not None and begun - since >= LEASE else None
             found = await self._ledger.claim(upload, word, states=states, stale=stale)
             if found is None:
                 claim = self._keep(upload, word, states, begun)
+                claim.doubtful = mine is not None
                 if stale is None or stale.upload_id == upload.id:
                     return claim
                 await self._settle_under(claim, stale.upload_id)
@@ -276,6 +281,8 @@ class Claims:
         if claim is not None:
             self.forget(claim)
             await claim.release()
+            if claim.doubtful and not claim.given_up:
+                self._lying[claim.upload.id] = claim.word
 
     def forget(self, claim: Claim | None) -> None:
         """Know no more of a claim that has been given up in the ledger."""
@@ -287,6 +294,7 @@ class Claims:
 
     def ended(self, upload_id: str) -> None:
         """The upload has ended: no call that makes its object is tried again."""
+        self._lying.pop(upload_id, None)
         for claim in self._held.get(upload_id, ()):
             claim.stop(Ended("the upload has ended"))
 

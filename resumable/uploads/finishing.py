@@ -173,6 +173,7 @@ class Finishing:
             if error.said and error.code in ("NoSuchUpload", "PreconditionFailed"):
                 found = await self.own_object(upload)
                 if found is not None:
+                    claim.doubtful = claim.doubtful and error.code != "NoSuchUpload"
                     return found.etag
             return await self.refused(upload, error)
 
@@ -184,7 +185,10 @@ class Finishing:
                 upload.bucket, upload.key, upload.multipart_id, refs, overwrite=upload.overwrite, fence=claim
             )
         )
-        return await self.check(upload, made)
+        etag = await self.check(upload, made)
+        # Of a multipart upload an object is made once: whatever else was asked comes to nothing.
+        claim.doubtful = False
+        return etag
 
     async def _refreshed(self, upload: Upload, parts: Sequence[Piece]) -> list[Piece]:
         """Return the parts with the ETags that the store has.

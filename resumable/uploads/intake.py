@@ -28,7 +28,7 @@ from resumable.uploads.coverage import Coverage
 from resumable.uploads.finishing import Finishing
 from resumable.uploads.fragments import MOST, Fragments
 from resumable.uploads.grid import Grid
-from resumable.uploads.marks import Marker, marked, pack, same, unpack
+from resumable.uploads.marks import Marker, agree, marked, pack, unpack
 from resumable.uploads.policy import object_options
 from resumable.uploads.release import release
 from resumable.uploads.room import Room
@@ -236,7 +236,7 @@ class Intake:
     async def _agree(self, run: Run, writer: Writer, turn: Turn) -> None:
         """See to it that what is stored where the run belongs are the run's bytes."""
         for piece in sorted(self._pieces.get(run.number, ()), key=lambda piece: piece.first):
-            if not await self._same(run, piece):
+            if not await self._same(run, piece, writer):
                 if not writer.anew:
                     raise turn.fail(self._conflict(run))
                 await self._begin_anew(run, piece.first, writer, turn)
@@ -248,7 +248,7 @@ class Intake:
             "Cancel the upload, or begin again at byte 0"
         )
 
-    async def _same(self, run: Run, piece: Piece) -> bool:
+    async def _same(self, run: Run, piece: Piece, writer: Writer) -> bool:
         """Return whether the run and a stored piece agree where they meet, as far as they can be compared."""
         first, end = max(run.first, piece.first), min(run.end, piece.end)
         if first >= end or piece.crc32c is None:
@@ -263,7 +263,9 @@ class Intake:
                 theirs = cut(await self._bytes_of_fragment(piece), first - piece.first, end - piece.first)
                 return checksum(mine) == checksum(theirs)
         marks = unpack(await self._tools.ledger.marks(self.upload.id, piece.first, piece.end))
-        return same(mine, first, piece=(piece.first, piece.end, piece.crc32c), marks=marks)
+        alike = agree(mine, first, piece=(piece.first, piece.end, piece.crc32c), marks=marks)
+        # Who brings all of it anew is not told to go on behind bytes that may be another file's.
+        return not writer.anew if alike is None else alike
 
     async def _finished_same(self, run: Run) -> bool:
         """Return whether the run's bytes are those of the finished object."""

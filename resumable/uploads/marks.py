@@ -94,30 +94,20 @@ def unpack(packed: bytes | None) -> list[tuple[int, int]]:
     return [(offset, crc) for offset, crc in _FORM.iter_unpack(packed or b"")]
 
 
-def same(
+def agree(
     segments: Sequence[bytes], first: int, *, piece: tuple[int, int, int], marks: Iterable[tuple[int, int]]
-) -> bool:
-    """Return whether bytes agree with a piece in all that can be compared.
+) -> bool | None:
+    """Return whether bytes are a piece's: None where they are as far as can be told, but not all of them can be compared.
 
-    :param segments: the bytes from offset `first` on.
+    :param segments: the bytes from offset `first` on, all of them within the piece.
     :param piece: the piece's first offset, its end, and its CRC32C.
     """
+    known = {piece[0]: 0, **{offset: crc for offset, crc in marks if piece[0] < offset < piece[1]}, piece[1]: piece[2]}
     end = first + sum(map(len, segments))
-    found = comparable(first, end, piece=piece, marks=marks)
-    if found is None:
-        return True
-    begin, stop, expected = found
-    return checksum(cut(segments, begin - first, stop - first)) == expected
-
-
-def comparable(
-    first: int, end: int, *, piece: tuple[int, int, int], marks: Iterable[tuple[int, int]]
-) -> tuple[int, int, int] | None:
-    """Return the longest range ``[begin, stop)`` within ``[first, end)`` whose CRC32C the piece knows, and that; None: none."""
-    piece_first, piece_end, piece_crc = piece
-    known = [(piece_first, 0), *(mark for mark in marks if piece_first < mark[0] < piece_end), (piece_end, piece_crc)]
-    inside = [mark for mark in known if first <= mark[0] <= end]
+    inside = [offset for offset in known if first <= offset <= end]
     if len(inside) < 2:
         return None
-    (begin, before), (stop, after) = inside[0], inside[-1]
-    return begin, stop, suffix(before, after, stop - begin)
+    begin, stop = min(inside), max(inside)
+    if checksum(cut(segments, begin - first, stop - first)) != suffix(known[begin], known[stop], stop - begin):
+        return False
+    return True if (begin, stop) == (first, end) else None

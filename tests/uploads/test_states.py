@@ -211,6 +211,9 @@ class Uploads(RuleBasedStateMachine):
         if self._upload is None:
             return
         first = max(0, offset - back)
+        if first == 0:
+            # Who begins again at byte 0 brings all of it anew.
+            self.acknowledged = 0
         _, done, sent = run(self._send(first, size, step, drop=drop, stall=False))
         outcome = run(wait(done))
         if isinstance(outcome, Gap):
@@ -231,7 +234,7 @@ class Uploads(RuleBasedStateMachine):
             return
         offset = self._offset()
         if offset < len(self._data) and self._upload is not None:
-            body, done, _ = run(self._send(max(0, offset - back), size, step, drop=drop, stall=True))
+            body, done, _ = run(self._send(max(1, offset - back), size, step, drop=drop, stall=True))
             self._stalled = (body, done)
 
     @rule()
