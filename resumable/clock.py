@@ -28,6 +28,11 @@ def now(clock: IReactorTime) -> float:
     return float(clock.seconds() if wall is None else wall())
 
 
+def time_of_day() -> float:
+    """Return the same where no clock is at hand."""
+    return time.time()
+
+
 def run_on_monotonic_time(reactor: Any) -> None:
     """Have `reactor` run its delays by a clock that nobody can set; `now` of it stays the time of day.
 

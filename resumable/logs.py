@@ -8,7 +8,6 @@ terminal as a command.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from typing import IO, Any
 
@@ -23,6 +22,8 @@ from twisted.logger import (
     formatEvent,
 )
 from twisted.python.failure import Failure
+
+from resumable.clock import time_of_day
 
 #: What Twisted itself puts into every event, and what is shown under other names.
 _INTERNAL = frozenset(("message", "time", "level", "system", "format", "isError", "traceback"))
@@ -42,7 +43,7 @@ def make_observer(form: str, level: str, out: IO[str]) -> ILogObserver:
 def dropped_line(form: str, count: int) -> str:
     """The line that says that `count` lines were dropped."""
     event: LogEvent = {
-        "log_time": time.time(),
+        "log_time": time_of_day(),
         "log_level": LogLevel.warn,
         "log_namespace": __name__,
         "log_format": "{count} lines of this log were dropped: nobody has read it for a while",

@@ -14,6 +14,7 @@ from twisted.logger import ILogObserver
 from twisted.python.logfile import LogFile
 from twisted.python.usage import Options as UsageOptions
 
+from resumable.clock import run_on_monotonic_time
 from resumable.ledger.engine import LedgerError
 from resumable.log_output import LogOutput, may_block
 from resumable.logs import dropped_line, make_observer
@@ -90,6 +91,7 @@ def standard_output(form: str) -> Any:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
+    run_on_monotonic_time(reactor)
     try:
         fd = sys.stdout.fileno()
     except (AttributeError, OSError, ValueError):  # there is none
@@ -123,6 +125,7 @@ def make_service(settings: Settings) -> IService:
     """The service, ready to be started; a ledger that cannot be used ends the program."""
     from twisted.internet import reactor
 
+    run_on_monotonic_time(reactor)
     try:
         service = make_pool(settings) if settings.workers > 1 else make_resumable(settings)
     except LedgerError as error:

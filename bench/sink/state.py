@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import zlib
+from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Mapping
 from itertools import count
@@ -16,6 +17,7 @@ from urllib.parse import unquote
 from xml.sax.saxutils import escape
 
 from attrs import define, field, frozen
+from crc32c import crc32c
 
 from bench.sink.operations import BODIES, operation
 
@@ -63,6 +65,13 @@ class Stored:
     etag: str
     body: bytes | None
     metadata: dict[str, str] = field(factory=dict)
+    #: The CRC32C that came with it, in base64; it is believed.
+    crc32c: str | None = None
+
+    @property
+    def told(self) -> dict[str, str]:
+        """The headers of the answer to whoever has brought it; S3 names the checksum that it was given."""
+        return {"ETag": self.etag, **({} if self.crc32c is None else {"x-amz-checksum-crc32c": self.crc32c})}
 
 
 @define
@@ -117,11 +126,12 @@ class State:
 
     def _store(self, request: Request) -> Stored:
         metadata = {name: value for name, value in request.headers.items() if name.startswith("x-amz-meta-")}
-        return Stored(request.size, f'"{next(self._ids):032x}"', request.body, metadata)
+        crc32c = request.headers.get("x-amz-checksum-crc32c")
+        return Stored(request.size, f'"{next(self._ids):032x}"', request.body, metadata, crc32c)
 
     def _PutObject(self, bucket: str, key: str, request: Request) -> Response:
         stored = self._objects[key] = self._store(request)
-        return Response(200, headers={"ETag": stored.etag})
+        return Response(200, headers=stored.told)
 
     def _CopyObject(self, bucket: str, key: str, request: Request) -> Response:
         source = unquote(request.headers["x-amz-copy-source"]).lstrip("/").partition("/")[2]
@@ -179,7 +189,7 @@ class State:
         if upload is None:
             return _error(404, "NoSuchUpload")
         stored = upload.parts[int(request.query["partNumber"])] = self._store(request)
-        return Response(200, headers={"ETag": stored.etag})
+        return Response(200, headers=stored.told)
 
     def _ListParts(self, bucket: str, key: str, request: Request) -> Response:
         upload = self._uploads.get(request.query["uploadId"])
@@ -210,7 +220,7 @@ class State:
         etag = f'"{next(self._ids):032x}-{len(parts)}"'
         self._objects[key] = Stored(sum(part.size for part in parts), etag, body, upload.metadata)
         where = f"<Location>http://{bucket}/{escape(key)}</Location><Bucket>{bucket}</Bucket><Key>{escape(key)}</Key>"
-        return _document("CompleteMultipartUploadResult", f"{where}<ETag>{etag}</ETag>")
+        return _document("CompleteMultipartUploadResult", f"{where}<ETag>{etag}</ETag>{_composite(parts)}")
 
     def _AbortMultipartUpload(self, bucket: str, key: str, request: Request) -> Response:
         self._uploads.pop(request.query["uploadId"], None)
@@ -243,3 +253,12 @@ def _error(status: int, code: str) -> Response:
         f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{code}</Message></Error>'.encode()
     )
     return Response(status, body, {"Content-Type": "application/xml"})
+
+
+def _composite(parts: list[Stored]) -> str:
+    """The checksum of the checksums, as S3 names it for an object of parts that have one each."""
+    known = [part.crc32c for part in parts if part.crc32c is not None]
+    if len(known) < len(parts):
+        return ""
+    whole = crc32c(b"".join(map(b64decode, known))).to_bytes(4, "big")
+    return f"<ChecksumCRC32C>{b64encode(whole).decode()}-{len(parts)}</ChecksumCRC32C>"

@@ -10,7 +10,7 @@ from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
 
 from resumable.model import ObjectOptions, Piece, Upload
-from resumable.stores.store import Store, StoreError, StoreUnavailable
+from resumable.stores.store import Store, StoreError
 from resumable.tasks import together
 from resumable.uploads.budget import Budget
 from resumable.uploads.checksum import checksum
@@ -66,11 +66,7 @@ class Fragments:
         )
         # Never the key of an earlier one: what is still to be deleted, however late, is not this.
         piece = Piece(first, end, None, token_hex(8), crc32c)
-        made = await self._store.put_object(upload.bucket, self._key(upload, piece), segments, options, crc32c=crc32c)
-        if not made.confirmed:
-            found = await self._store.head_object(upload.bucket, self._key(upload, piece))
-            if found is None or found.size != size:
-                raise StoreUnavailable("NotStored", f"the store said that {size} bytes are stored, and has others")
+        await self._store.put_object(upload.bucket, self._key(upload, piece), segments, options, crc32c=crc32c)
         name = _name(upload.id, piece)
         if self._budget.keep(name, size, lambda: self._let_go(name)):
             self._kept[name] = list(segments)

@@ -80,8 +80,22 @@ def operator(tmp_path: Path) -> Operator:
     return Operator(tmp_path)
 
 
+#: All of moto, not its S3 alone.
+MOTO = """
+import sys
+from moto.server import ThreadedMotoServer
+server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+server.start()
+print(server.get_host_and_port()[1], flush=True)
+sys.stdin.buffer.read()
+"""
+
+
 class StrictMoto(MotoServer):
     """moto with IAM: a key has to be somebody's, and may do what the policies of its user say."""
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-c", MOTO]
 
     def __enter__(self) -> StrictMoto:
         super().__enter__()

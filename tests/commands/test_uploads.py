@@ -175,11 +175,12 @@ def ledger(operator: Operator, moto: MotoServer) -> Operator:
         for number, state in enumerate(states):
             created = NOW - HOUR * max(1, number)
             owner = "alice" if number % 2 else "bob\n\x1b[2J"
-            upload = Policy(bucket="b").new_upload(Wish("tus", f"name {number}", owner, 100), f"id{number}-X", created)
-            upload = evolve(upload, state=state, updated=created + 60)
+            upload = Policy(bucket="b").new_upload(Wish("tus", f"name {number}", "", 100), f"id{number}-X", created)
+            # No owner may be called so any more; one from before may.
+            upload = evolve(upload, owner=owner, state=state, updated=created + 60)
             values = {column.name: getattr(upload, column.name) for column in uploads.columns
                       if hasattr(upload, column.name)}  # fmt: skip
-            values |= {"state": state.value, "options": {"content_type": None}}
+            values |= {"generation": number, "state": state.value, "options": {"content_type": None}}
             connection.execute(insert(uploads).values(values))
         for first, end in ((0, 10), (5, 20), (30, 40)):
             connection.execute(insert(pieces).values(upload_id="id2-X", first=first, end=end, etag="e"))
