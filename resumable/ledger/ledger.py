@@ -324,7 +324,9 @@ class Ledger:
         holder = select(uploads.c.id, uploads.c.claim).where(
             uploads.c.bucket == upload.bucket, uploads.c.key == upload.key, uploads.c.claim.is_not(None)
         )
-        change = update(uploads).where(uploads.c.id == upload.id, state_in(states)).values(claim=claim)
+        # Others may be at it in this moment, for the same upload too.
+        free = (uploads.c.id == upload.id, uploads.c.claim.is_(None), state_in(states))
+        change = update(uploads).where(*free).values(claim=claim)
 
         def work(connection: Connection) -> Holder | None:
             if stale is not None:
@@ -332,9 +334,11 @@ class Ledger:
                 connection.execute(update(uploads).where(has_it).values(claim=None))
             row = connection.execute(holder).first()
             if row is None:
-                return None if connection.execute(change).rowcount else Holder("", "")
+                if connection.execute(change).rowcount:
+                    return None
+                row = connection.execute(holder).first()
             # Who repeats this finds itself there.
-            return None if row.claim == claim else Holder(*row)
+            return Holder("", "") if row is None else None if row.claim == claim else Holder(*row)
 
         try:
             found = await self._database.write(work)

@@ -16,10 +16,11 @@ from collections.abc import Callable, Collection, Coroutine
 from secrets import token_hex
 from typing import Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from resumable.ledger.ledger import Holder, Ledger
 from resumable.model import LIVE, Ended, State, Unavailable, Upload
@@ -68,7 +69,7 @@ class Claim:
         self._over: Exception | None = None
         self._lost = False
         self._timer: IDelayedCall | None = None
-        self._renewing: Deferred[None] | None = None
+        self._renewals = DeferredLock()
         self._call: Deferred[Any] | None = None
         self._pausing: Deferred[None] | None = None
 
@@ -112,20 +113,18 @@ class Claim:
             self._lose()
             return
         self._timer = self._clock.callLater(min(BEAT, left), self._beat)
-        if self._renewing is None:
-            self._renewing = Deferred.fromCoroutine(self._renew_safely())
+        Deferred.fromCoroutine(self._renew()).addErrback(self._not_renewed)
 
-    async def _renew_safely(self) -> None:
-        try:
-            await self._renew()
-        except Unavailable:
-            pass  # it is tried again, until the claim counts as lost
-        except Exception:
-            self._log.failure("a claim could not be renewed")
-        finally:
-            self._renewing = None
+    def _not_renewed(self, failure: Failure) -> None:
+        # It is tried again, until the claim counts as lost.
+        if not failure.check(Unavailable):
+            self._log.failure("a claim could not be renewed", failure)
 
     async def _renew(self) -> None:
+        """Give a sign of life; one at a time, for each follows from the one before."""
+        await self._renewals.run(self._renew_alone)
+
+    async def _renew_alone(self) -> None:
         begun, word = self._clock.seconds(), new_claim()
         state = await self._ledger.renew_claim(self.upload, self.word, word)
         if state is None:
@@ -154,7 +153,7 @@ class Claim:
 
     async def proceed(self) -> None:
         """See `resumable.stores.store.Fence`."""
-        if self._over is None and self._renewing is None:
+        if self._over is None:
             await self._renew()
         if self._over is not None:
             raise self._over
@@ -196,10 +195,8 @@ class Claim:
 
     async def quiet(self) -> None:
         """Wait until no sign of life is on its way, so that `word` is what stands in the ledger."""
-        if self._renewing is not None:
-            done: Deferred[None] = Deferred()
-            self._renewing.addBoth(lambda _: done.callback(None))
-            await done
+        await self._renewals.acquire()
+        self._renewals.release()
 
     async def release(self) -> None:
         """Give the claim up, unless there is doubt."""

@@ -13,7 +13,7 @@ from twisted.internet.defer import ensureDeferred, gatherResults
 
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
-from resumable.ledger.ledger import Ledger, Taken
+from resumable.ledger.ledger import Holder, Ledger, Taken
 from resumable.model import LIVE, Ended, ObjectOptions, Piece, State, Unavailable, Upload
 
 UPLOAD = Upload(
@@ -195,3 +195,24 @@ async def test_a_part_stays_a_part(ledger: Ledger) -> None:
     assert await ledger.pieces("u1") == [part]
     await ledger.add_piece(UPLOAD, evolve(part, etag="again"), now=4.0)
     assert await ledger.pieces("u1") == [evolve(part, etag="again")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_of_many_who_claim_a_key_one_has_it(ledger: Ledger) -> None:
+    """For one upload, and for several of the same key; those who are too late learn who has it."""
+    others = [evolve(UPLOAD, id=f"t{number}", protocol="tus") for number in range(4)]
+    for upload in (UPLOAD, *others):
+        await ledger.create(upload)
+    for round_ in range(5):
+        wanting = [UPLOAD, UPLOAD, UPLOAD, *others]
+        tries = [ensureDeferred(ledger.claim(one, f"{round_} {n}", states=LIVE)) for n, one in enumerate(wanting)]
+        outcomes = await gatherResults(tries, consumeErrors=True)
+        assert outcomes.count(None) == 1
+        number = outcomes.index(None)
+        holder = Holder(wanting[number].id, f"{round_} {number}")
+        assert await ledger.claim(UPLOAD, "too late", states=LIVE) == holder
+        assert await ledger.renew_claim(wanting[number], holder.claim, holder.claim) is State.OPEN
+        await ledger.unclaim(wanting[number], holder.claim)
+    await ledger.move(UPLOAD, State.CANCELLED, frm=LIVE)
+    with pytest.raises(Ended):
+        await ledger.claim(UPLOAD, "never", states=LIVE)

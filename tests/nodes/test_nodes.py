@@ -100,7 +100,7 @@ def test_both_finish(nodes: Nodes, store: FaultyS3, name: str) -> None:
         thread.start()
     for thread in asking:
         thread.join()
-    assert [answer.status for answer in answers if answer] == [200, 200]
+    assert [answer.status for answer in answers if answer] == [200, 200], answers
     assert answers[0] is not None
     assert answers[1] is not None
     assert answers[0].json == answers[1].json
