@@ -35,6 +35,11 @@ FAULTS = (
 #: An error after the status 200, as Amazon S3 answers a CompleteMultipartUpload that has failed.
 ERROR_IN_200 = "200 with an error"
 
+#: Beside them, at one test or another: a 503 that asks for so many seconds ("503 for 2"), the page of an ingress in front of
+#: the store ("404 page"), a refusal of the store's own ("400 InvalidPart"), and this: the connection breaks, and what was
+#: asked is done `LATE` seconds later.
+LANDS_LATE = "lands late"
+
 _CODES = {"500": "InternalError", "503": "ServiceUnavailable", "SlowDown": "SlowDown"}
 LATE = 1.0
 
@@ -199,11 +204,21 @@ class _Handler(BaseHTTPRequestHandler):
             rule.then()
         if fault == "late":
             time.sleep(LATE)
+        if fault == LANDS_LATE:
+            self._reset()
+            time.sleep(LATE)
+            self.faulty.ask(self.command, self.path, dict(self.headers.items()), body)
+            return
         if fault == "break before":
             self._reset()
         elif fault == ERROR_IN_200:
             self._say(200, {"Content-Type": "application/xml"}, error_body("InternalError"))
-        elif re.fullmatch(r"\d{3} \w+", fault):  # a refusal: "400 InvalidPart"
+        elif fault.startswith("503 for "):
+            headers = {"Content-Type": "application/xml", "Retry-After": fault[8:]}
+            self._say(503, headers, error_body("SlowDown"))
+        elif fault.endswith(" page"):
+            self._say(int(fault[:3]), {"Content-Type": "text/html"}, b"<html><body>not here</body></html>")
+        elif re.fullmatch(r"\d{3} [\w.]+", fault):  # a refusal: "400 InvalidPart"
             self._say(int(fault[:3]), {"Content-Type": "application/xml"}, error_body(fault[4:]))
         elif fault in _CODES:
             status = 500 if fault == "500" else 503

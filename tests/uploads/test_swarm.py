@@ -10,7 +10,9 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.web.http_headers import Headers
 
+from resumable.callbacks.authorizer import Refused
 from resumable.ledger.chores import Chores
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
@@ -184,4 +186,33 @@ async def test_complete_and_left_lying(
     assert bucket.objects.get("name") is None
     assert [removal async for removal in janitor.clean() if removal.kind == "upload"] == []
     assert bucket.objects["name"][0] == DATA
+    await nothing_left(bucket, nodes)
+
+
+@pytest_twisted.ensureDeferred
+async def test_complete_and_refused(
+    database: Database, ledger: Ledger, nodes: tuple[Node, Node], bucket: Bucket
+) -> None:
+    """Whose client may not finish it is not finished by the clock either: its time is over."""
+    a, b = nodes
+    upload = await a.desk.create(SWARM)
+    await b.send(upload, 0, CHUNK)
+    await a.send(upload, CHUNK, 3 * CHUNK)
+    fragment = await b.tools.fragments.put(upload, 3 * CHUNK, [DATA[3 * CHUNK :]], checksum([DATA[3 * CHUNK :]]))
+    await ledger.mark_fragmented(upload, claim=None)
+    await ledger.add_piece(upload, fragment, now=upload.created)
+
+    async def no() -> None:
+        raise Refused(403, Headers(), b"")
+
+    current = await ledger.get(upload.id)
+    assert current is not None
+    with pytest.raises(Refused):
+        await a.desk.settle(await a.desk.report(current), no)
+    queue, clock = EventQueue(database), reactor
+    times = {"after": -60.0, "every": 60.0, "keep": 60.0}
+    janitor = Janitor(a.desk, Chores(database), queue, a.store, clock, bucket="bucket", prefix=".resumable/", **times)  # type: ignore[arg-type]
+    removed = [removal.kind async for removal in janitor.clean() if removal.kind == "upload"]
+    assert removed == ["upload"]
+    assert "name" not in bucket.objects
     await nothing_left(bucket, nodes)
