@@ -8,6 +8,7 @@ of it are done in the same one.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from attrs import asdict, evolve, frozen
@@ -19,7 +20,19 @@ from resumable.ledger.database import Database
 from resumable.ledger.schema import pieces, uploads
 from resumable.ledger.statements import NEWEST, PIECES, UPLOAD, state_in
 from resumable.metrics import Metrics
-from resumable.model import LIVE, Ended, Event, Invalid, KeyTaken, ObjectOptions, Piece, State, Superseded, Upload
+from resumable.model import (
+    LIVE,
+    Conflict,
+    Ended,
+    Event,
+    Invalid,
+    KeyTaken,
+    ObjectOptions,
+    Piece,
+    State,
+    Superseded,
+    Upload,
+)
 
 #: What there is to tell of an upload that has just come into its state, with the pieces it has; None: nothing.
 Announce = Callable[[Upload, Sequence[Piece]], "Event | None"]
@@ -138,6 +151,12 @@ class Ledger:
         """The upload's pieces, by their first byte."""
         return await self._database.read(lambda connection: _pieces(connection, upload_id))
 
+    async def pieces_within(self, upload_id: str, first: int, end: int) -> list[Piece]:
+        """Those of the upload's pieces that begin in ``[first, end)``."""
+        query = PIECES.where(pieces.c.first >= first, pieces.c.first < end)
+        rows = await self._database.read(lambda c: c.execute(query, {"this": upload_id}).mappings().all())
+        return [_piece(row) for row in rows]
+
     async def add_piece(
         self,
         upload: Upload,
@@ -157,11 +176,13 @@ class Ledger:
         :return: the claim, if the upload has become ``finishing`` by this and the key was free.
         :raises Ended: the upload takes no more pieces.
         :raises Superseded: its bytes were begun anew.
+        :raises Conflict: another has brought other bytes of the same range.
         :raises Invalid: it is shorter than that.
         """
         values = {"upload_id": upload.id, **asdict(piece), "marks": marks}
         touched = {"this": upload.id, "of_edition": upload.edition, "up_to": piece.end, "new_updated": now}
         finishing: dict[str, Any] = {"state": State.FINISHING.value, "received": now, "claim": claim}
+        enter = partial(statements.enter_piece, part=piece.number is not None)
 
         def work(connection: Connection) -> tuple[bool, bool]:
             # First the upload's row: on every database this makes a cancel and a piece wait for each other.
@@ -181,8 +202,8 @@ class Ledger:
                         pieces.c.upload_id == upload.id, pieces.c.first == old.first, pieces.c.end == old.end
                     )
                 )
-            if alive:
-                connection.execute(statements.enter_piece(connection, part=piece.number is not None), values)
+            if alive and not connection.execute(enter(connection), values).rowcount:
+                _check_same(connection, upload.id, piece)
             return alive, ours
 
         try:
@@ -209,13 +230,15 @@ class Ledger:
     async def begin_anew(self, upload: Upload, cut: int, *, now: float) -> Upload:
         """Begin the upload's bytes anew from offset `cut` on: what is stored beyond it is struck out.
 
+        Where nothing is kept the multipart upload is given up too: what others still bring of the former bytes is lost with it.
+
         :return: the upload in its new edition. Whoever writes the former can add nothing more.
         :raises Superseded: somebody else has begun anew, or all bytes are there by now.
         """
         change = (
             update(uploads)
             .where(uploads.c.id == upload.id, uploads.c.edition == upload.edition, state_in([State.OPEN]))
-            .values(edition=upload.edition + 1, updated=now)
+            .values(edition=upload.edition + 1, updated=now, **({} if cut else {"multipart_id": None}))
             .returning(*uploads.c)
         )
 
@@ -244,20 +267,27 @@ class Ledger:
         frm: Iterable[State],
         untouched_since: float | None = None,
         held: str | None = None,
+        edition: int | None = None,
         **changes: Any,
     ) -> Upload | None:
         """Compare-and-set of the state, and the event that tells of it.
 
         :param untouched_since: only if nobody has touched the upload since then.
         :param held: only while the upload has this claim.
+        :param edition: only in this one.
         :param changes: a ``claim`` among them is left out if another upload has one to the key.
         :return: the upload in state `to` with `changes`, as the ledger has it now; None if its state was none of `frm`.
         """
         values = {"state": to.value, "tries": 0, "due": None, **changes}
         change = statements.change_upload(
-            tuple(frm), tuple(values), untouched=untouched_since is not None, held=held is not None, tells=True
+            tuple(frm),
+            tuple(values),
+            untouched=untouched_since is not None,
+            held=held is not None,
+            edition=edition is not None,
+            tells=True,
         )
-        given = {"this": upload.id, "since": untouched_since, "held": held}
+        given = {"this": upload.id, "since": untouched_since, "held": held, "of_edition": edition}
 
         def work(connection: Connection) -> tuple[Upload | None, bool]:
             row = connection.execute(change, {**given, **statements.changes(values)}).mappings().first()
@@ -426,4 +456,15 @@ def as_upload(row: Any) -> Upload:
 
 def _pieces(connection: Connection, upload_id: str) -> list[Piece]:
     rows = connection.execute(PIECES, {"this": upload_id}).mappings()
-    return [Piece(row["first"], row["end"], row["number"], row["etag"], row["crc32c"]) for row in rows]
+    return [_piece(row) for row in rows]
+
+
+def _piece(row: Any) -> Piece:
+    return Piece(row["first"], row["end"], row["number"], row["etag"], row["crc32c"])
+
+
+def _check_same(connection: Connection, upload_id: str, piece: Piece) -> None:
+    """See to it that the piece of the same range, which is there already, has the same bytes; else nothing is changed."""
+    which = (pieces.c.upload_id == upload_id, pieces.c.first == piece.first, pieces.c.end == piece.end)
+    if connection.execute(select(pieces.c.crc32c).where(*which)).scalar() not in (None, piece.crc32c):
+        raise Conflict(f"other bytes were brought of {piece.first}-{piece.end - 1} in this moment")

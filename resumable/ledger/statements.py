@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from resumable.ledger.schema import events, pieces, uploads
@@ -95,7 +95,7 @@ def _enter(dialect: str, table: Any) -> Any:
 
 
 def enter_piece(connection: Connection, *, part: bool) -> Any:
-    """INSERT a piece, given as its columns, or replace what is said of the one of the same range.
+    """INSERT a piece, given as its columns, or replace what is said of the one of the same range, if that has the same bytes.
 
     :param part: it is one; a fragment replaces no part, which stays one: the fragment of its range, if it was that, is being
         deleted elsewhere.
@@ -107,7 +107,8 @@ def enter_piece(connection: Connection, *, part: bool) -> Any:
 def _enter_piece(dialect: str, part: bool) -> Any:
     entered = insert_into(dialect, pieces)
     said = {name: entered.excluded[name] for name in ("number", "etag", "crc32c", "marks")}
-    which = None if part else pieces.c.number.is_(None)
+    same = or_(pieces.c.crc32c.is_(None), pieces.c.crc32c == entered.excluded.crc32c)
+    which = same if part else and_(same, pieces.c.number.is_(None))
     return entered.on_conflict_do_update(index_elements=["upload_id", "first", "end"], set_=said, where=which)
 
 
@@ -119,6 +120,7 @@ def change_upload(
     untouched: bool = False,
     held: bool = False,
     piece: bool = False,
+    edition: bool = False,
     tells: bool = False,
 ) -> Any:
     """UPDATE columns of the upload ``this`` if it is in one of the states; parameters: see `changes`.
@@ -126,6 +128,7 @@ def change_upload(
     :param untouched: only if nobody has touched it since ``since``.
     :param held: only while its claim is ``held``.
     :param piece: only if a piece of edition ``of_edition`` that ends at ``up_to`` belongs to it.
+    :param edition: only in edition ``of_edition``.
     :param tells: the row comes back as it is then.
     """
     which = [uploads.c.id == bindparam("this"), state_in(states)]
@@ -135,7 +138,9 @@ def change_upload(
         which.append(uploads.c.claim == bindparam("held"))
     if piece:
         fits = or_(uploads.c.length.is_(None), uploads.c.length >= bindparam("up_to"))
-        which += [uploads.c.edition == bindparam("of_edition"), fits]
+        which.append(fits)
+    if piece or edition:
+        which.append(uploads.c.edition == bindparam("of_edition"))
     change = update(uploads).where(*which).values({name: bindparam(f"new_{name}") for name in columns})
     return change.returning(*uploads.c) if tells else change
 

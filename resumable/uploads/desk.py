@@ -278,6 +278,8 @@ class Desk:
                 raise Gap(f"byte {offset} comes next, not {span.first}", offset)
             if not new:
                 self._tell("resumed", upload, offset)
+                if offset == 0 and intake.upload.state is State.OPEN and not intake.upload.swarm:
+                    await intake.begin_anew_with_nothing()
             try:
                 await self.writing.pour(intake, body, span, max_size=max_size, confirm=confirm)
             except Interrupted:

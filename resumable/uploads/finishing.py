@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from resumable.clock import now
 from resumable.ledger.ledger import Ledger
-from resumable.model import LIVE, Ended, Exists, Piece, Rejected, State, Unavailable, Upload
+from resumable.model import LIVE, Ended, Exists, Piece, Rejected, State, Superseded, Unavailable, Upload
 from resumable.stores.faults import OperatorFaults, client_fault
 from resumable.stores.store import Made, PartRef, Store, StoredObject, StoreError, StoreUnavailable
 from resumable.uploads.checksum import combine
@@ -165,7 +165,7 @@ class Finishing:
             except StoreError as error:
                 if error.code != "InvalidPart" or not error.said:
                     raise
-                # The ledger's ETag is not the store's: two have written the part. The bytes are the same.
+                # The ledger's ETag is not the store's: two have written the part.
                 return await self._ask(upload, await self._refreshed(upload, parts), claim)
         except StoreUnavailable as error:
             raise Unavailable(f"the store is in trouble: {error.code}") from error
@@ -202,8 +202,8 @@ class Finishing:
             found = stored.get(part.number or 0)
             same = found is not None and found.size == part.size
             if found is not None and found.etag != part.etag:
-                # Once bytes were begun anew, those of an earlier edition may have come late: only a checksum tells.
-                same = same and (found.crc32c == part.crc32c if found.crc32c is not None else not upload.edition)
+                # What somebody else brought of another file may have come late: only a checksum tells.
+                same = same and found.crc32c is not None and found.crc32c == part.crc32c
             if found is None or not same:
                 raise StoreError("PartLost", f"part {part.number} is not what was stored", said=True)
             fresh.append(evolve(part, etag=found.etag))
@@ -221,8 +221,12 @@ class Finishing:
         if reason is None:
             self._faults.refused(upload.bucket, error, upload.id)
             raise Unavailable(f"the store refused: {error.code}") from error
-        time = now(self._clock)
-        if await self._ledger.move(upload, State.FAILED, frm=(upload.state,), reason=reason, updated=time) is not None:
+        current = await self._current(upload)
+        if current.live and (current.edition, current.multipart_id) != (upload.edition, upload.multipart_id):
+            raise Superseded("the client has begun anew with other bytes") from error
+        time, edition = now(self._clock), upload.edition
+        how: dict[str, Any] = {"reason": reason, "updated": time}
+        if await self._ledger.move(upload, State.FAILED, frm=(upload.state,), edition=edition, **how) is not None:
             self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
         elif (await self._current(upload)).state in (*LIVE, State.FINISHED):
             raise Unavailable("the upload has gone on elsewhere") from error

@@ -104,6 +104,14 @@ class Intake:
         for piece in pieces:
             self._add(piece)
 
+    async def _learn_of(self, number: int) -> None:
+        """Know what other nodes have stored of a chunk, for other clients perhaps."""
+        first = self.grid.first_of(number)
+        known = {(piece.first, piece.end, piece.number) for piece in self._pieces.get(number, ())}
+        for piece in await self._tools.ledger.pieces_within(self.upload.id, first, first + self.grid.chunk_size):
+            if (piece.first, piece.end, piece.number) not in known:
+                self._add(piece)
+
     async def refresh(self) -> None:
         """Know again what the ledger knows: others may have written, finished or ended the upload.
 
@@ -212,6 +220,8 @@ class Intake:
                 self._chunks.pop(number, None)
 
     async def _store(self, number: int, run: Run | None, writer: Writer, turn: Turn) -> None:
+        if self.upload.swarm and number not in self._parts:
+            await self._learn_of(number)
         if run is not None:
             await self._agree(run, writer, turn)
         turn.over()
@@ -283,12 +293,28 @@ class Intake:
                 return False  # it is there no more, or is another by now
             return checksum(theirs) == run.crc32c
 
+    async def begin_anew_with_nothing(self) -> None:
+        """A client begins at byte 0, and nothing is stored: what others may still bring of another file comes to nothing."""
+        former = self.upload
+        self.upload = await self._tools.ledger.begin_anew(former, 0, now=now(self._tools.clock))
+        if former.multipart_id is not None:
+            self._tools.errands.run(partial(self._abort, former.multipart_id))
+
+    async def _abort(self, multipart_id: str) -> None:
+        upload = self.upload
+        try:
+            await self._tools.store.abort_multipart_upload(upload.bucket, upload.key, multipart_id)
+        except StoreError as error:
+            self._log.info("multipart upload of {id} not aborted yet: {error}", id=upload.id, error=str(error))
+
     async def _begin_anew(self, run: Run, cut_at: int, writer: Writer, turn: Turn) -> None:
         """The client brings other bytes, from byte 0 on: drop what differs, and all after it."""
         tools = self._tools
         stored = [piece for pieces in self._pieces.values() for piece in pieces]
         former = evolve(self.upload, edition=writer.edition)
         self.upload = await tools.ledger.begin_anew(former, cut_at, now=now(tools.clock))
+        if former.multipart_id is not None and self.upload.multipart_id is None:
+            tools.errands.run(partial(self._abort, former.multipart_id))
         writer.edition = self.upload.edition
         self._learn(piece for piece in stored if piece.end <= cut_at)
         dropped = [piece for piece in stored if piece.end > cut_at and piece.number is None]

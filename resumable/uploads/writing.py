@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IConsumer
 from twisted.logger import Logger
 
 from resumable.clock import now
-from resumable.model import Ended, Interrupted, Invalid, State, Superseded, TooLarge, Upload, UploadError
+from resumable.model import Ended, Interrupted, Invalid, Piece, State, Superseded, TooLarge, Upload, UploadError
 from resumable.uploads.claims import Claim
 from resumable.uploads.finishing import Finishing
 from resumable.uploads.intake import Intake, Tools
@@ -67,7 +67,7 @@ class Writing:
         intake = self._intakes.get(upload.id)
         shared = intake is not None
         if intake is None:
-            pieces = [] if new else await self._tools.ledger.pieces(upload.id)
+            upload, pieces = (upload, []) if new else await self._known(upload)
             fresh = Intake(upload, pieces, self._tools, self._finishing, claim)
             intake = self._intakes.setdefault(upload.id, fresh)
         self._users[upload.id] = self._users.get(upload.id, 0) + 1
@@ -81,6 +81,13 @@ class Writing:
             if not self._users[upload.id]:
                 del self._users[upload.id], self._intakes[upload.id]
                 await intake.close()
+
+    async def _known(self, upload: Upload) -> tuple[Upload, list[Piece]]:
+        """The upload and its pieces as the ledger has them now: it may have been begun anew since the caller has read it."""
+        found = await self._tools.ledger.whole(upload.id)
+        if found is None:
+            raise Ended("the upload is gone")
+        return found
 
     async def take_over(self, intake: Intake, span: Span) -> None:
         """End those who write the same bytes, here and on other nodes, once what they hold has been stored.

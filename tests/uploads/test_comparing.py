@@ -17,7 +17,7 @@ from twisted.internet.task import deferLater
 
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
-from resumable.model import Conflict, Gap, Interrupted, Invalid, Piece, State, Superseded, Upload
+from resumable.model import Conflict, Ended, Gap, Interrupted, Invalid, Piece, State, Superseded, Upload
 from resumable.stores.store import PartRef, StoredPart, StoreError
 from resumable.uploads import intake, marks
 from resumable.uploads.chunks import plan
@@ -259,7 +259,7 @@ async def test_a_part_of_the_former_file_that_comes_late(
     await send(b, upload, OTHER, 0, 3 * CHUNK)
     current = await ledger.get(upload.id)
     assert current is not None
-    assert current.edition == 1
+    assert current.edition == 2  # it was begun with nothing, and then with something
     assert current.multipart_id is not None
     await a.store.upload_part("bucket", "name", current.multipart_id, 1, [DATA[:CHUNK]])
     with pytest.raises(Exception, match="part 1 is not what was stored"):
@@ -270,7 +270,7 @@ async def test_a_part_of_the_former_file_that_comes_late(
 @pytest.mark.parametrize("tells", [False, True])
 @pytest_twisted.ensureDeferred
 async def test_another_etag_for_the_same_bytes(bucket: Bucket, nodes: tuple[Node, Node], tells: bool) -> None:
-    """A store that encrypts gives each writer of a part another ETag; where it names the checksum, that decides."""
+    """A store that encrypts gives each writer of a part another ETag: its checksum decides, and without one nobody can say."""
     a, _ = nodes
     upload = await begin(a, 3 * CHUNK)
     pieces = {piece.number: piece for piece in await stored(a, upload)}
@@ -288,8 +288,60 @@ async def test_another_etag_for_the_same_bytes(bucket: Bucket, nodes: tuple[Node
 
     a.store.complete_multipart_upload = picky  # type: ignore[method-assign,assignment]
     a.store.list_parts = listed  # type: ignore[method-assign]
+    if not tells:
+        with pytest.raises(Ended, match="part 1 is not what was stored"):
+            await send(a, upload, DATA, 3 * CHUNK)
+        return
     assert (await send(a, upload, DATA, 3 * CHUNK)).finished
     assert bucket.objects["name"][0] == DATA
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_files_begun_at_once_elsewhere(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """A half-open connection on another node has brought bytes that are not stored yet, when another file is begun."""
+    a, b = nodes
+    upload = await a.desk.create(Wish("seed", "name", length=SIZE))
+    slow: Deferred[None] = Deferred()
+    made = a.store.upload_part
+
+    async def slowly(*arguments: Any, **options: Any) -> Any:
+        arguments = (*arguments[:4], list(arguments[4]))
+        await slow
+        return await made(*arguments, **options)
+
+    a.store.upload_part = slowly  # type: ignore[method-assign]
+    body, old = a.begin(upload, 0, 2 * CHUNK)
+    while not bucket.opened:
+        await deferLater(reactor, 0.005)  # type: ignore[arg-type]
+    with pytest.raises(Interrupted):
+        await send(b, upload, OTHER, 0, 2 * CHUNK + 3, drop=True)
+    slow.callback(None)
+    body.go_on()
+    with pytest.raises(Superseded):
+        await old
+    report = await b.desk.report(upload)
+    assert report.offset == 2 * CHUNK + 3
+    assert (await send(b, upload, OTHER, report.offset)).finished
+    assert bucket.objects["name"][0] == OTHER
+    await nothing_left(bucket, nodes)
+
+
+@pytest_twisted.ensureDeferred
+async def test_other_bytes_of_one_range_at_once(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """Two clients of a swarm, on two nodes that know nothing of each other yet: what was acknowledged stays."""
+    a, b = nodes
+    upload = await begin(a, swarm=True)
+    for first, end in ((0, CHUNK), (2 * CHUNK, 2 * CHUNK + 4)):
+        async with a.desk.writing.intake(upload), b.desk.writing.intake(upload):
+            await send(a, upload, DATA, first, end)
+            pieces = await stored(a, upload)
+            with pytest.raises(Conflict):
+                await send(b, upload, OTHER, first, end)
+            assert await stored(a, upload) == pieces
+    (part, _) = await stored(a, upload)
+    with pytest.raises(Conflict):
+        await ledger.add_piece(upload, evolve(part, crc32c=1, etag="other"), now=5.0)
+    assert (await stored(a, upload))[0] == part
 
 
 @pytest_twisted.ensureDeferred
@@ -339,9 +391,11 @@ async def test_a_shorter_length_than_is_written_elsewhere(bucket: Bucket, nodes:
 async def test_the_ledger_begins_anew_once(database: Database, ledger: Ledger, nodes: tuple[Node, Node]) -> None:
     """Two who begin anew at once: the second is told that somebody else is writing. Of an upload that is whole, nobody may."""
     a, _ = nodes
-    upload = await begin(a, 2 * CHUNK + 3)
+    upload = (await a.desk.report(await begin(a, 2 * CHUNK + 3))).upload
+    upload = await a.desk.get(upload.id, "")
     begun = await ledger.begin_anew(upload, CHUNK, now=5.0)
-    assert begun.edition == 1
+    assert begun.edition == upload.edition + 1
+    assert begun.multipart_id == upload.multipart_id
     assert [piece.end for piece in await ledger.pieces(upload.id)] == [CHUNK]
     with pytest.raises(Superseded):
         await ledger.begin_anew(upload, 0, now=5.0)

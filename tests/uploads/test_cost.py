@@ -74,7 +74,7 @@ def desk(database: Database) -> Desk:
 async def receive(desk: Desk, first: int, end: int, *, step: int = 1000) -> Any:
     upload = await desk.find("", "name", "seed")
     return await desk.receive(
-        upload, Body(DATA[first:end], step, drop=False, stall=False), Span(first, end), confirm=certain
+        upload, Body(DATA[first:end], step, drop=False, stall=False), Span(first, end), confirm=certain, new=first == 0
     )
 
 
