@@ -87,12 +87,18 @@ class Ledger:
             connection.execute(statements.enter_upload(connection), values)
             return self._tell(connection, upload, ())
 
-        try:
-            told = await self._database.write(work)
-        except IntegrityError:
-            if upload.claim is not None:
-                return await self.create(evolve(upload, claim=None), chosen=chosen)
-            raise Taken(f"{upload.owner!r} has a live upload {upload.name!r}") from None
+        while True:
+            try:
+                told = await self._database.write(work)
+                break
+            except IntegrityError as error:
+                # Which it was the databases say in words of their own: PostgreSQL names the index, SQLite its columns.
+                said = str(error.orig)
+                if "generation" in said or "uploads_in_order" in said:
+                    continue  # another of the same name was entered in this moment
+                if "uploads.bucket" in said or "uploads_one_claim" in said:
+                    return await self.create(evolve(upload, claim=None), chosen=chosen)
+                raise Taken(f"{upload.owner!r} has a live upload {upload.name!r}") from None
         self._metrics.moved(upload.protocol, upload.state)
         if told:
             self.announced()
@@ -237,7 +243,12 @@ class Ledger:
         """
         change = (
             update(uploads)
-            .where(uploads.c.id == upload.id, uploads.c.edition == upload.edition, state_in([State.OPEN]))
+            .where(
+                uploads.c.id == upload.id,
+                uploads.c.edition == upload.edition,
+                state_in([State.OPEN]),
+                uploads.c.swarm.is_(False),
+            )
             .values(edition=upload.edition + 1, updated=now, **({} if cut else {"multipart_id": None}))
             .returning(*uploads.c)
         )
@@ -354,6 +365,8 @@ class Ledger:
         holder = select(uploads.c.id, uploads.c.claim).where(
             uploads.c.bucket == upload.bucket, uploads.c.key == upload.key, uploads.c.claim.is_not(None)
         )
+        own_state = select(uploads.c.state).where(uploads.c.id == upload.id)
+        wanted = [state.value for state in tuple(states)]
         # Others may be at it in this moment, for the same upload too.
         free = (uploads.c.id == upload.id, uploads.c.claim.is_(None), state_in(states))
         change = update(uploads).where(*free).values(claim=claim)
@@ -368,7 +381,10 @@ class Ledger:
                     return None
                 row = connection.execute(holder).first()
             # Who repeats this finds itself there.
-            return Holder("", "") if row is None else None if row.claim == claim else Holder(*row)
+            if row is not None and row.claim == claim:
+                return None
+            ended = connection.execute(own_state).scalar() not in wanted
+            return Holder("", "") if row is None or ended else Holder(row[0], row[1])
 
         try:
             found = await self._database.write(work)

@@ -221,9 +221,9 @@ class Claims:
         self._clock = clock
         self._settle = settle
         self._held: defaultdict[str, list[Claim]] = defaultdict(list)
-        #: By upload: the claims that were left to lie here. The upload itself need not wait for them: what comes late of it
-        #: are its own bytes.
-        self._lying: dict[str, str] = {}
+        #: By upload and edition: the claims that were left to lie here. The upload itself need not wait for them: what comes
+        #: late of it are its own bytes.
+        self._lying: dict[tuple[str, int], str] = {}
 
     def of(self, upload: Upload, since: float) -> Claim | None:
         """Return the claim that was entered with the upload's row just now, after `since`; None if there was none."""
@@ -241,7 +241,7 @@ class Claims:
         :raises Unavailable: somebody else's object is being made there for too long.
         """
         deadline = self._clock.seconds() + WAIT
-        mine = self._lying.pop(upload.id, None)
+        mine = self._lying.pop((upload.id, upload.edition), None)
         holder = None if mine is None else Holder(upload.id, mine)
         since = -LEASE if mine is not None else 0.0
         while True:
@@ -259,7 +259,7 @@ class Claims:
                 # A deletion may come late: it, too, is waited for.
                 await self.drop(claim)
             elif found != holder:
-                holder, since = found, begun
+                holder, since = found, self._clock.seconds()
             if self._clock.seconds() > deadline:
                 raise Unavailable("another object is being made under the same key")
             await deferLater(self._clock, LOOK)
@@ -279,7 +279,7 @@ class Claims:
             self.forget(claim)
             await claim.release()
             if claim.doubtful and not claim.given_up:
-                self._lying[claim.upload.id] = claim.word
+                self._lying[claim.upload.id, claim.upload.edition] = claim.word
 
     def forget(self, claim: Claim | None) -> None:
         """Know no more of a claim that has been given up in the ledger."""
@@ -291,7 +291,8 @@ class Claims:
 
     def ended(self, upload_id: str) -> None:
         """The upload has ended: no call that makes its object is tried again."""
-        self._lying.pop(upload_id, None)
+        for key in [key for key in self._lying if key[0] == upload_id]:
+            del self._lying[key]
         for claim in self._held.get(upload_id, ()):
             claim.stop(Ended("the upload has ended"))
 

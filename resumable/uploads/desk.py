@@ -15,6 +15,7 @@ from resumable.flights import Flights
 from resumable.ledger.ledger import Taken
 from resumable.model import (
     LIVE,
+    Conflict,
     Ended,
     Exists,
     Gap,
@@ -270,7 +271,8 @@ class Desk:
         async with self.writing.intake(upload, new=new, claim=claim) as intake:
             await self.writing.take_over(intake, span)
             if intake.upload.state is State.FINISHED:
-                return self._finished(intake.upload)
+                # By whoever wrote before, and perhaps another file.
+                return await self._compare(intake, body, span)
             if not intake.upload.live:
                 raise Ended("the upload has ended")
             offset = intake.coverage.offset
@@ -278,19 +280,14 @@ class Desk:
                 raise Gap(f"byte {offset} comes next, not {span.first}", offset)
             if not new:
                 self._tell("resumed", upload, offset)
-                if offset == 0 and intake.upload.state is State.OPEN and not intake.upload.swarm:
-                    await intake.begin_anew_with_nothing()
+                if span.first == 0 and intake.upload.state is State.OPEN and not intake.upload.swarm:
+                    await intake.begin_edition()
             try:
                 await self.writing.pour(intake, body, span, max_size=max_size, confirm=confirm)
             except Interrupted:
                 if intake.upload.swarm:
                     await self._finish_alone(intake, confirm)
                 raise
-            except Ended:
-                # It may have ended well: somebody else has brought the rest, or the same.
-                await intake.refresh()
-                if intake.upload.state not in (State.FINISHING, State.FINISHED):
-                    raise
             return await self._outcome(intake, confirm)
 
     async def compare(self, upload: Upload, body: Body, span: Span) -> Report:
@@ -301,9 +298,17 @@ class Desk:
         :raises Invalid: the body is not what its span says.
         :raises Unavailable: the store was in trouble.
         """
-        async with self.writing.intake(upload, new=True) as intake:
+        async with self.writing.intake(upload) as intake:
+            return await self._compare(intake, body, span)
+
+    async def _compare(self, intake: Intake, body: Body, span: Span) -> Report:
+        try:
             await self.writing.compare(intake, body, span)
-        return Report(upload, Coverage.whole(upload.length or 0))
+        except Conflict:
+            if span.first == 0:
+                raise Unavailable("another file was finished under the name in this moment") from None
+            raise
+        return Report(intake.upload, Coverage.whole(intake.upload.length or 0))
 
     async def _finish_alone(self, intake: Intake, confirm: Confirm) -> None:
         """The client has gone, and may have brought the last byte of what others wrote too: nobody else would see that."""

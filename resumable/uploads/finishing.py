@@ -83,6 +83,13 @@ class Finishing:
         :raises Ended: the upload was ended meanwhile; the object is removed again.
         :raises Unavailable: the claim was lost.
         """
+        try:
+            return await self._conclude(upload, etag, claim, crc32c)
+        except Unavailable:
+            claim.doubt()  # so that whoever has the key next looks what is there
+            raise
+
+    async def _conclude(self, upload: Upload, etag: str, claim: Claim, crc32c: int | None) -> Upload:
         await claim.quiet()
         time = now(self._clock)
         moved = await self._ledger.move(
@@ -113,15 +120,20 @@ class Finishing:
                 self._log.warn("object of {id} not removed yet: {error}", id=upload.id, error=str(error))
         raise Ended("the upload has ended")
 
-    async def check(self, upload: Upload, made: Made) -> str:
-        """Return the ETag of an object that was made, once it is certain that it is what was sent.
+    async def check(self, upload: Upload, made: Made, claim: Claim) -> str:
+        """Return the ETag of an object that was made under the claim, once it is certain that it is what was sent.
 
         :raises StoreUnavailable: it is not, or nobody can say.
         """
         if made.confirmed:
             return made.etag
-        found = await self._store.head_object(upload.bucket, upload.key)
+        try:
+            found = await self._store.head_object(upload.bucket, upload.key)
+        except StoreError:
+            claim.doubt()
+            raise
         if not is_own(found, upload) or found.size != upload.length:
+            claim.doubt()
             size = "no object of ours" if found is None else f"{found.size} bytes"
             raise StoreUnavailable("NotStored", f"the store said that {upload.length} bytes are stored, and has {size}")
         return found.etag
@@ -135,7 +147,9 @@ class Finishing:
                 await delete_own_object(self._store, former, claim)
                 return
             found = await self._store.head_object(former.bucket, former.key)
-            if is_own(found, former) and found.size == former.length:
+            # Of several editions nobody can say whose it is; but of a multipart upload there is one object.
+            sure = former.edition == 0 or former.multipart_id is not None
+            if sure and is_own(found, former) and found.size == former.length:
                 time = now(self._clock)
                 crc32c = combined(await self._ledger.pieces(former.id))
                 how: dict[str, Any] = {"etag": found.etag, "crc32c": crc32c, "finished": time, "updated": time}
@@ -185,7 +199,7 @@ class Finishing:
                 upload.bucket, upload.key, upload.multipart_id, refs, overwrite=upload.overwrite, fence=claim
             )
         )
-        etag = await self.check(upload, made)
+        etag = await self.check(upload, made, claim)
         # Of a multipart upload an object is made once: whatever else was asked comes to nothing.
         claim.doubtful = False
         return etag

@@ -30,7 +30,7 @@ from resumable.uploads.fragments import MOST, Fragments
 from resumable.uploads.grid import Grid
 from resumable.uploads.marks import Marker, agree, marked, pack, unpack
 from resumable.uploads.policy import object_options
-from resumable.uploads.release import release
+from resumable.uploads.release import delete_own_object, release
 from resumable.uploads.room import Room
 from resumable.uploads.story import tell
 from resumable.uploads.stream import ChunkedStream, Run
@@ -191,6 +191,9 @@ class Intake:
     async def assemble(self) -> None:
         """Make parts of all chunks whose fragments cover them, for one who may finish the upload. Errors as `store`."""
         writer = Writer(confirmed, edition=self.upload.edition)
+        if self.upload.length == 0:
+            await self.store(Run(0, 0, number=1), writer)
+            return
         for number in range(1, self.grid.count + 1):
             if number not in self._parts and self.upload.state is State.OPEN:
                 async with writer.turn() as turn:
@@ -201,14 +204,24 @@ class Intake:
         lock = self._chunks[number]
         await lock.acquire()
         try:
-            try:
-                await self._store(number, run, writer, turn)
-            except StoreError as error:
-                if error.code != "NoSuchKey":
-                    raise
-                # Another node has joined the chunk and deleted its fragments.
-                await self.refresh()
-                await self._store(number, run, writer, turn)
+            while True:
+                known = set(self._pieces.get(number, ()))
+                try:
+                    await self._store(number, run, writer, turn)
+                    break
+                except StoreError as error:
+                    # Another node has joined the chunk, or some of its fragments, and deleted those: as long as there is
+                    # something to learn of that, nothing is lost.
+                    if error.code != "NoSuchKey":
+                        raise
+                    await self.refresh()
+                    if set(self._pieces.get(number, ())) == known:
+                        raise
+                except Ended:
+                    # It may have ended well: somebody else has brought the rest, or the same.
+                    await self.refresh()
+                    if self.upload.state is not State.FINISHED:
+                        raise
             self._tools.faults.granted(self.upload.bucket)
         except StoreUnavailable as error:
             raise Unavailable(f"the store is in trouble: {error.code}") from error
@@ -220,11 +233,17 @@ class Intake:
                 self._chunks.pop(number, None)
 
     async def _store(self, number: int, run: Run | None, writer: Writer, turn: Turn) -> None:
+        if self.upload.state is State.FINISHED:
+            if run is not None and not await self._finished_same(run):
+                raise turn.fail(self._conflict(run))
+            return
         if self.upload.swarm and number not in self._parts:
             await self._learn_of(number)
         if run is not None:
             await self._agree(run, writer, turn)
         turn.over()
+        if run is None and number in self._parts:
+            return
         first, end = self.grid.first_of(number), self.grid.end_of(number)
         if run is not None and (run.first, run.end) == (first, end):
             if number not in self._parts:  # another connection was first
@@ -246,7 +265,7 @@ class Intake:
     async def _agree(self, run: Run, writer: Writer, turn: Turn) -> None:
         """See to it that what is stored where the run belongs are the run's bytes."""
         for piece in sorted(self._pieces.get(run.number, ()), key=lambda piece: piece.first):
-            if not await self._same(run, piece, writer):
+            if not await self._same(run, piece):
                 if not writer.anew:
                     raise turn.fail(self._conflict(run))
                 await self._begin_anew(run, piece.first, writer, turn)
@@ -258,7 +277,7 @@ class Intake:
             "Cancel the upload, or begin again at byte 0"
         )
 
-    async def _same(self, run: Run, piece: Piece, writer: Writer) -> bool:
+    async def _same(self, run: Run, piece: Piece) -> bool:
         """Return whether the run and a stored piece agree where they meet, as far as they can be compared."""
         first, end = max(run.first, piece.first), min(run.end, piece.end)
         if first >= end or piece.crc32c is None:
@@ -273,17 +292,21 @@ class Intake:
                 theirs = cut(await self._bytes_of_fragment(piece), first - piece.first, end - piece.first)
                 return checksum(mine) == checksum(theirs)
         marks = unpack(await self._tools.ledger.marks(self.upload.id, piece.first, piece.end))
-        alike = agree(mine, first, piece=(piece.first, piece.end, piece.crc32c), marks=marks)
-        # Who brings all of it anew is not told to go on behind bytes that may be another file's.
-        return not writer.anew if alike is None else alike
+        return agree(mine, first, piece=(piece.first, piece.end, piece.crc32c), marks=marks) is not False
 
     async def _finished_same(self, run: Run) -> bool:
         """Return whether the run's bytes are those of the finished object."""
+        return await self._is_object(self.upload.etag, run.first, run.end, run.crc32c)
+
+    async def _is_object(self, etag: str | None, first: int, end: int, crc32c: int) -> bool:
+        """Whether ``[first, end)`` of the object under the key, if it has the ETag, are the bytes with this CRC32C."""
+        if first == end:
+            return True
         upload, tools = self.upload, self._tools
-        async with Lent(tools.reading, max(run.size, LEAST)):
+        async with Lent(tools.reading, max(end - first, LEAST)):
             try:
                 theirs = await tools.store.get_object(
-                    upload.bucket, upload.key, limit=run.size, span=(run.first, run.end), etag=upload.etag
+                    upload.bucket, upload.key, limit=end - first, span=(first, end), etag=etag
                 )
             except StoreUnavailable as error:
                 raise Unavailable(f"the store is in trouble: {error.code}") from error
@@ -291,13 +314,16 @@ class Intake:
                 if not error.said:
                     raise Unavailable(f"the store refused: {error.code}") from error
                 return False  # it is there no more, or is another by now
-            return checksum(theirs) == run.crc32c
+            return checksum(theirs) == crc32c
 
-    async def begin_anew_with_nothing(self) -> None:
-        """A client begins at byte 0, and nothing is stored: what others may still bring of another file comes to nothing."""
-        former = self.upload
-        self.upload = await self._tools.ledger.begin_anew(former, 0, now=now(self._tools.clock))
-        if former.multipart_id is not None:
+    async def begin_edition(self) -> None:
+        """A client begins at byte 0, perhaps with another file: those who still bring the former can add nothing more."""
+        await self._renew(self.upload, self.coverage.offset)
+
+    async def _renew(self, former: Upload, cut_at: int) -> None:
+        self.upload = await self._tools.ledger.begin_anew(former, cut_at, now=now(self._tools.clock))
+        if former.multipart_id is not None and self.upload.multipart_id is None:
+            # Nothing of it is kept: with it goes what may still come late.
             self._tools.errands.run(partial(self._abort, former.multipart_id))
 
     async def _abort(self, multipart_id: str) -> None:
@@ -311,10 +337,7 @@ class Intake:
         """The client brings other bytes, from byte 0 on: drop what differs, and all after it."""
         tools = self._tools
         stored = [piece for pieces in self._pieces.values() for piece in pieces]
-        former = evolve(self.upload, edition=writer.edition)
-        self.upload = await tools.ledger.begin_anew(former, cut_at, now=now(tools.clock))
-        if former.multipart_id is not None and self.upload.multipart_id is None:
-            tools.errands.run(partial(self._abort, former.multipart_id))
+        await self._renew(evolve(self.upload, edition=writer.edition), cut_at)
         writer.edition = self.upload.edition
         self._learn(piece for piece in stored if piece.end <= cut_at)
         dropped = [piece for piece in stored if piece.end > cut_at and piece.number is None]
@@ -332,9 +355,9 @@ class Intake:
     async def _put_fragment(self, run: Run, writer: Writer) -> None:
         tools = self._tools
         if not self.upload.fragmented:
-            claim = self.take_claim()
-            await tools.ledger.mark_fragmented(self.upload, claim=None if claim is None else claim.word)
-            self._finishing.claims.forget(claim)
+            word = None if self._claim is None else self._claim.word
+            await tools.ledger.mark_fragmented(self.upload, claim=word)
+            self._finishing.claims.forget(self.take_claim())
             self.upload = evolve(self.upload, fragmented=True)
         neighbour = self._neighbour(run)
         marker: Marker = run
@@ -374,6 +397,9 @@ class Intake:
         """Make the chunk of the run and of fragments, which are read back unless they are still in memory."""
         wanted = [take.piece for take in takes if take.piece.etag]
         segments: list[bytes] = []
+        if self._in_one(number):
+            # Before there is room taken for what is read: others wait for that.
+            self._claim = await self._claim_key()
         try:
             async with self._read_back(wanted):
                 for found in await together([partial(self._bytes_of, take, run) for take in takes], most=MOST):
@@ -409,8 +435,7 @@ class Intake:
 
     async def _put_chunk(self, number: int, segments: Sequence[bytes], marker: Marker, writer: Writer) -> None:
         first, end = self.grid.first_of(number), self.grid.end_of(number)
-        # A multipart upload that was opened while nobody knew the length would stay behind if it was not used.
-        if first == 0 and end == self.upload.length and self.upload.multipart_id is None:
+        if self._in_one(number):
             await writer.confirm()
             await self._put_whole(segments, marker)
             return
@@ -420,6 +445,14 @@ class Intake:
             upload.bucket, upload.key, upload.multipart_id, number, segments, crc32c=marker.crc32c
         )
         await self._enter(Piece(first, end, number, etag, marker.crc32c), writer, marker)
+
+    def _in_one(self, number: int) -> bool:
+        """Whether the chunk is all of the object, so that one request makes it.
+
+        A multipart upload that was opened while nobody knew the length would stay behind if it was not used.
+        """
+        upload = self.upload
+        return number == 1 and self.grid.end_of(1) == upload.length and upload.multipart_id is None
 
     async def _enter(self, piece: Piece, writer: Writer, marker: Marker, replaces: Sequence[Piece] = ()) -> None:
         """Let the ledger have a stored piece. A part strikes its chunk's fragments out; some time later they are deleted."""
@@ -483,13 +516,16 @@ class Intake:
                         fence=claim,
                     )
                 )
-                etag = await finishing.check(upload, made)
+                etag = await finishing.check(upload, made, claim)
             except StoreError as error:
-                # It may be our own, whose answer was lost.
+                # It may be our own, whose answer was lost; of these bytes, or of those that were there before them.
                 taken = error.said and error.code == "PreconditionFailed"
                 found = await finishing.own_object(upload) if taken else None
                 if found is None:
                     raise
+                if not await self._is_object(found.etag, 0, marker.end, marker.crc32c):
+                    await claim.run(delete_own_object(store, upload, claim))
+                    raise Unavailable("an earlier object of the upload was in the way") from error
                 etag = found.etag
             self.upload = await finishing.conclude(upload, etag, claim, crc32c=marker.crc32c)
             self._count(0, self.upload.length or 0)

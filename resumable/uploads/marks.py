@@ -1,9 +1,9 @@
 """Marks: offsets within a stored piece, each with the CRC32C of the piece's bytes up to there. Pure.
 
 By them a range of bytes can be compared with a piece that holds more: every stretch between two marks has a checksum of its
-own. A piece has marks at the multiples of `EVERY`, and wherever the bytes of one request ended and those of another began:
-there a client begins again that repeats a request. What lies between a range's end and the nearest mark inside it is not
-compared.
+own. A piece has marks after 1, 2, 4, 8 … bytes, then at the multiples of `EVERY`, and wherever the bytes of one request ended
+and those of another began: there a client begins again that repeats a request. What lies between a range's end and the nearest
+mark inside it is not compared; of a range that begins where the piece does, that is less than half.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Marker:
 
     def mark(self, data: bytes | memoryview) -> None:
         """Bytes have come; they are looked at once, and not copied."""
-        following = self.end - self.end % EVERY + EVERY
+        following = self._following()
         end = self.end + len(data)
         if end < following:
             self.crc32c, self.end = crc32c(data, self.crc32c), end
@@ -55,7 +55,13 @@ class Marker:
             self.end = stop
             if stop == following:
                 self.marks.append((stop, self.crc32c))
-                following += EVERY
+                following = self._following()
+
+    def _following(self) -> int:
+        """The offset of the next mark."""
+        regular = self.end - self.end % EVERY + EVERY
+        have = self.end - self.first
+        return regular if have >= EVERY else min(regular, self.first + (1 << have.bit_length()))
 
     def joint(self) -> None:
         """What comes next was brought by another request. Of many joints the latest are remembered."""

@@ -70,6 +70,8 @@ class Writing:
             upload, pieces = (upload, []) if new else await self._known(upload)
             fresh = Intake(upload, pieces, self._tools, self._finishing, claim)
             intake = self._intakes.setdefault(upload.id, fresh)
+            if intake is not fresh:
+                await fresh.close()
         self._users[upload.id] = self._users.get(upload.id, 0) + 1
         try:
             if shared:

@@ -170,26 +170,22 @@ async def test_what_comes_late_comes_before(
 
 
 @pytest_twisted.ensureDeferred
-async def test_late_and_yet_finished(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
-    """The second try of a call succeeds, and its client is told; the first, unanswered, lands before anything else is made."""
+async def test_another_file_after_a_call_that_nobody_heard_of(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """The same upload, of the same length: what comes late of it are not the bytes that it has now."""
     a, _ = nodes
     late = Late(a, "put_object")
-    data = DATA[: CHUNK - 3]
+    data, other = DATA[: CHUNK - 3], OTHER[: CHUNK - 3]
     upload = await a.desk.create(wish(len(data)), whole=True)
     body = Body(data, 7, drop=False, stall=False)
-    doing = Deferred.fromCoroutine(a.desk.receive(upload, body, Span(0, len(data)), confirm=certain, new=True))
     with pytest.raises(Unavailable):
-        await doing
-    # The same client once more: it is not made to wait.
-    again = Body(data, 7, drop=False, stall=False)
-    report = await a.desk.receive(upload, again, Span(0, len(data)), confirm=certain)
-    assert report.finished
-    following = begin(a, OTHER[: CHUNK - 3])
+        await a.desk.receive(upload, body, Span(0, len(data)), confirm=certain, new=True)
+    again = Body(other, 7, drop=False, stall=False)
+    doing = Deferred.fromCoroutine(a.desk.receive(upload, again, Span(0, len(data)), confirm=certain))
     await seconds(LEASE / 4)
-    assert not following.called
+    assert not doing.called
     await late.land()
-    assert (await following).finished
-    assert bucket.objects["name"][0] == OTHER[: CHUNK - 3]
+    assert (await doing).finished
+    assert bucket.objects["name"][0] == other
     await nothing_left(bucket, nodes)
 
 
