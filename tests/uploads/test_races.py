@@ -1,0 +1,525 @@
+"""Whoever races: clients whose files change, two with different bytes, names taken again, late answers, dead processes.
+
+A state machine of Hypothesis over one key: several processes (or one) on one ledger and one store in memory, clients of the
+seed's protocol and of sessions, on chunks of 16 bytes. `tests.uploads.racing.Record` says what was wrong.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Coroutine
+from typing import Any, ClassVar, TypeVar, cast
+
+import pytest
+from attrs import define
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from pytest_twisted import ensureDeferred
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import blockingCallFromThread, deferToThread
+
+from resumable.model import Conflict, State, Upload
+from resumable.uploads import claims, marks
+from tests.databases import Postgres
+from tests.uploads.memory_store import CALLS, Bucket
+from tests.uploads.racing import CHUNK, EVERY, KEY, Process, Record, Sent, seconds
+from tests.uploads.test_states import Body
+
+T = TypeVar("T")
+LEASE = 0.6
+#: Seconds that anything may take. What is longer hangs.
+PATIENCE = 20.0
+
+SIZES = st.sampled_from([0, 1, 5, CHUNK, CHUNK + 1, 2 * CHUNK, 3 * CHUNK + 5])
+WHO = st.integers(0, 9)
+#: How a request goes: to its end; broken off; silent before its end; to its end, and nobody waits for that.
+HOW = st.sampled_from(["whole", "whole", "broken", "silent", "aside"])
+#: What becomes of the file before it is sent again.
+CHANGE = st.sampled_from(["same", "byte", "wholly", "length"])
+
+
+def run(doing: Coroutine[Any, Any, T]) -> T:
+    """Have the reactor's thread do it, soon: Hypothesis has a thread of its own."""
+
+    def begin() -> Deferred[T]:
+        return Deferred.fromCoroutine(doing).addTimeout(PATIENCE, reactor)  # type: ignore[arg-type]
+
+    return cast(T, blockingCallFromThread(reactor, begin))  # type: ignore[arg-type]
+
+
+@define(eq=False)
+class Client:
+    """Somebody with a file.
+
+    :ivar session: the id of its upload, if it is known by that.
+    """
+
+    data: bytes
+    session: str | None = None
+    swarm: bool = False
+
+
+class Races(RuleBasedStateMachine):
+    """Clients race for one key.
+
+    No rule has a precondition, for how far something has come depends on the ledger's threads. A rule that does not fit does
+    nothing.
+    """
+
+    processes = 1
+    nodes = False
+    #: What was found.
+    found: ClassVar[list[str]] = []
+
+    @staticmethod
+    def new_ledger(directory: str) -> str:
+        """The URL of the ledger, which may be in the directory."""
+        return f"sqlite:///{directory}/ledger.sqlite3"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._directory = tempfile.TemporaryDirectory()
+        self._url = self.new_ledger(self._directory.name)
+        self._bucket = Bucket()
+        self._record = Record()
+        self._random = random.Random(14)
+        self._clients: list[Client] = []
+        self._open: list[tuple[Sent, Deferred[Any]]] = []
+        self._dead: list[Process] = []
+        self._alive = [run(self._started()) for _ in range(self.processes)]
+
+    async def _started(self) -> Process:
+        process = Process(self._url, self._bucket, self._record, nodes=self.nodes)
+        while self.nodes and not process.notices._listener.listening:  # type: ignore[union-attr]
+            await seconds(0.01)
+        return process
+
+    def _process(self, who: int) -> Process:
+        self._bury()
+        return self._alive[who % len(self._alive)]
+
+    def _bury(self) -> None:
+        """Start a process in the place of each that has died."""
+        for at, process in enumerate(self._alive):
+            if process.dead:
+                # What it had under way in the ledger has come to its end then.
+                run(process.database.close())
+                self._dead.append(process)
+                for sent, _ in self._open:
+                    if sent.process is process and sent.upload_id is not None:
+                        self._record.anew(sent.upload_id)
+                self._open = [(sent, done) for sent, done in self._open if sent.process is not process]
+                self._alive[at] = run(self._started())
+
+    # Requests
+
+    def _send(
+        self, process: Process, client: Client, first: int, end: int, how: str, *, cut: int = 0, ranged: bool = True
+    ) -> Sent:
+        data = client.data
+        stop = min(end, first + cut) if how in ("broken", "silent") else end
+        body = Body(data[first:stop], 7, drop=stop < end, stall=how == "silent")
+        sent = Sent(process, data, first, end, body, self._record.tick(), length=end - first)
+        headers = sent.requestHeaders
+        if ranged:
+            headers.setRawHeaders(b"content-range", [b"bytes %d-%d/%d" % (first, end - 1, len(data))])
+        else:
+            headers.setRawHeaders(b"content-length", [b"%d" % (end - first)])
+        if client.swarm:
+            headers.setRawHeaders(b"upload-swarm", [b"?1"])
+        self._record.sent.append(sent)
+        quiet = not self._open and not self._dying
+        before = run(process.all_pieces()) if quiet else {}
+
+        async def wait() -> None:
+            while not done.called and not process.dead:
+                await seconds(0.001)
+
+        # (A Deferred that a coroutine returns would be waited for.)
+        started: list[Deferred[Any]] = []
+
+        async def keep() -> None:
+            started.append(Deferred.fromCoroutine(process.serve(sent, client.session)))
+            started[0].addErrback(self._unexpected, sent)
+
+        run(keep())
+        (done,) = started
+        if how in ("silent", "aside"):
+            self._open.append((sent, done))
+            return sent
+        try:
+            run(wait())
+        except Exception as error:
+            raise AssertionError(f"no answer to {sent}") from error
+        if process.dead:
+            self._open.append((sent, done))
+            self._bury()
+        elif quiet and isinstance(sent.error, Conflict) and not sent.swarm:
+            after = run(process.all_pieces())
+            self._check({one: after.get(one) for one in before} == before, f"{sent} has altered something")
+        return sent
+
+    @property
+    def _dying(self) -> bool:
+        return any(process.dead or process.store.next is not None for process in self._alive)
+
+    def _check(self, right: bool, why: object) -> None:
+        """Hypothesis tries again what has failed, and says less if it does not fail then: remember the first time."""
+        if not right:
+            steps = [*map(repr, self._record.events), *map(repr, self._record.sent), str(self._bucket.objects.get(KEY))]
+            self.found.append("\n".join([str(why), *steps]))
+            raise AssertionError(self.found[-1])
+
+    def _unexpected(self, failure: Any, sent: Sent) -> None:
+        if not sent.process.dead:
+            self._record.wrong.append(f"{sent}: {failure.getTraceback()}")
+
+    def _fresh(self, size: int) -> bytes:
+        return self._random.randbytes(size)
+
+    def _client(self, which: int) -> Client | None:
+        return self._clients[-1 - which % len(self._clients)] if self._clients else None
+
+    def _changed(self, client: Client, change: str, at: int) -> Client:
+        """A client who has another file by now, or the same."""
+        data = client.data
+        if change == "byte" and data:
+            at %= len(data)
+            data = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        elif change == "wholly":
+            data = self._fresh(len(data))
+        elif change == "length":
+            data = self._fresh(len(data) + 3)
+        changed = Client(data, client.session, client.swarm)
+        self._clients.append(changed)
+        return changed
+
+    @rule(who=WHO, size=SIZES, how=HOW, cut=st.integers(0, 4 * CHUNK))
+    def put(self, who: int, size: int, how: str, cut: int) -> None:
+        """A whole object in one body, of bytes that nobody has sent before."""
+        client = Client(self._fresh(size))
+        self._clients.append(client)
+        self._send(self._process(who), client, 0, size, how, cut=cut, ranged=False)
+
+    @rule(who=WHO, which=WHO, how=HOW)
+    def put_again(self, who: int, which: int, how: str) -> None:
+        """The same file once more."""
+        client = self._client(which)
+        if client is not None and client.session is None and not client.swarm:
+            self._send(self._process(who), client, 0, len(client.data), how, cut=5, ranged=False)
+
+    @rule(who=WHO, size=SIZES, how=HOW, cut=st.integers(0, 4 * CHUNK), swarm=st.booleans())
+    def begin(self, who: int, size: int, how: str, cut: int, swarm: bool) -> None:
+        """The first range of a file that nobody has sent before."""
+        client = Client(self._fresh(size or 1), swarm=swarm)
+        self._clients.append(client)
+        self._send(self._process(who), client, 0, len(client.data), how, cut=cut)
+
+    @rule(who=WHO, size=SIZES, how=HOW, cut=st.integers(0, 4 * CHUNK), swarm=st.booleans())
+    def begin_session(self, who: int, size: int, how: str, cut: int, swarm: bool) -> None:
+        """An upload that is known by its id, of the same key."""
+        process, data = self._process(who), self._fresh(size or 1)
+        session = run(process.create_session(len(data), swarm=swarm)).id
+        client = Client(data, session)
+        self._clients.append(client)
+        self._send(process, client, 0, len(data), how, cut=cut)
+
+    @rule(who=WHO, which=WHO, how=HOW, cut=st.integers(1, 3 * CHUNK), less=st.integers(0, CHUNK))
+    def go_on(self, who: int, which: int, how: str, cut: int, less: int) -> None:
+        """From the offset that is told, with the same file; perhaps not to its end."""
+        client = self._client(which)
+        if client is None:
+            return
+        process = self._process(who)
+        report = run(process.look(client.session))
+        size = len(client.data)
+        if report is None or report.upload.length != size or report.offset >= size:
+            return
+        end = max(report.offset + 1, size - less)
+        self._send(process, client, report.offset, end, how, cut=cut)
+
+    @rule(who=WHO, which=WHO, how=HOW, cut=st.integers(0, 4 * CHUNK), change=CHANGE, at=st.integers(0, 4 * CHUNK))
+    def begin_again(self, who: int, which: int, how: str, cut: int, change: str, at: int) -> None:
+        """At byte 0."""
+        client = self._client(which)
+        if client is not None and client.data:
+            client = self._changed(client, change, at)
+            self._send(self._process(who), client, 0, len(client.data), how, cut=cut)
+
+    @rule(
+        who=WHO,
+        which=WHO,
+        how=HOW,
+        back=st.integers(1, 2 * CHUNK),
+        size=st.integers(1, 3 * CHUNK),
+        change=CHANGE,
+        at=st.integers(0, 4 * CHUNK),
+    )
+    def overlap(self, who: int, which: int, how: str, back: int, size: int, change: str, at: int) -> None:
+        """From an offset before what is stored, with the same bytes or others."""
+        client = self._client(which)
+        if client is None or not client.data or change == "length":
+            return
+        process = self._process(who)
+        report = run(process.look(client.session))
+        if report is None or report.upload.length != len(client.data):
+            return
+        client = self._changed(client, change, at)
+        first = max(0, min(report.offset, len(client.data)) - back)
+        self._send(process, client, first, min(first + size, len(client.data)), how, cut=size // 2)
+
+    @rule(who=WHO, which=WHO, how=HOW, first=st.integers(0, 4 * CHUNK), size=st.integers(1, 4 * CHUNK), change=CHANGE)
+    def swarm(self, who: int, which: int, how: str, first: int, size: int, change: str) -> None:
+        """One of many connections of one upload: any range."""
+        client = self._client(which)
+        if client is None or not client.data or change == "length":
+            return
+        client = self._changed(client, change, first)
+        client.swarm = True
+        first %= len(client.data)
+        self._send(self._process(who), client, first, min(first + size, len(client.data)), how, cut=size // 2)
+
+    @rule(who=WHO)
+    def delete(self, who: int) -> None:
+        """Cancel the name's upload, or forget it."""
+        assert run(self._process(who).delete()) in (204, 404, 503)
+
+    @rule(who=WHO, which=WHO)
+    def cancel_session(self, who: int, which: int) -> None:
+        client = self._client(which)
+        if client is not None and client.session is not None:
+            process, session = self._process(who), client.session
+
+            async def cancel() -> None:
+                await process.desk.cancel(await process.desk.get(session, ""))
+
+            run(cancel())
+
+    @rule(who=WHO)
+    def ask(self, who: int) -> None:
+        run(self._process(who).look())
+
+    @rule()
+    def end_the_silence(self) -> None:
+        """The silent break off, or come to their end; who goes on aside is waited for."""
+        self._bury()
+        self._end_all()
+
+    def _end_all(self) -> None:
+        opened, self._open = self._open, []
+        for sent, _ in opened:
+            blockingCallFromThread(reactor, sent.body.go_on)  # type: ignore[arg-type]
+
+        async def wait() -> None:
+            while any(not done.called and not sent.process.dead for sent, done in opened):
+                await seconds(0.001)
+
+        try:
+            run(wait())
+        except Exception as error:
+            left = [sent for sent, done in opened if not done.called]
+            raise AssertionError(f"no answer to {left}") from error
+        self._open += [(sent, done) for sent, done in opened if sent.process.dead]
+        self._bury()
+
+    # What goes wrong, and what is done by the clock
+
+    @rule(who=WHO, call=st.sampled_from(CALLS), when=st.sampled_from(["before", "after"]))
+    def trouble(self, who: int, call: str, when: str) -> None:
+        """The next call of this kind fails, with its work done or not."""
+        self._process(who).store.trouble.append((call, when))
+
+    @rule(
+        who=WHO, what=st.sampled_from(["busy", "slow", "slow answer", "late", "late", "dies"]), some=st.integers(0, 8)
+    )
+    def race(self, who: int, what: str, some: int) -> None:
+        """What happens to the next call that makes, or removes, an object under the key."""
+        # Nothing takes effect later than a lease after the last sign of life: there is no fence against that.
+        self._process(who).store.next = (what, some * LEASE / 12)
+
+    @rule(who=WHO)
+    def die(self, who: int) -> None:
+        """Kill a process: nothing that it has under way goes on. Another takes its place."""
+        blockingCallFromThread(reactor, self._process(who).die)  # type: ignore[arg-type]
+        self._bury()
+
+    @rule(who=WHO)
+    def be_checkpointed(self, who: int) -> None:
+        process = self._process(who)
+        for _ in range(2):
+            run(process.desk.writing.checkpoint())
+
+    @rule(who=WHO)
+    def finish(self, who: int) -> None:
+        """The finisher's round."""
+        self._round(self._process(who))
+
+    def _round(self, process: Process) -> None:
+        async def round_() -> None:
+            done = Deferred.fromCoroutine(process.finisher.round(idle=-1))
+            while not done.called and not process.dead:
+                await seconds(0.001)
+            if done.called:
+                await done
+
+        run(round_())
+        self._bury()
+
+    # What is right
+
+    @invariant()
+    def nothing_was_wrong(self) -> None:
+        self._check(not self._record.wrong, "\n".join(self._record.wrong))
+
+    @invariant()
+    def no_offset_went_down(self) -> None:
+        self._bury()
+        record, process = self._record, self._alive[0]
+
+        async def lower() -> list[str]:
+            anews, floors, found = record.anews, dict(record.floors), []
+            for upload_id, floor in floors.items():
+                upload = await process.ledger.get(upload_id)
+                assert upload is not None
+                if upload.live:
+                    report = await process.desk.report(upload)
+                    if report.offset < floor:
+                        found.append(f"{upload_id} was at {floor}, and is at {report.offset} in {upload.state}")
+            return found if anews == record.anews else []
+
+        found = run(lower())
+        self._check(not found, found)
+
+    @invariant()
+    def the_object_is_right(self) -> None:
+        """It is what the last client sent that was told so, unless another's making has come after."""
+        self._object_is_right(over=False)
+
+    def _object_is_right(self, *, over: bool) -> None:
+        record = self._record
+        uploads: dict[str, Upload] = {one.token: one for one in run(self._alive[0].all_uploads())}
+        standing = {record.token_of(one) for one in record.standing()}
+        made_at = [event.at for event in record.events if event.token in standing and event.data is not None]
+        if not record.events:
+            self._check(not standing, "somebody was told, though nothing was made")
+            return
+        last = record.events[-1]
+        if last.token in standing:
+            self._check(last.data is not None, "the object of the last who was told is gone")
+            return
+        # Another has come after them: that may be finished though nobody was told, or is under way, or was undone.
+        state = uploads[last.token].state
+        self._check(
+            not made_at or last.at > max(made_at), f"an object of {last.token} ({state}) after it was another's"
+        )
+        undone = last.data is None and state is not State.FINISHED
+        self._check(undone or state is State.FINISHED or not over, f"the object is that of an upload which is {state}")
+
+    def teardown(self) -> None:
+        """With no more trouble everything ends, and nothing but the object is left."""
+        try:
+            self._bury()
+            for process in self._alive:
+                process.store.trouble.clear()
+                process.store.next = None
+            self._end_all()
+            self._end_well()
+        finally:
+            for process in self._alive:
+                blockingCallFromThread(reactor, process.die)  # type: ignore[arg-type]
+                run(process.database.close())
+            self._directory.cleanup()
+
+    def _end_well(self) -> None:
+        process = self._alive[0]
+
+        async def cancel_open() -> None:
+            for upload in await process.all_uploads():
+                if upload.state is State.OPEN:
+                    await process.desk.cancel(upload)
+
+        async def settle() -> None:
+            for one in self._alive:
+                await one.tools.errands.settle()
+
+        def left() -> list[Upload]:
+            return [one for one in run(process.all_uploads()) if one.live or one.claim is not None]
+
+        run(cancel_open())
+        for _ in range(4):
+            run(process.all_due())
+            self._round(process)
+            run(settle())
+            if not left():
+                break
+        self._check(left() == [], f"left: {left()}")
+        self.nothing_was_wrong()
+        self._object_is_right(over=True)
+        last = Client(self._fresh(CHUNK + 1))
+        sent = self._send(process, last, 0, len(last.data), "whole", ranged=False)
+        self._check(sent.status == 200, sent)
+        self._check(self._bucket.objects[KEY][0] == last.data, "another object")
+        run(settle())
+        fragments = [key for key in self._bucket.objects if key.startswith(".resumable/")]
+        self._check(not fragments, f"left: {fragments}")
+        # One whose id was in an answer that was lost has no parts.
+        parts = [parts for _, _, parts in self._bucket.multiparts.values() if parts]
+        self._check(not parts, f"left: {parts}")
+        self.nothing_was_wrong()
+
+
+class Workers(Races):
+    """Two processes that cannot tell each other anything."""
+
+    processes = 2
+
+
+class TwoNodes(Workers):
+    """Two that can."""
+
+    nodes = True
+
+
+@pytest.mark.parametrize(
+    ("machine", "examples"),
+    [
+        (Races, 20),
+        (Workers, 20),
+        pytest.param(Races, 200, marks=pytest.mark.soak),
+        pytest.param(Workers, 200, marks=pytest.mark.soak),
+        pytest.param(TwoNodes, 60, marks=pytest.mark.soak),
+    ],
+)
+# (What a process that has died had under way never ends.)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@ensureDeferred
+async def test_whoever_races(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, machine: type[Races], examples: int
+) -> None:
+    """Every example is some twenty-five steps, always the same ones."""
+    monkeypatch.setattr(claims, "LEASE", LEASE)
+    monkeypatch.setattr(claims, "BEAT", 0.15)
+    monkeypatch.setattr(claims, "LOOK", 0.02)
+    monkeypatch.setattr(marks, "EVERY", EVERY)
+    if machine.nodes:
+        server: Postgres = request.getfixturevalue("postgres")
+        machine = type("OnPostgres", (machine,), {"new_ledger": staticmethod(lambda directory: server.new())})
+    how = settings(
+        max_examples=examples,
+        stateful_step_count=25,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    machine.found.clear()
+    try:
+        await deferToThread(run_state_machine_as_test, machine, settings=how)
+    except Exception as error:
+        if not machine.found:
+            raise
+        raise AssertionError(machine.found[0]) from error
