@@ -182,7 +182,8 @@ class Races(RuleBasedStateMachine):
             raise AssertionError(self.found[-1])
 
     def _unexpected(self, failure: Any, sent: Sent) -> None:
-        if not sent.process.dead:
+        # KNOWN FAULT 3: see `test_begun_anew_before_it_is_finishing`.
+        if not sent.process.dead and "cannot be completed: part" not in str(failure.value):
             self._record.wrong.append(f"{sent}: {failure.getTraceback()}")
 
     def _fresh(self, size: int) -> bytes:
@@ -457,8 +458,14 @@ class Races(RuleBasedStateMachine):
 
         async def cancel_open() -> None:
             for upload in await process.all_uploads():
-                if upload.state is State.OPEN:
+                if upload.state is State.OPEN or (upload.live and await incomplete(upload)):
                     await process.desk.cancel(upload)
+
+        async def incomplete(upload: Upload) -> bool:
+            # KNOWN FAULT 3, which leaves it so for ever.
+            return len([one for one in await process.ledger.pieces(upload.id) if one.number is not None]) < (
+                -(-(upload.length or 1) // CHUNK)
+            )
 
         async def settle() -> None:
             for one in self._alive:
@@ -562,12 +569,12 @@ class Late:
         store._call = call  # type: ignore[method-assign, assignment]
 
 
-async def send(node: Node, upload: Upload, data: bytes) -> Any:
-    """All of a file, as one range from byte 0."""
+async def send(node: Node, upload: Upload, data: bytes, end: int | None = None) -> Any:
+    """A file from byte 0 on, as one range."""
     current = await node.tools.ledger.get(upload.id)
     assert current is not None
-    body = Body(data, 7, drop=False, stall=False)
-    return await node.desk.receive(current, body, Span(0, len(data)), confirm=certain)
+    body = Body(data[:end], 7, drop=False, stall=False)
+    return await node.desk.receive(current, body, Span(0, end or len(data)), confirm=certain)
 
 
 @pytest.mark.xfail(
@@ -623,3 +630,45 @@ async def test_begun_again_while_a_call_may_come(
     late.land()
     assert (await again).finished
     assert bucket.objects[KEY][0] == OTHER[:5]
+
+
+@pytest.mark.xfail(
+    strict=True, reason="an upload becomes finishing though its bytes were begun anew since they were all there"
+)
+@pytest.mark.parametrize("elsewhere", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_begun_anew_before_it_is_finishing(
+    monkeypatch: pytest.MonkeyPatch, ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node], elsewhere: bool
+) -> None:
+    """All parts are there, entered at the same time, so that none was the last; another file comes before the object is made."""
+    a, b = nodes[0], nodes[elsewhere]
+    upload = await a.desk.create(Wish("seed", KEY, length=len(DATA)))
+    count, entered, usual = 4, [0], ledger.add_piece
+    all_of_them: Deferred[None] = Deferred()
+    asked: Deferred[None] = Deferred()
+    may: Deferred[None] = Deferred()
+
+    async def together(*arguments: Any, **options: Any) -> Any:
+        entered[0] += 1
+        if entered[0] == count:
+            all_of_them.callback(None)
+        await all_of_them
+        return await usual(*arguments, **options)
+
+    async def confirm() -> None:
+        asked.callback(None)
+        await may
+
+    monkeypatch.setattr(ledger, "add_piece", together)
+    body = Body(DATA, 7, drop=False, stall=False)
+    former = Deferred.fromCoroutine(a.desk.receive(upload, body, Span(0, len(DATA)), confirm=confirm))
+    former.addErrback(lambda failure: failure.value)
+    await asked
+    assert (await send(b, upload, OTHER, 2 * CHUNK + 3)).offset == 2 * CHUNK + 3
+    may.callback(None)
+    assert isinstance(await former, UploadError)
+    current = await ledger.get(upload.id)
+    assert current is not None
+    assert current.state is State.OPEN
+    assert (await send(b, upload, OTHER)).finished
+    assert bucket.objects[KEY][0] == OTHER
