@@ -40,9 +40,14 @@ PATIENCE = 20.0
 OTHER = random.Random(6).randbytes(len(DATA))
 
 SIZES = st.sampled_from([0, 1, 5, CHUNK, CHUNK + 1, 2 * CHUNK, 3 * CHUNK + 5])
+#: Of what is begun, to be gone on with.
+LONGER = st.sampled_from([5, CHUNK, 2 * CHUNK, 3 * CHUNK + 5, 3 * CHUNK + 5, 4 * CHUNK])
 WHO = st.integers(0, 9)
+#: Which client: mostly the one that was there last.
+WHICH = st.sampled_from([0, 0, 0, 0, 1, 2, 5])
 #: How a request goes: to its end; broken off; silent before its end; to its end, and nobody waits for that.
 HOW = st.sampled_from(["whole", "whole", "broken", "silent", "aside"])
+BREAKS = st.sampled_from(["broken", "broken", "broken", "silent", "whole", "aside"])
 #: What becomes of the file before it is sent again.
 CHANGE = st.sampled_from(["same", "byte", "wholly", "length"])
 
@@ -213,30 +218,30 @@ class Races(RuleBasedStateMachine):
         self._clients.append(client)
         self._send(self._process(who), client, 0, size, how, cut=cut, ranged=False)
 
-    @rule(who=WHO, which=WHO, how=HOW)
+    @rule(who=WHO, which=WHICH, how=HOW)
     def put_again(self, who: int, which: int, how: str) -> None:
         """The same file once more."""
         client = self._client(which)
         if client is not None and client.session is None and not client.swarm:
             self._send(self._process(who), client, 0, len(client.data), how, cut=5, ranged=False)
 
-    @rule(who=WHO, size=SIZES, how=HOW, cut=st.integers(0, 4 * CHUNK), swarm=st.booleans())
+    @rule(who=WHO, size=LONGER, how=BREAKS, cut=st.integers(0, 4 * CHUNK), swarm=st.booleans())
     def begin(self, who: int, size: int, how: str, cut: int, swarm: bool) -> None:
         """The first range of a file that nobody has sent before."""
-        client = Client(self._fresh(size or 1), swarm=swarm)
+        client = Client(self._fresh(size), swarm=swarm)
         self._clients.append(client)
         self._send(self._process(who), client, 0, len(client.data), how, cut=cut)
 
-    @rule(who=WHO, size=SIZES, how=HOW, cut=st.integers(0, 4 * CHUNK), swarm=st.booleans())
+    @rule(who=WHO, size=LONGER, how=BREAKS, cut=st.integers(0, 4 * CHUNK), swarm=st.booleans())
     def begin_session(self, who: int, size: int, how: str, cut: int, swarm: bool) -> None:
         """An upload that is known by its id, of the same key."""
-        process, data = self._process(who), self._fresh(size or 1)
+        process, data = self._process(who), self._fresh(size)
         session = run(process.create_session(len(data), swarm=swarm)).id
         client = Client(data, session)
         self._clients.append(client)
         self._send(process, client, 0, len(data), how, cut=cut)
 
-    @rule(who=WHO, which=WHO, how=HOW, cut=st.integers(1, 3 * CHUNK), less=st.integers(0, CHUNK))
+    @rule(who=WHO, which=WHICH, how=HOW, cut=st.integers(1, 3 * CHUNK), less=st.integers(0, CHUNK))
     def go_on(self, who: int, which: int, how: str, cut: int, less: int) -> None:
         """From the offset that is told, with the same file; perhaps not to its end."""
         client = self._client(which)
@@ -250,7 +255,7 @@ class Races(RuleBasedStateMachine):
         end = max(report.offset + 1, size - less)
         self._send(process, client, report.offset, end, how, cut=cut)
 
-    @rule(who=WHO, which=WHO, how=HOW, cut=st.integers(0, 4 * CHUNK), change=CHANGE, at=st.integers(0, 4 * CHUNK))
+    @rule(who=WHO, which=WHICH, how=HOW, cut=st.integers(0, 4 * CHUNK), change=CHANGE, at=st.integers(0, 4 * CHUNK))
     def begin_again(self, who: int, which: int, how: str, cut: int, change: str, at: int) -> None:
         """At byte 0."""
         client = self._client(which)
@@ -260,7 +265,7 @@ class Races(RuleBasedStateMachine):
 
     @rule(
         who=WHO,
-        which=WHO,
+        which=WHICH,
         how=HOW,
         back=st.integers(1, 2 * CHUNK),
         size=st.integers(1, 3 * CHUNK),
@@ -280,7 +285,7 @@ class Races(RuleBasedStateMachine):
         first = max(0, min(report.offset, len(client.data)) - back)
         self._send(process, client, first, min(first + size, len(client.data)), how, cut=size // 2)
 
-    @rule(who=WHO, which=WHO, how=HOW, first=st.integers(0, 4 * CHUNK), size=st.integers(1, 4 * CHUNK), change=CHANGE)
+    @rule(who=WHO, which=WHICH, how=HOW, first=st.integers(0, 4 * CHUNK), size=st.integers(1, 4 * CHUNK), change=CHANGE)
     def swarm(self, who: int, which: int, how: str, first: int, size: int, change: str) -> None:
         """One of many connections of one upload: any range."""
         client = self._client(which)
@@ -296,7 +301,7 @@ class Races(RuleBasedStateMachine):
         """Cancel the name's upload, or forget it."""
         assert run(self._process(who).delete()) in (204, 404, 503)
 
-    @rule(who=WHO, which=WHO)
+    @rule(who=WHO, which=WHICH)
     def cancel_session(self, who: int, which: int) -> None:
         client = self._client(which)
         if client is not None and client.session is not None:
