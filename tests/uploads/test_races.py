@@ -477,7 +477,11 @@ class Races(RuleBasedStateMachine):
                 await one.tools.errands.settle()
 
         def left() -> list[Upload]:
-            return [one for one in run(process.all_uploads()) if one.live or one.claim is not None]
+            return [one for one in run(process.all_uploads()) if one.live or (one.claim is not None and not lies(one))]
+
+        def lies(upload: Upload) -> bool:
+            # KNOWN FAULT 4: see `test_a_deletion_that_was_not_answered`.
+            return any(upload.id in one.desk._finishing.claims._lying for one in self._alive)
 
         run(cancel_open())
         for _ in range(4):
@@ -574,12 +578,18 @@ class Late:
         store._call = call  # type: ignore[method-assign, assignment]
 
 
+async def current(ledger: Ledger, upload: Upload) -> Upload:
+    found = await ledger.get(upload.id)
+    assert found is not None
+    return found
+
+
 async def send(node: Node, upload: Upload, data: bytes, end: int | None = None) -> Any:
     """A file from byte 0 on, as one range."""
-    current = await node.tools.ledger.get(upload.id)
-    assert current is not None
     body = Body(data[:end], 7, drop=False, stall=False)
-    return await node.desk.receive(current, body, Span(0, end or len(data)), confirm=certain)
+    return await node.desk.receive(
+        await current(node.tools.ledger, upload), body, Span(0, end or len(data)), confirm=certain
+    )
 
 
 @pytest.mark.xfail(
@@ -672,8 +682,30 @@ async def test_begun_anew_before_it_is_finishing(
     assert (await send(b, upload, OTHER, 2 * CHUNK + 3)).offset == 2 * CHUNK + 3
     may.callback(None)
     assert isinstance(await former, UploadError)
-    current = await ledger.get(upload.id)
-    assert current is not None
-    assert current.state is State.OPEN
+    assert (await current(ledger, upload)).state is State.OPEN
     assert (await send(b, upload, OTHER)).finished
     assert bucket.objects[KEY][0] == OTHER
+
+
+@pytest.mark.xfail(strict=True, reason="a process that had doubts about a deletion has them for ever")
+@pytest_twisted.ensureDeferred
+async def test_a_deletion_that_was_not_answered(
+    monkeypatch: pytest.MonkeyPatch, ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]
+) -> None:
+    """The next time nothing is found under the key: after a lease that is the end of it."""
+    monkeypatch.setattr(claims, "LEASE", LEASE)
+    monkeypatch.setattr(claims, "LOOK", 0.02)
+    a, _ = nodes
+    upload = await a.desk.create(Wish("seed", KEY, length=5))
+    late = Late(a)
+    with pytest.raises(Unavailable):
+        await send(a, upload, DATA[:5])
+    late.land()
+    await a.desk.cancel(upload)
+    a.store.trouble = [("delete_object", "after")]
+    with pytest.raises(Unavailable):
+        await a.desk.tidy_up(await current(ledger, upload))
+    assert KEY not in bucket.objects
+    for _ in range(2):
+        await a.desk.tidy_up(await current(ledger, upload))
+    assert (await current(ledger, upload)).claim is None
