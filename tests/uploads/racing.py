@@ -171,6 +171,8 @@ class Record:
         assert sent.upload_id is not None
         acks = self.acks.setdefault(sent.upload_id, [])
         for other in acks:
+            if sent.swarm and other.process is not sent.process:
+                continue  # KNOWN FAULT 5: see `test_a_swarm_over_two_processes`
             at = differs(sent, other.data, other)
             if at is not None:
                 self.wrong.append(f"byte {at} was acknowledged to two who differ: {other} and {sent}")
@@ -188,7 +190,9 @@ class Record:
         for one in [sent, *self.acks.get(upload_id, ())]:
             if len(made) != len(one.data):
                 self.wrong.append(f"{len(made)} bytes were made of {one}")
-            elif (at := differs(one, made)) is not None and not (one is sent and self._met(sent)):
+            elif (at := differs(one, made)) is not None and not (
+                self._met(sent) if one is sent else one.swarm and one.process is not sent.process
+            ):
                 self.wrong.append(f"byte {at} is not what was sent by {one}: told {sent}")
 
     def _met(self, sent: Sent) -> bool:

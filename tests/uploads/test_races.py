@@ -102,6 +102,8 @@ class Races(RuleBasedStateMachine):
         self._dead: list[Process] = []
         self._begun: list[Deferred[Any]] = []
         self._alive = [run(self._started()) for _ in range(self.processes)]
+        #: Looks at the ledger, and never dies.
+        self._looker = run(self._started())
 
     async def _started(self) -> Process:
         process = Process(self._url, self._bucket, self._record, nodes=self.nodes)
@@ -112,6 +114,23 @@ class Races(RuleBasedStateMachine):
     def _process(self, who: int) -> Process:
         self._bury()
         return self._alive[who % len(self._alive)]
+
+    def _by(self, process: Process, doing: Coroutine[Any, Any, T]) -> T | None:
+        """Have a process do it; None if it dies over that."""
+
+        async def wait() -> T | None:
+            done = Deferred.fromCoroutine(doing)
+            while not done.called and not process.dead:
+                await seconds(0.001)
+            if done.called:
+                return await done
+            done.addErrback(lambda _: None)
+            self._begun.append(done)
+            return None
+
+        outcome = run(wait())
+        self._bury()
+        return outcome
 
     def _bury(self) -> None:
         """Start a process in the place of each that has died."""
@@ -144,7 +163,7 @@ class Races(RuleBasedStateMachine):
             headers.setRawHeaders(b"upload-swarm", [b"?1"])
         self._record.sent.append(sent)
         quiet = not self._open and not self._dying
-        before = run(process.all_pieces()) if quiet else {}
+        before = run(self._looker.all_pieces()) if quiet else {}
 
         async def wait() -> None:
             while not done.called and not process.dead:
@@ -171,7 +190,7 @@ class Races(RuleBasedStateMachine):
             self._open.append((sent, done))
             self._bury()
         elif quiet and isinstance(sent.error, Conflict) and not sent.swarm:
-            after = run(process.all_pieces())
+            after = run(self._looker.all_pieces())
             self._check({one: after.get(one) for one in before} == before, f"{sent} has altered something")
         return sent
 
@@ -236,8 +255,10 @@ class Races(RuleBasedStateMachine):
     def begin_session(self, who: int, size: int, how: str, cut: int, swarm: bool) -> None:
         """An upload that is known by its id, of the same key."""
         process, data = self._process(who), self._fresh(size)
-        session = run(process.create_session(len(data), swarm=swarm)).id
-        client = Client(data, session)
+        upload = self._by(process, process.create_session(len(data), swarm=swarm))
+        if upload is None:
+            return
+        client = Client(data, upload.id)
         self._clients.append(client)
         self._send(process, client, 0, len(data), how, cut=cut)
 
@@ -248,7 +269,7 @@ class Races(RuleBasedStateMachine):
         if client is None:
             return
         process = self._process(who)
-        report = run(process.look(client.session))
+        report = self._by(process, process.look(client.session))
         size = len(client.data)
         if report is None or report.upload.length != size or report.offset >= size:
             return
@@ -278,7 +299,7 @@ class Races(RuleBasedStateMachine):
         if client is None or not client.data or change == "length":
             return
         process = self._process(who)
-        report = run(process.look(client.session))
+        report = self._by(process, process.look(client.session))
         if report is None or report.upload.length != len(client.data):
             return
         client = self._changed(client, change, at)
@@ -299,7 +320,8 @@ class Races(RuleBasedStateMachine):
     @rule(who=WHO)
     def delete(self, who: int) -> None:
         """Cancel the name's upload, or forget it."""
-        assert run(self._process(who).delete()) in (204, 404, 503)
+        process = self._process(who)
+        self._check(self._by(process, process.delete()) in (204, 404, 503, None), "DELETE has another answer")
 
     @rule(who=WHO, which=WHICH)
     def cancel_session(self, who: int, which: int) -> None:
@@ -310,11 +332,12 @@ class Races(RuleBasedStateMachine):
             async def cancel() -> None:
                 await process.desk.cancel(await process.desk.get(session, ""))
 
-            run(cancel())
+            self._by(process, cancel())
 
     @rule(who=WHO)
     def ask(self, who: int) -> None:
-        run(self._process(who).look())
+        process = self._process(who)
+        self._by(process, process.look())
 
     @rule()
     def end_the_silence(self) -> None:
@@ -364,7 +387,7 @@ class Races(RuleBasedStateMachine):
     def be_checkpointed(self, who: int) -> None:
         process = self._process(who)
         for _ in range(2):
-            run(process.desk.writing.checkpoint())
+            self._by(process, process.desk.writing.checkpoint())
 
     @rule(who=WHO)
     def finish(self, who: int) -> None:
@@ -372,15 +395,7 @@ class Races(RuleBasedStateMachine):
         self._round(self._process(who))
 
     def _round(self, process: Process) -> None:
-        async def round_() -> None:
-            done = Deferred.fromCoroutine(process.finisher.round(idle=-1))
-            while not done.called and not process.dead:
-                await seconds(0.001)
-            if done.called:
-                await done
-
-        run(round_())
-        self._bury()
+        self._by(process, process.finisher.round(idle=-1))
 
     # What is right
 
@@ -391,7 +406,7 @@ class Races(RuleBasedStateMachine):
     @invariant()
     def no_offset_went_down(self) -> None:
         self._bury()
-        record, process = self._record, self._alive[0]
+        record, process = self._record, self._looker
 
         async def lower() -> list[str]:
             anews, floors, found = record.anews, dict(record.floors), []
@@ -424,7 +439,7 @@ class Races(RuleBasedStateMachine):
             if last.token in standing:
                 return "the object of the last who was told is gone" if last.data is None else None
             # Another has come after them: it may be finished though nobody was told, or is under way, or was undone.
-            uploads: dict[str, Upload] = {one.token: one for one in await self._alive[0].all_uploads()}
+            uploads: dict[str, Upload] = {one.token: one for one in await self._looker.all_uploads()}
             state = uploads[last.token].state
             if made_at and last.at < max(made_at):
                 return f"an object of {last.token} ({state}) after it was another's"
@@ -444,7 +459,7 @@ class Races(RuleBasedStateMachine):
             self._end_all()
             self._end_well()
         finally:
-            for process in self._alive:
+            for process in (*self._alive, self._looker):
                 blockingCallFromThread(reactor, process.die)  # type: ignore[arg-type]
                 run(process.database.close())
             run(self._unwound())
@@ -455,8 +470,11 @@ class Races(RuleBasedStateMachine):
             sent.body.go_on()
         for process in (*self._dead, *self._alive):
             process.store.grave.unwind()
-        while any(not done.called for done in self._begun):
-            await seconds(0.001)
+        # (What was handed to a ledger's threads when the process died has no end.)
+        for _ in range(50):
+            if all(done.called for done in self._begun):
+                break
+            await seconds(0.002)
 
     def _end_well(self) -> None:
         process = self._alive[0]
@@ -477,7 +495,9 @@ class Races(RuleBasedStateMachine):
                 await one.tools.errands.settle()
 
         def left() -> list[Upload]:
-            return [one for one in run(process.all_uploads()) if one.live or (one.claim is not None and not lies(one))]
+            return [
+                one for one in run(self._looker.all_uploads()) if one.live or (one.claim is not None and not lies(one))
+            ]
 
         def lies(upload: Upload) -> bool:
             # KNOWN FAULT 4: see `test_a_deletion_that_was_not_answered`.
@@ -709,3 +729,24 @@ async def test_a_deletion_that_was_not_answered(
     for _ in range(2):
         await a.desk.tidy_up(await current(ledger, upload))
     assert (await current(ledger, upload)).claim is None
+
+
+@pytest.mark.xfail(
+    strict=True, reason="what another process has stored of a swarm's chunk since is not compared, but replaced"
+)
+@pytest_twisted.ensureDeferred
+async def test_a_swarm_over_two_processes(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """A range is acknowledged here; there a connection, begun before, brings the whole chunk with other bytes."""
+    a, b = nodes
+    upload = await a.desk.create(Wish("seed", KEY, length=5, swarm=True))
+    body = Body(DATA[:5], 7, drop=False, stall=False)
+    body.pauseProducing()
+    other = Deferred.fromCoroutine(b.desk.receive(upload, body, Span(0, 5), confirm=certain))
+    other.addErrback(lambda failure: failure.value)
+    while not any(intake.streams for intake in b.desk.writing._intakes.values()):
+        await seconds(0.001)
+    acknowledged = Body(OTHER[2:5], 7, drop=False, stall=False)
+    await a.desk.receive(upload, acknowledged, Span(2, 5), confirm=certain)
+    body.resumeProducing()
+    assert isinstance(await other, Conflict)
+    assert KEY not in bucket.objects
