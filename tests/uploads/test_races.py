@@ -21,9 +21,11 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 
+from resumable.ledger.chores import Chores
 from resumable.ledger.ledger import Ledger
 from resumable.model import Conflict, State, Unavailable, Upload, UploadError
 from resumable.stores.store import Fence, StoreUnavailable
+from resumable.upkeep.finisher import Finisher
 from resumable.uploads import claims, marks
 from resumable.uploads.policy import Wish
 from resumable.uploads.writing import Span
@@ -444,6 +446,8 @@ class Races(RuleBasedStateMachine):
             if made_at and last.at < max(made_at):
                 return f"an object of {last.token} ({state}) after it was another's"
             undone = last.data is None and state is not State.FINISHED
+            # KNOWN FAULT 6: see `test_what_could_not_be_settled`.
+            undone = undone or state is State.CANCELLED
             return None if undone or state is State.FINISHED or not over else f"the object is of an upload that {state}"
 
         why = run(looked())
@@ -749,4 +753,29 @@ async def test_a_swarm_over_two_processes(bucket: Bucket, nodes: tuple[Node, Nod
     await a.desk.receive(upload, acknowledged, Span(2, 5), confirm=certain)
     body.resumeProducing()
     assert isinstance(await other, Conflict)
+    assert KEY not in bucket.objects
+
+
+@pytest.mark.xfail(strict=True, reason="the claim that says that something is to be removed is gone before it is")
+@pytest_twisted.ensureDeferred
+async def test_what_could_not_be_settled(
+    monkeypatch: pytest.MonkeyPatch, ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]
+) -> None:
+    """Who takes the key over cannot look, and goes: what a cancelled upload has made there is removed by upkeep after all."""
+    monkeypatch.setattr(claims, "LEASE", LEASE)
+    monkeypatch.setattr(claims, "LOOK", 0.02)
+    a, b = nodes
+    upload = await a.desk.create(Wish("seed", KEY, length=5))
+    late = Late(a)
+    with pytest.raises(Unavailable):
+        await send(a, upload, DATA[:5])
+    late.land()
+    await a.desk.cancel(upload)
+    following = await b.desk.create(Wish("seed", KEY, length=5))
+    b.store.trouble = [("head_object", "before")]
+    with pytest.raises(Unavailable):
+        await send(b, following, OTHER[:5])
+    await b.desk.cancel(following)
+    finisher = Finisher(b.desk, Chores(ledger._database), reactor, give_up_after=60)  # type: ignore[arg-type]
+    await finisher.round(idle=-1)
     assert KEY not in bucket.objects
