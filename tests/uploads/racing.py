@@ -453,6 +453,6 @@ class Process:
 def told_offset(response: Response) -> int | None:
     """The offset that a 308 tells, where it tells one stored range from byte 0 on."""
     for name, value in response.headers:
-        if name == "Range" and value.startswith("bytes=0-"):
+        if name == "Range" and isinstance(value, str) and value.startswith("bytes=0-"):
             return int(value.removeprefix("bytes=0-").partition(",")[0]) + 1
     return None
