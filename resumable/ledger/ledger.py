@@ -405,6 +405,16 @@ class Ledger:
         state = await self._database.write(lambda connection: connection.execute(change).scalar())
         return None if state is None else State(state)
 
+    async def hand_claim_on(self, upload: Upload, claim: str, to: str, word: str) -> None:
+        """Give the claim up to another upload of the key, where it is left to lie."""
+
+        def work(connection: Connection) -> None:
+            has_it = and_(uploads.c.id == upload.id, uploads.c.claim == claim)
+            if connection.execute(update(uploads).where(has_it).values(claim=None)).rowcount:
+                connection.execute(update(uploads).where(uploads.c.id == to).values(claim=word))
+
+        await self._database.write(work)
+
     async def unclaim(self, upload: Upload, claim: str) -> None:
         """Give the claim up: nothing is made or removed by it any more."""
         change = update(uploads).where(uploads.c.id == upload.id, uploads.c.claim == claim).values(claim=None)

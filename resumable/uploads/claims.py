@@ -207,6 +207,15 @@ class Claim:
             except Unavailable:
                 self._log.info("the claim of upload {id} is left to lie", id=self.upload.id)
 
+    async def hand_back(self, former_id: str) -> None:
+        """Let the one that the claim was taken from have it again: what that left under the key is still to be seen to."""
+        await self.quiet()
+        if not self._lost:
+            try:
+                await self._ledger.hand_claim_on(self.upload, self.word, former_id, new_claim())
+            except Unavailable:
+                self._log.info("the claim of upload {id} is left to lie", id=self.upload.id)
+
 
 class Claims:
     """The claims of this process.
@@ -241,7 +250,7 @@ class Claims:
         :raises Unavailable: somebody else's object is being made there for too long.
         """
         deadline = self._clock.seconds() + WAIT
-        mine = self._lying.pop((upload.id, upload.edition), None)
+        mine = self._lying.pop((upload.id, upload.edition), None) if upload.live else None
         holder = None if mine is None else Holder(upload.id, mine)
         since = -LEASE if mine is not None else 0.0
         while True:
@@ -250,7 +259,8 @@ class Claims:
             found = await self._ledger.claim(upload, word, states=states, stale=stale)
             if found is None:
                 claim = self._keep(upload, word, states, begun)
-                claim.doubtful = mine is not None
+                # What is still to come may come after this, too. (Who tidies up waits for it instead.)
+                claim.doubtful = mine is not None and stale is not None and stale.claim == mine
                 if stale is None or stale.upload_id == upload.id:
                     return claim
                 await self._settle_under(claim, stale.upload_id)
@@ -270,7 +280,8 @@ class Claims:
             if former is not None:
                 await claim.run(self._settle(former, claim))
         except BaseException:
-            await self.drop(claim)
+            self.forget(claim)
+            await claim.hand_back(former_id)
             raise
 
     async def drop(self, claim: Claim | None) -> None:

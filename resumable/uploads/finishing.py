@@ -47,11 +47,19 @@ class Finishing:
         if upload.state is State.OPEN:
             time, begun = now(self._clock), self._clock.seconds()
             moved = await self._ledger.move(
-                upload, State.FINISHING, frm=(State.OPEN,), updated=time, received=time, claim=new_claim()
+                upload,
+                State.FINISHING,
+                frm=(State.OPEN,),
+                edition=upload.edition,
+                updated=time,
+                received=time,
+                claim=new_claim(),
             )
             if moved is not None:
                 claim = self.claims.of(moved, begun)
             upload = moved or await self._current(upload)
+            if upload.state is State.OPEN:
+                raise Superseded("the client has begun anew with other bytes")
         if upload.state is State.FINISHING and claim is None:
             try:
                 claim = await self.claims.take(upload, (State.FINISHING,))
@@ -73,7 +81,11 @@ class Finishing:
         return current
 
     async def _make(self, upload: Upload, claim: Claim) -> Upload:
-        parts = whole_parts(upload, await self._ledger.pieces(upload.id))
+        try:
+            parts = whole_parts(upload, await self._ledger.pieces(upload.id))
+        except ValueError as error:
+            self._log.error("{error}", error=str(error))
+            raise Unavailable("the ledger lacks parts of the upload") from None
         etag = await self._complete(upload, parts, claim)
         return await self.conclude(upload, etag, claim, crc32c=combined(parts))
 
