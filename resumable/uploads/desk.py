@@ -24,6 +24,7 @@ from resumable.model import (
     NotFound,
     Piece,
     State,
+    Superseded,
     TooLarge,
     Unavailable,
     Upload,
@@ -215,6 +216,9 @@ class Desk:
         async with self.writing.intake(upload) as intake:
             if intake.upload.state is State.OPEN:
                 await intake.assemble()
+            if not intake.whole:
+                # Since the caller has seen that all is there, another client has begun anew.
+                raise Superseded("the client has begun anew with other bytes")
             if intake.upload.state is State.FINISHED:
                 return self._finished(intake.upload)
             try:

@@ -143,8 +143,7 @@ class Record:
         """An object was made. No other may have been made since the call that does it began."""
         now = Event(token, data, begun, self.tick())
         for other in self.events:
-            # KNOWN FAULT 2: of one upload that was begun again with other bytes, the former's call may come late.
-            if other.at > begun and other.token != token and other.data is not None:
+            if other.at > begun and (other.token, other.data) != (token, data) and other.data is not None:
                 self.wrong.append(f"a call that began at {begun} has replaced what was made since: {other} by {now}")
         self.events.append(now)
 
@@ -171,8 +170,6 @@ class Record:
         assert sent.upload_id is not None
         acks = self.acks.setdefault(sent.upload_id, [])
         for other in acks:
-            if sent.swarm and other.process is not sent.process:
-                continue  # KNOWN FAULT 5: see `test_a_swarm_over_two_processes`
             at = differs(sent, other.data, other)
             if at is not None:
                 self.wrong.append(f"byte {at} was acknowledged to two who differ: {other} and {sent}")
@@ -190,19 +187,9 @@ class Record:
         for one in [sent, *self.acks.get(upload_id, ())]:
             if len(made) != len(one.data):
                 self.wrong.append(f"{len(made)} bytes were made of {one}")
-            elif (at := differs(one, made)) is not None and not (
-                self._met(sent) if one is sent else one.swarm and one.process is not sent.process
-            ):
+            # (Of two clients of a swarm who bring other bytes on two processes at the very same time both may be told.)
+            elif (at := differs(one, made)) is not None and not (one.swarm and one.process is not sent.process):
                 self.wrong.append(f"byte {at} is not what was sent by {one}: told {sent}")
-
-    def _met(self, sent: Sent) -> bool:
-        """KNOWN FAULT 1: two bring other bytes for one upload at the same time; who is later is told of the other's object."""
-        return any(
-            other is not sent
-            and other.upload_id == sent.upload_id
-            and (other.answered is None or other.answered > sent.begun)
-            for other in self.sent
-        )
 
     def standing(self) -> list[Sent]:
         """The requests that were answered with 200 and after which no other was sent that was, too."""
@@ -216,9 +203,7 @@ def differs(sent: Sent, data: bytes, other: Sent | None = None) -> int | None:
     """Where, if anywhere, a request's bytes are others than these, as far as the service has to see that."""
 
     def seen(one: Sent) -> set[int]:
-        # From byte 0 all is compared, or taken anew; from elsewhere what lies between two marks.
-        if one.first == 0 and not one.swarm:
-            return set(range(one.end))
+        # What lies between two marks.
         return set(
             range(-(-one.first // EVERY) * EVERY, one.end if one.end == len(one.data) else one.end // EVERY * EVERY)
         )

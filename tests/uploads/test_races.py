@@ -208,8 +208,7 @@ class Races(RuleBasedStateMachine):
             raise AssertionError(self.found[-1])
 
     def _unexpected(self, failure: Any, sent: Sent) -> None:
-        # KNOWN FAULT 3: see `test_begun_anew_before_it_is_finishing`.
-        if not sent.process.dead and "cannot be completed: part" not in str(failure.value):
+        if not sent.process.dead:
             self._record.wrong.append(f"{sent}: {failure.getTraceback()}")
 
     def _fresh(self, size: int) -> bytes:
@@ -446,8 +445,6 @@ class Races(RuleBasedStateMachine):
             if made_at and last.at < max(made_at):
                 return f"an object of {last.token} ({state}) after it was another's"
             undone = last.data is None and state is not State.FINISHED
-            # KNOWN FAULT 6: see `test_what_could_not_be_settled`.
-            undone = undone or state is State.CANCELLED
             return None if undone or state is State.FINISHED or not over else f"the object is of an upload that {state}"
 
         why = run(looked())
@@ -485,27 +482,15 @@ class Races(RuleBasedStateMachine):
 
         async def cancel_open() -> None:
             for upload in await process.all_uploads():
-                if upload.state is State.OPEN or (upload.live and await incomplete(upload)):
+                if upload.state is State.OPEN:
                     await process.desk.cancel(upload)
-
-        async def incomplete(upload: Upload) -> bool:
-            # KNOWN FAULT 3, which leaves it so for ever.
-            return len([one for one in await process.ledger.pieces(upload.id) if one.number is not None]) < (
-                -(-(upload.length or 1) // CHUNK)
-            )
 
         async def settle() -> None:
             for one in self._alive:
                 await one.tools.errands.settle()
 
         def left() -> list[Upload]:
-            return [
-                one for one in run(self._looker.all_uploads()) if one.live or (one.claim is not None and not lies(one))
-            ]
-
-        def lies(upload: Upload) -> bool:
-            # KNOWN FAULT 4: see `test_a_deletion_that_was_not_answered`.
-            return any(upload.id in one.desk._finishing.claims._lying for one in self._alive)
+            return [one for one in run(self._looker.all_uploads()) if one.live or one.claim is not None]
 
         run(cancel_open())
         for _ in range(4):
@@ -616,9 +601,6 @@ async def send(node: Node, upload: Upload, data: bytes, end: int | None = None) 
     )
 
 
-@pytest.mark.xfail(
-    strict=True, reason="who finds the upload finished by another is told so, and its bytes are not compared"
-)
 @pytest.mark.parametrize(
     ("size", "swarm", "elsewhere"),
     [
@@ -649,9 +631,6 @@ async def test_who_comes_second_is_compared(
     assert bucket.objects[KEY][0] == OTHER[:size]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="who begins an upload again with other bytes does not wait for its own late call"
-)
 @pytest_twisted.ensureDeferred
 async def test_begun_again_while_a_call_may_come(
     monkeypatch: pytest.MonkeyPatch, bucket: Bucket, nodes: tuple[Node, Node]
@@ -671,9 +650,6 @@ async def test_begun_again_while_a_call_may_come(
     assert bucket.objects[KEY][0] == OTHER[:5]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="an upload becomes finishing though its bytes were begun anew since they were all there"
-)
 @pytest.mark.parametrize("elsewhere", [False, True])
 @pytest_twisted.ensureDeferred
 async def test_begun_anew_before_it_is_finishing(
@@ -711,7 +687,6 @@ async def test_begun_anew_before_it_is_finishing(
     assert bucket.objects[KEY][0] == OTHER
 
 
-@pytest.mark.xfail(strict=True, reason="a process that had doubts about a deletion has them for ever")
 @pytest_twisted.ensureDeferred
 async def test_a_deletion_that_was_not_answered(
     monkeypatch: pytest.MonkeyPatch, ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]
@@ -735,9 +710,6 @@ async def test_a_deletion_that_was_not_answered(
     assert (await current(ledger, upload)).claim is None
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what another process has stored of a swarm's chunk since is not compared, but replaced"
-)
 @pytest_twisted.ensureDeferred
 async def test_a_swarm_over_two_processes(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
     """A range is acknowledged here; there a connection, begun before, brings the whole chunk with other bytes."""
@@ -756,7 +728,6 @@ async def test_a_swarm_over_two_processes(bucket: Bucket, nodes: tuple[Node, Nod
     assert KEY not in bucket.objects
 
 
-@pytest.mark.xfail(strict=True, reason="the claim that says that something is to be removed is gone before it is")
 @pytest_twisted.ensureDeferred
 async def test_what_could_not_be_settled(
     monkeypatch: pytest.MonkeyPatch, ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]
