@@ -21,23 +21,21 @@ from resumable.stores.faults import OperatorFaults
 from resumable.stores.store import Store, StoreError, StoreUnavailable
 from resumable.tasks import Errands, together
 from resumable.uploads.budget import Budget
-from resumable.uploads.checksum import checksum
-from resumable.uploads.chunks import Take, cut, plan
+from resumable.uploads.chunks import Take, plan
 from resumable.uploads.claims import Claim, new_claim
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.finishing import Finishing
 from resumable.uploads.fragments import MOST, Fragments
 from resumable.uploads.grid import Grid
-from resumable.uploads.marks import Marker, agree, marked, pack, unpack
+from resumable.uploads.marks import Marker, marked, pack
 from resumable.uploads.policy import object_options
+from resumable.uploads.readback import StoredBytes
 from resumable.uploads.release import delete_own_object, release
 from resumable.uploads.room import Room
 from resumable.uploads.story import tell
 from resumable.uploads.stream import ChunkedStream, Run
 from resumable.uploads.turns import Turn, Writer, confirmed
 
-#: Bytes that fragments read back for a chunk count as at least: many small ones are many requests at a time.
-LEAST = 1 << 20
 #: A fragment of so many bytes (or of a 64th of the chunk) is rather written once more, with what comes next to it.
 SMALL = 64 << 10
 #: Fragments of a chunk from which on larger ones are too, and more than which there cannot be.
@@ -90,6 +88,7 @@ class Intake:
         self._parts: set[int] = set()
         self._claim = claim
         self._finishing = finishing
+        self._stored = StoredBytes(tools.ledger, tools.store, tools.fragments, tools.reading)
         #: Counts what is learned: something may be while the ledger is read.
         self._learned = 0
         self._tools = tools
@@ -174,10 +173,14 @@ class Intake:
                 await self._in_chunk(run.number, run, writer, turn)
 
     async def compare(self, run: Run, writer: Writer) -> None:
-        """Compare a run with what is stored, and store nothing. Errors as `store`."""
+        """Compare a run with the finished object, and store nothing. Errors as `store`."""
         async with writer.turn() as turn:
-            if not await self._finished_same(run):
-                raise turn.fail(self._conflict(run))
+            await self._agree_with_object(run, turn)
+
+    async def _agree_with_object(self, run: Run, turn: Turn) -> None:
+        upload = self.upload
+        if not await self._stored.is_object(upload, upload.etag, run.first, run.end, run.crc32c):
+            raise turn.fail(self._conflict(run))
 
     def take_claim(self) -> Claim | None:
         """Return the claim to the upload's key that came with the last byte, if there was one; once."""
@@ -234,8 +237,8 @@ class Intake:
 
     async def _store(self, number: int, run: Run | None, writer: Writer, turn: Turn) -> None:
         if self.upload.state is State.FINISHED:
-            if run is not None and not await self._finished_same(run):
-                raise turn.fail(self._conflict(run))
+            if run is not None:
+                await self._agree_with_object(run, turn)
             return
         if self.upload.swarm and number not in self._parts:
             await self._learn_of(number)
@@ -265,7 +268,7 @@ class Intake:
     async def _agree(self, run: Run, writer: Writer, turn: Turn) -> None:
         """See to it that what is stored where the run belongs are the run's bytes."""
         for piece in sorted(self._pieces.get(run.number, ()), key=lambda piece: piece.first):
-            if not await self._same(run, piece):
+            if not await self._stored.same(self.upload, run, piece):
                 if not writer.anew:
                     raise turn.fail(self._conflict(run))
                 await self._begin_anew(run, piece.first, writer, turn)
@@ -276,45 +279,6 @@ class Intake:
             f"the file has changed: other bytes are stored within {run.first}-{run.end - 1}; nothing was altered. "
             "Cancel the upload, or begin again at byte 0"
         )
-
-    async def _same(self, run: Run, piece: Piece) -> bool:
-        """Return whether the run and a stored piece agree where they meet, as far as they can be compared."""
-        first, end = max(run.first, piece.first), min(run.end, piece.end)
-        if first >= end or piece.crc32c is None:
-            return True
-        if (run.first, run.end) == (piece.first, piece.end):
-            return run.crc32c == piece.crc32c
-        mine = cut(run.segments, first - run.first, end - run.first)
-        if (first, end) == (piece.first, piece.end):
-            return checksum(mine) == piece.crc32c
-        if piece.number is None:
-            async with self._read_back([piece]):
-                theirs = cut(await self._bytes_of_fragment(piece), first - piece.first, end - piece.first)
-                return checksum(mine) == checksum(theirs)
-        marks = unpack(await self._tools.ledger.marks(self.upload.id, piece.first, piece.end))
-        return agree(mine, first, piece=(piece.first, piece.end, piece.crc32c), marks=marks) is not False
-
-    async def _finished_same(self, run: Run) -> bool:
-        """Return whether the run's bytes are those of the finished object."""
-        return await self._is_object(self.upload.etag, run.first, run.end, run.crc32c)
-
-    async def _is_object(self, etag: str | None, first: int, end: int, crc32c: int) -> bool:
-        """Whether ``[first, end)`` of the object under the key, if it has the ETag, are the bytes with this CRC32C."""
-        if first == end:
-            return True
-        upload, tools = self.upload, self._tools
-        async with Lent(tools.reading, max(end - first, LEAST)):
-            try:
-                theirs = await tools.store.get_object(
-                    upload.bucket, upload.key, limit=end - first, span=(first, end), etag=etag
-                )
-            except StoreUnavailable as error:
-                raise Unavailable(f"the store is in trouble: {error.code}") from error
-            except StoreError as error:
-                if not error.said:
-                    raise Unavailable(f"the store refused: {error.code}") from error
-                return False  # it is there no more, or is another by now
-            return checksum(theirs) == crc32c
 
     async def begin_edition(self) -> None:
         """A client begins at byte 0, perhaps with another file: those who still bring the former can add nothing more."""
@@ -366,11 +330,11 @@ class Intake:
                 raise Invalid(f"more than {CROWD} ranges within {self.grid.chunk_size} bytes: send larger ones")
             segments = list(run.segments)
         else:
-            async with self._read_back([neighbour]):
-                found = await self._bytes_of_fragment(neighbour)
+            async with self._stored.room(self.upload, [neighbour]):
+                found = await self._stored.fragment(self.upload, neighbour)
                 left = neighbour.end == run.first
                 segments = [*found, *run.segments] if left else [*run.segments, *found]
-                joints = [run.first if left else run.end, *await self._joints(neighbour)]
+                joints = [run.first if left else run.end, *await self._stored.joints(self.upload, neighbour)]
                 marker = marked(segments, min(run.first, neighbour.first), joints)
         try:
             piece = await tools.fragments.put(self.upload, marker.first, segments, marker.crc32c)
@@ -389,10 +353,6 @@ class Intake:
                     return piece
         return None
 
-    async def _joints(self, piece: Piece) -> list[int]:
-        """Return the offsets within a fragment at which the bytes of one request ended."""
-        return [offset for offset, _ in unpack(await self._tools.ledger.marks(self.upload.id, piece.first, piece.end))]
-
     async def _join(self, number: int, run: Run | None, takes: Sequence[Take], writer: Writer) -> None:
         """Make the chunk of the run and of fragments, which are read back unless they are still in memory."""
         wanted = [take.piece for take in takes if take.piece.etag]
@@ -401,35 +361,18 @@ class Intake:
             # Before there is room taken for what is read: others wait for that.
             self._claim = await self._claim_key()
         try:
-            async with self._read_back(wanted):
-                for found in await together([partial(self._bytes_of, take, run) for take in takes], most=MOST):
+            async with self._stored.room(self.upload, wanted):
+                for found in await together(
+                    [partial(self._stored.take, self.upload, take, run) for take in takes], most=MOST
+                ):
                     segments += found
                 joints = [take.first for take in takes]
                 for piece in wanted:
-                    joints += await self._joints(piece)
+                    joints += await self._stored.joints(self.upload, piece)
                 marker = marked(segments, self.grid.first_of(number), joints)
                 await self._put_chunk(number, segments, marker, writer)
         finally:
             segments.clear()
-
-    def _read_back(self, pieces: Sequence[Piece]) -> Lent:
-        """Room for the fragments among these that are not in memory."""
-        fragments = self._tools.fragments
-        missing = sum(piece.size for piece in pieces if fragments.kept(self.upload, piece) is None)
-        return Lent(self._tools.reading, max(missing, LEAST) if missing else 0)
-
-    async def _bytes_of(self, take: Take, run: Run | None) -> list[bytes]:
-        piece = take.piece
-        if not piece.etag:
-            assert run is not None
-            found: Sequence[bytes] = run.segments
-        else:
-            found = await self._bytes_of_fragment(piece)
-        return cut(found, take.first - piece.first, take.end - piece.first)
-
-    async def _bytes_of_fragment(self, piece: Piece) -> Sequence[bytes]:
-        fragments = self._tools.fragments
-        return fragments.kept(self.upload, piece) or await fragments.read(self.upload, piece)
 
     # Parts
 
@@ -523,7 +466,7 @@ class Intake:
                 found = await finishing.own_object(upload) if taken else None
                 if found is None:
                     raise
-                if not await self._is_object(found.etag, 0, marker.end, marker.crc32c):
+                if not await self._stored.is_object(upload, found.etag, 0, marker.end, marker.crc32c):
                     await claim.run(delete_own_object(store, upload, claim))
                     raise Unavailable("an earlier object of the upload was in the way") from error
                 etag = found.etag
@@ -557,19 +500,3 @@ class Intake:
             if current is None or current.multipart_id != opened:
                 await store.abort_multipart_upload(upload.bucket, upload.key, opened)
         return current
-
-
-class Lent:
-    """Room that is lent for a time."""
-
-    def __init__(self, room: Room, size: int) -> None:
-        self._room = room
-        self._size = size
-
-    async def __aenter__(self) -> None:
-        if self._size:
-            await self._room.take(self._size)
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._size:
-            self._room.give(self._size)

@@ -1,0 +1,108 @@
+"""What is stored of uploads, read back: to be joined, or to be compared with bytes that come for the same place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from resumable.ledger.ledger import Ledger
+from resumable.model import Piece, Unavailable, Upload
+from resumable.stores.store import Store, StoreError, StoreUnavailable
+from resumable.uploads.checksum import checksum
+from resumable.uploads.chunks import Take, cut
+from resumable.uploads.fragments import Fragments
+from resumable.uploads.marks import agree, unpack
+from resumable.uploads.room import Room
+from resumable.uploads.stream import Run
+
+#: Bytes that what is read back at a time counts as at least: many small fragments are many requests.
+LEAST = 1 << 20
+
+
+class StoredBytes:
+    """Reads back, and compares.
+
+    :param reading: room for what is read; the budget does not count it.
+    """
+
+    def __init__(self, ledger: Ledger, store: Store, fragments: Fragments, reading: Room) -> None:
+        self._ledger = ledger
+        self._store = store
+        self._fragments = fragments
+        self._reading = reading
+
+    def room(self, upload: Upload, pieces: Sequence[Piece]) -> Lent:
+        """Return room for the fragments among these that are not in memory."""
+        missing = sum(piece.size for piece in pieces if self._fragments.kept(upload, piece) is None)
+        return Lent(self._reading, max(missing, LEAST) if missing else 0)
+
+    async def fragment(self, upload: Upload, piece: Piece) -> Sequence[bytes]:
+        """Return a fragment's bytes. Errors as `Fragments.read`."""
+        return self._fragments.kept(upload, piece) or await self._fragments.read(upload, piece)
+
+    async def take(self, upload: Upload, take: Take, run: Run | None) -> list[bytes]:
+        """Return the bytes that a plan takes of a fragment, or (where it has no ETag) of the run."""
+        piece = take.piece
+        if not piece.etag:
+            assert run is not None
+            found: Sequence[bytes] = run.segments
+        else:
+            found = await self.fragment(upload, piece)
+        return cut(found, take.first - piece.first, take.end - piece.first)
+
+    async def joints(self, upload: Upload, piece: Piece) -> list[int]:
+        """Return the offsets within a fragment at which the bytes of one request ended."""
+        return [offset for offset, _ in unpack(await self._ledger.marks(upload.id, piece.first, piece.end))]
+
+    async def same(self, upload: Upload, run: Run, piece: Piece) -> bool:
+        """Return whether a run and a stored piece agree where they meet, as far as they can be compared."""
+        first, end = max(run.first, piece.first), min(run.end, piece.end)
+        if first >= end or piece.crc32c is None:
+            return True
+        if (run.first, run.end) == (piece.first, piece.end):
+            return run.crc32c == piece.crc32c
+        mine = cut(run.segments, first - run.first, end - run.first)
+        if (first, end) == (piece.first, piece.end):
+            return checksum(mine) == piece.crc32c
+        if piece.number is None:
+            async with self.room(upload, [piece]):
+                theirs = cut(await self.fragment(upload, piece), first - piece.first, end - piece.first)
+                return checksum(mine) == checksum(theirs)
+        marks = unpack(await self._ledger.marks(upload.id, piece.first, piece.end))
+        return agree(mine, first, piece=(piece.first, piece.end, piece.crc32c), marks=marks) is not False
+
+    async def is_object(self, upload: Upload, etag: str | None, first: int, end: int, crc32c: int) -> bool:
+        """Return whether ``[first, end)`` of the object under the key, if it has the ETag, are the bytes with this CRC32C.
+
+        :raises Unavailable: nobody can say.
+        """
+        if first == end:
+            return True
+        size = end - first
+        async with Lent(self._reading, max(size, LEAST)):
+            try:
+                theirs = await self._store.get_object(
+                    upload.bucket, upload.key, limit=size, span=(first, end), etag=etag
+                )
+            except StoreUnavailable as error:
+                raise Unavailable(f"the store is in trouble: {error.code}") from error
+            except StoreError as error:
+                if not error.said:
+                    raise Unavailable(f"the store refused: {error.code}") from error
+                return False  # it is there no more, or is another by now
+            return checksum(theirs) == crc32c
+
+
+class Lent:
+    """Room that is lent for a time."""
+
+    def __init__(self, room: Room, size: int) -> None:
+        self._room = room
+        self._size = size
+
+    async def __aenter__(self) -> None:
+        if self._size:
+            await self._room.take(self._size)
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._size:
+            self._room.give(self._size)
