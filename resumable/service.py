@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import resource
 import secrets
 import sys
 from contextlib import suppress
@@ -41,6 +42,8 @@ from resumable.web.site import Handler
 
 #: Seconds given at the end to what is still being freed in the store; the rest is freed after the next start.
 FREEING = 5.0
+#: File descriptors that should be left beside those of clients: for the store, the ledger, the application, and logs.
+DESCRIPTORS = 256
 
 
 class CannotStart(Exception):
@@ -90,10 +93,24 @@ class Resumable(Service):
     def startService(self) -> None:
         """Twisted's: begin to start; what goes wrong ends the process with exit status 1."""
         super().startService()
+        self._count_descriptors()
         keep_freed_memory()
         self._database.start()
         self._starting = ensureDeferred(self._start())
         self._starting.addErrback(self._give_up)
+
+    def _count_descriptors(self) -> None:
+        """Warn where connections may use up the descriptors that store, ledger and application are reached with."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        connections = self.settings.limits.connections
+        if limit != resource.RLIM_INFINITY and limit < connections + DESCRIPTORS:
+            self._log.warn(
+                "this process may have {limit} file descriptors, too few for limits.connections ({connections}) and a reserve "
+                "of {reserve}: raise LimitNOFILE (ulimit -n), or lower limits.connections",
+                limit=limit,
+                connections=connections,
+                reserve=DESCRIPTORS,
+            )
 
     async def _start(self) -> None:
         try:

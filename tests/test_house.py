@@ -34,6 +34,7 @@ ROOMS = [
         "memory",
         "listening",
         "blocks",
+        "quoting",
         "signals",
         "log_output",
     },

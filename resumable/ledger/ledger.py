@@ -33,6 +33,7 @@ from resumable.model import (
     Superseded,
     Upload,
 )
+from resumable.quoting import quote_briefly
 
 #: What there is to tell of an upload that has just come into its state, with the pieces it has; None: nothing.
 Announce = Callable[[Upload, Sequence[Piece]], "Event | None"]
@@ -82,7 +83,7 @@ class Ledger:
 
         def work(connection: Connection) -> bool:
             if not chosen and statements.is_anothers(connection, upload):
-                raise KeyTaken(f"the key {upload.key!r} is another owner's")
+                raise KeyTaken(f"the key {quote_briefly(upload.key)} is another owner's")
             # Who repeats this finds its own row there.
             connection.execute(statements.enter_upload(connection), values)
             return self._tell(connection, upload, ())
@@ -92,13 +93,12 @@ class Ledger:
                 told = await self._database.write(work)
                 break
             except IntegrityError as error:
-                # Which it was the databases say in words of their own: PostgreSQL names the index, SQLite its columns.
-                said = str(error.orig)
-                if "generation" in said or "uploads_in_order" in said:
+                index = _violated(error)
+                if "generation" in index or index == "uploads_in_order":
                     continue  # another of the same name was entered in this moment
-                if "uploads.bucket" in said or "uploads_one_claim" in said:
+                if "uploads.bucket" in index or index == "uploads_one_claim":
                     return await self.create(evolve(upload, claim=None), chosen=chosen)
-                raise Taken(f"{upload.owner!r} has a live upload {upload.name!r}") from None
+                raise Taken(f"{quote_briefly(upload.owner)} has a live upload {quote_briefly(upload.name)}") from None
         self._metrics.moved(upload.protocol, upload.state)
         if told:
             self.announced()
@@ -231,7 +231,7 @@ class Ledger:
             return Ended("the upload has ended")
         if current.edition != upload.edition:
             return Superseded("the client has begun anew with other bytes")
-        return Invalid(f"the upload has {current.length} bytes, fewer than {end}")
+        return Invalid(f"the upload has {current.length} bytes, fewer than {quote_briefly(end)}")
 
     async def begin_anew(self, upload: Upload, cut: int, *, now: float) -> Upload:
         """Begin the upload's bytes anew from offset `cut` on: what is stored beyond it is struck out.
@@ -469,7 +469,7 @@ class Ledger:
         if not current.live:
             raise Ended("the upload has ended")
         if end > length:
-            raise Invalid(f"more than {length} bytes are stored already")
+            raise Invalid(f"more than {quote_briefly(length)} bytes are stored already")
         return current
 
 
@@ -478,6 +478,12 @@ def as_upload(row: Any) -> Upload:
     values = {**row, "state": State(row["state"]), "options": ObjectOptions.from_stored(row["options"])}
     values.pop("generation", None)
     return Upload(**{**values, "writers": tuple(row["writers"] or ())})
+
+
+def _violated(error: IntegrityError) -> str:
+    """The unique index that was in the way: its name on PostgreSQL, its columns on SQLite. No value is in it."""
+    diagnosis = getattr(error.orig, "diag", None)
+    return str(error.orig) if diagnosis is None else str(diagnosis.constraint_name)
 
 
 def _pieces(connection: Connection, upload_id: str) -> list[Piece]:

@@ -16,6 +16,7 @@ from resumable.ledger.engine import LedgerError, open_engine, prepare
 from resumable.ledger.ledger import as_upload
 from resumable.ledger.schema import metadata, pieces, uploads
 from resumable.model import NotFound, Piece, State, Upload
+from resumable.quoting import quote_briefly
 
 
 @frozen
@@ -78,9 +79,9 @@ class Listing:
             beginning = func.substr(uploads.c.id, 1, len(id_or_beginning)) == id_or_beginning
             found = self._uploads(select(uploads).where(beginning).limit(2))
         if not found or not id_or_beginning:
-            raise NotFound(f"no upload {id_or_beginning!r}")
+            raise NotFound(f"no upload {quote_briefly(id_or_beginning)}")
         if len(found) > 1:
-            raise NotFound(f"more than one upload begins with {id_or_beginning!r}")
+            raise NotFound(f"more than one upload begins with {quote_briefly(id_or_beginning)}")
         return found[0]
 
     def _uploads(self, query: Select[Any]) -> list[Upload]:

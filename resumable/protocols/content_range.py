@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from resumable.model import Invalid
+from resumable.quoting import quote_briefly
 
 _FORM = re.compile(
     rb"bytes (?:(?P<first>\d{1,19})-(?P<last>\d{1,19})|\*)/(?:(?P<total>\d{1,19})|\*)", re.ASCII | re.IGNORECASE
@@ -41,10 +42,10 @@ def parse_content_range(values: Sequence[bytes], content_length: int | None) -> 
         return None
     if len(values) > 1:
         raise Invalid("more than one Content-Range")
-    shown = values[0][:100].decode("ascii", "replace")
+    shown = quote_briefly(values[0])
     match = _FORM.fullmatch(values[0].strip())
     if match is None:
-        raise Invalid(f"Content-Range {shown!r} is not of the form 'bytes F-L/T', 'bytes F-L/*' or 'bytes */T'")
+        raise Invalid(f"Content-Range {shown} is not of the form 'bytes F-L/T', 'bytes F-L/*' or 'bytes */T'")
     total = None if match["total"] is None else int(match["total"])
     if match["first"] is None:
         return ContentRange(None, None, total)
@@ -52,9 +53,9 @@ def parse_content_range(values: Sequence[bytes], content_length: int | None) -> 
     if last == total and content_length is not None and first + content_length == last:
         last -= 1
     if last < first:
-        raise Invalid(f"Content-Range {shown!r} ends before it begins")
+        raise Invalid(f"Content-Range {shown} ends before it begins")
     if total is not None and last >= total:
-        raise Invalid(f"Content-Range {shown!r} goes past the object's end")
+        raise Invalid(f"Content-Range {shown} goes past the object's end")
     if content_length is not None and content_length != last - first + 1:
-        raise Invalid(f"Content-Range {shown!r} holds {last - first + 1} bytes, the body {content_length}")
+        raise Invalid(f"Content-Range {shown} holds {last - first + 1} bytes, the body {quote_briefly(content_length)}")
     return ContentRange(first, last + 1, total)

@@ -11,6 +11,7 @@ from resumable.protocols.door import asked_again
 from resumable.protocols.messages import Request, range_header
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results, expires_header
+from resumable.quoting import quote_briefly
 from resumable.uploads.desk import Desk
 from resumable.uploads.result import Report
 from resumable.uploads.turns import confirmed
@@ -43,7 +44,7 @@ class Ranges:
         """
         upload = report.upload
         if asked.total is not None and upload.length is not None and asked.total != upload.length:
-            raise Invalid(f"the upload has {upload.length} bytes, not {asked.total}")
+            raise Invalid(f"the upload has {upload.length} bytes, not {quote_briefly(asked.total)}")
         declares = asked.total is not None and upload.length is None and asked.total == report.offset
         if upload.live and (declares or report.complete):
             allowed = await self._allowed(change, grant)

@@ -17,6 +17,7 @@ from resumable.protocols.messages import Request, json_response
 from resumable.protocols.ranges import CHUNK_SIZE, Ranges
 from resumable.protocols.response import Response, problem
 from resumable.protocols.small_body import SmallBodies
+from resumable.quoting import quote_briefly
 from resumable.uploads import values
 from resumable.uploads.desk import Desk
 from resumable.uploads.result import as_json
@@ -123,7 +124,7 @@ def read_description(body: bytes) -> dict[str, Any]:
         raise Invalid("the body is not a JSON object")
     unknown = [name for name in said if name not in KNOWN]
     if unknown:
-        raise Invalid(f"unknown: {unknown[0][:100]!a}; known are {', '.join(KNOWN)}")
+        raise Invalid(f"unknown: {quote_briefly(unknown[0])}; known are {', '.join(KNOWN)}")
     length = said.get("length")
     if type(length) is not int or length < 0:
         raise Rejected("length", "length is required, and is a number of bytes from 0 on")

@@ -46,8 +46,9 @@ EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequi
 REJECTED = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
 #: What is said of a request that was not even begun with.
 BUSY = frozenset({"SlowDown", "ServiceUnavailable"})
-#: Statuses that mean, also without a document, that something is for the operator to mend.
-OPERATORS = frozenset({301, 307, 401, 403})
+#: Statuses that mean, also without a document, that something is for the operator to mend: the same request will not pass
+#: before. The last three say that body, key or headers are more than whoever is in between takes.
+OPERATORS = frozenset({301, 307, 401, 403, 413, 414, 431})
 
 #: What a refusal without a body (to HEAD) means.
 BY_STATUS = {

@@ -36,6 +36,22 @@ MISSING = "the embedded store needs moto: pip install 'resumable[demo]'"
 SIGNED = "AWS4-HMAC-SHA256 Credential=anybody/20060301/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
 
 
+#: S3's ACLs that have a name.
+CANNED_ACLS = frozenset(
+    {
+        "private",
+        "public-read",
+        "public-read-write",
+        "authenticated-read",
+        "aws-exec-read",
+        "bucket-owner-read",
+        "bucket-owner-full-control",
+        "log-delivery-write",
+    }
+)
+NO_ACL = b"<Error><Code>InvalidArgument</Code><Message>there is no such ACL</Message></Error>"
+
+
 class _Child(ProcessProtocol):
     """The child as the parent sees it: `port` fires when it serves, `ended` when it is gone."""
 
@@ -123,6 +139,26 @@ def _kill(process: Any) -> None:
         process.signalProcess("KILL")
 
 
+class _AclsOfS3:
+    """WSGI middleware: an ACL that there is not is refused in S3's own words.
+
+    moto answers a bare 500, which says that it may pass; it would be tried again for the whole patience.
+    """
+
+    def __init__(self, application: Callable[[dict[str, Any], Any], Iterable[bytes]]) -> None:
+        self._application = application
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """WSGI's: serve a request."""
+        acl = environ.get("HTTP_X_AMZ_ACL")
+        if acl is None or acl in CANNED_ACLS:
+            return self._application(environ, start_response)
+        # The next request on the connection begins where this one's body ends.
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        start_response("400 Bad Request", [("Content-Type", "application/xml"), ("Content-Length", str(len(NO_ACL)))])
+        return [NO_ACL]
+
+
 class _ReadableByAll:
     """WSGI middleware: who reads without credentials is served as one who has some.
 
@@ -158,7 +194,7 @@ def main() -> None:
     server = make_server(
         "127.0.0.1",
         0,
-        _ReadableByAll(moto.create_backend_app("s3")),
+        _AclsOfS3(_ReadableByAll(moto.create_backend_app("s3"))),
         threaded=True,
         request_handler=getattr(moto, "MotoRequestHandler", None),
     )

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
+from collections.abc import Mapping
 from email.errors import HeaderParseError
 from email.header import decode_header
 from urllib.parse import quote, urlencode
 
 from resumable.model import ObjectOptions
+from resumable.quoting import quote_briefly
 from resumable.stores.disposition import encode_disposition
 from resumable.stores.store import StoreError
 
@@ -27,6 +29,7 @@ PLAIN = {
     "kms_key": "x-amz-server-side-encryption-aws-kms-key-id",
 }
 METADATA = "x-amz-meta-"
+TAGGING = "x-amz-tagging"
 
 #: What the name of a header, and with it of metadata, may be (RFC 9110, 5.6.2).
 TOKEN_SYNTAX = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
@@ -49,11 +52,32 @@ def option_headers(options: ObjectOptions) -> dict[str, str]:
         headers["Content-Disposition"] = encode_disposition(options.content_disposition)
     for name, value in options.metadata.items():
         if not TOKEN_SYNTAX.match(name):
-            raise StoreError("InvalidArgument", f"metadata name {name!r} cannot be a header's name", 400)
+            raise StoreError("InvalidArgument", f"metadata name {quote_briefly(name)} cannot be a header's name", 400)
         headers[METADATA + name.lower()] = encode_metadata(value)
     if options.tags:
-        headers["x-amz-tagging"] = urlencode(options.tags, quote_via=quote, errors="replace")
+        headers[TAGGING] = encode_tags(options.tags)
     return headers
+
+
+def encode_tags(tags: Mapping[str, str]) -> str:
+    """The tags as a header says them: what is no plain letter takes three bytes for each of its own."""
+    return urlencode(tags, quote_via=quote, errors="replace")
+
+
+def header_sizes(options: ObjectOptions) -> dict[str, int]:
+    """What each kind of header takes of a request, in bytes: ``metadata``, ``tags``, and `PLAIN`'s names.
+
+    A name counts twice: it stands before its value, and in the list of those that are signed.
+
+    :raises StoreError: as `option_headers`.
+    """
+    kinds = {header: name for name, header in PLAIN.items()}
+    kinds |= {"Content-Disposition": "content_disposition", TAGGING: "tags"}
+    sizes: dict[str, int] = {}
+    for header, value in option_headers(options).items():
+        kind = kinds.get(header, "metadata")
+        sizes[kind] = sizes.get(kind, 0) + 2 * len(header) + len(value) + len(": \r\n;")
+    return sizes
 
 
 def encode_metadata(value: str) -> str:

@@ -30,6 +30,7 @@ from resumable.model import (
     Upload,
     UploadError,
 )
+from resumable.quoting import quote_briefly
 from resumable.stores.store import StoreError
 from resumable.uploads.claims import new_claim
 from resumable.uploads.coverage import Coverage
@@ -174,10 +175,10 @@ class Desk:
         """
         if upload.length is None and upload.live:
             if length > self.policy.most_bytes(upload, max_size):
-                raise TooLarge(f"{length} bytes are more than this upload may have")
+                raise TooLarge(f"{quote_briefly(length)} bytes are more than this upload may have")
             upload = await self._ledger.declare(upload, length)
         if upload.length != length:
-            raise Invalid(f"the upload has {upload.length} bytes, not {length}")
+            raise Invalid(f"the upload has {upload.length} bytes, not {quote_briefly(length)}")
         return upload
 
     async def settle(self, report: Report, confirm: Confirm) -> Report:

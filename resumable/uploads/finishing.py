@@ -12,6 +12,7 @@ from twisted.logger import Logger
 from resumable.clock import now
 from resumable.ledger.ledger import Ledger
 from resumable.model import LIVE, Ended, Exists, Piece, Rejected, State, Superseded, Unavailable, Upload
+from resumable.quoting import quote_briefly
 from resumable.stores.faults import OperatorFaults, client_fault
 from resumable.stores.store import Made, PartRef, Store, StoredObject, StoreError, StoreUnavailable
 from resumable.uploads.checksum import combine
@@ -257,7 +258,7 @@ class Finishing:
         elif (await self._current(upload)).state in (*LIVE, State.FINISHED):
             raise Unavailable("the upload has gone on elsewhere") from error
         if error.code == "PreconditionFailed":
-            raise Exists(f"there is an object {upload.key!r} already") from error
+            raise Exists(f"there is an object {quote_briefly(upload.key)} already") from error
         field = client_fault(error.code)
         if field is not None:
             raise Rejected(field, reason) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from resumable.model import TooLarge
+from resumable.quoting import quote_briefly
 
 MIB = 1 << 20
 #: The largest part S3 takes (Amazon S3 multipart upload limits).
@@ -26,7 +27,7 @@ def chunk_size_for(length: int | None, *, chunk_size: int, max_parts: int) -> in
     if needed > chunk_size:
         needed = -(-needed // MIB) * MIB
     if needed > MAX_PART:
-        raise TooLarge(f"{length} bytes do not fit into {max_parts} parts of at most {MAX_PART} bytes")
+        raise TooLarge(f"{quote_briefly(length)} bytes do not fit into {max_parts} parts of at most {MAX_PART} bytes")
     return needed
 
 

@@ -9,6 +9,7 @@ from attrs import evolve, field, fields, frozen
 from twisted.logger import Logger
 
 from resumable.model import ObjectOptions, Rejected, State, TooLarge, Unavailable, Upload
+from resumable.quoting import quote_briefly
 from resumable.uploads import values
 from resumable.uploads.grid import chunk_size_for
 
@@ -80,11 +81,11 @@ class Policy:
         """
         limit = self.limit(wish.max_size)
         if wish.length is not None and wish.length > limit:
-            raise TooLarge(f"{wish.length} bytes are more than the {limit} allowed")
+            raise TooLarge(f"{quote_briefly(wish.length)} bytes are more than the {limit} allowed")
         chunk_size = chunk_size_for(wish.length, chunk_size=self.chunk_size, max_parts=self.max_parts)
         if chunk_size > max(self.max_chunk, self.chunk_size):
             raise TooLarge(
-                f"{wish.length} bytes would need parts of {chunk_size}; limits.memory allows {self.max_chunk}"
+                f"{quote_briefly(wish.length)} bytes would need parts of {chunk_size}; limits.memory allows {self.max_chunk}"
             )
         options = _over(self.options, wish.options)
         with values.from_client():
@@ -117,7 +118,9 @@ class Policy:
             return key
         date = datetime.fromtimestamp(now, timezone.utc).strftime("%Y-%m-%d")
         template, owner = self.key if wish.owner else without_owner(self.key), values.owner_segment(wish.owner)
-        key = values.check_key(template.format(name=wish.name, owner=owner, id=upload_id, date=date), field="name")
+        made = template.format(name=wish.name, owner=owner, id=upload_id, date=date)
+        values.check_parts(made, owner=owner, name=wish.name)
+        key = values.check_key(made, field="name")
         if key.startswith(self.fragments_prefix):
             raise Rejected("name", f"the object's key would begin with {self.fragments_prefix!r}, the service's own")
         return key

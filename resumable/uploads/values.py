@@ -16,14 +16,20 @@ from typing import Any
 
 from resumable.model import ObjectOptions, Rejected, Unsupported
 from resumable.stores.disposition import is_disposition
-from resumable.stores.options import TOKEN_SYNTAX, encode_metadata
+from resumable.stores.options import METADATA, TOKEN_SYNTAX, encode_metadata, encode_tags, header_sizes
 
 #: Bytes of UTF-8. S3 takes keys of 1024; an owner and a name together also fit PostgreSQL's indexes.
 MAX_KEY = MAX_NAME = MAX_OWNER = 1024
-#: Bytes of all metadata, names and encoded values: S3's 2 KB, less the service's own entry.
-MAX_METADATA = 2000
+#: Entries of metadata. Servers count headers too: Python's, and moto with it, refuse more than 100 with a bare 431.
+MAX_ENTRIES = 64
+#: Bytes of all metadata: S3's 2 KB, less the service's own entry. Names count with their prefix, as MinIO counts them, and
+#: values as they are encoded.
+MAX_METADATA = 2048 - len(METADATA + "resumable-token") - 32
 #: Bytes of a header's value, as it is sent.
 MAX_HEADER = 4096
+#: Bytes of all the headers that an object is created with, as they are sent and signed: S3's 8 KB for a PUT, less what the
+#: service says itself (a session token alone may take 2 KB).
+MAX_HEADERS = 5 * 1024
 #: Names of metadata that begin so are the service's own.
 RESERVED = "resumable-"
 #: S3's own bounds of tags: how many, and characters of a name and of a value.
@@ -39,6 +45,8 @@ _WORD = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}\Z")
 #: What an owner's segment of a key writes as %XX: what would end the segment or make the key unusable, and % itself.
 _NOT_IN_SEGMENT = re.compile("[%/\x00-\x1f\x7f-\x9f]")
+#: What a client or the main application may choose of an object's headers, and what may grow long.
+_CHOSEN = ("metadata", "tags", "content_disposition", "content_type", "content_encoding")
 #: Fields of an answer that belong to the connection it travels on, or say how long it is.
 _FRAMING = frozenset(
     {
@@ -141,10 +149,24 @@ def check_key(key: object, *, field: str = "key") -> str:
     return checked
 
 
+def check_parts(made: str, *, owner: str, name: str) -> None:
+    """Check that a key is not too long, and say which of what it was made of takes the more of it.
+
+    :param made: the key.
+    :param owner: the owner's segment of it.
+    """
+    if len(made.encode()) > MAX_KEY and len(owner.encode()) > len(name.encode()):
+        raise Unfit("owner", f"leaves too few of the {MAX_KEY} bytes of the object's key for the name")
+    if len(made.encode()) > MAX_KEY:
+        raise Unfit("name", f"must make a key of at most {MAX_KEY} bytes, what stands before and after it included")
+
+
 def check_metadata(metadata: object) -> dict[str, str]:
     """Return the metadata: names that headers can have, texts as values, together no more than S3 takes."""
     if not isinstance(metadata, Mapping) or not all(is_text(text) for pair in metadata.items() for text in pair):
         raise Unfit("metadata", "must be an object of texts without control characters or what is no character")
+    if len(metadata) > MAX_ENTRIES:
+        raise Unfit("metadata", f"must have at most {MAX_ENTRIES} entries")
     size, seen = 0, set[str]()
     for name, value in metadata.items():
         if not TOKEN_SYNTAX.match(name):
@@ -154,9 +176,10 @@ def check_metadata(metadata: object) -> dict[str, str]:
         if name.lower() in seen:
             raise Unfit("metadata", "must not have a name twice: stores do not tell capitals from small letters")
         seen.add(name.lower())
-        size += len(name) + len(encode_metadata(value))
+        size += len(METADATA) + len(name) + len(encode_metadata(value))
         if size > MAX_METADATA:
-            raise Unfit("metadata", f"must have at most {MAX_METADATA} bytes, names and encoded values together")
+            what = f"names with {METADATA} before each, and encoded values"
+            raise Unfit("metadata", f"must have at most {MAX_METADATA} bytes: {what}")
     return dict(metadata)
 
 
@@ -211,6 +234,8 @@ def check_tags(tags: object, *, field: str = "tags") -> dict[str, str]:
         raise Unfit(field, f"must be at most {MAX_TAGS}")
     if not all(0 < len(name) <= MAX_TAG and len(value) <= MAX_TAG_VALUE for name, value in tags.items()):
         raise Unfit(field, f"must have names of up to {MAX_TAG} characters and values of up to {MAX_TAG_VALUE}")
+    if len(encode_tags(tags)) > MAX_HEADER:
+        raise Unfit(field, f"must have at most {MAX_HEADER} bytes as a header has them, percent-encoded")
     return dict(tags)
 
 
@@ -224,18 +249,26 @@ def check_options(options: ObjectOptions) -> None:
         check_disposition(options.content_disposition)
     if options.content_encoding:
         check_content_encoding(options.content_encoding)
+    sizes = header_sizes(options)
+    if sum(sizes.values()) > MAX_HEADERS:
+        # What takes the most is named, of what is not the settings' alone.
+        largest = max(_CHOSEN, key=lambda kind: sizes.get(kind, 0))
+        why = f"must leave room for the object's other headers: together they have at most {MAX_HEADERS} bytes"
+        raise Unfit(largest, why)
 
 
 def answer_headers(said: Iterable[tuple[Any, Any]]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
     """Return the header fields that an answer to a client can have, of those that the main application wants in it.
 
-    :return: the fields, and the names of those that are left out: of the connection, or not to be written in a header.
+    :return: the fields, and the names of those that are left out: of the connection, or not to be written in a header (which
+        is ASCII).
     """
     kept, dropped = [], []
     for name, value in said:
         text = str(value) if type(value) is int else value
         named = isinstance(name, str) and TOKEN_SYNTAX.match(name) and name.lower() not in _FRAMING
-        if named and is_text(text) and len(text) <= MAX_HEADER:
+        # (What else a byte above 0x7F means nobody has agreed on: RFC 9110, 5.5.)
+        if named and is_text(text) and text.isascii() and len(text) <= MAX_HEADER:
             kept.append((name, text))
         else:
             dropped.append(ascii(name)[:60])

@@ -12,6 +12,7 @@ from twisted.logger import Logger
 
 from resumable.clock import now
 from resumable.model import Ended, Interrupted, Invalid, Piece, State, Superseded, TooLarge, Upload, UploadError
+from resumable.quoting import quote_briefly
 from resumable.uploads.claims import Claim
 from resumable.uploads.finishing import Finishing
 from resumable.uploads.intake import Intake, Tools
@@ -159,7 +160,9 @@ class Writing:
             yield stream
         except TooLarge:
             if span.end is not None and span.end <= most:
-                raise Invalid(f"the body is longer than its range, which ends before byte {span.end}") from None
+                raise Invalid(
+                    f"the body is longer than its range, which ends before byte {quote_briefly(span.end)}"
+                ) from None
             raise
         finally:
             intake.streams.remove(stream)

@@ -216,3 +216,14 @@ async def test_of_many_who_claim_a_key_one_has_it(ledger: Ledger) -> None:
     await ledger.move(UPLOAD, State.CANCELLED, frm=LIVE)
     with pytest.raises(Ended):
         await ledger.claim(UPLOAD, "never", states=LIVE)
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_of_one_name_at_once(ledger: Ledger) -> None:
+    """Each is entered, after the one before it; a name that looks like a database's complaint is a name."""
+    name = 'generation "uploads_in_order" uploads.bucket'
+    many = [evolve(UPLOAD, id=f"m{n}", protocol="session", name=name, key=f"k{n}") for n in range(24)]
+    await gatherResults([ensureDeferred(ledger.create(one)) for one in many], consumeErrors=True)
+    await ledger.create(evolve(UPLOAD, id="put", name=name))
+    with pytest.raises(Taken):
+        await ledger.create(evolve(UPLOAD, id="again", name=name))

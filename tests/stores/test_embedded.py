@@ -22,7 +22,7 @@ from resumable.model import ObjectOptions
 from resumable.stores import embedded
 from resumable.stores.embedded import EmbeddedS3
 from resumable.stores.s3 import S3Store
-from resumable.stores.store import PartRef
+from resumable.stores.store import PartRef, StoreError
 from tests.stores.fakes import R
 
 COMMAND = [sys.executable, "-m", "resumable.stores.embedded"]
@@ -52,6 +52,33 @@ async def test_it_serves_and_ends() -> None:
     await server.stop()
     with pytest.raises(OSError, match="refused"):
         urlopen(endpoint)
+
+
+@pytest.mark.parametrize("call", ["put_object", "init_multipart_upload"])
+@pytest_twisted.ensureDeferred
+async def test_an_acl_that_there_is_not(call: str) -> None:
+    """The store says so itself, and is not asked again; the connection can be used further."""
+    server = EmbeddedS3(R)
+    tries: list[tuple[str, str]] = []
+    store = S3Store(
+        R,
+        endpoint=await server.start(),
+        access_key="any",
+        secret_key="any",
+        pauses=(0.01, 0.02),
+        patience=1.0,
+        observe=lambda operation, outcome, _seconds: tries.append((operation, outcome)),
+    )
+    await store.create_bucket("bucket")
+    wrong, right = ObjectOptions(acl="x"), ObjectOptions(acl="public-read")
+    body = ([b"x" * 100],) if call == "put_object" else ()
+    with pytest.raises(StoreError) as refused:
+        await getattr(store, call)("bucket", "k", *body, wrong)
+    assert (refused.value.code, refused.value.said) == ("InvalidArgument", True)
+    assert tries[1:] == [("PutObject" if body else "CreateMultipartUpload", "InvalidArgument")]
+    await getattr(store, call)("bucket", "k", *body, right)
+    await store.close()
+    await server.stop()
 
 
 def test_it_ends_with_its_parent(child: subprocess.Popen[bytes]) -> None:

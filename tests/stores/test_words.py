@@ -82,7 +82,7 @@ async def test_a_bucket_that_is_not_there_is_not_a_key_that_is_not(fake: FakeSto
     assert (caught.value.code, caught.value.said) == ("NoSuchBucket", True)
 
 
-@pytest.mark.parametrize("status", [401, 403, 301, 307])
+@pytest.mark.parametrize("status", [401, 403, 301, 307, 413, 414, 431])
 @pytest_twisted.ensureDeferred
 async def test_what_the_operator_has_to_mend_is_told_at_once(fake: FakeStore, status: int) -> None:
     fake.answers = [answer(status, PAGE)]
