@@ -36,15 +36,17 @@ _SIZE_BEGUN = re.compile(rb"(?:[0-9A-Fa-f]{1,16}" + _EXTENSIONS + rb"\r?)?")
 
 
 class Turns:
-    """Shares the turns of the reactor among all who decode chunks."""
+    """Shares the turns of the reactor among all connections that have much to do, such as those that decode chunks."""
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, each: int = CHUNKS_PER_TURN) -> None:
+        """:param each: what may be done in a turn, counted in what is shared (chunks, requests)."""
         self._clock = clock
+        self._each = each
         self._waiting: deque[Callable[[], object]] = deque()
         self._due = False
-        #: Chunks that may still be decoded in this turn. (It may have begun in a former one: who has to wait once in so
-        #: many chunks does not notice, and a timer for each read would be noticed.)
-        self.left = CHUNKS_PER_TURN
+        #: What may still be done in this turn. (It may have begun in a former one: who has to wait once in so many
+        #: chunks does not notice, and a timer for each read would be noticed.)
+        self.left = each
 
     def wait(self, go_on: Callable[[], object]) -> None:
         """Have `go_on` called in a later turn, after those who wait already."""
@@ -58,7 +60,7 @@ class Turns:
 
     def _next(self) -> None:
         self._due = False
-        self.left = CHUNKS_PER_TURN
+        self.left = self._each
         try:
             for _ in range(len(self._waiting)):
                 if self.left <= 0:
