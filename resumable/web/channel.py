@@ -430,7 +430,11 @@ class StreamingChannel(http.HTTPChannel):
             )
 
     def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
-        """Guard our base against a number of more digits than Python converts."""
+        """Choose as our base does, but for what it lets pass: a number of more digits than Python converts, and
+        ``identity``, which is no transfer coding any more, and beside Content-Length leaves in doubt where the body ends.
+        """
+        if header == b"Transfer-Encoding" and data.lower() != b"chunked":
+            return bool(self._failChooseTransferDecoder())
         try:
             chosen = bool(super()._maybeChooseTransferDecoder(header, data))
         except ValueError:

@@ -34,6 +34,11 @@ _EXTENSIONS = rb"(?:;[\t !-\[\]-~\x80-\xff]{0,%d})?" % LONGEST_LINE
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})" + _EXTENSIONS + rb"\r\n")
 _SIZE_BEGUN = re.compile(rb"(?:[0-9A-Fa-f]{1,16}" + _EXTENSIONS + rb"\r?)?")
 
+# A field as a head may have it: a token, a colon, and neither NUL nor a line's end that only some take for one. (No line
+# goes on in the next: RFC 9112, 5.2.)
+_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00\r\n]*\r\n")
+_DOUBTFUL = re.compile(rb"[\x00\n]|\r(?!\Z)")
+
 
 class Turns:
     """Shares the turns of the reactor among all connections that have much to do, such as those that decode chunks."""
@@ -218,13 +223,20 @@ class ChunkedDecoder:
         return True
 
     def _trailer(self) -> bool | None:
-        """A line after the last chunk: a field, which nobody wants, or the empty line that ends all."""
+        """A line after the last chunk: a field, which nobody wants, or the empty line that ends all.
+
+        It is looked at as strictly as those of a head: another reader could see the end elsewhere.
+        """
         data, position = self._data, self._position
         end = data.find(b"\r\n", position, position + MOST_TRAILERS + 2)
         if self._trailers + (len(data) if end < 0 else end) - position > MOST_TRAILERS:
             raise MalformedChunk("there are too many trailers")
         if end < 0:
+            if _DOUBTFUL.search(data, position):
+                raise MalformedChunk("a trailer is malformed")
             return False
+        if end > position and not _TRAILER.fullmatch(data, position, end + 2):
+            raise MalformedChunk("a trailer is malformed")
         self._trailers += end + 2 - position
         self._position = end + 2
         return None if end == position else True
