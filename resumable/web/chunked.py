@@ -34,17 +34,24 @@ _EXTENSIONS = rb"(?:;[\t !-\[\]-~\x80-\xff]{0,%d})?" % LONGEST_LINE
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,16})" + _EXTENSIONS + rb"\r\n")
 _SIZE_BEGUN = re.compile(rb"(?:[0-9A-Fa-f]{1,16}" + _EXTENSIONS + rb"\r?)?")
 
+# A field as a head may have it: a token, a colon, and neither NUL nor a line's end that only some take for one. (No line
+# goes on in the next: RFC 9112, 5.2.)
+_TRAILER = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+:[^\x00\r\n]*\r\n")
+_DOUBTFUL = re.compile(rb"[\x00\n]|\r(?!\Z)")
+
 
 class Turns:
-    """Shares the turns of the reactor among all who decode chunks."""
+    """Shares the turns of the reactor among all connections that have much to do, such as those that decode chunks."""
 
-    def __init__(self, clock: IReactorTime) -> None:
+    def __init__(self, clock: IReactorTime, each: int = CHUNKS_PER_TURN) -> None:
+        """:param each: what may be done in a turn, counted in what is shared (chunks, requests)."""
         self._clock = clock
+        self._each = each
         self._waiting: deque[Callable[[], object]] = deque()
         self._due = False
-        #: Chunks that may still be decoded in this turn. (It may have begun in a former one: who has to wait once in so
-        #: many chunks does not notice, and a timer for each read would be noticed.)
-        self.left = CHUNKS_PER_TURN
+        #: What may still be done in this turn. (It may have begun in a former one: who has to wait once in so many
+        #: chunks does not notice, and a timer for each read would be noticed.)
+        self.left = each
 
     def wait(self, go_on: Callable[[], object]) -> None:
         """Have `go_on` called in a later turn, after those who wait already."""
@@ -58,7 +65,7 @@ class Turns:
 
     def _next(self) -> None:
         self._due = False
-        self.left = CHUNKS_PER_TURN
+        self.left = self._each
         try:
             for _ in range(len(self._waiting)):
                 if self.left <= 0:
@@ -216,13 +223,20 @@ class ChunkedDecoder:
         return True
 
     def _trailer(self) -> bool | None:
-        """A line after the last chunk: a field, which nobody wants, or the empty line that ends all."""
+        """A line after the last chunk: a field, which nobody wants, or the empty line that ends all.
+
+        It is looked at as strictly as those of a head: another reader could see the end elsewhere.
+        """
         data, position = self._data, self._position
         end = data.find(b"\r\n", position, position + MOST_TRAILERS + 2)
         if self._trailers + (len(data) if end < 0 else end) - position > MOST_TRAILERS:
             raise MalformedChunk("there are too many trailers")
         if end < 0:
+            if _DOUBTFUL.search(data, position):
+                raise MalformedChunk("a trailer is malformed")
             return False
+        if end > position and not _TRAILER.fullmatch(data, position, end + 2):
+            raise MalformedChunk("a trailer is malformed")
         self._trailers += end + 2 - position
         self._position = end + 2
         return None if end == position else True

@@ -13,7 +13,7 @@ from twisted.web.resource import IResource
 from resumable.metrics import Metrics
 from resumable.protocols.origin import Proxies
 from resumable.protocols.small_body import SmallBodies
-from resumable.web.channel import HEAD_SECONDS, StreamingChannel
+from resumable.web.channel import HEAD_SECONDS, REQUESTS_PER_TURN, StreamingChannel
 from resumable.web.chunked import Turns
 from resumable.web.crowd import COMPLAIN_SECONDS, TurnedAway
 from resumable.web.streaming import StreamingRequest
@@ -48,6 +48,8 @@ class StreamingSite(server.Site):
         self.proxies = proxies or Proxies()
         self.channels: set[StreamingChannel] = set()
         self.turns = Turns(self.reactor)
+        #: For requests that were read together with a former one.
+        self.request_turns = Turns(self.reactor, REQUESTS_PER_TURN)
         #: Of ordinary resources.
         self.small_bodies = SmallBodies()
         self._most = connections

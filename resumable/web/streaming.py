@@ -143,9 +143,13 @@ class StreamingRequest(server.Request):
         """End a pouring whose client sends nothing; False when there is none to end."""
         if self._outlet is None:
             return False
-        self._broken = Interrupted("the client fell silent in the middle of the body", idle=True)
-        self._pump()
+        self._cut("the client fell silent in the middle of the body")
         return True
+
+    def _cut(self, why: str) -> None:
+        """End the pouring; the client is there, and can be told."""
+        self._broken = Interrupted(why, idle=True)
+        self._pump()
 
     # The body
 
@@ -155,14 +159,15 @@ class StreamingRequest(server.Request):
         A consumer that would have to cut segments may have an attribute ``room``: the bytes it takes up to the next
         edge. No more are then read at once. (Over TLS, and of a chunked body, segments come as they come. Small ones that
         have to wait are put together.) One that counts memory may have a method ``backlog``: it is told how many bytes
-        wait here while it has us pause.
+        wait here while it has us pause. One that wants all of a small body in time may have an attribute ``seconds``: how long
+        the body may take from now on, however steadily it drips.
 
         Returns after the last byte, or early when ``consumer`` called ``stopProducing``. Whatever ``consumer.write``
         raises comes out here.
 
         Raises:
-            Interrupted: the body broke off. What arrived of it has been written. If it is ``idle`` the client is
-                still there and can be told so (408).
+            Interrupted: the body broke off, or took too long. What arrived of it has been written. If it is ``idle``
+                the client is still there and can be told so (408).
         """
         if self._outlet is not None or self._over:
             raise RuntimeError("the body has been poured already")
@@ -170,9 +175,15 @@ class StreamingRequest(server.Request):
         poured = self._poured = Deferred()
         self._outlet = consumer
         self._pump()
+        seconds, wire = getattr(consumer, "seconds", None), self._wire
+        limit = None
+        if seconds is not None and wire is not None and not poured.called:
+            limit = wire.callLater(seconds, lambda: self._cut(f"the body took more than {seconds:g} seconds"))
         try:
             await poured
         finally:
+            if limit is not None and limit.active():
+                limit.cancel()
             consumer.unregisterProducer()
 
     def _pump(self, fresh: bytes = b"") -> None:

@@ -14,6 +14,8 @@ _AUTHORITY = rb"(?:\[[0-9A-Fa-fvV:.]{2,64}\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9
 _HOST = re.compile(_AUTHORITY)
 _ABSOLUTE = re.compile(rb"(?i:https?)://(" + _AUTHORITY + rb")((?:/[^#]*)?(?:\?[^#]*)?)")
 
+LARGEST_PORT = 65535
+
 
 class BadTarget(Exception):
     """The request cannot be served; the message says why."""
@@ -29,7 +31,7 @@ def check_host(hosts: Sequence[bytes], *, required: bool) -> None:
         raise BadTarget("There is more than one Host field.")
     if not hosts and required:
         raise BadTarget("The Host field is missing.")
-    if hosts and not _HOST.fullmatch(hosts[0]):
+    if hosts and not (_HOST.fullmatch(hosts[0]) and _has_sound_port(hosts[0])):
         raise BadTarget("The Host field is malformed.")
 
 
@@ -43,7 +45,13 @@ def read_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
     if target.startswith(b"/") or (method, target) == (b"OPTIONS", b"*"):
         return target, None
     found = _ABSOLUTE.fullmatch(target)
-    if found is None or found[1][:1] in (b"", b":"):
+    if found is None or found[1][:1] in (b"", b":") or not _has_sound_port(found[1]):
         raise BadTarget("The target is neither a path nor an http URL.")
     authority, path = found.groups()
     return (path if path.startswith(b"/") else b"/" + path), authority
+
+
+def _has_sound_port(authority: bytes) -> bool:
+    """Whether the port of a well-formed authority, if it names one, is one that exists."""
+    port = authority.rpartition(b"]")[2].partition(b":")[2]
+    return not port or int(port) <= LARGEST_PORT

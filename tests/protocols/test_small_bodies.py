@@ -16,12 +16,12 @@ from twisted.web.resource import Resource
 
 from resumable.blocks import LARGE
 from resumable.callbacks.authorizer import Ask, Grant
-from resumable.model import TooLarge, Unavailable, UploadError
+from resumable.model import Interrupted, TooLarge, Unavailable, UploadError
 from resumable.protocols.ranges import Ranges
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results
 from resumable.protocols.sessions import MOST, Sessions
-from resumable.protocols.small_body import ALL, READ_SIZE, SmallBodies
+from resumable.protocols.small_body import ALL, READ_SIZE, SECONDS, SmallBodies
 from resumable.web.channel import HEAD_READ_SIZE
 from resumable.web.site import Root
 from resumable.web.streaming import ORDINARY_LIMIT, StreamingRequest
@@ -112,6 +112,84 @@ def test_all_together_are_bounded() -> None:
     assert reads.bodies.held == 0
     wire.send(head("POST", "/", "Content-Length: 1000"), bytes(1000))
     assert statuses(wire.said) == [200]
+
+
+@pytest.mark.parametrize("framing", [f"Content-Length: {MOST}", "Transfer-Encoding: chunked"])
+def test_a_body_that_drips_is_cut(framing: str) -> None:
+    """However steadily it comes, it has to be complete in time, as a head has to."""
+    reads = Reads()
+    wire = Wire(reads)
+    wire.send(head("POST", "/", framing))
+    for _ in range(int(SECONDS)):
+        assert wire.said == b""
+        wire.send(b"1\r\nx\r\n" if "chunked" in framing else b"x")
+        wire.clock.advance(1)
+    assert statuses(wire.said) == [408]
+    assert reads.errors == [Interrupted]
+    assert reads.bodies.held == 0
+
+
+def test_a_body_that_stops_is_cut() -> None:
+    """Silence is no better than dripping, and has no longer."""
+    reads = Reads()
+    wire = Wire(reads)
+    wire.send(head("POST", "/", "Content-Length: 100"), b"abc")
+    wire.clock.advance(SECONDS)
+    assert statuses(wire.said) == [408]
+    assert reads.bodies.held == 0
+
+
+def test_a_body_of_an_ordinary_resource_is_cut_too() -> None:
+    wire = Wire(root=Ordinary())
+    wire.send(head("POST", "/", "Content-Length: 100"), b"abc")
+    wire.clock.advance(SECONDS)
+    assert statuses(wire.said) == [408]
+    assert wire.site.small_bodies.held == 0
+
+
+def test_a_body_that_is_whole_has_all_the_time() -> None:
+    """Only the sender is hurried, and no timer stays behind."""
+    reads = Reads()
+    reads.gate = Deferred()
+    wire = Wire(reads)
+    wire.send(head("POST", "/", "Content-Length: 3"), b"ab", b"c")
+    wire.clock.advance(10 * SECONDS)
+    assert wire.said == b""
+    reads.gate.callback(None)
+    assert statuses(wire.said) == [200]
+    assert reads.bodies.held == 0
+
+
+@pytest.mark.parametrize("size", [10, 500, 999])
+def test_silent_strangers_shut_nobody_out(size: int) -> None:
+    """Where all room is held by bodies that are not complete, those that began first give way: 503."""
+    reads = Reads(most=3000)
+    wire = Wire(reads)
+    strangers = [another(wire) for _ in range(3000 // size)]
+    for channel, _ in strangers:
+        channel.dataReceived(head("POST", "/", "Content-Length: 1000") + bytes(size))
+    wire.send(head("POST", "/", "Content-Length: 100"), bytes(100))
+    assert statuses(wire.said) == [200]
+    gone = [statuses(transport.value()) for _, transport in strangers]
+    let_go = -(-(100 - 3000 % size) // size) if 3000 % size < 100 else 0
+    assert gone == [[503]] * let_go + [[]] * (len(strangers) - let_go)
+    assert reads.bodies.held == size * (len(strangers) - let_go)
+
+
+def test_who_began_first_is_who_gives_way() -> None:
+    """One that grows where nothing is left, and has been at it for longest, is the one that goes; the others stay."""
+    reads = Reads(most=3000)
+    wire = Wire(reads)
+    (old, old_said), (young, young_said) = another(wire), another(wire)
+    old.dataReceived(head("POST", "/", "Content-Length: 2000") + bytes(1500))
+    young.dataReceived(head("POST", "/", "Content-Length: 2000") + bytes(1500))
+    old.dataReceived(b"x")
+    assert statuses(old_said.value()) == [503]
+    assert b"Retry-After: " in old_said.value()
+    young.dataReceived(bytes(500))
+    assert statuses(young_said.value()) == [200]
+    assert reads.errors == [Unavailable]
+    assert reads.bodies.held == 0
 
 
 @pytest.mark.parametrize("sent", [b"", b"abc"])

@@ -18,6 +18,7 @@ from resumable.web import channel as channels
 from resumable.web import chunked
 from resumable.web.chunked import ChunkedDecoder, MalformedChunk, Turns
 from resumable.web.streaming import StreamingRequest
+from tests.web.test_streaming import statuses
 from tests.web.wire import IDLE, Basin, Service, Wire, head
 
 
@@ -366,3 +367,65 @@ def test_a_read_ends_with_the_body() -> None:
     assert wire.transport.bufferSize == 40  # type: ignore[attr-defined]
     wire.send(b"a" * 40)
     assert wire.transport.bufferSize == channels.HEAD_READ_SIZE  # type: ignore[attr-defined]
+
+
+# Trailers
+
+
+BAD_FIELDS = [
+    b"no colon\r\n",
+    b"A: b\nC: d\r\n",
+    b"A: b\n\r\n",
+    b"\n\r\n",
+    b"A: b\0\r\n",
+    b"A\0: b\r\n",
+    b"A: b\rC: d\r\n",
+    b"\rA: b\r\n",
+    b"A : b\r\n",
+    b": b\r\n",
+    b"b@d: c\r\n",
+    b" A: b\r\n",
+    b"\xc3\xa4: b\r\n",
+]
+
+
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("bad", BAD_FIELDS)
+def test_malformed_trailers(bad: bytes, together: bool) -> None:
+    """400 and close, as for a head; what another reader may take for the next request is not served."""
+    service = Service()
+    wire = Wire(service)
+    rest = b"3\r\nabc\r\n0\r\nSound: yes\r\n" + bad + b"\r\n" + head("GET")
+    wire.send(CHUNKED, *([rest] if together else [rest[at : at + 1] for at in range(len(rest))]))
+    assert statuses(wire.said) == [400]
+    assert b"Connection: close\r\n" in wire.said
+    assert len(service.requests) == 1
+    assert service.basin.data == b"abc"
+    assert isinstance(service.outcome, Interrupted)
+
+
+@pytest.mark.parametrize("bad", BAD_FIELDS)
+def test_heads_refuse_what_trailers_refuse(bad: bytes) -> None:
+    service = Service()
+    wire = Wire(service)
+    wire.send(b"PUT / HTTP/1.1\r\n" + bad + b"Host: h\r\n\r\n")
+    assert statuses(wire.said) == [400]
+    assert service.requests == []
+
+
+@pytest.mark.parametrize("doubtful", [b"\n", b"A: b\n", b"A: \0", b"A: b\rC"])
+def test_a_trailer_that_never_ends_is_refused_at_once(doubtful: bytes) -> None:
+    """Its sender takes it for the end, and waits for the answer."""
+    wire = Wire(Service())
+    wire.send(CHUNKED, b"3\r\nabc\r\n0\r\n" + doubtful)
+    assert statuses(wire.said) == [400]
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_sound_trailers(together: bool) -> None:
+    service = Service()
+    wire = Wire(service)
+    rest = b"3\r\nabc\r\n0\r\nA:b\r\nX-!#$%&'*+.^_`|~9: \t c:\xff \r\nEmpty:\r\n\r\n"
+    wire.send(CHUNKED, *([rest] if together else [rest[at : at + 1] for at in range(len(rest))]))
+    assert statuses(wire.said) == [200]
+    assert service.outcome == "poured"

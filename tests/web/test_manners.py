@@ -43,8 +43,24 @@ async def tell(request: StreamingRequest) -> Response:
         b"GET http://a/ HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
         *(
             b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % host
-            for host in (b"a b", b"a, b", b"a/b", b"a@b", b"a:x", b"a:1:2", b"[::1", b"a#", b"a\\", b"a%g0", b"\xff")
+            for host in (
+                b"a:65536",
+                b"[::1]:99999",
+                b":70000",
+                b"a b",
+                b"a, b",
+                b"a/b",
+                b"a@b",
+                b"a:x",
+                b"a:1:2",
+                b"[::1",
+                b"a#",
+                b"a\\",
+                b"a%g0",
+                b"\xff",
+            )
         ),
+        *(b"GET / HTTP/1.1\r\nHost: %s\r\n\r\n" % host for host in (b"a:65536", b"[::1]:99999", b":70000")),
         b"PUT / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello",
         b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
     ],
@@ -105,6 +121,8 @@ def test_absolute_form(target: str, said: bytes) -> None:
         ("GET", "ftp://h/x"),
         ("GET", "http:///x"),
         ("GET", "http://:80/x"),
+        ("GET", "http://h:65536/x"),
+        ("PUT", "https://[::1]:99999"),
         ("GET", "http://user@h/x"),
         ("GET", "http:/x"),
         ("GET", "h:80"),
@@ -123,6 +141,14 @@ def test_other_targets(method: str, target: str) -> None:
     assert statuses(wire.said) == [400]
     assert service.requests == []
     assert b"Connection: close\r\n" in wire.said
+
+
+@pytest.mark.parametrize("authority", ["h:65535", "[::1]:65535", "h:0", "h:", "[::1]", "[::1]:"])
+def test_ports_that_exist(authority: str) -> None:
+    """In an absolute target and in Host."""
+    wire = Wire(tell)
+    wire.send(head("GET", f"http://{authority}/x"), f"GET / HTTP/1.1\r\nHost: {authority}\r\n\r\n".encode())
+    assert statuses(wire.said) == [200, 200]
 
 
 def test_options_of_everything() -> None:
@@ -210,7 +236,19 @@ def test_a_half_closed_client_gets_all_its_answers() -> None:
     assert wire.clock.getDelayedCalls() == []
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET / HT", head("GET")])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HT",
+        head("GET"),
+        b"GET / HTTP/1.1\r\n",
+        b"GET / HTTP/1.1\r\nHost: h\r\nX:",
+        head("PUT", "/", "Content-Length: 3")[:-2],
+        head("PUT", "/", "Transfer-Encoding: chunked")[:-1],
+        head("GET") + head("GET")[:-2],
+    ],
+)
 def test_a_half_closed_client_with_nothing_to_wait_for(sent: bytes) -> None:
     wire = Wire(tell)
     wire.send(sent)
