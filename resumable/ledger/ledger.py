@@ -233,11 +233,10 @@ class Ledger:
             return Superseded("the client has begun anew with other bytes")
         return Invalid(f"the upload has {current.length} bytes, fewer than {quote_briefly(end)}")
 
-    async def begin_anew(self, upload: Upload, cut: int, *, now: float) -> Upload:
+    async def begin_anew(self, upload: Upload, cut: int, *, now: float, multipart_gone: bool = False) -> Upload:
         """Begin the upload's bytes anew from offset `cut` on: what is stored beyond it is struck out.
 
-        Where nothing is kept the multipart upload is given up too: what others still bring of the former bytes is lost with it.
-
+        :param multipart_gone: its multipart upload has been aborted.
         :return: the upload in its new edition. Whoever writes the former can add nothing more.
         :raises Superseded: somebody else has begun anew, or all bytes are there by now.
         """
@@ -249,7 +248,7 @@ class Ledger:
                 state_in([State.OPEN]),
                 uploads.c.swarm.is_(False),
             )
-            .values(edition=upload.edition + 1, updated=now, **({} if cut else {"multipart_id": None}))
+            .values(edition=upload.edition + 1, updated=now, **({"multipart_id": None} if multipart_gone else {}))
             .returning(*uploads.c)
         )
 

@@ -285,17 +285,16 @@ class Intake:
         await self._renew(self.upload, self.coverage.offset)
 
     async def _renew(self, former: Upload, cut_at: int) -> None:
-        self.upload = await self._tools.ledger.begin_anew(former, cut_at, now=now(self._tools.clock))
-        if former.multipart_id is not None and self.upload.multipart_id is None:
-            # Nothing of it is kept: with it goes what may still come late.
-            self._tools.errands.run(partial(self._abort, former.multipart_id))
-
-    async def _abort(self, multipart_id: str) -> None:
-        upload = self.upload
-        try:
-            await self._tools.store.abort_multipart_upload(upload.bucket, upload.key, multipart_id)
-        except StoreError as error:
-            self._log.info("multipart upload of {id} not aborted yet: {error}", id=upload.id, error=str(error))
+        upload, tools = await self._tools.ledger.begin_anew(former, cut_at, now=now(self._tools.clock)), self._tools
+        if cut_at == 0 and upload.multipart_id is not None:
+            # Nothing of it is kept: with it goes what others may still bring of the former bytes. First in the store, for what
+            # the ledger does not know would stay there.
+            try:
+                await tools.store.abort_multipart_upload(upload.bucket, upload.key, upload.multipart_id)
+                upload = await tools.ledger.begin_anew(upload, 0, now=now(tools.clock), multipart_gone=True)
+            except StoreError as error:
+                self._log.info("upload {id} keeps its multipart upload: {error}", id=upload.id, error=str(error))
+        self.upload = upload
 
     async def _begin_anew(self, run: Run, cut_at: int, writer: Writer, turn: Turn) -> None:
         """The client brings other bytes, from byte 0 on: drop what differs, and all after it."""
