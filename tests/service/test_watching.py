@@ -168,7 +168,8 @@ def test_no_names_and_no_secrets(watched: Service, application: Application, sto
 
 def test_a_store_that_is_down_and_up_again(watched: Service, store: FaultyS3) -> None:
     """503 with the reason of now and since when, as long as it is down; one cheap request, and not at every look."""
-    eventually(lambda: ready(watched)[0] == 200)
+    # What the store has refused before is told for half a minute.
+    eventually(lambda: ready(watched)[0] == 200, seconds=45)
     store.fail("*", "break before", 0)
     _, parts = eventually(lambda: (found := ready(watched))[0] == 503 and found)
     assert parts["ledger"]["ok"]
