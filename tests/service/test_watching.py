@@ -187,7 +187,7 @@ def test_a_store_that_is_down_and_up_again(watched: Service, store: FaultyS3) ->
     store.fail("HEAD bucket", "403 AccessDenied", 0)
     eventually(lambda: ready(watched)[1]["store"] == {"ok": False, "since": since, "reason": "AccessDenied"})
     store.mend()
-    eventually(lambda: ready(watched)[0] == 200)
+    eventually(lambda: ready(watched)[0] == 200, seconds=45)
     assert Scrape.of(watched).get("resumable_ready", part="store") == 1
     assert "not ready: store: Connection" in watched.log
     assert "ready again: store" in watched.log
