@@ -70,7 +70,7 @@ async def test_what_an_object_is_created_with(s3: S3Server, store: S3Store) -> N
         head = s3.boto3().head_object(Bucket=s3.bucket, Key=key)
         assert head["ContentType"] == "text/plain; charset=utf-8"
         assert head["CacheControl"] == "no-cache"
-        assert head["ContentDisposition"] == 'attachment; filename="%C3%BC%0D%0A.txt"'
+        assert head["ContentDisposition"] == "attachment; filename=\"u__.txt\"; filename*=UTF-8''%C3%BC%0D%0A.txt"
         found = await store.head_object(s3.bucket, key)
         assert found is not None
         assert found.metadata == {"name": "Grüße  aus 東京", "token": "abc", "sum": "=?x"}
