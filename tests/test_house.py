@@ -24,6 +24,7 @@ ROOMS = [
     {
         "model",
         "answering",
+        "boot",
         "clock",
         "database_url",
         "settings",

@@ -2,7 +2,9 @@
 
 Every call that makes or removes an object is made under its key's claim. The claim is in the ledger, in the upload's row: a
 word that changes as long as whoever has it lives. Who wants it watches that word, by a clock of its own, and takes it over
-when it has not changed for `LEASE` seconds; no two machines' clocks are compared.
+when it has not changed for `LEASE` seconds; no two machines' clocks are compared. A claim says, too, on which machine and at
+which moment of that machine's clock it came about. On the same machine its age is known at once: a service that is killed
+again and again waits no longer than one that was killed once.
 
 A call may take effect although nobody hears of it: its answer was lost, or its process died. Then the claim is left to lie,
 and the next to make an object under the key waits `LEASE` seconds too. That is the window: a call that takes effect later
@@ -13,7 +15,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Coroutine
-from secrets import token_hex
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
@@ -22,6 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from resumable.boot import moment, seconds_since
 from resumable.ledger.ledger import Holder, Ledger
 from resumable.model import LIVE, Ended, State, Unavailable, Upload
 
@@ -36,8 +38,8 @@ WAIT = 60.0
 
 
 def new_claim() -> str:
-    """Return a word that was never used before."""
-    return token_hex(8)
+    """Return a word that was never used before, and that says when it came about."""
+    return moment()
 
 
 class Claim:
@@ -269,7 +271,9 @@ class Claims:
                 # A deletion may come late: it, too, is waited for.
                 await self.drop(claim)
             elif found != holder:
-                holder, since = found, self._clock.seconds()
+                holder, since = found, self._clock.seconds() - seconds_since(found.claim)
+                if self._clock.seconds() - since >= LEASE:
+                    continue
             if self._clock.seconds() > deadline:
                 raise Unavailable("another object is being made under the same key")
             await deferLater(self._clock, LOOK)

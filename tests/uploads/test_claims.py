@@ -13,6 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 
+from resumable.boot import machine
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Holder, Ledger
 from resumable.model import LIVE, Ended, Exists, State, Unavailable, Upload
@@ -213,6 +214,37 @@ async def test_a_node_that_died(bucket: Bucket, nodes: tuple[Node, Node], call: 
     assert not following.called
     if call == "put_object":
         await late.land()
+    assert (await following).finished
+    assert bucket.objects["name"][0] == OTHER[:size]
+
+
+@CALLS
+@pytest_twisted.ensureDeferred
+async def test_a_service_that_is_killed_again_and_again(
+    bucket: Bucket, nodes: tuple[Node, Node], call: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever comes up on the same machine need not watch the claim for long: it says how old it is."""
+    if machine() is None:
+        pytest.skip("this system does not say when it was started")
+    a, b = nodes
+    late = Late(a, call)
+    unanswered = getattr(a.store, call)
+
+    async def dying(*arguments: Any, **options: Any) -> Any:
+        with pytest.raises(StoreUnavailable):
+            await unanswered(*arguments, **options)
+        await Deferred()
+
+    setattr(a.store, call, dying)
+    begin(a, DATA[:size])
+    await eventually(lambda: late.called)
+    for claim in a.desk._finishing.claims._held.values():
+        for one in claim:
+            one._timer.cancel()  # type: ignore[union-attr]
+    await seconds(LEASE)
+    monkeypatch.setattr(claims, "LOOK", 1000.0)  # a second look would come too late
+    following = begin(b, OTHER[:size])
+    following.addTimeout(10, reactor)  # type: ignore[arg-type]
     assert (await following).finished
     assert bucket.objects["name"][0] == OTHER[:size]
 
