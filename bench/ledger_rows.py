@@ -47,7 +47,7 @@ def _upload(number: int) -> dict[str, Any]:
     yesterday = time.time() - 86400
     return {
         "id": f"filled-{number}",
-        "protocol": "seed",
+        "protocol": "put",
         "owner": f"owner-{number % 1000}",
         "name": f"file-{number}",
         "bucket": "bench",

@@ -7,39 +7,39 @@ from typing import Any
 from attrs import frozen
 
 from resumable.callbacks.admission import Admission
-from resumable.callbacks.authorizer import Authorizer, CallbackAuthorizer, OpenDoor
+from resumable.callbacks.authorizer import AllowAll, Authorizer, CallbackAuthorizer
 from resumable.callbacks.outbox import Outbox
 from resumable.callbacks.webhooks import Webhooks
-from resumable.ledger.chores import Chores
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
-from resumable.ledger.notices import Alone, Notices
+from resumable.ledger.maintenance import Maintenance
+from resumable.ledger.notifier import NullNotifier, PeerNotifier
 from resumable.ledger.queue import EventQueue
 from resumable.metrics import Metrics
 from resumable.model import ObjectOptions
 from resumable.protocols.origin import Proxies
+from resumable.protocols.put import PutProtocol
 from resumable.protocols.ranges import Ranges
 from resumable.protocols.results import Results
-from resumable.protocols.seed import SeedProtocol
 from resumable.protocols.sessions import Sessions
 from resumable.protocols.status import StatusPages
 from resumable.settings import Settings, StoreSettings
 from resumable.stores.s3 import S3Store
 from resumable.stores.store import Store
-from resumable.tasks import Errands
-from resumable.upkeep.census import Census
-from resumable.upkeep.finisher import Finisher
+from resumable.tasks import BackgroundTasks
+from resumable.upkeep.gauges import LedgerGauges
 from resumable.upkeep.janitor import Janitor
-from resumable.upkeep.rounds import Round
-from resumable.uploads.budget import Budget
-from resumable.uploads.desk import Admit, Desk
+from resumable.upkeep.periodic import PeriodicTask
+from resumable.upkeep.recovery import CompletionRecovery
 from resumable.uploads.events import CREATED, Announcer
 from resumable.uploads.fragments import Fragments
-from resumable.uploads.intake import Tools
+from resumable.uploads.limiter import ReadBackLimiter
+from resumable.uploads.memory import MemoryBudget
 from resumable.uploads.policy import Policy
-from resumable.uploads.room import Room
-from resumable.web.factory import StreamingSite
-from resumable.web.site import Handler, Root, front_page
+from resumable.uploads.service import Admit, UploadService
+from resumable.uploads.writer import Dependencies
+from resumable.web.router import Handler, Root, front_page
+from resumable.web.site import StreamingSite
 
 #: Seconds after which a silent writer has what it brought stored (it may take up to twice as long).
 CHECKPOINT = 2.0
@@ -47,10 +47,10 @@ CHECKPOINT = 2.0
 FIRST_CLEANING = 60.0
 #: Seconds between the finisher's rounds.
 TAKE_UP = 5.0
-#: Errands at a time: what frees the store takes the same time here as what clients wait for.
-ERRANDS = 4
+#: Background tasks at a time: what frees the store takes the same time here as what clients wait for.
+BACKGROUND_TASKS = 4
 #: Seconds between counts of what is in the ledger.
-CENSUS = 15.0
+GAUGES = 15.0
 
 
 @frozen
@@ -122,42 +122,42 @@ class Assembly:
         types = () if events is None else [kind for kind in events.types if not (self._asks_first and kind == CREATED)]
         return Ledger(self.database, Announcer(types), metrics=self.metrics)
 
-    async def desk(
-        self, ledger: Ledger, store: Store, *, admit: Admit | None = None, notices: Notices | None = None
-    ) -> Desk:
+    async def uploads(
+        self, ledger: Ledger, store: Store, *, admit: Admit | None = None, peers: PeerNotifier | None = None
+    ) -> UploadService:
         """What is done with uploads.
 
         :raises Unavailable: the ledger was in trouble.
         """
-        identity = await Chores(self.database).identity()
-        return Desk(self._tools(ledger, store, identity, notices), make_policy(self.settings), admit)
+        identity = await Maintenance(self.database).identity()
+        return UploadService(self._deps(ledger, store, identity, peers), make_policy(self.settings), admit)
 
-    def _tools(self, ledger: Ledger, store: Store, identity: str, notices: Notices | None) -> Tools:
+    def _deps(self, ledger: Ledger, store: Store, identity: str, peers: PeerNotifier | None) -> Dependencies:
         """What uploads work with. A quarter of the memory is for chunks that are read back, the rest for bodies."""
         memory = self.settings.limits.memory
-        budget = Budget(memory * 3 // 4, self.reactor)
+        budget = MemoryBudget(memory * 3 // 4, self.reactor)
         self.metrics.memory_limit.set(budget.limit)
         self.metrics.memory_held.set_function(lambda: budget.held)
-        errands = Errands(ERRANDS)
-        self.metrics.errands.set_function(lambda: errands.count)
-        return Tools(
+        background = BackgroundTasks(BACKGROUND_TASKS)
+        self.metrics.background.set_function(lambda: background.count)
+        return Dependencies(
             ledger=ledger,
             store=store,
             fragments=Fragments(store, budget, self.settings.store.fragments_prefix, identity),
             budget=budget,
-            reading=Room(memory // 4),
+            read_back=ReadBackLimiter(memory // 4),
             clock=self.reactor,
-            errands=errands,
+            background=background,
             metrics=self.metrics,
-            notices=notices or Alone(),
+            peers=peers or NullNotifier(),
         )
 
-    def janitor(self, desk: Desk, store: Store) -> Janitor:
+    def janitor(self, uploads: UploadService, store: Store) -> Janitor:
         """Who cleans up."""
         cleanup = self.settings.cleanup
         return Janitor(
-            desk,
-            Chores(self.database),
+            uploads,
+            Maintenance(self.database),
             EventQueue(self.database),
             store,
             self.reactor,
@@ -169,24 +169,24 @@ class Assembly:
             metrics=self.metrics,
         )
 
-    def rounds(self, desk: Desk, store: Store) -> list[Round]:
+    def rounds(self, uploads: UploadService, store: Store) -> list[PeriodicTask]:
         """What runs by the clock, from now on."""
         cleaning, give_up_after = self.settings.cleanup, self.settings.store.give_up_after
-        finisher = Finisher(desk, Chores(self.database), self.reactor, give_up_after=give_up_after)
-        janitor = self.janitor(desk, store)
-        census = Census(self.database, self.metrics, self.reactor)
+        recovery = CompletionRecovery(uploads, Maintenance(self.database), self.reactor, give_up_after=give_up_after)
+        janitor = self.janitor(uploads, store)
+        gauges = LedgerGauges(self.database, self.metrics, self.reactor)
         return [
-            Round(self.reactor, CHECKPOINT, desk.writing.checkpoint),
-            Round(self.reactor, TAKE_UP, finisher.round),
-            Round(self.reactor, cleaning.every, janitor.round, first=min(FIRST_CLEANING, cleaning.every)),
-            Round(self.reactor, CENSUS, census.round),
+            PeriodicTask(self.reactor, CHECKPOINT, uploads.writing.checkpoint),
+            PeriodicTask(self.reactor, TAKE_UP, recovery.round),
+            PeriodicTask(self.reactor, cleaning.every, janitor.round, first=min(FIRST_CLEANING, cleaning.every)),
+            PeriodicTask(self.reactor, GAUGES, gauges.round),
         ]
 
-    def door(self) -> Authorizer:
+    def authorizer(self) -> Authorizer:
         """Who is asked whether someone may upload."""
         auth = self.settings.auth
         if auth == "open":
-            return OpenDoor()
+            return AllowAll()
         return CallbackAuthorizer(
             url=auth.url,
             forward=auth.forward,
@@ -196,16 +196,16 @@ class Assembly:
             metrics=self.metrics,
         )
 
-    def routes(self, desk: Desk, door: Authorizer, outbox: Outbox | None) -> dict[bytes, Handler]:
+    def routes(self, uploads: UploadService, authorizer: Authorizer, outbox: Outbox | None) -> dict[bytes, Handler]:
         """Which URL speaks which protocol."""
         events = self.settings.events
-        results = Results(outbox.hear if outbox is not None and events is not None and events.wait else None)
-        ranges = Ranges(desk, door, results)
-        sessions = Sessions(desk, door, ranges)
+        results = Results(outbox.await_verdict if outbox is not None and events is not None and events.wait else None)
+        ranges = Ranges(uploads, authorizer, results)
+        sessions = Sessions(uploads, authorizer, ranges)
         return {
-            b"/upload/": SeedProtocol(desk, door, ranges).serve,
+            b"/upload/": PutProtocol(uploads, authorizer, ranges).serve,
             b"/uploads": sessions.create,
-            b"/uploads/": StatusPages(desk, door, sessions).serve,
+            b"/uploads/": StatusPages(uploads, authorizer, sessions).serve,
             b"/": front_page,
         }
 

@@ -50,7 +50,7 @@ class Metrics:
     :ivar streams: bodies that are being taken in.
     :ivar memory_held: bytes of bodies in memory.
     :ivar memory_limit: the most that may be.
-    :ivar errands: what is being freed in the store, or waits for that.
+    :ivar background tasks: what is being freed in the store, or waits for that.
     :ivar connections: open connections of clients.
     :ivar oldest_due: seconds since the oldest event was created that is not delivered yet; 0 where there is none.
     """
@@ -83,7 +83,7 @@ class Metrics:
         self.streams = gauge("active_streams", "Bodies that are being taken in.")
         self.memory_held = gauge("memory_held_bytes", "Bytes of bodies in memory.")
         self.memory_limit = gauge("memory_limit_bytes", "Bytes of bodies that may be in memory.")
-        self.errands = gauge("errands", "What is being freed in the store, or waits for that.")
+        self.background = gauge("background_tasks", "What is being freed in the store, or waits for that.")
         self.connections = gauge("open_connections", "Open connections of clients.")
         self._part = histogram("part_duration", "From a run of bytes handed on to its acknowledgement.")
         self._complete = histogram("complete_duration", "Making the object of an upload's parts.", "outcome")

@@ -23,22 +23,22 @@ from resumable.clock import now, run_on_monotonic_time
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger
-from resumable.ledger.notices import Nodes, Notices
+from resumable.ledger.notifier import PeerNotifier, PostgresNotifier
 from resumable.ledger.watch import alive
 from resumable.listening import CannotListen, Listen, listen, tell_manager
-from resumable.memory import keep_freed_memory, spare_the_collector
+from resumable.malloc import keep_freed_memory, spare_the_collector
 from resumable.metrics import Metrics
 from resumable.model import Unavailable
 from resumable.settings import Settings
 from resumable.stores.embedded import EmbeddedS3
 from resumable.stores.s3 import S3Store
 from resumable.stores.store import StoreError
+from resumable.upkeep.periodic import PeriodicTask
 from resumable.upkeep.readiness import Probe, Readiness
-from resumable.upkeep.rounds import Round
-from resumable.uploads.desk import Admit, Desk
-from resumable.web.factory import StreamingSite
+from resumable.uploads.service import Admit, UploadService
 from resumable.web.health import Figures, HealthPages
-from resumable.web.site import Handler
+from resumable.web.router import Handler
+from resumable.web.site import StreamingSite
 
 #: Seconds given at the end to what is still being freed in the store; the rest is freed after the next start.
 FREEING = 5.0
@@ -81,13 +81,13 @@ class Resumable(Service):
         self._reactor = reactor
         self._embedded: EmbeddedS3 | None = None
         self._store: S3Store | None = None
-        self._desk: Desk | None = None
-        self._door: Authorizer | None = None
+        self._uploads: UploadService | None = None
+        self._authorizer: Authorizer | None = None
         self._site: StreamingSite | None = None
         self._ports: list[IListeningPort] = []
-        self._rounds: list[Round] = []
+        self._rounds: list[PeriodicTask] = []
         self._outbox: Outbox | None = None
-        self._nodes: Nodes | None = None
+        self._nodes: PostgresNotifier | None = None
         self._starting: Deferred[None] | None = None
 
     def startService(self) -> None:
@@ -118,14 +118,14 @@ class Resumable(Service):
         except (StoreError, RuntimeError) as error:
             raise CannotStart(f"store: {error}") from error
         make = self._assembly
-        door = self._door = make.door()
+        authorizer = self._authorizer = make.authorizer()
         ledger, admit = self._hear_of_events()
         try:
-            desk = self._desk = await make.desk(ledger, store, admit=admit, notices=self._hear_of_nodes())
+            uploads = self._uploads = await make.uploads(ledger, store, admit=admit, peers=self._hear_of_nodes())
         except Unavailable as error:
             raise CannotStart(f"ledger: {error}") from error
-        self._site = make.site({**make.routes(desk, door, self._outbox), **self._watched(store, desk)})
-        self._rounds = make.rounds(desk, store)
+        self._site = make.site({**make.routes(uploads, authorizer, self._outbox), **self._watched(store, uploads)})
+        self._rounds = make.rounds(uploads, store)
         spare_the_collector()
         for description in self.settings.listen:
             try:
@@ -134,11 +134,11 @@ class Resumable(Service):
                 raise CannotStart(str(error)) from error
         tell_manager("READY=1")
 
-    def _hear_of_nodes(self) -> Notices | None:
+    def _hear_of_nodes(self) -> PeerNotifier | None:
         """What other nodes say, where there may be some."""
         if not self._database.on_server:
             return None
-        self._nodes = Nodes(self._database, self._reactor)
+        self._nodes = PostgresNotifier(self._database, self._reactor)
         self._nodes.start()
         return self._nodes
 
@@ -152,14 +152,14 @@ class Resumable(Service):
         self._outbox.start()
         return ledger, self._assembly.admit(webhooks)
 
-    def _watched(self, store: S3Store, desk: Desk) -> dict[bytes, Handler]:
+    def _watched(self, store: S3Store, uploads: UploadService) -> dict[bytes, Handler]:
         """The pages for those who watch the service."""
         bucket = self.settings.store.bucket
 
         async def try_store() -> None:
             await store.probe(bucket)
             # The bucket may be there, and take nothing all the same.
-            desk.faults.check(bucket)
+            uploads.faults.check(bucket)
 
         probes: dict[str, Probe] = {
             "ledger": lambda: alive(self._database, self._name, now=now(self._reactor)),
@@ -210,12 +210,12 @@ class Resumable(Service):
             await self._drain(self._site)
         if self._outbox is not None:
             await self._outbox.stop()
-        if self._desk is not None:
-            await self._desk.close(FREEING)
+        if self._uploads is not None:
+            await self._uploads.close(FREEING)
         if self._nodes is not None:
             self._nodes.stop()
-        if self._door is not None:
-            await self._door.close()
+        if self._authorizer is not None:
+            await self._authorizer.close()
         if self._store is not None:
             await self._store.close()
         await self._database.close()

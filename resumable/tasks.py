@@ -1,4 +1,4 @@
-"""Coroutines at the same time: those that are waited for together, and errands, which nobody waits for."""
+"""Coroutines at the same time: those that are waited for together, and background tasks, which nobody waits for."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def together(works: Iterable[Callable[[], Coroutine[Any, Any, T]]], *, mos
     return [result for _, result in outcomes]
 
 
-class Errands:
+class BackgroundTasks:
     """Work that nobody waits for, begun in the order in which it was given."""
 
     _log = Logger()
@@ -52,7 +52,7 @@ class Errands:
         except CancelledError:
             pass
         except Exception:
-            self._log.failure("an errand failed")
+            self._log.failure("a background task failed")
 
     @property
     def count(self) -> int:

@@ -44,7 +44,7 @@ def test_a_client_cannot_make_series_without_end() -> None:
 def test_a_protocol_begins_at_zero() -> None:
     """The first upload that fails is an increase: the series was there before, with 0."""
     metrics = Metrics()
-    metrics.moved("seed", State.OPEN)
+    metrics.moved("put", State.OPEN)
     found = {
         labels["state"]: value for _, labels, value in Scrape.of(metrics).samples("resumable_upload_transitions_total")
     }
@@ -54,12 +54,12 @@ def test_a_protocol_begins_at_zero() -> None:
 def test_uploads_that_are_gone_are_none() -> None:
     """A gauge that is not set any more would stay where it was."""
     metrics = Metrics()
-    metrics.count_uploads({(State.OPEN, "seed"): 3, (State.FINISHING, "tus"): 1})
+    metrics.count_uploads({(State.OPEN, "put"): 3, (State.FINISHING, "tus"): 1})
     metrics.count_uploads({(State.OPEN, "tus"): 2})
     found = {tuple(labels.values()): value for _, labels, value in Scrape.of(metrics).samples("resumable_uploads")}
     assert found == {
-        ("seed", "open"): 0,
-        ("seed", "finishing"): 0,
+        ("put", "open"): 0,
+        ("put", "finishing"): 0,
         ("tus", "open"): 2,
         ("tus", "finishing"): 0,
     }

@@ -16,7 +16,7 @@ from resumable.quoting import QUOTED, quote_briefly
 from resumable.stores.options import option_headers
 from resumable.stores.store import StoreError
 from resumable.uploads.grid import chunk_size_for
-from resumable.uploads.policy import Policy, Wish
+from resumable.uploads.policy import CreateRequest, Policy
 
 HUGE = 10**4000
 
@@ -59,7 +59,7 @@ def malformed_range() -> None:
 
 
 def length() -> None:
-    Policy("bucket").new_upload(Wish("seed", "n", length=HUGE), "id", 0.0)
+    Policy("bucket").new_upload(CreateRequest("put", "n", length=HUGE), "id", 0.0)
 
 
 def parts() -> None:

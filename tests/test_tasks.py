@@ -10,7 +10,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.logger import formatEvent, globalLogPublisher
 
-from resumable.tasks import Errands, together
+from resumable.tasks import BackgroundTasks, together
 
 
 class Work:
@@ -72,49 +72,49 @@ async def test_nothing_to_do() -> None:
 
 
 @ensureDeferred
-async def test_errands(work: Work) -> None:
+async def test_background_tasks(work: Work) -> None:
     """They are run in their order, so many at a time; one that fails is logged, and the next has its turn."""
     said: list[str] = []
     globalLogPublisher.addObserver(observer := lambda event: said.append(formatEvent(event)))
-    errands = Errands(2)
+    background = BackgroundTasks(2)
     for name in "abc":
-        errands.run(partial(work.do, name))
-    assert (list(work.begun), errands.count) == (["a", "b"], 3)
+        background.run(partial(work.do, name))
+    assert (list(work.begun), background.count) == (["a", "b"], 3)
     work.begun["b"].errback(ValueError("b"))
     globalLogPublisher.removeObserver(observer)
-    assert (list(work.begun), errands.count) == (["a", "b", "c"], 2)
-    assert said == ["an errand failed"]
-    settled = Deferred.fromCoroutine(errands.settle())
+    assert (list(work.begun), background.count) == (["a", "b", "c"], 2)
+    assert said == ["a background task failed"]
+    settled = Deferred.fromCoroutine(background.settle())
     work.end("a")
     assert not settled.called
-    errands.run(partial(work.do, "d"))
+    background.run(partial(work.do, "d"))
     work.end("c")
     assert not settled.called
     work.end("d")
     await settled
-    assert errands.count == 0
+    assert background.count == 0
 
 
 @ensureDeferred
-async def test_errands_that_take_too_long(work: Work) -> None:
+async def test_background_tasks_that_take_too_long(work: Work) -> None:
     """They are given up when the time is over, those that wait too."""
-    clock, errands = Clock(), Errands(1)
+    clock, background = Clock(), BackgroundTasks(1)
     for name in "ab":
-        errands.run(partial(work.do, name))
-    closed = Deferred.fromCoroutine(errands.close(clock, 5.0))
+        background.run(partial(work.do, name))
+    closed = Deferred.fromCoroutine(background.close(clock, 5.0))
     clock.advance(4.9)
     assert not closed.called
     clock.advance(0.2)
     assert closed.called
     await closed
-    assert (list(work.begun), work.cancelled, errands.count) == (["a"], ["a"], 0)
+    assert (list(work.begun), work.cancelled, background.count) == (["a"], ["a"], 0)
 
 
 @ensureDeferred
-async def test_errands_that_are_done_in_time(work: Work) -> None:
-    clock, errands = Clock(), Errands(1)
-    errands.run(partial(work.do, "a"))
-    closed = Deferred.fromCoroutine(errands.close(clock, 5.0))
+async def test_background_tasks_that_are_done_in_time(work: Work) -> None:
+    clock, background = Clock(), BackgroundTasks(1)
+    background.run(partial(work.do, "a"))
+    closed = Deferred.fromCoroutine(background.close(clock, 5.0))
     work.end("a")
     await closed
     assert clock.getDelayedCalls() == []

@@ -71,10 +71,10 @@ class Plain(Protocol):
         return head("PUT", name, {"Content-Length": end - first})
 
 
-class Seed(Protocol):
+class Put(Protocol):
     """PUT with Content-Range on a name."""
 
-    name = "seed"
+    name = "put"
 
     def head(self, session: str, first: int, end: int, size: int, *, resumed: bool = False) -> bytes:
         headers: dict[str, str | int] = {"Content-Length": end - first}
@@ -87,7 +87,7 @@ class Seed(Protocol):
         return stored(connection.request("PUT", session, {"Content-Range": f"bytes */{size}"}), size)
 
 
-class Google(Seed):
+class Google(Put):
     """Google's resumable uploads: a POST for a session, then as above."""
 
     name = "google"
@@ -154,4 +154,4 @@ def stored(answer: Answer, size: int) -> int:
     return int(found[1]) + 1 if found else 0
 
 
-PROTOCOLS: Mapping[str, type[Protocol]] = {kind.name: kind for kind in (Plain, Seed, Google, Tus)}
+PROTOCOLS: Mapping[str, type[Protocol]] = {kind.name: kind for kind in (Plain, Put, Google, Tus)}

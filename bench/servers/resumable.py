@@ -27,7 +27,7 @@ class Resumable(Server):
     """One process, plain HTTP, CRC32C."""
 
     name = "resumable"
-    protocol = "seed"
+    protocol = "put"
     path = "/upload/"
     about = "this server: one process, CRC32C, auth callback, SQLite ledger"
     workers: ClassVar[int] = 1

@@ -9,7 +9,7 @@ from resumable.callbacks.authorizer import Refused
 from resumable.callbacks.webhooks import NotDelivered, Webhooks
 from resumable.model import Unavailable, Upload
 from resumable.uploads.events import event_of
-from resumable.uploads.policy import Changes
+from resumable.uploads.policy import CreateOverrides
 
 log = Logger()
 
@@ -20,7 +20,7 @@ class Admission:
     def __init__(self, webhooks: Webhooks) -> None:
         self._webhooks = webhooks
 
-    async def admit(self, upload: Upload) -> Changes:
+    async def admit(self, upload: Upload) -> CreateOverrides:
         """What the application wants to be different about the upload.
 
         :raises Refused: it does not want it at all.
@@ -39,4 +39,4 @@ class Admission:
             for name, value in failure.verdict.headers:
                 headers.addRawHeader(name, value)
             raise Refused(failure.verdict.status, headers, failure.verdict.body or b"") from None
-        return Changes(**verdict.changes)
+        return CreateOverrides(**verdict.changes)

@@ -1,7 +1,7 @@
 """Who may upload: the main application is asked before anything is done for a request.
 
 The application says yes with 2xx, and may say in JSON what the upload is to be; its 4xx is passed on to the client; all
-else lets nobody in. A yes is remembered for a short time (`resumable.callbacks.memory`), a no never.
+else lets nobody in. A yes is remembered for a short time (`resumable.callbacks.authorization_cache`), a no never.
 
 In the headers it gets, what is not ASCII is percent-encoded as UTF-8. ``X-Upload-Name`` is always to be percent-decoded
 by the application: in it ``%`` and the space are encoded too, so that decoding gives the very name.
@@ -21,8 +21,8 @@ from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
 from resumable.callbacks.answers import read_answer
-from resumable.callbacks.caller import MAX_ANSWER, Caller, Said, Trouble
-from resumable.callbacks.memory import Memory
+from resumable.callbacks.authorization_cache import Memory
+from resumable.callbacks.caller import MAX_ANSWER, Caller, CallFailure, Said
 from resumable.metrics import Metrics
 from resumable.model import ObjectOptions, Unavailable, UploadError
 
@@ -37,7 +37,7 @@ SAFE_IN_NAME = SAFE.replace(" ", "").replace("%", "")
 
 
 @frozen
-class Ask:
+class AuthorizationRequest:
     """What the application is asked about; None where it is not known."""
 
     action: Literal["create", "append", "status", "cancel"]
@@ -82,17 +82,17 @@ class Refused(UploadError):
 class Authorizer(Protocol):
     """Who is asked for each request, the status query and the resume included."""
 
-    async def authorize(self, ask: Ask) -> Grant:
+    async def authorize(self, ask: AuthorizationRequest) -> Grant:
         """The application's yes; raises `Refused` for its no, and `Unavailable` where neither can be had."""
 
     async def close(self) -> None:
         """Let go of connections."""
 
 
-class OpenDoor:
+class AllowAll:
     """Lets everyone in, as nobody in particular: ``auth: open``."""
 
-    async def authorize(self, ask: Ask) -> Grant:
+    async def authorize(self, ask: AuthorizationRequest) -> Grant:
         """A plain yes."""
         return Grant()
 
@@ -123,9 +123,9 @@ class CallbackAuthorizer:
         self._forward = tuple(forward)
         self._clock = reactor
         self._metrics = metrics or Metrics()
-        self._memory: Memory[tuple[ref[Ask], Grant]] = Memory(cache, reactor)
+        self._memory: Memory[tuple[ref[AuthorizationRequest], Grant]] = Memory(cache, reactor)
 
-    async def authorize(self, ask: Ask) -> Grant:
+    async def authorize(self, ask: AuthorizationRequest) -> Grant:
         """The application's yes.
 
         :raises Refused: for its no.
@@ -138,7 +138,7 @@ class CallbackAuthorizer:
             _, grant = await self._ask(ask, question)
         return grant
 
-    async def _ask(self, ask: Ask, question: Headers) -> tuple[ref[Ask], Grant]:
+    async def _ask(self, ask: AuthorizationRequest, question: Headers) -> tuple[ref[AuthorizationRequest], Grant]:
         """The grant, and who has asked for it: weakly, for it holds credentials."""
         begun = self._clock.seconds()
         try:
@@ -146,7 +146,7 @@ class CallbackAuthorizer:
         except Refused:
             self._measured("refused", begun)
             raise
-        except Trouble as trouble:
+        except CallFailure as trouble:
             self._measured("unavailable", begun)
             what = {"app": self._caller.shown, "reason": trouble.reason, "detail": trouble.detail}
             log.warn("the auth application at {app} {reason}{detail}", **what)
@@ -161,7 +161,7 @@ class CallbackAuthorizer:
         """Close the connections that are kept; calls under way end by themselves."""
         await self._caller.close()
 
-    def _request_headers(self, ask: Ask) -> Headers:
+    def _request_headers(self, ask: AuthorizationRequest) -> Headers:
         headers = Headers()
         for name in self._forward:
             for line in ask.headers.getRawHeaders(name.encode(), []):
@@ -185,14 +185,14 @@ class CallbackAuthorizer:
 
 
 def _judge(said: Said) -> Grant:
-    """What an answer comes to: a grant, `Refused` where it is a no, `Trouble` where it is neither."""
+    """What an answer comes to: a grant, `Refused` where it is a no, `CallFailure` where it is neither."""
     # 408 says that the application did not get our request, not that it refuses the client's.
     if 400 <= said.status < 500 and said.status != 408:
         kept = {name: said.headers.getRawHeaders(name, []) for name in PASSED_ON}
         headers = Headers({name: lines for name, lines in kept.items() if lines})
         raise Refused(said.status, headers, said.body[:MAX_ANSWER])
     if not 200 <= said.status < 300:
-        raise Trouble(f"answered {said.status}")
+        raise CallFailure(f"answered {said.status}")
     kind = (said.header(b"content-type") or "").partition(";")[0].strip().lower()
     if not (kind == "application/json" or kind.endswith("+json")) or not said.body.strip():
         return Grant()
@@ -202,4 +202,4 @@ def _judge(said: Said) -> Grant:
         # Its errors say what and where, and quote no more than a byte.
         return Grant(**read_answer(json.loads(said.body.decode("utf-8-sig"))))
     except (ValueError, RecursionError) as error:
-        raise Trouble("gave an answer that cannot be used", str(error)) from None
+        raise CallFailure("gave an answer that cannot be used", str(error)) from None

@@ -26,7 +26,7 @@ IDLE_CONNECTIONS = 32
 IDLE = 30
 
 
-class Trouble(Exception):
+class CallFailure(Exception):
     """No usable answer: `reason` for the client and the log, `detail` for the log alone."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
@@ -75,13 +75,13 @@ class Caller:
         try:
             calling = Deferred.fromCoroutine(self._call(method, headers, body))
             return await calling.addTimeout(self._timeout, self._clock, _timed_out)
-        except (Trouble, CancelledError):
+        except (CallFailure, CancelledError):
             raise
         except Exception as error:  # what an Agent fails with has no base class of its own
             # Whoever waits for us was cancelled: that is nobody's fault.
             if any(reason.check(CancelledError) for reason in getattr(error, "reasons", ())):
                 raise CancelledError from None
-            raise Trouble("cannot be reached", _describe(error)) from None
+            raise CallFailure("cannot be reached", _describe(error)) from None
 
     async def _call(self, method: str, headers: Headers, body: bytes | None) -> Said:
         # A client of its own for each call: it keeps cookies, and a cookie set for one caller is not the next one's.
@@ -129,7 +129,7 @@ class _Body(WireProtocol):
 
 
 def _timed_out(result: object, timeout: float) -> NoReturn:
-    raise Trouble(f"did not answer within {timeout:g} s")
+    raise CallFailure(f"did not answer within {timeout:g} s")
 
 
 def _describe(error: Exception) -> str:

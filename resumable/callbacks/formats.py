@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 
 from resumable.callbacks.answers import read_changes
-from resumable.callbacks.caller import MAX_ANSWER, Said, Trouble
+from resumable.callbacks.caller import MAX_ANSWER, CallFailure, Said
 from resumable.model import Event
 from resumable.uploads.events import CREATED, FINISHED
 from resumable.uploads.values import answer_headers
@@ -70,7 +70,7 @@ class OwnFormat:
         """See `Format`. Its status and body are the client's; asked before an upload is created, JSON may change it."""
         # 408 says that the application did not get our request; all else but 2xx and 4xx, that something is broken.
         if not 200 <= said.status < 300 and (not 400 <= said.status < 500 or said.status == 408):
-            raise Trouble(f"answered {said.status}")
+            raise CallFailure(f"answered {said.status}")
         passed = [(name.decode("ascii"), value) for name in PASSED_ON if (value := said.header(name)) is not None]
         headers, dropped = answer_headers(passed)
         accepted = 200 <= said.status < 300
@@ -107,7 +107,7 @@ class TusdFormat:
     def verdict(self, event: Event, said: Said, *, waiting: bool) -> Verdict:
         """See `Format`."""
         if not 200 <= said.status < 300:
-            raise Trouble(f"answered {said.status}")
+            raise CallFailure(f"answered {said.status}")
         reply = _read_object(said) if said.body.strip() else {}
         status, headers, body, unusable = _response(reply.get("HTTPResponse"))
         rejected = event.type == CREATED and reply.get("RejectUpload") is True
@@ -161,7 +161,7 @@ def _left_out(names: tuple[str, ...]) -> tuple[str, ...]:
 def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     part = whole.get(name) or {}
     if not isinstance(part, dict):
-        raise Trouble("gave an answer that cannot be used", f"{name} is not an object")
+        raise CallFailure("gave an answer that cannot be used", f"{name} is not an object")
     return part
 
 
@@ -170,7 +170,7 @@ def _changes(said: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return read_changes(said)
     except ValueError as error:
-        raise Trouble("gave an answer that cannot be used", str(error)) from None
+        raise CallFailure("gave an answer that cannot be used", str(error)) from None
 
 
 def _read_object(said: Said) -> Mapping[str, Any]:
@@ -181,7 +181,7 @@ def _read_object(said: Said) -> Mapping[str, Any]:
         if not isinstance(read, dict):
             raise ValueError("not a JSON object")
     except (ValueError, RecursionError) as error:
-        raise Trouble("gave an answer that cannot be used", str(error)) from None
+        raise CallFailure("gave an answer that cannot be used", str(error)) from None
     return read
 
 

@@ -226,7 +226,7 @@ class Outbox:
 
     # For clients that wait
 
-    async def hear(self, upload_id: str) -> Verdict | None:
+    async def await_verdict(self, upload_id: str) -> Verdict | None:
         """What the application says to a finished upload; it is told now if it has not accepted that yet.
 
         None: nothing, for it was never to be told, or is not told any more.

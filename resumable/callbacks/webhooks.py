@@ -13,7 +13,7 @@ from standardwebhooks import Webhook
 from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
-from resumable.callbacks.caller import Caller, Said, Trouble
+from resumable.callbacks.caller import Caller, CallFailure, Said
 from resumable.callbacks.formats import Format, OwnFormat, TusdFormat, Verdict
 from resumable.clock import now
 from resumable.model import Event
@@ -65,12 +65,12 @@ class Webhooks:
         body = self._format.body(event, waiting=waiting)
         try:
             said = await self._caller.call("POST", self._headers(event, body), body)
-        except Trouble as trouble:
+        except CallFailure as trouble:
             raise NotDelivered(f"{trouble.reason}{trouble.detail}") from None
         gone, pause = said.status == GONE, self._pause(said)
         try:
             verdict = self._format.verdict(event, said, waiting=waiting)
-        except Trouble as trouble:
+        except CallFailure as trouble:
             raise NotDelivered(f"{trouble.reason}{trouble.detail}", gone=gone, pause=pause) from None
         if verdict.unusable:
             what = "; ".join(verdict.unusable)

@@ -9,8 +9,8 @@ import click
 
 from resumable.commands.check import check
 from resumable.commands.clean import clean
+from resumable.commands.cli_common import examples
 from resumable.commands.events import events
-from resumable.commands.frame import examples
 from resumable.commands.uploads import uploads
 
 

@@ -9,9 +9,9 @@ from typing import Any
 from attrs import evolve
 
 from resumable.assembly import make_store
+from resumable.commands.bucket_probe import Refused, Trial
 from resumable.commands.finding import Finding, Verdict
 from resumable.commands.refusals import Meaning, meaning, permission
-from resumable.commands.trial import Refused, Trial
 from resumable.metrics import Metrics
 from resumable.model import ObjectOptions
 from resumable.settings import StoreSettings

@@ -8,10 +8,10 @@ from typing import Any
 import click
 
 from resumable.commands.bucket import check_bucket
+from resumable.commands.check_urls import check_auth, check_events
+from resumable.commands.cli_common import config_option, examples, json_option, one_line
 from resumable.commands.finding import Finding, Verdict
-from resumable.commands.frame import config_option, examples, json_option, one_line
 from resumable.commands.output import say_json
-from resumable.commands.reach import check_auth, check_events
 from resumable.commands.runner import run
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.listing import try_out

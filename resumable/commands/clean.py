@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from resumable.commands.desk import open_desk
-from resumable.commands.frame import Failed, config_option, examples, guarded, json_option, read_settings
+from resumable.commands.cli_common import Failed, config_option, examples, guarded, json_option, read_settings
+from resumable.commands.context import open_uploads
 from resumable.commands.output import say_json, say_table
 from resumable.commands.runner import run
 from resumable.upkeep.janitor import Removal
@@ -44,8 +44,8 @@ def clean(config: str, as_json: bool, dry_run: bool) -> None:
         raise Failed("store: the embedded one is gone when the service ends, and is for the service alone")
 
     async def work(reactor: Any) -> list[Removal]:
-        async with open_desk(settings, reactor) as (desk, store, make):
-            return [removal async for removal in make.janitor(desk, store).clean(dry_run=dry_run)]
+        async with open_uploads(settings, reactor) as (uploads, store, make):
+            return [removal async for removal in make.janitor(uploads, store).clean(dry_run=dry_run)]
 
     removals = run(work, within=WITHIN)
     if as_json:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from resumable.commands.desk import open_database
-from resumable.commands.frame import Failed, config_option, examples, guarded, json_option, read_settings
+from resumable.commands.cli_common import Failed, config_option, examples, guarded, json_option, read_settings
+from resumable.commands.context import open_database
 from resumable.commands.output import age, say_json, say_table, timestamp
 from resumable.commands.runner import run
 from resumable.ledger.queue import DEAD, DELIVERED, DUE, EventQueue, Queued

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from resumable.commands.frame import one_line
+from resumable.commands.cli_common import one_line
 from resumable.commands.output import printable
 
 

@@ -22,7 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from resumable.clock import run_on_monotonic_time
-from resumable.commands.frame import one_line
+from resumable.commands.cli_common import one_line
 from resumable.commands.output import printable
 
 T = TypeVar("T")

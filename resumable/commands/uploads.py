@@ -10,9 +10,7 @@ import click
 
 from resumable.assembly import make_policy
 from resumable.commands import views
-from resumable.commands.desk import cancel as cancel_as_the_service_does
-from resumable.commands.desk import open_listing
-from resumable.commands.frame import (
+from resumable.commands.cli_common import (
     Failed,
     config_option,
     duration,
@@ -21,6 +19,8 @@ from resumable.commands.frame import (
     json_option,
     read_settings,
 )
+from resumable.commands.context import cancel as cancel_as_the_service_does
+from resumable.commands.context import open_listing
 from resumable.commands.output import printable, say_fields, say_json, say_table, size
 from resumable.commands.runner import run
 from resumable.ledger.listing import Filter

@@ -77,7 +77,7 @@ class Ledger:
         :param upload: the claim that it may have is left out if somebody else has one to its key.
         :param chosen: the main application has chosen its key itself: whoever's upload stands there.
         :raises KeyTaken: another owner's upload stands under its key, live or finished.
-        :raises Taken: a live upload of the same owner and name, of the seed's protocol, is there already.
+        :raises Taken: a live upload of the same owner and name, of the protocol `put`, is there already.
         """
         values = {**asdict(upload), "state": upload.state.value, "of_owner": upload.owner, "of_name": upload.name}
 
@@ -187,15 +187,15 @@ class Ledger:
         """
         values = {"upload_id": upload.id, **asdict(piece), "marks": marks}
         touched = {"this": upload.id, "of_edition": upload.edition, "up_to": piece.end, "new_updated": now}
-        finishing: dict[str, Any] = {"state": State.FINISHING.value, "received": now, "claim": claim}
+        completer: dict[str, Any] = {"state": State.FINISHING.value, "received": now, "claim": claim}
         enter = partial(statements.enter_piece, part=piece.number is not None)
 
         def work(connection: Connection) -> tuple[bool, bool]:
             # First the upload's row: on every database this makes a cancel and a piece wait for each other.
             ours = claim is not None and bool(
                 connection.execute(
-                    statements.change_upload((State.OPEN,), ("updated", *finishing), piece=True),
-                    {**touched, **statements.changes(finishing)},
+                    statements.change_upload((State.OPEN,), ("updated", *completer), piece=True),
+                    {**touched, **statements.changes(completer)},
                 ).rowcount
             )
             alive = ours or bool(
@@ -218,11 +218,11 @@ class Ledger:
             if claim is None:
                 raise
             # Another upload's object is being made under the key. This one becomes finishing all the same.
-            finishing["claim"] = None
+            completer["claim"] = None
             alive, ours = await self._database.write(work)
         if not alive:
             raise await self._why_not(upload, piece.end)
-        return str(finishing["claim"]) if ours and finishing["claim"] else None
+        return str(completer["claim"]) if ours and completer["claim"] else None
 
     async def _why_not(self, upload: Upload, end: int) -> Exception:
         """Why a piece that ends at `end` is not the upload's."""

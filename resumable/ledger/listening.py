@@ -31,7 +31,7 @@ def channel(node: int) -> str:
 
 
 @implementer(IReadDescriptor)
-class _Ear:
+class NotifyListener:
     """The connection's socket, watched by the reactor.
 
     :param lost: called with why there is nothing to be heard here any more.
@@ -122,7 +122,7 @@ class Listener:
         self._node = node
         self._heard = heard
         self._reactor = reactor
-        self._ear: _Ear | None = None
+        self._ear: NotifyListener | None = None
         self._connecting: Deferred[None] | None = None
         self._looking: Any = None
 
@@ -153,7 +153,7 @@ class Listener:
                 await deferLater(self._reactor, PAUSE)
         except CancelledError:
             return
-        self._ear = _Ear(connection, self._heard, self._on_lost, self._on_standby)
+        self._ear = NotifyListener(connection, self._heard, self._on_lost, self._on_standby)
         self._reactor.addReader(self._ear)
         self._looking = self._reactor.callLater(LOOK, self._look)
 

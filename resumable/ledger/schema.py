@@ -67,9 +67,9 @@ uploads = Table(
     Column("nameless", Boolean, nullable=False, server_default=false()),
 )
 
-_LIVE_BY_NAME = text("protocol = 'seed' AND state IN ('open', 'finishing')")
+_LIVE_BY_NAME = text("protocol = 'put' AND state IN ('open', 'finishing')")
 
-#: The seed's protocol finds an upload by owner and name, so that there can be one live one; two nodes that start it at
+#: The protocol `put` finds an upload by owner and name, so that there can be one live one; two nodes that start it at
 #: once find out here.
 Index(
     "uploads_live_by_name",

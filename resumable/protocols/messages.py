@@ -49,7 +49,7 @@ class Request(Protocol):
     origin: Origin
 
     async def pour_into(self, consumer: IConsumer) -> None:
-        """See `resumable.uploads.writing.Body`."""
+        """See `resumable.uploads.registry.Body`."""
 
 
 def json_response(status: int, value: Any) -> Response:
@@ -60,7 +60,7 @@ def json_response(status: int, value: Any) -> Response:
 
 
 def range_header(stored: Iterable[tuple[int, int]]) -> dict[str, str]:
-    """``Range`` as the seed and Google answer it: the stored ranges, last bytes included; none: no header.
+    """``Range`` as `put` and Google answer it: the stored ranges, last bytes included; none: no header.
 
     It lists the first ones, ascending, as far as they fit into `RANGE_LIMIT`; what follows is left out.
 

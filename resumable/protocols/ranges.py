@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from resumable.callbacks.authorizer import Ask, Authorizer, Grant, Refused
+from resumable.callbacks.authorizer import AuthorizationRequest, Authorizer, Grant, Refused
 from resumable.model import Invalid, State, Upload
+from resumable.protocols.access import asked_again
 from resumable.protocols.content_range import ContentRange
-from resumable.protocols.door import asked_again
 from resumable.protocols.messages import Request, range_header
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results, expires_header
 from resumable.quoting import quote_briefly
-from resumable.uploads.desk import Desk
+from resumable.uploads.registry import Span
 from resumable.uploads.result import Report
-from resumable.uploads.turns import confirmed
-from resumable.uploads.writing import Span
+from resumable.uploads.sender import confirmed
+from resumable.uploads.service import UploadService
 
 #: The chunk size of the upload's grid, in bytes: ranges that begin and end at its multiples are stored without more ado.
 CHUNK_SIZE = "Upload-Chunk-Size"
@@ -32,12 +32,14 @@ def wants_swarm(request: Request) -> bool:
 class Ranges:
     """Takes ranges in, and answers how far an upload is."""
 
-    def __init__(self, desk: Desk, door: Authorizer, results: Results) -> None:
-        self._desk = desk
-        self._door = door
+    def __init__(self, uploads: UploadService, authorizer: Authorizer, results: Results) -> None:
+        self._uploads = uploads
+        self._authorizer = authorizer
         self._results = results
 
-    async def query(self, report: Report, asked: ContentRange, grant: Grant, *, change: Ask) -> Response:
+    async def query(
+        self, report: Report, asked: ContentRange, grant: Grant, *, change: AuthorizationRequest
+    ) -> Response:
         """``bytes */T``: how far is it? One who may change the upload, too, sets its length, and finishes what is complete.
 
         :param change: whether the client may do that.
@@ -51,20 +53,27 @@ class Ranges:
             if allowed is None:
                 return await self.answer(report)
             if declares and asked.total is not None:
-                upload = await self._desk.declare(upload, asked.total, max_size=allowed.max_size)
+                upload = await self._uploads.declare(upload, asked.total, max_size=allowed.max_size)
                 report = evolve(report, upload=upload)
-        return await self.answer(await self._desk.settle(report, confirmed))
+        return await self.answer(await self._uploads.settle(report, confirmed))
 
-    async def _allowed(self, ask: Ask, grant: Grant) -> Grant | None:
+    async def _allowed(self, ask: AuthorizationRequest, grant: Grant) -> Grant | None:
         """The application's yes to what the client has not asked for in so many words, or None."""
         try:
-            allowed = await self._door.authorize(ask)
+            allowed = await self._authorizer.authorize(ask)
         except Refused:
             return None
         return allowed if allowed.owner == grant.owner else None
 
     async def put(
-        self, request: Request, upload: Upload, brought: ContentRange, *, ask: Ask, grant: Grant, new: bool = False
+        self,
+        request: Request,
+        upload: Upload,
+        brought: ContentRange,
+        *,
+        ask: AuthorizationRequest,
+        grant: Grant,
+        new: bool = False,
     ) -> Response:
         """``bytes F-L/T``: take the body in.
 
@@ -73,18 +82,18 @@ class Ranges:
         """
         assert brought.first is not None, "a query brings nothing"
         if brought.total is not None and not new:
-            upload = await self._desk.declare(upload, brought.total, max_size=grant.max_size)
+            upload = await self._uploads.declare(upload, brought.total, max_size=grant.max_size)
         span = Span(brought.first, brought.end)
         if upload.state is State.FINISHED:
             if brought.end is not None and brought.end > (upload.length or 0):
                 raise Invalid(f"the upload is finished and has {upload.length} bytes")
             # Its answer may have been lost.
-            return await self.answer(await self._desk.compare(upload, request, span))
-        report = await self._desk.receive(
+            return await self.answer(await self._uploads.compare(upload, request, span))
+        report = await self._uploads.receive(
             upload,
             request,
             span,
-            confirm=asked_again(self._door, ask, grant),
+            confirm=asked_again(self._authorizer, ask, grant),
             new=new,
             max_size=grant.max_size,
         )

@@ -22,8 +22,8 @@ class Results:
     :param hear: None where clients do not wait for the application.
     """
 
-    def __init__(self, hear: Hear | None = None) -> None:
-        self._hear = hear
+    def __init__(self, await_verdict: Hear | None = None) -> None:
+        self._hear = await_verdict
 
     async def answer(self, report: Report) -> Response:
         """The answer to a finished upload; asked again it is the same.

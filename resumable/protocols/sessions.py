@@ -11,17 +11,17 @@ from zope.interface import implementer
 
 from resumable.callbacks.authorizer import Authorizer
 from resumable.model import Invalid, Rejected
+from resumable.protocols.access import Action, ask_for, asked_again, wish_of
 from resumable.protocols.content_range import parse_content_range
-from resumable.protocols.door import Action, ask_for, asked_again, wish_of
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.ranges import CHUNK_SIZE, Ranges
 from resumable.protocols.response import Response, problem
 from resumable.protocols.small_body import SmallBodies
 from resumable.quoting import quote_briefly
 from resumable.uploads import values
-from resumable.uploads.desk import Desk
+from resumable.uploads.registry import Span
 from resumable.uploads.result import as_json
-from resumable.uploads.writing import Span
+from resumable.uploads.service import UploadService
 
 PROTOCOL = "session"
 #: Bytes of the JSON that describes an upload.
@@ -52,9 +52,9 @@ class Nothing:
 class Sessions:
     """Creates uploads that are known by their id, and takes their ranges in."""
 
-    def __init__(self, desk: Desk, door: Authorizer, ranges: Ranges) -> None:
-        self._desk = desk
-        self._door = door
+    def __init__(self, uploads: UploadService, authorizer: Authorizer, ranges: Ranges) -> None:
+        self._uploads = uploads
+        self._authorizer = authorizer
         self._ranges = ranges
         #: What is read before the main application has been asked.
         self._descriptions = SmallBodies()
@@ -76,37 +76,37 @@ class Sessions:
         ask = evolve(
             ask_for(request, "create", name=said["name"], length=said["length"]), content_type=said["content_type"]
         )
-        grant = await self._door.authorize(ask)
-        wish = wish_of(request, grant, protocol=PROTOCOL, name=said["name"], length=said["length"])
+        grant = await self._authorizer.authorize(ask)
+        wanted = wish_of(request, grant, protocol=PROTOCOL, name=said["name"], length=said["length"])
         options = evolve(
-            wish.options,
+            wanted.options,
             content_type=grant.content_type or said["content_type"],
             # (The request's own header is about the JSON.)
             content_encoding=grant.object.content_encoding or said["content_encoding"],
             metadata=values.overlaid(said["metadata"], grant.metadata),
         )
-        upload = await self._desk.create(evolve(wish, swarm=True, options=options))
+        upload = await self._uploads.create(evolve(wanted, swarm=True, options=options))
         if said["length"] == 0:
-            confirm, nothing = asked_again(self._door, ask, grant), Span(0, 0, last=True)
-            report = await self._desk.receive(upload, Nothing(), nothing, confirm=confirm, new=True)
+            confirm, nothing = asked_again(self._authorizer, ask, grant), Span(0, 0, last=True)
+            report = await self._uploads.receive(upload, Nothing(), nothing, confirm=confirm, new=True)
         else:
-            report = await self._desk.report(upload)
+            report = await self._uploads.report(upload)
         answer = json_response(201, as_json(report))
         headers = {"Location": f"{request.origin.base}/uploads/{upload.id}", CHUNK_SIZE: str(upload.chunk_size)}
         return Response(201, answer.body, (*answer.headers, *headers.items()))
 
     async def put(self, request: Request, upload_id: str) -> Response:
-        """Answer a PUT to ``/uploads/<id>``: ``Content-Range`` as in the seed's protocol. Errors as `create`."""
+        """Answer a PUT to ``/uploads/<id>``: ``Content-Range`` as in the protocol `put`. Errors as `create`."""
         brought = parse_content_range(request.requestHeaders.getRawHeaders(b"content-range", []), request.length)
         if brought is None:
             raise Invalid("say Content-Range: bytes F-L/T to bring bytes, bytes */* to ask how far the upload is")
         action: Action = "status" if brought.query else "append"
         ask = ask_for(request, action, upload_id=upload_id, length=brought.total)
-        grant = await self._door.authorize(ask)
-        upload = await self._desk.get(upload_id, grant.owner)
+        grant = await self._authorizer.authorize(ask)
+        upload = await self._uploads.get(upload_id, grant.owner)
         if brought.query:
             change = ask_for(request, "append", upload_id=upload_id, length=brought.total)
-            return await self._ranges.query(await self._desk.report(upload), brought, grant, change=change)
+            return await self._ranges.query(await self._uploads.report(upload), brought, grant, change=change)
         return await self._ranges.put(request, upload, brought, ask=ask, grant=grant)
 
 

@@ -88,7 +88,7 @@ class SmallBodies:
 class _SmallBody:
     """Keeps what is poured into it, and stops the pouring where that is too much."""
 
-    #: See `resumable.web.streaming.StreamingRequest.pour_into`.
+    #: See `resumable.web.request.StreamingRequest.pour_into`.
     seconds = SECONDS
 
     def __init__(self, bodies: SmallBodies, limit: int) -> None:

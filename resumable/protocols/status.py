@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from resumable.callbacks.authorizer import Authorizer
 from resumable.model import State
-from resumable.protocols.door import ask_for
+from resumable.protocols.access import ask_for
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.response import Response, problem
 from resumable.protocols.sessions import Sessions
-from resumable.uploads.desk import Desk
 from resumable.uploads.result import as_json
+from resumable.uploads.service import UploadService
 
 
 class StatusPages:
     """Looks at uploads by id and cancels them, whatever protocol they were born with."""
 
-    def __init__(self, desk: Desk, door: Authorizer, sessions: Sessions) -> None:
-        self._desk = desk
-        self._door = door
+    def __init__(self, uploads: UploadService, authorizer: Authorizer, sessions: Sessions) -> None:
+        self._uploads = uploads
+        self._authorizer = authorizer
         self._sessions = sessions
 
     async def serve(self, request: Request, path: bytes) -> Response:
@@ -28,14 +28,14 @@ class StatusPages:
         """
         upload_id = path.decode("latin-1")
         if request.method in (b"GET", b"HEAD"):
-            grant = await self._door.authorize(ask_for(request, "status", upload_id=upload_id))
-            upload = await self._desk.get(upload_id, grant.owner)
+            grant = await self._authorizer.authorize(ask_for(request, "status", upload_id=upload_id))
+            upload = await self._uploads.get(upload_id, grant.owner)
             # One that was given up is gone; for people, what it was is said all the same.
             status = 410 if upload.state in (State.CANCELLED, State.EXPIRED) else 200
-            return json_response(status, as_json(await self._desk.report(upload)))
+            return json_response(status, as_json(await self._uploads.report(upload)))
         if request.method == b"DELETE":
-            grant = await self._door.authorize(ask_for(request, "cancel", upload_id=upload_id))
-            await self._desk.cancel(await self._desk.get(upload_id, grant.owner))
+            grant = await self._authorizer.authorize(ask_for(request, "cancel", upload_id=upload_id))
+            await self._uploads.cancel(await self._uploads.get(upload_id, grant.owner))
             return Response(204)
         if request.method == b"PUT":
             return await self._sessions.put(request, upload_id)

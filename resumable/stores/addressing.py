@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 from attrs import evolve, frozen
 
 from resumable.stores.proxies import Proxy, proxy_for
-from resumable.stores.threads import Shared
+from resumable.stores.threads import ThreadSingleFlight
 
 
 @frozen
@@ -72,7 +72,7 @@ class Addressing:
         self._style = style
         self._proxies = proxies
         self._known: dict[str, Base] = {}
-        self._asked: dict[str, Shared[Base]] = {}
+        self._asked: dict[str, ThreadSingleFlight[Base]] = {}
 
     async def base(self, bucket: str) -> Base:
         """The bucket's base.
@@ -91,7 +91,9 @@ class Addressing:
         if self._endpoint is not None:
             return parse_base(self._endpoint, bucket, in_host=self._style == "virtual")
         if bucket not in self._asked:
-            self._asked[bucket] = Shared(self._reactor, lambda: resolve_aws(self._region, bucket, self._style))
+            self._asked[bucket] = ThreadSingleFlight(
+                self._reactor, lambda: resolve_aws(self._region, bucket, self._style)
+            )
         try:
             return await self._asked[bucket]()
         finally:

@@ -18,7 +18,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from resumable.stores.exchange import ERROR_LIMIT, Answer
 from resumable.stores.store import StoreError, StoreUnavailable
-from resumable.stores.threads import Shared
+from resumable.stores.threads import ThreadSingleFlight
 
 #: Error codes that may not come again; beside them every 5xx (but 501 and 505), 408 and 429, and all that the store did not
 #: say itself. BadDigest and IncompleteBody are what is said when bytes were damaged on the way.
@@ -69,7 +69,7 @@ MESSAGE = 500
 
 
 @frozen
-class Trouble:
+class CallFailure:
     """Why a try came to nothing. A value and not an exception, whose traceback would keep the body alive.
 
     :ivar status: the HTTP status, 0 without an answer.
@@ -115,14 +115,14 @@ class Answers:
         factory.set_parser_defaults(timestamp_parser=_timestamp)
         self._parser = factory.create_parser("rest-xml")
         self._model: Any = None
-        self._load = Shared(reactor, load_model)
+        self._load = ThreadSingleFlight(reactor, load_model)
 
     async def load(self) -> None:
         """Have the model at hand."""
         if self._model is None:
             self._model = await self._load()
 
-    async def read(self, operation: str, answer: Answer) -> dict[str, Any] | Trouble:
+    async def read(self, operation: str, answer: Answer) -> dict[str, Any] | CallFailure:
         """The fields of a successful answer's body, under botocore's names; or what went wrong after all.
 
         "200 OK" is sent before CompleteMultipartUpload is done, and an error may be what the body says then.
@@ -132,13 +132,13 @@ class Answers:
         body = b"".join(answer.segments).strip()
         if len(body) > LONG:
             pool = self._reactor.getThreadPool()
-            read: dict[str, Any] | Trouble = await deferToThreadPool(
+            read: dict[str, Any] | CallFailure = await deferToThreadPool(
                 self._reactor, pool, self._read, shape, answer, body
             )
             return read
         return self._read(shape, answer, body)
 
-    def _read(self, shape: Any, answer: Answer, body: bytes) -> dict[str, Any] | Trouble:
+    def _read(self, shape: Any, answer: Answer, body: bytes) -> dict[str, Any] | CallFailure:
         root = parse(body)
         if root is not None and local_name(root) == "Error":
             return self.refusal(answer)
@@ -149,9 +149,9 @@ class Answers:
                 return fields
         except (ResponseParserError, ValueError, RuntimeError):  # values that are not of their types
             pass
-        return Trouble("MalformedAnswer", "the body is not the XML that was expected", answer.status)
+        return CallFailure("MalformedAnswer", "the body is not the XML that was expected", answer.status)
 
-    def refusal(self, answer: Answer) -> Trouble:
+    def refusal(self, answer: Answer) -> CallFailure:
         """What an answer says that is not a success."""
         status = answer.status
         body = b"" if answer.cut else b"".join(answer.segments).strip()
@@ -167,7 +167,7 @@ class Answers:
             transient = status in (408, 429) or (status >= 500 and status not in (501, 505)) or code in TRANSIENT
         else:
             transient = status not in OPERATORS
-        return Trouble(code, plain(message), status, transient, retry_after(answer), said)
+        return CallFailure(code, plain(message), status, transient, retry_after(answer), said)
 
 
 def parse(body: bytes) -> ElementTree.Element | None:

@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 
 from resumable.stores.addressing import Addressing
-from resumable.stores.answers import EXPIRED, REJECTED, Answers, Trouble, plain
+from resumable.stores.answers import EXPIRED, REJECTED, Answers, CallFailure, plain
 from resumable.stores.exchange import ANSWER, ANSWER_LIMIT, Answer, CutOff
 from resumable.stores.proxies import BadProxy
 from resumable.stores.signing import NoCredentials, Signer
@@ -63,7 +63,7 @@ class Call:
     passing: frozenset[str] = frozenset()
     bare: frozenset[int] = frozenset()
     once: bool = False
-    check: Callable[[Reply], Trouble | None] | None = None
+    check: Callable[[Reply], CallFailure | None] | None = None
     sent: bool = False
 
 
@@ -151,7 +151,7 @@ class Calls:
         if self._retried is not None:
             self._retried(call.operation)
 
-    async def _replace_credentials(self, call: Call, trouble: Trouble) -> bool:
+    async def _replace_credentials(self, call: Call, trouble: CallFailure) -> bool:
         """Look for new credentials if it is these that are refused; returns whether there may be others now."""
         # The answer to a HEAD has no document that could say so.
         hidden = call.method == "HEAD" and trouble.status in (400, 403)
@@ -162,7 +162,7 @@ class Calls:
         except NoCredentials:
             return False
 
-    async def _doubting(self, call: Call, fence: Fence | None) -> Reply | Trouble:
+    async def _doubting(self, call: Call, fence: Fence | None) -> Reply | CallFailure:
         """Try, and tell the fence if the store has it all and has not said what came of it."""
         call.sent = False
         try:
@@ -171,27 +171,27 @@ class Calls:
             if fence is not None and call.sent:
                 fence.doubt()
             raise
-        if fence is not None and call.sent and isinstance(outcome, Trouble) and not outcome.definite:
+        if fence is not None and call.sent and isinstance(outcome, CallFailure) and not outcome.definite:
             fence.doubt()
         return outcome
 
-    async def _try(self, call: Call) -> Reply | Trouble:
+    async def _try(self, call: Call) -> Reply | CallFailure:
         started = self._clock.seconds()
         outcome = await self._exchange(call)
         if self._observe is not None:
-            code = outcome.code if isinstance(outcome, Trouble) else "ok"
+            code = outcome.code if isinstance(outcome, CallFailure) else "ok"
             self._observe(call.operation, code, self._clock.seconds() - started)
         return outcome
 
-    async def _exchange(self, call: Call) -> Reply | Trouble:
+    async def _exchange(self, call: Call) -> Reply | CallFailure:
         try:
             await self._signer.ready()
         except NoCredentials as error:
-            return Trouble("NoCredentials", plain(str(error)))
+            return CallFailure("NoCredentials", plain(str(error)))
         try:
             base = await self._addressing.base(call.bucket)
         except BadProxy as error:
-            return Trouble("BadProxy", str(error), transient=False)
+            return CallFailure("BadProxy", str(error), transient=False)
         path = base.prefix if call.key is None else f"{base.prefix}/{quote(call.key, safe='/~')}"
         target = f"{path or '/'}?{call.query}" if call.query else path or "/"
         url = f"{base.scheme}://{base.authority}{target}"
@@ -214,11 +214,11 @@ class Calls:
         if not isinstance(answer, Answer):
             # An object that is longer than it can be will be so the next time too.
             final = answer.code == "AnswerTooLong" and call.operation == "GetObject"
-            return Trouble(answer.code, plain(answer.message), transient=not final)
+            return CallFailure(answer.code, plain(answer.message), transient=not final)
         if not 200 <= answer.status < 300:
             return self._answers.refusal(answer)
         fields = await self._answers.read(call.operation, answer) if call.reads else {}
-        if isinstance(fields, Trouble):
+        if isinstance(fields, CallFailure):
             return fields
         reply = Reply(answer, fields)
         wrong = call.check(reply) if call.check is not None else None

@@ -9,7 +9,7 @@ from typing import Any
 
 from crc32c import crc32c as crc32c_of
 
-from resumable.stores.answers import Trouble
+from resumable.stores.answers import CallFailure
 from resumable.stores.calls import Reply
 from resumable.stores.store import Made, PartRef
 
@@ -46,7 +46,7 @@ class Uploaded:
     def __init__(self, crc32c: int | None) -> None:
         self._expected = None if crc32c is None else encode(crc32c)
 
-    def __call__(self, reply: Reply) -> Trouble | None:
+    def __call__(self, reply: Reply) -> CallFailure | None:
         """What is wrong with it, or None."""
         answer = reply.answer
         if not _unquoted(answer.header(b"etag")):
@@ -65,7 +65,7 @@ class Completed:
     def __init__(self, parts: Sequence[PartRef]) -> None:
         self._expected = composite(parts)
 
-    def __call__(self, reply: Reply) -> Trouble | None:
+    def __call__(self, reply: Reply) -> CallFailure | None:
         """What is wrong with it, or None."""
         if not _unquoted(reply.fields.get("ETag")):
             return lacking("ETag", reply)
@@ -84,12 +84,12 @@ class Completed:
         return told.partition("-")[0]
 
 
-def has_upload_id(reply: Reply) -> Trouble | None:
+def has_upload_id(reply: Reply) -> CallFailure | None:
     """The check of what CreateMultipartUpload is answered."""
     return None if reply.fields.get("UploadId") else lacking("UploadId", reply)
 
 
-def describes(reply: Reply) -> Trouble | None:
+def describes(reply: Reply) -> CallFailure | None:
     """The check of what HeadObject is answered: a page of something on the way has a length, but no ETag."""
     if not _unquoted(reply.answer.header(b"etag")):
         return lacking("ETag", reply)
@@ -97,15 +97,15 @@ def describes(reply: Reply) -> Trouble | None:
     return None if length.isascii() and length.isdigit() and len(length) < 20 else lacking("Content-Length", reply)
 
 
-def lacking(what: str, reply: Reply) -> Trouble:
+def lacking(what: str, reply: Reply) -> CallFailure:
     """The success does not carry what it has to."""
-    return Trouble("MalformedAnswer", f"no {what}", reply.answer.status)
+    return CallFailure("MalformedAnswer", f"no {what}", reply.answer.status)
 
 
-def _damaged(reply: Reply, expected: str | None, told: str | None) -> Trouble | None:
+def _damaged(reply: Reply, expected: str | None, told: str | None) -> CallFailure | None:
     if expected is None or not told or told == expected:
         return None
-    return Trouble("ChecksumMismatch", "the store tells another CRC32C than was sent", reply.answer.status)
+    return CallFailure("ChecksumMismatch", "the store tells another CRC32C than was sent", reply.answer.status)
 
 
 def _unquoted(etag: str | None) -> str:

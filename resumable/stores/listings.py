@@ -8,7 +8,7 @@ from urllib.parse import unquote_plus
 
 from twisted.logger import Logger
 
-from resumable.stores.answers import Trouble
+from resumable.stores.answers import CallFailure
 from resumable.stores.calls import Reply
 from resumable.stores.confirming import decode, lacking
 from resumable.stores.store import OpenMultipart, StoredObject, StoredPart
@@ -68,7 +68,7 @@ def read_part(entry: Mapping[str, Any]) -> StoredPart:
     return StoredPart(entry["PartNumber"], entry["Size"], etag, decode(entry.get("ChecksumCRC32C")))
 
 
-def whole_parts(reply: Reply) -> Trouble | None:
+def whole_parts(reply: Reply) -> CallFailure | None:
     """The check of a page of ListParts: with a part left out it would say that the part is gone."""
     for entry in reply.fields.get("Parts", ()):
         for name in ("PartNumber", "Size", "ETag"):

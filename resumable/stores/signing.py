@@ -16,7 +16,7 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.session import Session
 from twisted.internet.defer import CancelledError, Deferred
 
-from resumable.stores.threads import Shared
+from resumable.stores.threads import ThreadSingleFlight
 
 #: Seconds before they expire in which credentials have to be new before anything is signed; botocore's own figure.
 MANDATORY = 10 * 60.0
@@ -60,8 +60,8 @@ class Signer:
         self._region = region
         self._source: Any = None
         self._auth: _UnsignedPayload | None = None
-        self._find = Shared(reactor, self._find_now)
-        self._renew = Shared(reactor, self._renew_now)
+        self._find = ThreadSingleFlight(reactor, self._find_now)
+        self._renew = ThreadSingleFlight(reactor, self._renew_now)
         self._next_renewal = 0.0
         self._next_guess: float | None = None
         self._given = access_key is not None
@@ -109,7 +109,7 @@ class Signer:
         signed: list[tuple[str, str]] = request.headers.items()
         return signed
 
-    async def _obtain(self, source: Shared[ReadOnlyCredentials]) -> None:
+    async def _obtain(self, source: ThreadSingleFlight[ReadOnlyCredentials]) -> None:
         waiting: Deferred[ReadOnlyCredentials] = source()
         try:
             self._use(await waiting)

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 T = TypeVar("T")
 
 
-class Shared(Generic[T]):
+class ThreadSingleFlight(Generic[T]):
     """A blocking function that runs in a thread, once for all who ask while it runs.
 
     Who stops waiting (cancels) takes nothing away from the others. What the function raises, each of them gets.

@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from resumable.answering import BoundedPool
 from resumable.stores.addressing import Base
-from resumable.stores.chunks import ChunksProducer
+from resumable.stores.body_producer import ChunksProducer
 from resumable.stores.exchange import ANSWER, ANSWER_LIMIT, Answer, Broken, Exchange
 from resumable.stores.proxies import Proxy, Tunnel
 from resumable.stores.sending import make_request

@@ -17,13 +17,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from resumable.clock import now
-from resumable.ledger.chores import Chores
+from resumable.ledger.maintenance import Maintenance
 from resumable.ledger.queue import EventQueue
 from resumable.metrics import ORPHANS, Metrics
 from resumable.model import Upload, UploadError
 from resumable.stores.store import OpenMultipart, Store, StoreError
-from resumable.uploads.desk import Desk
 from resumable.uploads.fragments import LEDGER
+from resumable.uploads.service import UploadService
 
 T = TypeVar("T")
 
@@ -63,8 +63,8 @@ class Janitor:
 
     def __init__(
         self,
-        desk: Desk,
-        chores: Chores,
+        uploads: UploadService,
+        maintenance: Maintenance,
         queue: EventQueue,
         store: Store,
         clock: IReactorTime,
@@ -76,8 +76,8 @@ class Janitor:
         prefix: str,
         metrics: Metrics | None = None,
     ) -> None:
-        self._desk = desk
-        self._chores = chores
+        self._uploads = uploads
+        self._maintenance = maintenance
         self._queue = queue
         self._store = store
         self._clock = clock
@@ -92,7 +92,7 @@ class Janitor:
         """Clean up if nobody has done so lately."""
         present = now(self._clock)
         # A little less than the time between rounds, or every second one would find it still held.
-        if await self._chores.lease("cleaning", now=present, until=present + 0.9 * self._every):
+        if await self._maintenance.lease("cleaning", now=present, until=present + 0.9 * self._every):
             async for removal in self.clean():
                 if removal.kind in ORPHANS:
                     self._metrics.orphan_removed(removal.kind)
@@ -108,7 +108,7 @@ class Janitor:
         old = now(self._clock) - self._after
         async for removal in self._stale(old, dry_run):
             yield removal
-        for bucket in sorted({self._bucket, *await self._chores.buckets()}):
+        for bucket in sorted({self._bucket, *await self._maintenance.buckets()}):
             try:
                 async for removal in self._fragments(bucket, old, dry_run):
                     yield removal
@@ -123,31 +123,31 @@ class Janitor:
     async def _stale(self, old: float, dry_run: bool) -> AsyncIterator[Removal]:
         """Open uploads that nobody goes on with."""
         after: Upload | None = None
-        while batch := await self._chores.stale(untouched_since=old, most=BATCH, after=after):
+        while batch := await self._maintenance.stale(untouched_since=old, most=BATCH, after=after):
             for upload in batch:
                 if await self._all_there(upload, dry_run):
                     continue
-                if dry_run or await self._desk.expire(upload, untouched_since=old):
+                if dry_run or await self._uploads.expire(upload, untouched_since=old):
                     yield Removal("upload", upload.id, f"untouched for {self._age(upload.updated)}")
             after = batch[-1]
 
     async def _all_there(self, upload: Upload, dry_run: bool) -> bool:
         """Whether it lacks nothing but its finish: that it gets. All who wrote it may have gone, and none known of the others."""
-        if not upload.swarm or upload.refused or not (await self._desk.report(upload)).complete:
+        if not upload.swarm or upload.refused or not (await self._uploads.report(upload)).complete:
             return False
         if not dry_run:
             try:
-                await self._desk.finish(upload)
+                await self._uploads.finish(upload)
             except UploadError as error:
                 self._log.warn("upload {id} is not finished yet: {error}", id=upload.id, error=str(error))
         return True
 
     async def _fragments(self, bucket: str, old: float, dry_run: bool) -> AsyncIterator[Removal]:
         """Fragments of uploads that are unknown or done with."""
-        identity = await self._chores.identity()
+        identity = await self._maintenance.identity()
         for batch in _batches(await self._store.list_objects(bucket, self._prefix)):
             owners = {one.key: one.key.removeprefix(self._prefix).partition("/")[0] for one in batch}
-            in_use = await self._chores.not_done_with(set(owners.values()))
+            in_use = await self._maintenance.not_done_with(set(owners.values()))
             for one in batch:
                 modified = one.modified
                 if owners[one.key] in in_use or modified is None or modified > old:
@@ -163,7 +163,7 @@ class Janitor:
     async def _multiparts(self, bucket: str, old: float, dry_run: bool) -> AsyncIterator[Removal]:
         """Multipart uploads that were begun for an upload of ours, and that it does not use."""
         for one in await self._store.list_multipart_uploads(bucket):
-            if one.initiated <= old and _orphaned(one, await self._chores.at(bucket, one.key)):
+            if one.initiated <= old and _orphaned(one, await self._maintenance.at(bucket, one.key)):
                 if not dry_run:
                     await self._store.abort_multipart_upload(bucket, one.key, one.multipart_id)
                 yield Removal("multipart", f"{bucket}/{one.key}", f"of no upload, {self._age(one.initiated)} old")
@@ -175,7 +175,7 @@ class Janitor:
         if events:
             yield Removal("row", "events", f"ended more than {_days(self._keep)} ago", events)
         uploads = 0
-        while deleted := await self._chores.forget(ended_before=before, most=BATCH):
+        while deleted := await self._maintenance.forget(ended_before=before, most=BATCH):
             uploads += deleted
         if uploads:
             yield Removal("row", "uploads", f"ended more than {_days(self._keep)} ago", uploads)

@@ -10,7 +10,7 @@ from resumable.model import Piece
 
 
 @frozen
-class Take:
+class Slice:
     """Bytes ``[first, end)`` of the object, out of `piece`."""
 
     piece: Piece
@@ -18,10 +18,10 @@ class Take:
     end: int
 
 
-def plan(pieces: Iterable[Piece], first: int, end: int) -> list[Take] | None:
+def plan(pieces: Iterable[Piece], first: int, end: int) -> list[Slice] | None:
     """What to take, in order, to have ``[first, end)`` once, from as few pieces as can be; None if they do not cover it."""
     left = sorted((p for p in pieces if p.first < end and p.end > first), key=lambda piece: piece.first, reverse=True)
-    takes: list[Take] = []
+    slices: list[Slice] = []
     best: Piece | None = None
     while first < end:
         while left and left[-1].first <= first:
@@ -30,9 +30,9 @@ def plan(pieces: Iterable[Piece], first: int, end: int) -> list[Take] | None:
                 best = piece
         if best is None or best.end <= first:
             return None
-        takes.append(Take(best, first, min(best.end, end)))
+        slices.append(Slice(best, first, min(best.end, end)))
         first = best.end
-    return takes
+    return slices
 
 
 def cut(segments: Sequence[bytes], start: int, stop: int) -> list[bytes]:

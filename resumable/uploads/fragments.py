@@ -12,8 +12,8 @@ from twisted.logger import Logger
 from resumable.model import ObjectOptions, Piece, Upload
 from resumable.stores.store import Store, StoreError
 from resumable.tasks import together
-from resumable.uploads.budget import Budget
 from resumable.uploads.checksum import checksum
+from resumable.uploads.memory import MemoryBudget
 
 #: Requests for the fragments of one upload that are under way at a time.
 MOST = 8
@@ -39,7 +39,7 @@ class Fragments:
 
     _log = Logger()
 
-    def __init__(self, store: Store, budget: Budget, prefix: str, ledger: str) -> None:
+    def __init__(self, store: Store, budget: MemoryBudget, prefix: str, ledger: str) -> None:
         """
         :param prefix: of their keys.
         :param ledger: the ledger's identity, which they carry.

@@ -20,7 +20,7 @@ TOKEN = "resumable-token"
 
 
 @frozen
-class Wish:
+class CreateRequest:
     """An upload that a client asks for and the main application has allowed. What it leaves out (None) the policy says."""
 
     protocol: str
@@ -36,7 +36,7 @@ class Wish:
 
 
 @frozen
-class Changes:
+class CreateOverrides:
     """What the main application wants to be different about an upload that is about to be created; None: nothing."""
 
     bucket: str | None = None
@@ -44,10 +44,10 @@ class Changes:
     #: In place of all there was.
     metadata: Mapping[str, str] | None = None
 
-    def of(self, wish: Wish) -> Wish:
+    def of(self, wanted: CreateRequest) -> CreateRequest:
         """The wish, changed."""
-        options = wish.options if self.metadata is None else evolve(wish.options, metadata=dict(self.metadata))
-        return evolve(wish, bucket=self.bucket or wish.bucket, key=self.key or wish.key, options=options)
+        options = wanted.options if self.metadata is None else evolve(wanted.options, metadata=dict(self.metadata))
+        return evolve(wanted, bucket=self.bucket or wanted.bucket, key=self.key or wanted.key, options=options)
 
 
 @frozen
@@ -72,54 +72,54 @@ class Policy:
         """The most bytes an upload may have, given what the main application says."""
         return self.max_size if max_size is None else min(self.max_size, max_size)
 
-    def new_upload(self, wish: Wish, upload_id: str, now: float) -> Upload:
+    def new_upload(self, wanted: CreateRequest, upload_id: str, now: float) -> Upload:
         """The upload that `wish` asks for.
 
         :raises TooLarge: its length is over the limit or does not fit the grid.
         :raises Rejected: no object can have one of its values, or the key it would get.
         :raises Unavailable: the main application has chosen a key that is the service's own.
         """
-        limit = self.limit(wish.max_size)
-        if wish.length is not None and wish.length > limit:
-            raise TooLarge(f"{quote_briefly(wish.length)} bytes are more than the {limit} allowed")
-        chunk_size = chunk_size_for(wish.length, chunk_size=self.chunk_size, max_parts=self.max_parts)
+        limit = self.limit(wanted.max_size)
+        if wanted.length is not None and wanted.length > limit:
+            raise TooLarge(f"{quote_briefly(wanted.length)} bytes are more than the {limit} allowed")
+        chunk_size = chunk_size_for(wanted.length, chunk_size=self.chunk_size, max_parts=self.max_parts)
         if chunk_size > max(self.max_chunk, self.chunk_size):
             raise TooLarge(
-                f"{quote_briefly(wish.length)} bytes would need parts of {chunk_size}; limits.memory allows {self.max_chunk}"
+                f"{quote_briefly(wanted.length)} bytes would need parts of {chunk_size}; limits.memory allows {self.max_chunk}"
             )
-        options = _over(self.options, wish.options)
+        options = _over(self.options, wanted.options)
         with values.from_client():
-            values.check_name(wish.name)
-            values.check_owner(wish.owner)
+            values.check_name(wanted.name)
+            values.check_owner(wanted.owner)
             values.check_options(options)
-            key = self._key(wish, upload_id, now)
+            key = self._key(wanted, upload_id, now)
         return Upload(
             id=upload_id,
-            protocol=wish.protocol,
-            owner=wish.owner,
-            name=wish.name,
-            bucket=wish.bucket or self.bucket,
+            protocol=wanted.protocol,
+            owner=wanted.owner,
+            name=wanted.name,
+            bucket=wanted.bucket or self.bucket,
             key=key,
-            length=wish.length,
+            length=wanted.length,
             chunk_size=chunk_size,
             created=now,
             updated=now,
             overwrite=self.overwrite,
-            swarm=wish.swarm,
+            swarm=wanted.swarm,
             options=options,
         )
 
-    def _key(self, wish: Wish, upload_id: str, now: float) -> str:
-        if wish.key is not None:
-            key = values.check_key(wish.key)
+    def _key(self, wanted: CreateRequest, upload_id: str, now: float) -> str:
+        if wanted.key is not None:
+            key = values.check_key(wanted.key)
             if key.startswith(self.fragments_prefix):
                 log.warn("the application chose a key under {prefix}, the service's own", prefix=self.fragments_prefix)
                 raise Unavailable("the application gave an answer that cannot be used")
             return key
         date = datetime.fromtimestamp(now, timezone.utc).strftime("%Y-%m-%d")
-        template, owner = self.key if wish.owner else without_owner(self.key), values.owner_segment(wish.owner)
-        made = template.format(name=wish.name, owner=owner, id=upload_id, date=date)
-        values.check_parts(made, owner=owner, name=wish.name)
+        template, owner = self.key if wanted.owner else without_owner(self.key), values.owner_segment(wanted.owner)
+        made = template.format(name=wanted.name, owner=owner, id=upload_id, date=date)
+        values.check_parts(made, owner=owner, name=wanted.name)
         key = values.check_key(made, field="name")
         if key.startswith(self.fragments_prefix):
             raise Rejected("name", f"the object's key would begin with {self.fragments_prefix!r}, the service's own")

@@ -11,13 +11,13 @@ from zope.interface import implementer
 
 from resumable.blocks import Blocks
 from resumable.model import TooLarge
-from resumable.uploads.budget import Budget
 from resumable.uploads.grid import Grid
 from resumable.uploads.marks import Marker
+from resumable.uploads.memory import MemoryBudget
 
 
 @define
-class Run(Marker):
+class ChunkBuffer(Marker):
     """Bytes ``[first, end)`` of the chunk `number`, in memory, as the segments they arrived in. Small ones are put together.
 
     :ivar segments: all of it, once `seal` has been called.
@@ -64,9 +64,9 @@ class ChunkedStream:
         position: int,
         stored_to: int = 0,
         limit: int,
-        store: Callable[[Run], Awaitable[None]],
+        store: Callable[[ChunkBuffer], Awaitable[None]],
         in_flight: int,
-        budget: Budget,
+        budget: MemoryBudget,
         received: Callable[[int], object] = lambda _: None,
     ) -> None:
         """
@@ -89,7 +89,7 @@ class ChunkedStream:
         self._received = received
         self._told = position
         self._storing = 0
-        self._run: Run | None = None
+        self._buffer: ChunkBuffer | None = None
         self._failure: Exception | None = None
         self._producer: IPushProducer | None = None
         self._held = False
@@ -143,14 +143,14 @@ class ChunkedStream:
 
     def _fill(self, data: bytes, start: int) -> bytes:
         """Put into the chunk that holds `start` what fits; returns the rest."""
-        run = self._run
-        if run is None:
-            run = self._run = Run(start, start, number=self.grid.number_at(start))
-        room = self.grid.end_of(run.number) - start
+        buffer = self._buffer
+        if buffer is None:
+            buffer = self._buffer = ChunkBuffer(start, start, number=self.grid.number_at(start))
+        room = self.grid.end_of(buffer.number) - start
         if len(data) < room:
-            run.append(data)
+            buffer.append(data)
             return b""
-        run.append(data if len(data) == room else data[:room])
+        buffer.append(data if len(data) == room else data[:room])
         self.spill()
         return data[room:]
 
@@ -158,30 +158,30 @@ class ChunkedStream:
 
     def spill(self) -> None:
         """Hand on what there is of a chunk, as it is."""
-        run, self._run = self._run, None
-        if run is None:
+        buffer, self._buffer = self._buffer, None
+        if buffer is None:
             return
-        run.seal()
+        buffer.seal()
         self._storing += 1
         self._tell()
-        self._budget.move(run.size)
+        self._budget.move(buffer.size)
         self._steer()
-        ensureDeferred(self._store_run(run))
+        ensureDeferred(self._store_run(buffer))
 
     def _tell(self) -> None:
         """Have the bytes counted that were written since the last time."""
         told, self._told = self._told, self.position
         self._received(self.position - told)
 
-    async def _store_run(self, run: Run) -> None:
+    async def _store_run(self, buffer: ChunkBuffer) -> None:
         try:
-            await self._store(run)
+            await self._store(buffer)
         except Exception as error:
             self.fail(error)
         # Whoever still holds the run (a traceback, a cycle) shall not hold its bytes.
-        run.segments.clear()
+        buffer.segments.clear()
         self._storing -= 1
-        self._budget.give(run.size)
+        self._budget.give(buffer.size)
         self._steer()
         if not self._storing:
             waiting, self._idle = self._idle, []
@@ -202,9 +202,9 @@ class ChunkedStream:
         """Take no more; `drain` will raise `reason`. What is being stored goes on."""
         if self._failure is None:
             self._failure = reason
-            run, self._run = self._run, None
-            if run is not None:
-                self._budget.give(run.size, moved=False)
+            buffer, self._buffer = self._buffer, None
+            if buffer is not None:
+                self._budget.give(buffer.size, moved=False)
             self._stop()
 
     def end(self, reason: Exception) -> None:
@@ -250,26 +250,26 @@ class ChunkedStream:
 
     @property
     def partial(self) -> int:
-        """See `resumable.uploads.budget.Holder`."""
-        return 0 if self._run is None else self._run.size
+        """See `resumable.uploads.memory.Holder`."""
+        return 0 if self._buffer is None else self._buffer.size
 
     @property
     def behind(self) -> int:
-        """See `resumable.uploads.budget.Holder`."""
+        """See `resumable.uploads.memory.Holder`."""
         return self._behind
 
     @property
     def silent(self) -> bool:
-        """See `resumable.uploads.budget.Holder`."""
+        """See `resumable.uploads.memory.Holder`."""
         return not self._touched
 
     def hold(self) -> None:
-        """See `resumable.uploads.budget.Holder`."""
+        """See `resumable.uploads.memory.Holder`."""
         self._held = True
         self._steer()
 
     def release(self) -> None:
-        """See `resumable.uploads.budget.Holder`."""
+        """See `resumable.uploads.memory.Holder`."""
         self._held = False
         self._steer()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 #: Bytes. A read is allocated whole before anything is in it, and what is not filled leaves a hole behind: where little arrives
 #: at a time (some kB from each of a thousand slow clients), large reads cost memory and more time than they save; where much
 #: does, each read less is a round of the reactor less. The largest is half a chunk of the default size, and less than what glibc
-#: gives back to the kernel each time (`resumable.memory.OWN`).
+#: gives back to the kernel each time (`resumable.malloc.OWN`).
 SMALLEST = 16 * 1024
 FIRST = 256 * 1024
 LARGEST = 3 * 1024 * 1024

@@ -1,56 +1,100 @@
-"""The site: which URL speaks which protocol."""
+"""The site of the streaming connections: it counts them, bounds them, and drains them."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Sequence
+from typing import Any
 
-from twisted.web.resource import Resource
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.logger import Logger
+from twisted.web import http, server
+from twisted.web.resource import IResource
 
-from resumable.model import UploadError
-from resumable.protocols.messages import Request, error_response
-from resumable.protocols.response import Response, problem
+from resumable.metrics import Metrics
+from resumable.protocols.origin import Proxies
+from resumable.protocols.small_body import SmallBodies
+from resumable.web.chunked import Turns
+from resumable.web.connection import HEAD_SECONDS, REQUESTS_PER_TURN, StreamingChannel
+from resumable.web.overload import COMPLAIN_SECONDS, TurnedAway
+from resumable.web.request import StreamingRequest
 
-#: Serves a request, given what of the path follows the prefix it was found under (still percent-encoded).
-Handler = Callable[[Request, bytes], Awaitable[Response]]
+log = Logger()
 
 
-class Root(Resource):
-    """The one resource of the site. URLs are told apart by their beginning, before anything is decoded: a name's own
-    slashes, however written, belong to the name.
-    """
+class StreamingSite(server.Site):
+    """A tree of resources on streaming connections; knows its connections, so that it can be drained."""
 
-    isLeaf = True
+    protocol = StreamingChannel  # type: ignore[assignment]  # and with it no HTTP/2
 
-    def __init__(self, routes: dict[bytes, Handler]) -> None:
+    def __init__(
+        self,
+        resource: IResource,
+        *,
+        idle_timeout: float,
+        reactor: IReactorTime,
+        connections: int | None = None,
+        proxies: Proxies | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        """Serve ``resource``.
+
+        :param idle_timeout: the longest silence (seconds) of a client that is to speak.
+        :param connections: how many there may be at a time; None: any number.
+        :param proxies: who is believed about where requests come from; None: nobody.
         """
-        :param routes: path prefix (``/upload/``) to handler; a prefix that does not end in a slash is a whole path.
+        self.metrics = metrics or Metrics()
+        super().__init__(resource, requestFactory=StreamingRequest, timeout=idle_timeout, reactor=reactor)
+        self.head_timeout = min(idle_timeout, HEAD_SECONDS)
+        self.proxies = proxies or Proxies()
+        self.channels: set[StreamingChannel] = set()
+        self.turns = Turns(self.reactor)
+        #: For requests that were read together with a former one.
+        self.request_turns = Turns(self.reactor, REQUESTS_PER_TURN)
+        #: Of ordinary resources.
+        self.small_bodies = SmallBodies()
+        self._most = connections
+        self._complained: float | None = None
+        #: While True every answer closes its connection.
+        self.draining = False
+
+    def acceptableProtocols(self) -> Sequence[bytes]:
+        """What TLS may negotiate (ALPN)."""
+        return [b"http/1.1"]
+
+    def buildProtocol(self, addr: IAddress | None) -> Any:
+        """A channel for a new connection; beyond the limit one that only says so."""
+        if self._most is None or len(self.channels) < self._most:
+            return super().buildProtocol(addr)
+        now = self.reactor.seconds()
+        if self._complained is None or now - self._complained >= COMPLAIN_SECONDS:
+            self._complained = now
+            log.warn("limits.connections ({most}) is reached: new connections get a 503", most=self._most)
+        return TurnedAway(self.reactor)
+
+    def startFactory(self) -> None:
+        """Unlike our base, open no log file and start no clock to stamp its lines with."""
+
+    def stopFactory(self) -> None:
+        """Nothing was started."""
+
+    def log(self, request: http.Request) -> None:
+        """The access line: no header values and no query, they may hold secrets."""
+        self.metrics.answered(request.method.decode("latin-1"), request.code)
+        assert isinstance(request, StreamingRequest)
+        log.debug(
+            "{method} {path} {status} {sent} bytes to {client}",
+            method=request.method.decode("ascii", "backslashreplace"),
+            path=request.path.decode("ascii", "backslashreplace"),
+            status=request.code,
+            sent=request.sentLength,
+            client=request.origin.client or "-",
+        )
+
+    def drain(self) -> None:
+        """Close idle connections, and take no body any further: its client is told to come again (503).
+
+        Returns at once; ``channels`` empties as what was begun is answered. Stop listening before.
         """
-        super().__init__()
-        self._whole = {path: handler for path, handler in routes.items() if not path.endswith(b"/") or path == b"/"}
-        self._prefixes = {path: handler for path, handler in routes.items() if path not in self._whole}
-
-    async def serve(self, request: Request) -> Response:
-        """Answer a request, from its headers on."""
-        try:
-            handler = self._whole.get(request.path)
-            if handler is not None:
-                return await handler(request, b"")
-            for prefix, handler in self._prefixes.items():
-                if request.path.startswith(prefix):
-                    return await handler(request, request.path[len(prefix) :])
-            return problem(404, "there is nothing here; uploads go to /upload/<name>")
-        except UploadError as error:
-            return error_response(error)
-
-
-async def front_page(request: Request, _path: bytes) -> Response:
-    """``/``: what this is, for whoever opens it in a browser."""
-    if request.method not in (b"GET", b"HEAD"):
-        return problem(405, "uploads go to /upload/<name>", {"Allow": "GET, HEAD"})
-    text = (
-        "This is resumable: it takes uploads that may break off at any byte.\n\n"
-        "    curl -T FILE {base}/upload/NAME                                      upload\n"
-        "    curl -X PUT -H 'Content-Range: bytes */*' -i {base}/upload/NAME      how far is it?\n"
-        "    curl {base}/upload/NAME                                              the same as JSON\n"
-    )
-    return Response(200, text.format(base=request.origin.base).encode(), {"Content-Type": "text/plain; charset=utf-8"})
+        self.draining = True
+        for channel in list(self.channels):
+            channel.drain()

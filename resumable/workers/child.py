@@ -19,7 +19,6 @@ from twisted.python.failure import Failure
 from resumable.clock import run_on_monotonic_time
 from resumable.metrics import Metrics
 from resumable.service import Resumable, make_resumable
-from resumable.workers.board import Board
 from resumable.workers.loads import Loads, Turns
 from resumable.workers.messages import (
     ALL,
@@ -35,6 +34,7 @@ from resumable.workers.messages import (
     read_job,
 )
 from resumable.workers.sockets import adopt
+from resumable.workers.worker_metrics import WorkerMetrics
 
 
 class Sharing:
@@ -97,9 +97,9 @@ class FromParent:
 class Worker:
     """What the parent, and the system, have to say to the service that runs in this process."""
 
-    def __init__(self, service: Resumable, board: Board, reactor: Any) -> None:
+    def __init__(self, service: Resumable, worker_metrics: WorkerMetrics, reactor: Any) -> None:
         self._service = service
-        self._board = board
+        self._worker_metrics = worker_metrics
         self._reactor = reactor
         self._stopping = False
 
@@ -109,9 +109,9 @@ class Worker:
         if word == STOP:
             self.stop()
         elif word == COUNT:
-            self._board.tell()
+            self._worker_metrics.tell()
         elif word == ALL:
-            self._board.told(rest)
+            self._worker_metrics.told(rest)
 
     def orphaned(self) -> None:
         """Nobody is there to start a new one: the port has to be free at once for who comes after."""
@@ -149,9 +149,11 @@ def work(job: Job) -> None:
         [FilteringLogObserver(cast(ILogObserver, uplink.log), [lowest])], redirectStandardIO=False
     )
     metrics, sharing = Metrics(), Sharing(job, uplink)
-    board = Board(metrics, uplink, reactor)
-    service = make_resumable(job.settings, prepare=False, metrics=metrics, listen=sharing.listen, figures=board.figures)
-    worker = Worker(service, board, reactor)
+    worker_metrics = WorkerMetrics(metrics, uplink, reactor)
+    service = make_resumable(
+        job.settings, prepare=False, metrics=metrics, listen=sharing.listen, figures=worker_metrics.figures
+    )
+    worker = Worker(service, worker_metrics, reactor)
 
     def begin() -> None:
         # Twisted's own handler would complain of a second signal.
@@ -162,7 +164,7 @@ def work(job: Job) -> None:
     reactor.callWhenRunning(begin)
     reactor.addSystemEventTrigger("before", "shutdown", service.stopService)
     reactor.run()
-    board.tell()
+    worker_metrics.tell()
 
 
 if __name__ == "__main__":

@@ -17,12 +17,12 @@ from resumable.ledger.engine import open_engine, prepare
 from resumable.listening import CannotListen, announce, tell_manager
 from resumable.service import CannotStart, give_up
 from resumable.settings import Settings
+from resumable.workers.aggregator import MetricsAggregator
 from resumable.workers.figures import Snapshot
 from resumable.workers.loads import ABSENT, Loads, shared_file
 from resumable.workers.messages import LOADS, Job
 from resumable.workers.process import Process
 from resumable.workers.sockets import bind
-from resumable.workers.tally import Tally
 
 #: Seconds beyond ``limits.drain`` after which a worker that was told to end is killed.
 GRACE = 10.0
@@ -43,7 +43,7 @@ class WorkerPool(Service):
         self._reactor = reactor
         self._ports: list[Any] = []
         self._slots: list[Slot] = []
-        self.tally = Tally(reactor)
+        self.aggregator = MetricsAggregator(reactor)
         self._starting: Deferred[None] | None = None
         self._served = False
         self._failed = False
@@ -74,7 +74,7 @@ class WorkerPool(Service):
     def tell_all(self, asker: Process) -> None:
         """Tell a worker what all have counted."""
         living = {slot.number: slot.process for slot in self._slots if slot.takes and slot.process is not None}
-        self.tally.ask(living, asker.answer)
+        self.aggregator.ask(living, asker.answer)
 
     @property
     def reactor(self) -> Any:
@@ -161,12 +161,12 @@ class Slot:
     def ready(self) -> None:
         """The process takes connections."""
         self.takes = True
-        self._pool.tally.workers.inc()
+        self._pool.aggregator.workers.inc()
         self._pool.ready()
 
     def counted(self, figures: Snapshot) -> None:
         """The process says what it has counted."""
-        self._pool.tally.counted(self.number, figures)
+        self._pool.aggregator.counted(self.number, figures)
 
     def asked(self) -> None:
         """The process is asked what all have counted."""
@@ -179,12 +179,12 @@ class Slot:
         self._loads.set(self.number, ABSENT, self._pool.reactor.seconds())
         if self.takes:
             self.takes = False
-            self._pool.tally.workers.dec()
-        self._pool.tally.died(self.number)
+            self._pool.aggregator.workers.dec()
+        self._pool.aggregator.died(self.number)
         if self._ending is not None:
             self._ending.callback(None)
             return
-        self._pool.tally.deaths.inc()
+        self._pool.aggregator.deaths.inc()
         # Somebody may have told it to, with a signal to it alone.
         level = LogLevel.warn if status == 0 else LogLevel.error
         self._log.emit(level, "worker {worker} has ended: {how}", worker=self.number, how=how)

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from bench.clients.job import Job
-from bench.clients.protocols import Google, Plain, Protocol, Refused, Seed, Tus, location, stored
+from bench.clients.protocols import Google, Plain, Protocol, Put, Refused, Tus, location, stored
 from bench.clients.slow import SlowUploads
 from bench.clients.uploads import Uploads, break_points
 from bench.clients.wire import Address, Answer
@@ -70,7 +70,7 @@ def test_connections_are_dropped_evenly_and_at_odd_bytes() -> None:
 @pytest.mark.parametrize(
     ("protocol", "line"),
     [
-        (Seed("/upload/"), b"Content-Range: bytes 10-19/30"),
+        (Put("/upload/"), b"Content-Range: bytes 10-19/30"),
         (Google("/files"), b"Content-Range: bytes 10-19/30"),
         (Tus("/files"), b"Upload-Offset: 10"),
         (Plain("/b/"), b"PUT /b/k.10 HTTP/1.1"),

@@ -14,15 +14,15 @@ from twisted.web.http_headers import Headers
 
 from resumable.callbacks.answers import read_answer
 from resumable.callbacks.authorizer import Grant, Refused, _judge
-from resumable.callbacks.caller import Said, Trouble
+from resumable.callbacks.caller import CallFailure, Said
 from resumable.callbacks.formats import Format, OwnFormat, TusdFormat, Verdict
 from resumable.model import ObjectOptions, Upload, UploadError
 from resumable.protocols.response import raw_headers
 from resumable.stores.options import option_headers
 from resumable.uploads.events import event_of
-from resumable.uploads.policy import Changes, Policy, Wish
+from resumable.uploads.policy import CreateOverrides, CreateRequest, Policy
 
-UPLOAD = Upload("u1", "seed", "alice", "n", "bucket", "alice/n", 5, 16, created=1.0, updated=1.0)
+UPLOAD = Upload("u1", "put", "alice", "n", "bucket", "alice/n", 5, 16, created=1.0, updated=1.0)
 JSON = Headers({"Content-Type": ["application/json"]})
 
 texts = st.text(max_size=20) | st.sampled_from(
@@ -72,7 +72,7 @@ def test_any_grant(answer: dict[str, Any], of_object: Any) -> None:
     """A yes that can be used whole, or trouble: nothing else, and never half of it."""
     try:
         grant = _judge(said({**answer, "object": of_object}))
-    except Trouble as trouble:
+    except CallFailure as trouble:
         assert str(trouble.reason) == "gave an answer that cannot be used"
         return
     usable(grant)
@@ -83,15 +83,15 @@ def test_any_grant(answer: dict[str, Any], of_object: Any) -> None:
     | st.sampled_from([b'{"max_size": 1e400}', b'{"max_size": NaN}', b"[" * 60_000, b'{"a":' * 20_000])
 )
 def test_any_bytes(body: bytes) -> None:
-    with contextlib.suppress(Trouble):
+    with contextlib.suppress(CallFailure):
         usable(_judge(said(body)))
 
 
 def usable(grant: Grant) -> None:
     """The service can go on with it."""
     assert grant.max_size is None or (type(grant.max_size) is int and grant.max_size >= 0)
-    wish = Wish(
-        "seed",
+    wanted = CreateRequest(
+        "put",
         "n",
         owner=grant.owner,
         max_size=grant.max_size,
@@ -103,7 +103,7 @@ def usable(grant: Grant) -> None:
         assert header.isascii()
         assert header.isprintable()
     try:
-        upload = Policy("bucket").new_upload(wish, "id", 0.0)
+        upload = Policy("bucket").new_upload(wanted, "id", 0.0)
     except UploadError:
         return
     json.dumps(upload.key).encode("ascii")
@@ -171,11 +171,11 @@ def test_any_answer_to_an_event(
         answer |= change
     try:
         verdict = make().verdict(event, said(answer, status), waiting=waiting)
-    except Trouble:
+    except CallFailure:
         return
     answerable(verdict)
     if verdict.accepted:
-        Changes(**verdict.changes).of(Wish("seed", "n"))
+        CreateOverrides(**verdict.changes).of(CreateRequest("put", "n"))
 
 
 def answerable(verdict: Verdict) -> None:
@@ -237,7 +237,7 @@ def test_what_nobody_waits_for_changes_nothing(make: Callable[[], Format]) -> No
     answer: Any = {"key": 5, "metadata": [], "ChangeFileInfo": {"ID": 5, "Storage": "x"}}
     verdict = make().verdict(event, said(answer), waiting=False)
     assert (verdict.accepted, verdict.changes) == (True, {})
-    with pytest.raises(Trouble, match="cannot be used"):
+    with pytest.raises(CallFailure, match="cannot be used"):
         make().verdict(event, said(answer), waiting=True)
 
 

@@ -21,12 +21,12 @@ from twisted.web.http_headers import Headers
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from resumable.callbacks.authorizer import Ask, CallbackAuthorizer, Grant, OpenDoor, Refused
+from resumable.callbacks.authorizer import AllowAll, AuthorizationRequest, CallbackAuthorizer, Grant, Refused
 from resumable.metrics import Metrics
 from resumable.model import ObjectOptions, Unavailable
 from tests.scraping import Scrape
 
-ASK = Ask(action="create", method="PUT", uri="/upload/a", headers=Headers(), peer="192.0.2.7")
+ASK = AuthorizationRequest(action="create", method="PUT", uri="/upload/a", headers=Headers(), peer="192.0.2.7")
 JSON = {"content-type": "application/json"}
 
 
@@ -96,7 +96,7 @@ class Bench:
         """Ask, and find nobody let in, one warning, and no credentials in it."""
         headers = Headers({"Authorization": ["hunter2"], "Cookie": ["hunter2"]})
         with pytest.raises(Unavailable) as caught:
-            await self.authorizer.authorize(Ask("create", "PUT", "/upload/a", headers, "192.0.2.7"))
+            await self.authorizer.authorize(AuthorizationRequest("create", "PUT", "/upload/a", headers, "192.0.2.7"))
         assert reason in str(caught.value)
         assert len(self.warnings) == 1
         assert reason in self.warnings[0]
@@ -125,14 +125,14 @@ def bench() -> Iterator[Bench]:
 
 @pytest_twisted.ensureDeferred
 async def test_the_open_door() -> None:
-    assert await OpenDoor().authorize(ASK) == Grant()
-    await OpenDoor().close()
+    assert await AllowAll().authorize(ASK) == Grant()
+    await AllowAll().close()
 
 
 @pytest_twisted.ensureDeferred
 async def test_what_the_application_is_told(bench: Bench) -> None:
     client = Headers({"Authorization": ["Bearer x"], "Cookie": ["a=1", "b=2"], "Accept": ["text/html"]})
-    ask = Ask(
+    ask = AuthorizationRequest(
         "append", "PATCH", "/files/1?a=%20b", client, "2001:db8::1", "id1", "a b/100%/é.mp4", 42, "text/plain; a=b"
     )
     assert await bench.authorizer.authorize(ask) == Grant()
@@ -157,7 +157,9 @@ async def test_what_the_application_is_told(bench: Bench) -> None:
 async def test_a_client_cannot_speak_for_us(bench: Bench) -> None:
     names = ["X-Upload-Id", "X-Upload-Name", "X-Upload-Length", "X-Upload-Action", "X-Forwarded-For", "X-Original-URI"]
     authorizer = bench.make(forward=tuple(name.lower() for name in names))
-    await authorizer.authorize(Ask("status", "HEAD", "/x", Headers({name: ["forged"] for name in names}), ""))
+    await authorizer.authorize(
+        AuthorizationRequest("status", "HEAD", "/x", Headers({name: ["forged"] for name in names}), "")
+    )
     assert {name: bench.app.header(name) for name in names} == {
         **dict.fromkeys(names),
         "X-Upload-Action": ["status"],
@@ -168,7 +170,9 @@ async def test_a_client_cannot_speak_for_us(bench: Bench) -> None:
 @pytest_twisted.ensureDeferred
 async def test_nothing_gets_into_a_header_that_does_not_belong_there(bench: Bench) -> None:
     nasty = "a\r\nX-Evil: 1\ud800"
-    ask = Ask("create", "PUT", f"/{nasty}", Headers(), "", upload_id=nasty, name=nasty, content_type=nasty)
+    ask = AuthorizationRequest(
+        "create", "PUT", f"/{nasty}", Headers(), "", upload_id=nasty, name=nasty, content_type=nasty
+    )
     await bench.authorizer.authorize(ask)
     assert bench.app.header("X-Evil") is None
     assert bench.app.header("X-Upload-Name") == ["a%0D%0AX-Evil:%201%ED%A0%80"]
@@ -422,7 +426,7 @@ async def test_a_yes_is_remembered_for_the_same_question_alone(bench: Bench) -> 
     bench.make(cache=30)
     bench.app.answer(200, b'{"owner": "alice"}', JSON)
     client = Headers({"Authorization": ["alice"], "Cookie": ["a=1"], "Accept": ["text/html"]})
-    ask = Ask("append", "PUT", "/upload/a?x", client, "192.0.2.7", "id1", "a", 42, "text/plain")
+    ask = AuthorizationRequest("append", "PUT", "/upload/a?x", client, "192.0.2.7", "id1", "a", 42, "text/plain")
     assert (await bench.authorizer.authorize(ask)).owner == "alice"
     unseen = Headers({"Authorization": ["alice"], "Cookie": ["a=1"], "Accept": ["image/png"], "Content-Range": ["x"]})
     assert (await bench.authorizer.authorize(evolve(ask, headers=unseen))).owner == "alice"
@@ -483,4 +487,6 @@ async def test_without_a_cache_every_question_is_asked(bench: Bench) -> None:
 
 
 def test_a_question_does_not_show_credentials() -> None:
-    assert "hunter2" not in repr(Ask("create", "PUT", "/", Headers({"Authorization": ["hunter2"]}), ""))
+    assert "hunter2" not in repr(
+        AuthorizationRequest("create", "PUT", "/", Headers({"Authorization": ["hunter2"]}), "")
+    )

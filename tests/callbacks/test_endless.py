@@ -20,7 +20,7 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from resumable.callbacks import caller
-from resumable.callbacks.caller import MAX_ANSWER, Caller, Said, Trouble
+from resumable.callbacks.caller import MAX_ANSWER, Caller, CallFailure, Said
 from tests.web.test_sockets import certificate
 
 R: Any = reactor
@@ -108,7 +108,7 @@ async def server() -> AsyncIterator[Server]:
 )
 @pytest_twisted.ensureDeferred
 async def test_a_head_without_end(server: Server, begin: bytes, again: bytes) -> None:
-    with pytest.raises(Trouble, match="cannot be reached") as caught:
+    with pytest.raises(CallFailure, match="cannot be reached") as caught:
         await server.ask(begin, again)
     assert "HeadTooLong" in caught.value.detail
     await server.left_alone()

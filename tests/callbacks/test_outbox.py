@@ -111,7 +111,7 @@ class House:
 
 
 @pytest.fixture
-def house(database: Database, clock: Clock) -> Iterator[House]:
+def wiring(database: Database, clock: Clock) -> Iterator[House]:
     made = House(database, clock)
     yield made
     pytest_twisted.blockon(ensureDeferred(made.stop()))
@@ -122,69 +122,69 @@ def types(events: list[Event]) -> list[str]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_told_at_once_and_in_order(house: House) -> None:
-    await house.finish()
-    await house.until(lambda: len(house.app.told) == 2)
-    assert types(house.app.told) == ["upload.created", "upload.finished"]
-    assert house.app.told[1].data["state"] == "finished"
-    await house.quiet()
-    assert len(house.app.told) == 2
-    assert {queued.state for queued in await house.queue.list()} == {"delivered"}
+async def test_told_at_once_and_in_order(wiring: House) -> None:
+    await wiring.finish()
+    await wiring.until(lambda: len(wiring.app.told) == 2)
+    assert types(wiring.app.told) == ["upload.created", "upload.finished"]
+    assert wiring.app.told[1].data["state"] == "finished"
+    await wiring.quiet()
+    assert len(wiring.app.told) == 2
+    assert {queued.state for queued in await wiring.queue.list()} == {"delivered"}
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_pauses_between_tries(house: House) -> None:
+async def test_the_pauses_between_tries(wiring: House) -> None:
     """5 s, 30 s, 2 min, 10 min, 1 h, then every 3 h, until it is a dead letter; the next event of the upload waits for that."""
-    house.app.answer = refuse()
-    await house.finish()
+    wiring.app.answer = refuse()
+    await wiring.finish()
     pauses: list[float] = []
     tries = 1
     while True:
-        await house.until(lambda: len(house.app.told) >= tries)  # noqa: B023
-        await house.quiet()
-        newest, oldest = await house.queue.list()
+        await wiring.until(lambda: len(wiring.app.told) >= tries)  # noqa: B023
+        await wiring.quiet()
+        newest, oldest = await wiring.queue.list()
         if oldest.state == "dead":
             break
         assert (oldest.tries, newest.tries) == (tries, 0)
-        pauses.append(oldest.due - house.clock.seconds())
-        house.clock.advance(pauses[-1] - 0.5)
-        await house.quiet()
-        assert len(house.app.told) == tries, "not before it is due"
-        house.clock.advance(0.5)
+        pauses.append(oldest.due - wiring.clock.seconds())
+        wiring.clock.advance(pauses[-1] - 0.5)
+        await wiring.quiet()
+        assert len(wiring.app.told) == tries, "not before it is due"
+        wiring.clock.advance(0.5)
         tries += 1
     assert pauses[:6] == pytest.approx(PAUSES, abs=0.1)
     assert {round(pause) for pause in pauses[6:-1]} == {10800}
-    assert house.clock.seconds() - START == pytest.approx(3 * 86400.0, abs=1)
-    assert len({event.id for event in house.app.told if event.type == "upload.created"}) == 1
-    await house.until(lambda: house.app.told[-1].type == "upload.finished")
-    dead = await house.queue.list(states=["dead"])
+    assert wiring.clock.seconds() - START == pytest.approx(3 * 86400.0, abs=1)
+    assert len({event.id for event in wiring.app.told if event.type == "upload.created"}) == 1
+    await wiring.until(lambda: wiring.app.told[-1].type == "upload.finished")
+    dead = await wiring.queue.list(states=["dead"])
     assert [(queued.event.type, queued.problem) for queued in dead] == [("upload.created", "answered 500")]
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_the_application_asks_for(house: House) -> None:
+async def test_what_the_application_asks_for(wiring: House) -> None:
     """Retry-After makes a pause longer, never shorter; 410 ends the trying."""
-    house.app.answer = refuse(pause=77.0)
-    await house.finish()
-    await house.until(lambda: len(house.app.told) == 1)
-    await house.quiet()
-    (queued,) = (q for q in await house.queue.list() if q.tries)
-    assert queued.due - house.clock.seconds() == 77.0
-    house.app.answer = refuse(pause=1.0)
-    house.clock.advance(77.0)
-    await house.until(lambda: len(house.app.told) == 2)
-    await house.quiet()
-    (queued,) = (q for q in await house.queue.list() if q.tries)
-    assert queued.due - house.clock.seconds() == 30.0
-    house.app.answer = refuse("answered 410", gone=True)
-    house.clock.advance(30.0)
-    await house.until(lambda: len(house.app.told) == 4)
-    await house.quiet()
-    assert {queued.state for queued in await house.queue.list()} == {"dead"}
+    wiring.app.answer = refuse(pause=77.0)
+    await wiring.finish()
+    await wiring.until(lambda: len(wiring.app.told) == 1)
+    await wiring.quiet()
+    (queued,) = (q for q in await wiring.queue.list() if q.tries)
+    assert queued.due - wiring.clock.seconds() == 77.0
+    wiring.app.answer = refuse(pause=1.0)
+    wiring.clock.advance(77.0)
+    await wiring.until(lambda: len(wiring.app.told) == 2)
+    await wiring.quiet()
+    (queued,) = (q for q in await wiring.queue.list() if q.tries)
+    assert queued.due - wiring.clock.seconds() == 30.0
+    wiring.app.answer = refuse("answered 410", gone=True)
+    wiring.clock.advance(30.0)
+    await wiring.until(lambda: len(wiring.app.told) == 4)
+    await wiring.quiet()
+    assert {queued.state for queued in await wiring.queue.list()} == {"dead"}
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_at_a_time_but_one_for_each_upload(house: House) -> None:
+async def test_many_at_a_time_but_one_for_each_upload(wiring: House) -> None:
     """While the application is slow, sixteen are under way at the most, of as many uploads."""
     waiting: list[tuple[Event, Deferred[Verdict]]] = []
 
@@ -193,21 +193,21 @@ async def test_many_at_a_time_but_one_for_each_upload(house: House) -> None:
         waiting_.append((event, answer))
         return await answer
 
-    house.app.tell = tell  # type: ignore[method-assign,assignment]
+    wiring.app.tell = tell  # type: ignore[method-assign,assignment]
     for number in range(20):
-        await house.finish(number)
-    await house.until(lambda: len(waiting) == 16)
-    await house.quiet()
+        await wiring.finish(number)
+    await wiring.until(lambda: len(waiting) == 16)
+    await wiring.quiet()
     assert len(waiting) == 16
     assert len({event.upload_id for event, _ in waiting}) == 16
     done = 0
     while done < 40:
-        await house.until(lambda: waiting)
+        await wiring.until(lambda: waiting)
         event, answer = waiting.pop(0)
         assert event.upload_id not in [other.upload_id for other, _ in waiting]
         answer.callback(Verdict(True, 204))
         done += 1
-        await house.until(lambda: waiting or done == 40)  # noqa: B023
+        await wiring.until(lambda: waiting or done == 40)  # noqa: B023
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -215,19 +215,19 @@ async def test_many_at_a_time_but_one_for_each_upload(house: House) -> None:
 @pytest_twisted.ensureDeferred
 async def test_dying_at_each_step(database: Database, clock: Clock, step: str, when: str) -> None:
     """The process dies before or after any step: its successor tells what is due, in order, with the same ids."""
-    house = House(database, clock)
+    wiring = House(database, clock)
     failures = [refuse()] if step == "try_later" else []
 
     def answer(event: Event) -> Verdict:
         return failures.pop()(event) if failures else Verdict(True, 204)
 
-    house.app.answer = answer
-    where: Any = house.app if step == "tell" else house.queue
+    wiring.app.answer = answer
+    where: Any = wiring.app if step == "tell" else wiring.queue
     work = getattr(where, step)
     dead: list[int] = []
 
     async def dying(*args: Any, **options: Any) -> Any:
-        if step == "take" and not dead and not await house.queue.list(states=["due"]):
+        if step == "take" and not dead and not await wiring.queue.list(states=["due"]):
             return await work(*args, **options)
         if dead or when == "before":
             dead.append(1)
@@ -238,39 +238,39 @@ async def test_dying_at_each_step(database: Database, clock: Clock, step: str, w
         return result
 
     setattr(where, step, dying)
-    await house.finish()
-    await house.until(lambda: dead)
+    await wiring.finish()
+    await wiring.until(lambda: dead)
     delattr(where, step)
-    house.clock.advance(60.0)  # what the dead one had taken is free again
-    house.start()
-    await house.until(lambda: "upload.finished" in types(house.app.told), advance=1.0)
-    await house.quiet()
-    told = types(house.app.told)
+    wiring.clock.advance(60.0)  # what the dead one had taken is free again
+    wiring.start()
+    await wiring.until(lambda: "upload.finished" in types(wiring.app.told), advance=1.0)
+    await wiring.quiet()
+    told = types(wiring.app.told)
     assert told == sorted(told), "created before finished"
-    assert len({event.id for event in house.app.told}) == 2
-    assert {queued.state for queued in await house.queue.list()} == {"delivered"}
-    await house.stop()
+    assert len({event.id for event in wiring.app.told}) == 2
+    assert {queued.state for queued in await wiring.queue.list()} == {"delivered"}
+    await wiring.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_stopping_lets_a_try_end(database: Database, clock: Clock) -> None:
     """A try under way gets a moment; one that takes longer is due again at once after the next start."""
-    house = House(database, clock)
-    house.app.answer = lambda event: Verdict(True, 204)
+    wiring = House(database, clock)
+    wiring.app.answer = lambda event: Verdict(True, 204)
     never: Deferred[Verdict] = Deferred()
 
     async def tell(event: Event, *, waiting: bool) -> Verdict:
         return await never
 
-    house.app.tell = tell  # type: ignore[method-assign]
-    await house.finish()
-    await house.until(lambda: house.outbox._tries)
-    stopping = ensureDeferred(house.stop())
-    await house.quiet()
+    wiring.app.tell = tell  # type: ignore[method-assign]
+    await wiring.finish()
+    await wiring.until(lambda: wiring.outbox._tries)
+    stopping = ensureDeferred(wiring.stop())
+    await wiring.quiet()
     assert not stopping.called
     clock.advance(5.0)
     await stopping
-    (first,) = [queued for queued in await house.queue.list() if queued.tries]
+    (first,) = [queued for queued in await wiring.queue.list() if queued.tries]
     assert (first.state, first.taken, first.problem) == ("due", None, "the service was stopped")
     assert first.due <= clock.seconds()
 
@@ -281,21 +281,21 @@ async def test_stopping_lets_a_try_end(database: Database, clock: Clock) -> None
 @pytest_twisted.ensureDeferred
 async def test_a_client_hears_the_applications_answer(database: Database, clock: Clock) -> None:
     """Now, and when it asks again; the application is told once."""
-    house = House(database, clock, wait=True)
+    wiring = House(database, clock, wait=True)
     said = Verdict(True, 201, (("Content-Type", "text/plain"),), b"\xff thanks")
-    house.app.answer = lambda event: said
-    upload = await house.finish()
-    assert await house.outbox.hear(upload.id) == said
-    assert await house.outbox.hear(upload.id) == said
-    assert types(house.app.told) == ["upload.created", "upload.finished"]
-    assert await house.outbox.hear("unknown") is None
-    await house.stop()
+    wiring.app.answer = lambda event: said
+    upload = await wiring.finish()
+    assert await wiring.outbox.await_verdict(upload.id) == said
+    assert await wiring.outbox.await_verdict(upload.id) == said
+    assert types(wiring.app.told) == ["upload.created", "upload.finished"]
+    assert await wiring.outbox.await_verdict("unknown") is None
+    await wiring.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_waits_while_others_try(database: Database, clock: Clock) -> None:
     """Two ask at once, and the outbox is at it already: one try, one answer for all."""
-    house = House(database, clock, wait=True)
+    wiring = House(database, clock, wait=True)
     answer: Deferred[Verdict] = Deferred()
     told: list[str] = []
 
@@ -303,50 +303,50 @@ async def test_a_client_waits_while_others_try(database: Database, clock: Clock)
         told.append(event.type)
         return await answer if event.type == "upload.finished" else Verdict(True)
 
-    house.app.tell = tell  # type: ignore[method-assign]
-    upload = await house.finish()
-    asking = [ensureDeferred(house.outbox.hear(upload.id)) for _ in range(2)]
-    await house.until(lambda: "upload.finished" in told)
-    await house.quiet()
+    wiring.app.tell = tell  # type: ignore[method-assign]
+    upload = await wiring.finish()
+    asking = [ensureDeferred(wiring.outbox.await_verdict(upload.id)) for _ in range(2)]
+    await wiring.until(lambda: "upload.finished" in told)
+    await wiring.quiet()
     answer.callback(Verdict(True, 200, (), b"ok"))
-    await house.until(lambda: all(one.called for one in asking), advance=0.1)
+    await wiring.until(lambda: all(one.called for one in asking), advance=0.1)
     assert [(await one).body for one in asking] == [b"ok", b"ok"]  # type: ignore[union-attr]
     assert told == ["upload.created", "upload.finished"]
-    await house.stop()
+    await wiring.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_asks_again(database: Database, clock: Clock) -> None:
     """The application cannot be reached, then says no, then yes: each time the client asks, it is asked; the event stays due."""
-    house = House(database, clock, wait=True)
-    house.app.answer = refuse("cannot be reached")
-    upload = await house.finish()
+    wiring = House(database, clock, wait=True)
+    wiring.app.answer = refuse("cannot be reached")
+    upload = await wiring.finish()
     with pytest.raises(Unavailable, match="cannot be reached"):
-        await house.outbox.hear(upload.id)
-    house.app.answer = lambda event: Verdict(True) if event.type == "upload.created" else refuse(
+        await wiring.outbox.await_verdict(upload.id)
+    wiring.app.answer = lambda event: Verdict(True) if event.type == "upload.created" else refuse(
         "answered 422", verdict=Verdict(False, 422, (), b"no")
     )(event)  # fmt: skip
-    no = await house.outbox.hear(upload.id)
+    no = await wiring.outbox.await_verdict(upload.id)
     assert no is not None
     assert (no.status, no.body) == (422, b"no")
-    assert [queued.state for queued in await house.queue.list()] == ["due", "delivered"]
-    house.app.answer = lambda event: Verdict(True, 200, (), b"yes")
-    yes = await house.outbox.hear(upload.id)
+    assert [queued.state for queued in await wiring.queue.list()] == ["due", "delivered"]
+    wiring.app.answer = lambda event: Verdict(True, 200, (), b"yes")
+    yes = await wiring.outbox.await_verdict(upload.id)
     assert yes is not None
     assert yes.body == b"yes"
-    await house.stop()
+    await wiring.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_what_is_counted(database: Database, clock: Clock) -> None:
     """Each try, what came of it, and how long an event was on its way; one that is told at last was retried before."""
     metrics = Metrics()
-    house = House(database, clock, metrics=metrics, give_up_after=100.0)
-    house.app.answer = lambda event: refuse()(event) if len(house.app.told) == 1 else Verdict(True, 204)
-    await house.finish()
-    await house.until(lambda: len(house.app.told) == 1)
-    await house.until(lambda: len(house.app.told) == 3, advance=0.5)
-    await house.quiet()
+    wiring = House(database, clock, metrics=metrics, give_up_after=100.0)
+    wiring.app.answer = lambda event: refuse()(event) if len(wiring.app.told) == 1 else Verdict(True, 204)
+    await wiring.finish()
+    await wiring.until(lambda: len(wiring.app.told) == 1)
+    await wiring.until(lambda: len(wiring.app.told) == 3, advance=0.5)
+    await wiring.quiet()
     scrape = Scrape.of(metrics)
     assert scrape.get("resumable_webhook_tries_total", type="upload.created") == 2
     assert scrape.get("resumable_webhook_tries_total", type="upload.finished") == 1
@@ -354,45 +354,45 @@ async def test_what_is_counted(database: Database, clock: Clock) -> None:
     assert outcomes == {(CREATED, "retried"), (CREATED, "delivered"), (FINISHED, "delivered")}
     assert scrape["resumable_webhook_delivery_lag_seconds_count"] == 2
     assert 10 <= scrape["resumable_webhook_delivery_lag_seconds_sum"] <= 20
-    house.app.answer = refuse(gone=True)
-    await house.finish(2)
-    await house.until(lambda: len(house.app.told) == 5)
-    await house.quiet()
+    wiring.app.answer = refuse(gone=True)
+    await wiring.finish(2)
+    await wiring.until(lambda: len(wiring.app.told) == 5)
+    await wiring.quiet()
     assert Scrape.of(metrics).get("resumable_webhook_deliveries_total", outcome="dead") == 2
-    await house.stop()
+    await wiring.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_answer_that_cannot_be_judged(database: Database, clock: Clock) -> None:
     """By a fault of ours: it is a try that failed, with the pauses and the end of those."""
-    house = House(database, clock, give_up_after=100.0)
+    wiring = House(database, clock, give_up_after=100.0)
 
     def fail(event: Event) -> Verdict:
         raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
 
-    house.app.answer = fail
-    await house.finish()
-    await house.until(lambda: len(house.app.told) == 1)
-    await house.quiet()
-    (tried,) = [queued for queued in await house.queue.list() if queued.tries]
+    wiring.app.answer = fail
+    await wiring.finish()
+    await wiring.until(lambda: len(wiring.app.told) == 1)
+    await wiring.quiet()
+    (tried,) = [queued for queued in await wiring.queue.list() if queued.tries]
     assert (tried.state, tried.taken, tried.due - clock.seconds()) == ("due", None, PAUSES[0])
     assert "UnicodeEncodeError" in str(tried.problem)
-    await house.until(lambda: len(house.app.told) == 8, advance=2.0)
-    await house.quiet()
-    assert {queued.state for queued in await house.queue.list()} == {"dead"}
-    await house.stop()
+    await wiring.until(lambda: len(wiring.app.told) == 8, advance=2.0)
+    await wiring.quiet()
+    assert {queued.state for queued in await wiring.queue.list()} == {"dead"}
+    await wiring.stop()
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_client_hears_that_it_cannot_be_judged(database: Database, clock: Clock) -> None:
-    house = House(database, clock, wait=True)
-    upload = await house.finish()
-    await house.until(lambda: len(house.app.told) == 1)
+    wiring = House(database, clock, wait=True)
+    upload = await wiring.finish()
+    await wiring.until(lambda: len(wiring.app.told) == 1)
 
     def fail(event: Event) -> Verdict:
         raise RecursionError
 
-    house.app.answer = fail
+    wiring.app.answer = fail
     with pytest.raises(Unavailable):
-        await house.outbox.hear(upload.id)
-    await house.stop()
+        await wiring.outbox.await_verdict(upload.id)
+    await wiring.stop()

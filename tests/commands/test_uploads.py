@@ -19,7 +19,7 @@ from sqlalchemy import insert, select
 from resumable.ledger.engine import open_engine, prepare
 from resumable.ledger.schema import events, pieces, uploads
 from resumable.model import State
-from resumable.uploads.policy import Policy, Wish
+from resumable.uploads.policy import CreateRequest, Policy
 from tests.commands.conftest import RESUMABLE, Operator, contents
 from tests.faults.proxy import FaultyS3
 from tests.harness import ROOT, Client, Service, eventually
@@ -45,12 +45,12 @@ def proxy(moto: MotoServer) -> Iterator[FaultyS3]:
 
 @pytest.fixture(scope="module")
 def service(proxy: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("desk"), configuration(proxy, store={"patience": "1s"})) as started:
+    with Service(tmp_path_factory.mktemp("operator"), configuration(proxy, store={"patience": "1s"})) as started:
         yield started
 
 
 @pytest.fixture
-def desk(service: Service, proxy: FaultyS3) -> Operator:
+def beside(service: Service, proxy: FaultyS3) -> Operator:
     """Somebody where the service runs."""
     proxy.reset()
     return Operator(service.directory)
@@ -69,54 +69,54 @@ def broken_off(service: Service, name: str, size: int = 8 * MIB) -> Any:
     return eventually(stored)
 
 
-def test_list_and_show(service: Service, desk: Operator) -> None:
+def test_list_and_show(service: Service, beside: Operator) -> None:
     """The same as ``GET /uploads/ID``, for programs and for people; the newest first."""
     done = service.request("PUT", "/upload/done.txt", None, b"hello").json
     going = broken_off(service, "going.bin")
-    listed = desk.json("uploads", "list")
+    listed = beside.json("uploads", "list")
     assert listed["next"] is None
     newest, former = listed["uploads"][:2]
     assert {name: newest[name] for name in going} == going
     assert (former["id"], former["size"], former["state"]) == (done["id"], 5, "finished")
-    shown = desk.json("uploads", "show", "--", going["id"])
+    shown = beside.json("uploads", "show", "--", going["id"])
     assert {name: shown[name] for name in going} == going
     assert [piece["number"] for piece in shown["pieces"]] == [1, None]
     assert shown["pieces"][0]["last"] == shown["chunk_size"] - 1
     assert shown["pieces"][1]["last"] == going["offset"] - 1
-    table = desk.run("uploads", "list", "--state", "open").stdout.splitlines()
+    table = beside.run("uploads", "list", "--state", "open").stdout.splitlines()
     assert table[0].split() == ["ID", "State", "Owner", "Name", "Stored", "Length", "Age", "Untouched"]
     (line,) = [line for line in table if going["id"] in line]
     assert "going.bin" in line
     assert "20.0 MiB" in line
-    lines = dict(line.split(maxsplit=1) for line in desk.run("uploads", "show", "--", going["id"]).stdout.splitlines()
+    lines = dict(line.split(maxsplit=1) for line in beside.run("uploads", "show", "--", going["id"]).stdout.splitlines()
                  if len(line.split()) > 1)  # fmt: skip
     assert lines["Stored"].startswith(f"{going['offset']} B")
     assert lines["Ranges"].strip() == f"0-{going['offset'] - 1}"
     assert lines["Pieces"].strip() == "1 parts of 6.0 MiB, 1 fragments"
 
 
-def test_cancel(service: Service, desk: Operator, moto: MotoServer) -> None:
+def test_cancel(service: Service, beside: Operator, moto: MotoServer) -> None:
     """The client's next word is told that the upload has gone, and the store has nothing of it."""
     going = broken_off(service, "cancelled.bin")
     # The beginning of an ID is enough; the others in this ledger do not share so much.
-    said = desk.json("uploads", "cancel", "--", going["id"][:12])
+    said = beside.json("uploads", "cancel", "--", going["id"][:12])
     assert said == {"id": going["id"], "state": "cancelled", "freed": True, "bytes": going["offset"]}
     assert not [key for key in contents(moto) if going["id"] in key or key == "cancelled.bin"]
     assert service.request("GET", f"/uploads/{going['id']}").json["state"] == "cancelled"
     assert service.request("PUT", "/upload/cancelled.bin", {"Content-Range": "bytes */*"}).status == 404
-    (line,) = desk.failures("uploads", "cancel", "--", going["id"])
+    (line,) = beside.failures("uploads", "cancel", "--", going["id"])
     assert line == f"upload {going['id']} is cancelled: there is nothing to cancel"
 
 
-def test_cancel_while_it_is_written(service: Service, desk: Operator, moto: MotoServer) -> None:
+def test_cancel_while_it_is_written(service: Service, beside: Operator, moto: MotoServer) -> None:
     """Whoever is still sending is told that it has ended, and what came late is freed as well."""
     with Client(service.port) as client:
         client.head("PUT", "/upload/written.bin", {"Content-Length": str(LENGTH)})
         client.send(bytes(7 * MIB))
         going = eventually(
-            lambda: [each for each in desk.json("uploads", "list")["uploads"] if each["name"] == "written.bin"]
+            lambda: [each for each in beside.json("uploads", "list")["uploads"] if each["name"] == "written.bin"]
         )[0]
-        ended = desk.run("uploads", "cancel", "--", going["id"])
+        ended = beside.run("uploads", "cancel", "--", going["id"])
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.startswith(f"cancelled {going['id']} (written.bin): ")
         client.send(bytes(LENGTH - 7 * MIB))
@@ -124,11 +124,11 @@ def test_cancel_while_it_is_written(service: Service, desk: Operator, moto: Moto
     eventually(lambda: not [key for key in contents(moto) if going["id"] in key or key == "written.bin"])
 
 
-def test_cancel_that_cannot_free(service: Service, desk: Operator, proxy: FaultyS3, moto: MotoServer) -> None:
+def test_cancel_that_cannot_free(service: Service, beside: Operator, proxy: FaultyS3, moto: MotoServer) -> None:
     """It is cancelled, why it is not freed is said, and the service frees it later."""
     going = broken_off(service, "stuck.bin")
     proxy.fail("Abort", "503", 0)
-    ended = desk.run("uploads", "cancel", "--", going["id"])
+    ended = beside.run("uploads", "cancel", "--", going["id"])
     assert ended.returncode == 0
     assert ended.stdout.endswith("not freed yet, the service will try again\n")
     (line,) = ended.stderr.splitlines()
@@ -137,14 +137,14 @@ def test_cancel_that_cannot_free(service: Service, desk: Operator, proxy: Faulty
     eventually(lambda: not [key for key in contents(moto) if going["id"] in key or key == "stuck.bin"], seconds=45)
 
 
-def test_a_terminal_is_asked_first(service: Service, desk: Operator) -> None:
+def test_a_terminal_is_asked_first(service: Service, beside: Operator) -> None:
     """No is the answer unless somebody says yes."""
     going = broken_off(service, "asked.bin")
     for answer, state in (("\n", "open"), ("y\n", "cancelled")):
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
             [sys.executable, "-c", RESUMABLE, "uploads", "cancel", "-c", "app.yaml", "--", going["id"]],
-            cwd=desk.directory,
+            cwd=beside.directory,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=theirs,
             stdout=subprocess.PIPE,
@@ -175,7 +175,9 @@ def ledger(operator: Operator, moto: MotoServer) -> Operator:
         for number, state in enumerate(states):
             created = NOW - HOUR * max(1, number)
             owner = "alice" if number % 2 else "bob\n\x1b[2J"
-            upload = Policy(bucket="b").new_upload(Wish("tus", f"name {number}", "", 100), f"id{number}-X", created)
+            upload = Policy(bucket="b").new_upload(
+                CreateRequest("tus", f"name {number}", "", 100), f"id{number}-X", created
+            )
             # No owner may be called so any more; one from before may.
             upload = evolve(upload, owner=owner, state=state, updated=created + 60)
             values = {column.name: getattr(upload, column.name) for column in uploads.columns

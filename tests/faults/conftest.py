@@ -96,7 +96,7 @@ def left(store: FaultyS3) -> list[str]:
 
 def settled(service: Service) -> None:
     """The service has done what nobody waits for."""
-    eventually(lambda: Scrape.of(service)["resumable_errands"] == 0)
+    eventually(lambda: Scrape.of(service)["resumable_background_tasks"] == 0)
 
 
 def nothing_left(store: FaultyS3) -> None:

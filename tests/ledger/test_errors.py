@@ -97,7 +97,7 @@ async def test_what_cannot_be_kept_is_refused_at_once(postgres: Postgres, change
     with_nul = change.get("name", "")
     if (with_nul and "\0" in with_nul) or "\ud800" in with_nul:
         with pytest.raises(Invalid):
-            await Ledger(database).find("o", with_nul, "seed")
+            await Ledger(database).find("o", with_nul, "put")
     await Ledger(database).create(UPLOAD)
     await database.close()
 

@@ -17,12 +17,12 @@ from resumable.ledger import listening
 from resumable.ledger.database import Database
 from resumable.ledger.engine import open_engine
 from resumable.ledger.ledger import Ledger
-from resumable.ledger.notices import Nodes
+from resumable.ledger.notifier import PostgresNotifier
 from resumable.ledger.watch import alive
 from resumable.model import Unavailable
 from tests.databases import Postgres
 from tests.ledger.test_ledger import UPLOAD
-from tests.ledger.test_notices import until
+from tests.ledger.test_notifier import until
 
 R: Any = reactor
 
@@ -54,7 +54,7 @@ async def test_a_former_primary_is_left(primary: Postgres, monkeypatch: pytest.M
     with primary.standby() as standby:
         database = await opened(standby.beside(url))
         await Ledger(database).create(UPLOAD)
-        node = Nodes(database, R)
+        node = PostgresNotifier(database, R)
         node.start()
         await until(lambda: node._listener.listening)
         ear = node._listener._ear
@@ -97,7 +97,7 @@ async def test_the_ear_of_a_server_that_hangs(primary: Postgres, monkeypatch: py
     """It is there, and says nothing to what it is asked: it is left as one that has hung up."""
     monkeypatch.setattr(listening, "LOOK", 0.2)
     database = await opened(primary.new())
-    node = Nodes(database, R)
+    node = PostgresNotifier(database, R)
     node.start()
     await until(lambda: node._listener.listening)
     ear = node._listener._ear

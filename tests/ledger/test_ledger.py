@@ -18,7 +18,7 @@ from resumable.model import LIVE, Ended, ObjectOptions, Piece, State, Unavailabl
 
 UPLOAD = Upload(
     id="u1",
-    protocol="seed",
+    protocol="put",
     owner="alice",
     name="b/ig\u00e9.mp4",
     bucket="bucket",
@@ -36,8 +36,8 @@ async def test_an_upload_comes_back_as_it_went_in(ledger: Ledger) -> None:
     await ledger.create(UPLOAD)
     assert await ledger.get("u1") == UPLOAD
     assert await ledger.get("u2") is None
-    assert await ledger.find("alice", UPLOAD.name, "seed") == UPLOAD
-    assert await ledger.find("bob", UPLOAD.name, "seed") is None
+    assert await ledger.find("alice", UPLOAD.name, "put") == UPLOAD
+    assert await ledger.find("bob", UPLOAD.name, "put") is None
 
 
 @pytest_twisted.ensureDeferred
@@ -51,7 +51,7 @@ async def test_one_live_upload_for_owner_and_name(ledger: Ledger) -> None:
     await ledger.create(evolve(UPLOAD, id="u5", protocol="tus"))
     assert await ledger.move(UPLOAD, State.CANCELLED, frm=LIVE) is not None
     await ledger.create(evolve(UPLOAD, id="u2", created=2000.0))
-    found = await ledger.find("alice", UPLOAD.name, "seed")
+    found = await ledger.find("alice", UPLOAD.name, "put")
     assert found is not None
     assert found.id == "u2"
 
@@ -60,7 +60,7 @@ async def test_one_live_upload_for_owner_and_name(ledger: Ledger) -> None:
 async def test_the_newest_that_was_not_given_up_is_found(ledger: Ledger) -> None:
     for number, state in enumerate([State.FINISHED, State.FAILED, State.CANCELLED, State.EXPIRED]):
         await ledger.create(evolve(UPLOAD, id=f"u{number}", created=1000.0 + number, state=state))
-    found = await ledger.find("alice", UPLOAD.name, "seed")
+    found = await ledger.find("alice", UPLOAD.name, "put")
     assert found is not None
     assert found.state is State.FAILED
 
@@ -124,12 +124,12 @@ async def test_the_newest_with_its_pieces(ledger: Ledger) -> None:
     stored = [Piece(0, 10, 1, "a"), Piece(10, 15, None, "b")]
     for piece in reversed(stored):
         await ledger.add_piece(UPLOAD, piece, now=1.0)
-    found = await ledger.newest("alice", UPLOAD.name, "seed")
+    found = await ledger.newest("alice", UPLOAD.name, "put")
     assert found is not None
     assert (found[0].id, found[1]) == ("u1", stored)
-    assert await ledger.newest("bob", UPLOAD.name, "seed") is None
+    assert await ledger.newest("bob", UPLOAD.name, "put") is None
     finished = await ledger.move(UPLOAD, State.FINISHED, frm=[State.OPEN])
-    assert await ledger.newest("alice", UPLOAD.name, "seed") == (finished, [])
+    assert await ledger.newest("alice", UPLOAD.name, "put") == (finished, [])
 
 
 @pytest_twisted.ensureDeferred

@@ -19,7 +19,7 @@ UPLOADS = [
     Upload(
         "abc-2", "tus", "alice", "b", "b", "b", None, 10, created=30.0, updated=40.0, state=State.FAILED, reason="?"
     ),
-    Upload("abd_3", "seed", "bob", "c", "b", "c", 100, 10, created=10.0, updated=70.0, state=State.FINISHING),
+    Upload("abd_3", "put", "bob", "c", "b", "c", 100, 10, created=10.0, updated=70.0, state=State.FINISHING),
 ]
 
 

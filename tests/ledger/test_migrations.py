@@ -73,7 +73,7 @@ async def test_a_ledger_from_before_there_were_migrations(postgres_or_file: str)
     assert upload is not None
     assert (upload.name, upload.updated, upload.tries, upload.due) == ("n", 2.5, 0, None)
     assert await ledger.pieces("u") == [Piece(0, 5, 1, "e")]
-    found = await ledger.find("", "n", "seed")
+    found = await ledger.find("", "n", "put")
     assert found is not None
     assert found.id == "u"
     await database.close()

@@ -33,8 +33,8 @@ async def test_the_living_are_counted(ledger: Ledger, database: Database) -> Non
     states = [State.OPEN, State.OPEN, State.FINISHING, State.FINISHED, State.CANCELLED, State.EXPIRED, State.FAILED]
     for number, state in enumerate(states):
         await ledger.create(evolve(UPLOAD, id=f"u{number}", state=state))
-    await ledger.create(evolve(UPLOAD, id="s", protocol="seed"))
-    assert await count_live(database) == {(State.OPEN, "tus"): 2, (State.FINISHING, "tus"): 1, (State.OPEN, "seed"): 1}
+    await ledger.create(evolve(UPLOAD, id="s", protocol="put"))
+    assert await count_live(database) == {(State.OPEN, "tus"): 2, (State.FINISHING, "tus"): 1, (State.OPEN, "put"): 1}
 
 
 @pytest_twisted.ensureDeferred

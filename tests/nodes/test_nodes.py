@@ -10,7 +10,7 @@ from tests.faults.loop import CHUNK, DATA, Uploader
 from tests.faults.proxy import FaultyS3
 from tests.harness import Answer, Client, Service, eventually
 
-Nodes = tuple[Service, Service]
+PostgresNotifier = tuple[Service, Service]
 
 
 def begin(client: Client, name: str, first: int = 0) -> None:
@@ -18,7 +18,7 @@ def begin(client: Client, name: str, first: int = 0) -> None:
     client.head("PUT", f"/upload/{name}", headers)
 
 
-def test_the_half_open_client(nodes: Nodes, store: FaultyS3, name: str) -> None:
+def test_the_half_open_client(nodes: PostgresNotifier, store: FaultyS3, name: str) -> None:
     """Its connection to A is dead, but nobody has said so: through B it goes on at once, and what A had is stored."""
     a, b = nodes
     sent = CHUNK + 3_000_000
@@ -41,7 +41,7 @@ def test_the_half_open_client(nodes: Nodes, store: FaultyS3, name: str) -> None:
     nothing_left(store)
 
 
-def test_there_and_back(nodes: Nodes, store: FaultyS3, name: str) -> None:
+def test_there_and_back(nodes: PostgresNotifier, store: FaultyS3, name: str) -> None:
     """Every request goes to the other node, and leaves its connection half open."""
     left: list[Client] = []
     offset = 0
@@ -62,7 +62,7 @@ def test_there_and_back(nodes: Nodes, store: FaultyS3, name: str) -> None:
     nothing_left(store)
 
 
-def test_cancelled_through_the_other_node(nodes: Nodes, store: FaultyS3, name: str) -> None:
+def test_cancelled_through_the_other_node(nodes: PostgresNotifier, store: FaultyS3, name: str) -> None:
     """The one who writes is told at once, though it holds nothing whose storing would show it."""
     a, b = nodes
     with Client(a.port) as client:
@@ -74,7 +74,7 @@ def test_cancelled_through_the_other_node(nodes: Nodes, store: FaultyS3, name: s
     nothing_left(store)
 
 
-def test_started_anew_through_the_other_node(nodes: Nodes, store: FaultyS3, name: str) -> None:
+def test_started_anew_through_the_other_node(nodes: PostgresNotifier, store: FaultyS3, name: str) -> None:
     """A whole body for the same name: the upload under way on the other node is given up for it."""
     a, b = nodes
     with Client(a.port) as client:
@@ -87,7 +87,7 @@ def test_started_anew_through_the_other_node(nodes: Nodes, store: FaultyS3, name
     nothing_left(store)
 
 
-def test_both_finish(nodes: Nodes, store: FaultyS3, name: str) -> None:
+def test_both_finish(nodes: PostgresNotifier, store: FaultyS3, name: str) -> None:
     """Two clients ask for the end at once, through two nodes: one object, and the same answer."""
     a, _ = nodes
     rule = store.fail("Complete", "503", 0)
@@ -108,7 +108,7 @@ def test_both_finish(nodes: Nodes, store: FaultyS3, name: str) -> None:
     nothing_left(store)
 
 
-def test_the_node_is_killed(nodes: Nodes, store: FaultyS3, name: str) -> None:
+def test_the_node_is_killed(nodes: PostgresNotifier, store: FaultyS3, name: str) -> None:
     """A is gone without a word: B does not wait for it."""
     a, b = nodes
     with Client(a.port) as client:

@@ -11,16 +11,16 @@ from attrs import define, field
 from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.web.http_headers import Headers
 
-from resumable.callbacks.authorizer import Ask, Grant
+from resumable.callbacks.authorizer import AuthorizationRequest, Grant
 from resumable.model import NotFound
 from resumable.protocols.origin import Origin
+from resumable.protocols.put import PutProtocol
 from resumable.protocols.ranges import Ranges
 from resumable.protocols.results import Results
-from resumable.protocols.seed import SeedProtocol
 from resumable.protocols.sessions import Sessions
 from resumable.protocols.status import StatusPages
-from resumable.uploads.policy import Wish
-from tests.uploads.house import House, ledger_in
+from resumable.uploads.policy import CreateRequest
+from tests.uploads.wiring import House, ledger_in
 
 
 class Counted:
@@ -55,7 +55,7 @@ class Door:
 
     owner = "alice"
 
-    async def authorize(self, ask: Ask) -> Grant:
+    async def authorize(self, ask: AuthorizationRequest) -> Grant:
         return Grant(owner=self.owner)
 
     async def close(self) -> None:
@@ -63,7 +63,7 @@ class Door:
 
 
 @async_yield_fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def wiring(tmp_path: Path) -> AsyncIterator[House]:
     async with ledger_in(tmp_path) as ledger:
         yield House(Counted(ledger))
 
@@ -75,25 +75,25 @@ REQUESTS = [
 
 
 @ensureDeferred
-async def test_the_same_work(house: House) -> None:
-    door = Door()
-    ranges = Ranges(house.desk, door, Results())
+async def test_the_same_work(wiring: House) -> None:
+    authorizer = Door()
+    ranges = Ranges(wiring.uploads, authorizer, Results())
     seed, pages = (
-        SeedProtocol(house.desk, door, ranges),
-        StatusPages(house.desk, door, Sessions(house.desk, door, ranges)),
+        PutProtocol(wiring.uploads, authorizer, ranges),
+        StatusPages(wiring.uploads, authorizer, Sessions(wiring.uploads, authorizer, ranges)),
     )
-    upload = await house.desk.create(Wish("seed", "film", owner="alice", length=100))
+    upload = await wiring.uploads.create(CreateRequest("put", "film", owner="alice", length=100))
 
     async def work(handler: Any, method: bytes, range_: str | None, path: str) -> list[str]:
         """What is asked of the ledger, to say that there is no such upload."""
-        house.ledger.calls.clear()
+        wiring.ledger.calls.clear()
         headers = Headers({"Content-Range": [range_]} if range_ else {})
         length = 5 if range_ and "5-9" in range_ else 0
         with pytest.raises(NotFound, match="no such upload"):
             await handler(Request(method, headers, length=length), path.encode())
-        return list(house.ledger.calls)
+        return list(wiring.ledger.calls)
 
-    door.owner = "mallory"
+    authorizer.owner = "mallory"
     for method, range_ in REQUESTS:
         theirs = await work(seed.serve, method, range_, "film")
         asking = method in (b"GET", b"HEAD") or (range_ or "").startswith("bytes *")

@@ -15,17 +15,17 @@ from twisted.internet.error import ConnectionDone
 from twisted.web.resource import Resource
 
 from resumable.blocks import LARGE
-from resumable.callbacks.authorizer import Ask, Grant
+from resumable.callbacks.authorizer import AuthorizationRequest, Grant
 from resumable.model import Interrupted, TooLarge, Unavailable, UploadError
 from resumable.protocols.ranges import Ranges
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results
 from resumable.protocols.sessions import MOST, Sessions
 from resumable.protocols.small_body import ALL, READ_SIZE, SECONDS, SmallBodies
-from resumable.web.channel import HEAD_READ_SIZE
-from resumable.web.site import Root
-from resumable.web.streaming import ORDINARY_LIMIT, StreamingRequest
-from tests.uploads.house import House, ledger_in
+from resumable.web.connection import HEAD_READ_SIZE
+from resumable.web.request import ORDINARY_LIMIT, StreamingRequest
+from resumable.web.router import Root
+from tests.uploads.wiring import House, ledger_in
 from tests.web.test_streaming import statuses
 from tests.web.wire import Wire, head
 
@@ -233,26 +233,26 @@ class Door:
     """Lets everybody in when the test says so."""
 
     def __init__(self) -> None:
-        self.asked: list[Ask] = []
+        self.asked: list[AuthorizationRequest] = []
         self.confirmed = 0
 
-    async def authorize(self, ask: Ask) -> Grant:
+    async def authorize(self, ask: AuthorizationRequest) -> Grant:
         self.asked.append(ask)
         return Grant(owner="alice")
 
-    async def confirm(self, ask: Ask, grant: Grant) -> None:
+    async def confirm(self, ask: AuthorizationRequest, grant: Grant) -> None:
         self.confirmed += 1
 
 
 @async_yield_fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def wiring(tmp_path: Path) -> AsyncIterator[House]:
     async with ledger_in(tmp_path) as ledger:
         yield House(ledger)
 
 
-def sessions(house: House) -> tuple[Sessions, Door]:
-    door: Any = Door()
-    return Sessions(house.desk, door, Ranges(house.desk, door, Results())), door
+def sessions(wiring: House) -> tuple[Sessions, Door]:
+    authorizer: Any = Door()
+    return Sessions(wiring.uploads, authorizer, Ranges(wiring.uploads, authorizer, Results())), authorizer
 
 
 async def post(sessions: Sessions, body: bytes) -> Wire:
@@ -276,24 +276,24 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 @ensureDeferred
-async def test_an_upload_of_no_bytes_is_an_empty_object(house: House) -> None:
+async def test_an_upload_of_no_bytes_is_an_empty_object(wiring: House) -> None:
     """Finished at once, as PUT does it; nothing has to be brought."""
-    creates, door = sessions(house)
+    creates, authorizer = sessions(wiring)
     wire = await post(creates, b'{"name": "empty", "length": 0}')
     assert statuses(wire.said) == [201]
     said = json.loads(wire.said.partition(b"\r\n\r\n")[2])
     assert (said["state"], said["size"], said["key"]) == ("finished", 0, "alice/empty")
-    upload = await house.desk.get(said["id"], "alice")
+    upload = await wiring.uploads.get(said["id"], "alice")
     assert upload.state.value == "finished"
-    assert [ask.length for ask in door.asked[:1]] == [0]
+    assert [ask.length for ask in authorizer.asked[:1]] == [0]
 
 
 @ensureDeferred
-async def test_a_description_is_short(house: House) -> None:
+async def test_a_description_is_short(wiring: House) -> None:
     """16 KiB, and the application is not asked about more."""
-    creates, door = sessions(house)
+    creates, authorizer = sessions(wiring)
     wire = await post(creates, b'{"name": "a", "length": 1, "metadata": {"a": "%s"}}' % (b"x" * MOST))
     assert statuses(wire.said) == [413]
-    assert door.asked == []
+    assert authorizer.asked == []
     with suppress(Exception):
         wire.lose()

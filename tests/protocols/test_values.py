@@ -14,21 +14,21 @@ from pytest_twisted import ensureDeferred
 from twisted.web.http_headers import Headers
 
 from resumable import model
-from resumable.callbacks.authorizer import Ask, Grant
+from resumable.callbacks.authorizer import AuthorizationRequest, Grant
 from resumable.callbacks.formats import Verdict
 from resumable.ledger.ledger import as_upload
 from resumable.model import Invalid, KeyTaken, ObjectOptions, Rejected, State, Unsupported, Upload, UploadError
-from resumable.protocols.door import ask_for, wish_of
+from resumable.protocols.access import ask_for, wish_of
 from resumable.protocols.messages import error_response, json_response
 from resumable.protocols.origin import Origin
+from resumable.protocols.put import PutProtocol
 from resumable.protocols.ranges import Ranges
 from resumable.protocols.response import raw_headers
 from resumable.protocols.results import Results
-from resumable.protocols.seed import SeedProtocol
 from resumable.protocols.sessions import Sessions, read_description
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.result import Report
-from tests.uploads.house import House, ledger_in
+from tests.uploads.wiring import House, ledger_in
 
 
 @define
@@ -57,7 +57,7 @@ class Door:
         self.grant = grant
         self.asked = 0
 
-    async def authorize(self, ask: Ask) -> Grant:
+    async def authorize(self, ask: AuthorizationRequest) -> Grant:
         self.asked += 1
         return self.grant
 
@@ -68,9 +68,9 @@ class Door:
 async def begin(directory: Path, said: Any, grant: Grant | None = None) -> tuple[int, Any]:
     """POST /uploads; the status and the JSON."""
     async with ledger_in(directory) as ledger:
-        house = House(ledger)
-        door = Door(grant or Grant())
-        sessions = Sessions(house.desk, door, Ranges(house.desk, door, Results()))
+        wiring = House(ledger)
+        authorizer = Door(grant or Grant())
+        sessions = Sessions(wiring.uploads, authorizer, Ranges(wiring.uploads, authorizer, Results()))
         body = said if isinstance(said, bytes) else json.dumps({"name": "n", "length": 5, **said}).encode()
         try:
             answer = await sessions.create(Request(b"POST", body), b"")
@@ -154,10 +154,10 @@ def test_any_description(said: Any) -> None:
 )
 def test_the_clients_content_encoding(lines: list[str], kept: str | None) -> None:
     request = Request(b"PUT", requestHeaders=Headers({"Content-Encoding": lines}))
-    wish = wish_of(request, Grant(), protocol="seed", name="n", length=5)
-    assert wish.options.content_encoding == kept
+    wanted = wish_of(request, Grant(), protocol="put", name="n", length=5)
+    assert wanted.options.content_encoding == kept
     own = Grant(object=ObjectOptions(content_encoding="zstd"))
-    assert wish_of(request, own, protocol="seed", name="n", length=5).options.content_encoding == "zstd"
+    assert wish_of(request, own, protocol="put", name="n", length=5).options.content_encoding == "zstd"
 
 
 @pytest.mark.parametrize("line", [b"aws-chunked", b"gzip,aws-chunked", b"gzip;q=1", b"\xff", b"a b"])
@@ -166,16 +166,16 @@ def test_the_clients_content_encoding(lines: list[str], kept: str | None) -> Non
 async def test_what_is_framed_for_s3_is_not_stored(tmp_path: Path, line: bytes, span: bytes | None) -> None:
     """By no request that brings bytes: 415, before anybody is asked."""
     async with ledger_in(tmp_path) as ledger:
-        house = House(ledger)
-        door = Door(Grant())
-        seed = SeedProtocol(house.desk, door, Ranges(house.desk, door, Results()))
+        wiring = House(ledger)
+        authorizer = Door(Grant())
+        seed = PutProtocol(wiring.uploads, authorizer, Ranges(wiring.uploads, authorizer, Results()))
         headers = Headers({b"content-encoding": [line], b"content-length": [b"5"]})
         if span is not None:
             headers.setRawHeaders(b"content-range", [span])
         with pytest.raises(Unsupported) as caught:
             await seed.serve(Request(b"PUT", b"hello", headers), b"n")
         assert error_response(caught.value).status == 415
-        assert door.asked == 0
+        assert authorizer.asked == 0
 
 
 def test_whoever_only_asks_may_say_anything() -> None:
@@ -208,7 +208,7 @@ def test_what_was_stored_before_it_was_refused() -> None:
     assert json.loads(json_response(200, {"k": "a\ud800é"}).body) == {"k": "a\ud800é"}
 
 
-UPLOAD = Upload("u1", "seed", "", "n", "b", "k", 5, 16, created=1.0, updated=1.0, state=State.FINISHED)
+UPLOAD = Upload("u1", "put", "", "n", "b", "k", 5, 16, created=1.0, updated=1.0, state=State.FINISHED)
 
 
 @pytest.mark.parametrize(
@@ -222,10 +222,10 @@ UPLOAD = Upload("u1", "seed", "", "n", "b", "k", 5, 16, created=1.0, updated=1.0
 )
 @ensureDeferred
 async def test_what_was_kept_of_an_answer_before_it_was_refused(verdict: Verdict, status: int) -> None:
-    async def hear(_: str) -> Verdict:
+    async def await_verdict(_: str) -> Verdict:
         return verdict
 
-    answer = await Results(hear).answer(Report(UPLOAD, Coverage.whole(5)))
+    answer = await Results(await_verdict).answer(Report(UPLOAD, Coverage.whole(5)))
     assert answer.status == status
     names = {name.lower() for name, _ in raw_headers(answer.headers).getAllRawHeaders()}
     assert names <= {b"content-type", b"x-video"}
@@ -234,7 +234,7 @@ async def test_what_was_kept_of_an_answer_before_it_was_refused(verdict: Verdict
 def test_rows_of_other_versions() -> None:
     """Of an older program's some options are missing, of a newer's some are unknown."""
     row: dict[str, Any] = {
-        **{"id": "u", "protocol": "seed", "owner": "", "name": "n", "bucket": "b", "key": "k", "length": 5},
+        **{"id": "u", "protocol": "put", "owner": "", "name": "n", "bucket": "b", "key": "k", "length": 5},
         **{"chunk_size": 5, "created": 1.0, "updated": 1.0, "state": "open", "writers": None},
     }
     old = as_upload({**row, "options": {"content_type": "a/b", "metadata": {}}})

@@ -216,6 +216,8 @@ def test_uploads_that_fail_are_told(tmp_path: Path, s3: MotoServer, receiver: Re
             answer = Uploader(service, "fails/later").send(0)
             assert answer is not None
             assert answer.status == 503
+            service.advance(600)
+            eventually(lambda: store.counts["Complete"] > 2)  # it is tried again, before it is given up
 
             def told() -> list[Heard]:
                 service.advance(600)
@@ -224,6 +226,5 @@ def test_uploads_that_fail_are_told(tmp_path: Path, s3: MotoServer, receiver: Re
                 ]
 
             assert "too long" in eventually(told)[0].body["data"]["reason"]
-            assert store.counts["Complete"] > 2
             eventually(lambda: s3.boto3().list_multipart_uploads(Bucket=s3.bucket).get("Uploads", []) == [])
             assert Uploader(service, "fails/later").query().status == 410  # type: ignore[union-attr]

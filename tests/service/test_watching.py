@@ -119,7 +119,7 @@ def test_an_upload_as_it_is_counted(watched: Service, store: FaultyS3) -> None:
     assert more("resumable_received_bytes_total") == size + 10
     assert more("resumable_durable_bytes_total") == size
     for state in ("open", "finishing", "finished"):
-        assert more("resumable_upload_transitions_total", state=state, protocol="seed") == 1
+        assert more("resumable_upload_transitions_total", state=state, protocol="put") == 1
     assert more("resumable_complete_duration_seconds_count", outcome="finished") == 1
     assert more("resumable_complete_duration_seconds_count") == 1
     assert more("resumable_part_duration_seconds_count") == 3
@@ -243,7 +243,7 @@ def test_uploads_in_the_ledger_are_counted_by_the_clock(tmp_path: Path, s3: Moto
         assert put(service, "whole", bytes(1000)).status == 200
         assert service.terminate() in (0, -signal.SIGTERM)
     with service:
-        eventually(lambda: Scrape.of(service).get("resumable_uploads", state="open", protocol="seed") == 1)
+        eventually(lambda: Scrape.of(service).get("resumable_uploads", state="open", protocol="put") == 1)
         assert Scrape.of(service).get("resumable_uploads", state="finishing") == 0
         assert service.request("DELETE", "/upload/half").status == 204
         eventually(lambda: Scrape.of(service).get("resumable_uploads", state="open") == 0)

@@ -13,7 +13,7 @@ from resumable.upkeep.janitor import Janitor, Removal
 from tests.scraping import Scrape
 
 
-class Chores:
+class Maintenance:
     """The lease is always ours."""
 
     async def lease(self, name: str, **when: float) -> bool:
@@ -32,7 +32,7 @@ def test_each_leftover_by_its_kind() -> None:
     metrics, nothing = Metrics(), cast(Any, None)
     settings: dict[str, Any] = {"after": 1.0, "every": 1.0, "keep": 1.0, "bucket": "b", "prefix": "p/"}
     clock: Any = Clock()
-    janitor = Finding(nothing, cast(Any, Chores()), nothing, nothing, clock, metrics=metrics, **settings)
+    janitor = Finding(nothing, cast(Any, Maintenance()), nothing, nothing, clock, metrics=metrics, **settings)
     assert Deferred.fromCoroutine(janitor.round()).called
     counted = Scrape.of(metrics).samples("resumable_orphans_removed_total")
     assert {labels["kind"]: value for _, labels, value in counted} == {"multipart": 1, "fragment": 2}

@@ -14,14 +14,14 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.model import Event, State, Upload
-from resumable.tasks import Errands
-from resumable.uploads.budget import Budget
-from resumable.uploads.desk import Desk
+from resumable.tasks import BackgroundTasks
 from resumable.uploads.fragments import Fragments
-from resumable.uploads.intake import Tools
+from resumable.uploads.limiter import ReadBackLimiter
+from resumable.uploads.memory import MemoryBudget
 from resumable.uploads.policy import Policy
-from resumable.uploads.room import Room
-from resumable.uploads.writing import Span
+from resumable.uploads.registry import Span
+from resumable.uploads.service import UploadService
+from resumable.uploads.writer import Dependencies
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import Body, certain
 
@@ -64,26 +64,26 @@ class Node:
 
     def __init__(self, ledger: Ledger, bucket: Bucket) -> None:
         self.store = MemoryStore(bucket)
-        budget = Budget(4096, reactor)  # type: ignore[arg-type]
-        self.tools = Tools(
+        budget = MemoryBudget(4096, reactor)  # type: ignore[arg-type]
+        self.deps = Dependencies(
             ledger=ledger,
             store=self.store,
             fragments=Fragments(self.store, budget, ".resumable/", "ledger"),
             budget=budget,
-            reading=Room(CHUNK),
+            read_back=ReadBackLimiter(CHUNK),
             clock=reactor,  # type: ignore[arg-type]
-            errands=Errands(4),
+            background=BackgroundTasks(4),
         )
-        self.desk = Desk(self.tools, Policy("bucket", chunk_size=CHUNK))
+        self.uploads = UploadService(self.deps, Policy("bucket", chunk_size=CHUNK))
 
     def begin(self, upload: Upload, first: int, sent: int, end: int | None = len(DATA)) -> tuple[Body, Deferred[Any]]:
         """A body that has brought bytes up to `sent`, and then is silent: it looks as if it were to end at `end`."""
         body = Body(DATA[first:sent], 7, drop=False, stall=True)
-        return body, Deferred.fromCoroutine(self.desk.receive(upload, body, Span(first, end), confirm=certain))
+        return body, Deferred.fromCoroutine(self.uploads.receive(upload, body, Span(first, end), confirm=certain))
 
     async def send(self, upload: Upload, first: int, end: int = len(DATA)) -> Any:
         body = Body(DATA[first:end], 7, drop=False, stall=False)
-        return await self.desk.receive(upload, body, Span(first, end), confirm=certain)
+        return await self.uploads.receive(upload, body, Span(first, end), confirm=certain)
 
 
 @pytest.fixture
@@ -94,6 +94,6 @@ def nodes(ledger: Ledger, bucket: Bucket) -> tuple[Node, Node]:
 async def nothing_left(bucket: Bucket, nodes: Iterable[Node]) -> None:
     """When the nodes have done what nobody waits for."""
     for node in nodes:
-        await node.tools.errands.settle()
+        await node.deps.background.settle()
     assert [key for key in bucket.objects if key.startswith(".resumable/")] == []
     assert bucket.multiparts == {}

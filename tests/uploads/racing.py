@@ -19,34 +19,34 @@ from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import deferLater
 from twisted.web.http_headers import Headers
 
-from resumable.callbacks.authorizer import Grant, OpenDoor
-from resumable.ledger.chores import Chores
+from resumable.callbacks.authorizer import AllowAll, Grant
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger, as_upload
-from resumable.ledger.notices import Alone, Nodes
+from resumable.ledger.maintenance import Maintenance
+from resumable.ledger.notifier import NullNotifier, PostgresNotifier
 from resumable.ledger.schema import uploads
 from resumable.model import Piece, Unavailable, Upload, UploadError
+from resumable.protocols.access import ask_for
 from resumable.protocols.content_range import ContentRange
-from resumable.protocols.door import ask_for
 from resumable.protocols.messages import error_response
 from resumable.protocols.origin import Origin
+from resumable.protocols.put import PutProtocol
 from resumable.protocols.ranges import Ranges
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results
-from resumable.protocols.seed import SeedProtocol
 from resumable.stores.store import Fence, StoreError, StoreUnavailable
-from resumable.tasks import Errands
-from resumable.upkeep.finisher import Finisher
-from resumable.uploads.budget import Budget
-from resumable.uploads.desk import Desk
+from resumable.tasks import BackgroundTasks
+from resumable.upkeep.recovery import CompletionRecovery
 from resumable.uploads.fragments import Fragments
-from resumable.uploads.intake import Tools
-from resumable.uploads.policy import TOKEN, Policy, Wish
+from resumable.uploads.limiter import ReadBackLimiter
+from resumable.uploads.memory import MemoryBudget
+from resumable.uploads.policy import TOKEN, CreateRequest, Policy
+from resumable.uploads.registry import Body as AnyBody
+from resumable.uploads.registry import Span
 from resumable.uploads.result import Report
-from resumable.uploads.room import Room
-from resumable.uploads.turns import Confirm
-from resumable.uploads.writing import Body as AnyBody
-from resumable.uploads.writing import Span
+from resumable.uploads.sender import Confirm
+from resumable.uploads.service import UploadService
+from resumable.uploads.writer import Dependencies
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import Body
 
@@ -291,7 +291,7 @@ class RacingStore(MemoryStore):
             self._watched(work, begun)
 
 
-class WatchedDesk(Desk):
+class WatchedDesk(UploadService):
     """Tells the record to which upload a body goes."""
 
     record: Record
@@ -337,26 +337,28 @@ class Process:
         self.ledger = Ledger(self.database)
         self.store = RacingStore(bucket, record)
         self.store.on_death = self.die
-        self.notices: Alone | Nodes = Nodes(self.database, reactor, wait=0.5) if nodes else Alone()
-        if isinstance(self.notices, Nodes):
-            self.notices.start()
-        budget = Budget(4096, reactor)  # type: ignore[arg-type]
-        self.tools = Tools(
+        self.peers: NullNotifier | PostgresNotifier = (
+            PostgresNotifier(self.database, reactor, wait=0.5) if nodes else NullNotifier()
+        )
+        if isinstance(self.peers, PostgresNotifier):
+            self.peers.start()
+        budget = MemoryBudget(4096, reactor)  # type: ignore[arg-type]
+        self.deps = Dependencies(
             ledger=self.ledger,
             store=self.store,
             fragments=Fragments(self.store, budget, ".resumable/", "ledger"),
             budget=budget,
-            reading=Room(CHUNK),
+            read_back=ReadBackLimiter(CHUNK),
             clock=reactor,  # type: ignore[arg-type]
-            errands=Errands(4),
-            notices=self.notices,
+            background=BackgroundTasks(4),
+            peers=self.peers,
         )
-        self.desk = WatchedDesk(self.tools, Policy("bucket", chunk_size=CHUNK))
-        self.desk.record = record
-        self.finisher = Finisher(self.desk, Chores(self.database), reactor, give_up_after=60)  # type: ignore[arg-type]
-        door = OpenDoor()
-        self._ranges = Ranges(self.desk, door, Results())
-        self._seed = SeedProtocol(self.desk, door, self._ranges)
+        self.uploads = WatchedDesk(self.deps, Policy("bucket", chunk_size=CHUNK))
+        self.uploads.record = record
+        self.recovery = CompletionRecovery(self.uploads, Maintenance(self.database), reactor, give_up_after=60)  # type: ignore[arg-type]
+        authorizer = AllowAll()
+        self._ranges = Ranges(self.uploads, authorizer, Results())
+        self._seed = PutProtocol(self.uploads, authorizer, self._ranges)
         self.dead = False
 
     def die(self) -> None:
@@ -364,9 +366,9 @@ class Process:
 
         self.dead = self.store.dead = True
         self.database.write = self.database.read = self.store.grave.rest  # type: ignore[method-assign, assignment]
-        if isinstance(self.notices, Nodes):
-            self.notices.stop()
-        for held in self.desk._finishing.claims._held.values():
+        if isinstance(self.peers, PostgresNotifier):
+            self.peers.stop()
+        for held in self.uploads._completer.claims._held.values():
             for claim in held:
                 if claim._timer is not None and claim._timer.active():
                     claim._timer.cancel()
@@ -390,13 +392,13 @@ class Process:
 
     async def _session(self, sent: Sent, upload_id: str) -> Response:
         """A range of an upload that is known by its id, as `resumable.protocols.sessions` takes it."""
-        upload = await self.desk.get(upload_id, "")
+        upload = await self.uploads.get(upload_id, "")
         ask = ask_for(sent, "append", upload_id=upload_id, length=len(sent.data))
         brought = ContentRange(sent.first, sent.end, len(sent.data))
         return await self._ranges.put(sent, upload, brought, ask=ask, grant=Grant())
 
     async def create_session(self, length: int, *, swarm: bool) -> Upload:
-        upload = await self.desk.create(Wish("session", KEY, length=length, swarm=swarm))
+        upload = await self.uploads.create(CreateRequest("session", KEY, length=length, swarm=swarm))
         self.record.tokens[upload.id] = upload.token
         return upload
 
@@ -413,9 +415,9 @@ class Process:
         anews = self.record.anews
         try:
             if session is None:
-                report = await self.desk.look("", KEY, "seed")
+                report = await self.uploads.look("", KEY, "put")
             else:
-                report = await self.desk.report(await self.desk.get(session, ""))
+                report = await self.uploads.report(await self.uploads.get(session, ""))
         except UploadError:
             return None
         if not self.dead and anews == self.record.anews and (report.upload.live or report.finished):

@@ -20,9 +20,9 @@ from resumable.model import LIVE, Ended, Exists, State, Unavailable, Upload
 from resumable.stores.store import StoreUnavailable
 from resumable.uploads import claims
 from resumable.uploads.claims import Claims
-from resumable.uploads.policy import Policy, Wish
+from resumable.uploads.policy import CreateRequest, Policy
+from resumable.uploads.registry import Span
 from resumable.uploads.result import Report
-from resumable.uploads.writing import Span
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
 from tests.uploads.test_states import Body, certain
@@ -38,15 +38,15 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "LOOK", 0.02)
 
 
-def wish(size: int, *, protocol: str = "seed", name: str = "name") -> Wish:
-    return Wish(protocol, name, length=size)
+def wanted(size: int, *, protocol: str = "put", name: str = "name") -> CreateRequest:
+    return CreateRequest(protocol, name, length=size)
 
 
-async def bring(node: Node, data: bytes, *, protocol: str = "seed") -> Report:
+async def bring(node: Node, data: bytes, *, protocol: str = "put") -> Report:
     """All of an upload in one body, as a client's PUT."""
-    upload = await node.desk.create(wish(len(data), protocol=protocol), whole=True)
+    upload = await node.uploads.create(wanted(len(data), protocol=protocol), whole=True)
     body = Body(data, 7, drop=False, stall=False)
-    return await node.desk.receive(upload, body, Span(0, len(data), last=True), confirm=certain, new=True)
+    return await node.uploads.receive(upload, body, Span(0, len(data), last=True), confirm=certain, new=True)
 
 
 def begin(node: Node, data: bytes, **options: Any) -> Deferred[Any]:
@@ -140,7 +140,7 @@ async def test_nothing_is_made_after_a_delete(bucket: Bucket, nodes: tuple[Node,
     refused = Refused(a, call, pause=0.3)
     former = begin(a, DATA[:size])
     await eventually(lambda: refused.tried)
-    await a.desk.cancel(await a.desk.find("", "name", "seed"))
+    await a.uploads.cancel(await a.uploads.find("", "name", "put"))
     assert isinstance(await former, Ended)
     assert "name" not in bucket.objects
     assert (await bring(a, OTHER[:size])).finished
@@ -176,12 +176,12 @@ async def test_another_file_after_a_call_that_nobody_heard_of(bucket: Bucket, no
     a, _ = nodes
     late = Late(a, "put_object")
     data, other = DATA[: CHUNK - 3], OTHER[: CHUNK - 3]
-    upload = await a.desk.create(wish(len(data)), whole=True)
+    upload = await a.uploads.create(wanted(len(data)), whole=True)
     body = Body(data, 7, drop=False, stall=False)
     with pytest.raises(Unavailable):
-        await a.desk.receive(upload, body, Span(0, len(data)), confirm=certain, new=True)
+        await a.uploads.receive(upload, body, Span(0, len(data)), confirm=certain, new=True)
     again = Body(other, 7, drop=False, stall=False)
-    doing = Deferred.fromCoroutine(a.desk.receive(upload, again, Span(0, len(data)), confirm=certain))
+    doing = Deferred.fromCoroutine(a.uploads.receive(upload, again, Span(0, len(data)), confirm=certain))
     await seconds(LEASE / 4)
     assert not doing.called
     await late.land()
@@ -206,7 +206,7 @@ async def test_a_node_that_died(bucket: Bucket, nodes: tuple[Node, Node], call: 
     setattr(a.store, call, dying)
     begin(a, DATA[:size])
     await eventually(lambda: late.called)
-    for claim in a.desk._finishing.claims._held.values():
+    for claim in a.uploads._completer.claims._held.values():
         for one in claim:
             one._timer.cancel()  # type: ignore[union-attr]
     following = begin(b, OTHER[:size])
@@ -238,7 +238,7 @@ async def test_a_service_that_is_killed_again_and_again(
     setattr(a.store, call, dying)
     begin(a, DATA[:size])
     await eventually(lambda: late.called)
-    for claim in a.desk._finishing.claims._held.values():
+    for claim in a.uploads._completer.claims._held.values():
         for one in claim:
             one._timer.cancel()  # type: ignore[union-attr]
     await seconds(LEASE)
@@ -311,12 +311,12 @@ async def test_what_a_dead_node_left_under_the_key(ledger: Ledger, bucket: Bucke
     late = Late(a, "put_object")
     assert isinstance(await begin(a, DATA[:5]), Unavailable)
     await late.land()
-    former = await a.desk.find("", "name", "seed")
-    await b.desk.cancel(former)
+    former = await a.uploads.find("", "name", "put")
+    await b.uploads.cancel(former)
     assert bucket.objects["name"][0] == DATA[:5]
     cancelled = await ledger.get(former.id)
     assert cancelled is not None
-    await b.desk.tidy_up(cancelled)
+    await b.uploads.tidy_up(cancelled)
     assert "name" not in bucket.objects
     freed = await ledger.get(former.id)
     assert freed is not None
@@ -350,7 +350,7 @@ async def _all(ledger: Ledger) -> list[Upload]:
 async def test_a_key_that_may_not_be_replaced(ledger: Ledger, bucket: Bucket) -> None:
     """The ghost of a cancelled upload does not take the key from the next."""
     a = Node(ledger, bucket)
-    a.desk.policy = a.desk.writing._policy = Policy("bucket", chunk_size=CHUNK, overwrite=False)
+    a.uploads.policy = a.uploads.writing._policy = Policy("bucket", chunk_size=CHUNK, overwrite=False)
     late = Late(a, "put_object")
     assert isinstance(await begin(a, DATA[:5]), Unavailable)
     await late.land()
@@ -371,7 +371,7 @@ async def test_a_claim_that_was_lost(ledger: Ledger, bucket: Bucket, nodes: tupl
 
     a.store.put_object = never  # type: ignore[method-assign]
     doing = begin(a, DATA[:5])
-    await eventually(lambda: a.desk._finishing.claims._held)
+    await eventually(lambda: a.uploads._completer.claims._held)
     await seconds(0.3)
     (upload,) = await _all(ledger)
     assert upload.claim is not None
@@ -390,7 +390,7 @@ async def test_a_ledger_that_is_away(ledger: Ledger, database: Database, nodes: 
             raise Unavailable("as the test wants it")
 
     a, _ = nodes
-    upload = await a.desk.create(wish(5))
+    upload = await a.uploads.create(wanted(5))
     held = Claims(Away(database), reactor, lambda upload, claim: seconds(0))  # type: ignore[arg-type]
     claim = await held.take(upload)
     begun = reactor.seconds()  # type: ignore[attr-defined]
@@ -407,7 +407,7 @@ async def test_a_ledger_that_is_away(ledger: Ledger, database: Database, nodes: 
 async def test_two_who_want_a_claim(ledger: Ledger, nodes: tuple[Node, Node]) -> None:
     """Of all who take a claim over that was left to lie one has it."""
     a, b = nodes
-    uploads = [await node.desk.create(wish(5, protocol="session")) for node in (a, b, a, b)]
+    uploads = [await node.uploads.create(wanted(5, protocol="session")) for node in (a, b, a, b)]
     assert await ledger.claim(uploads[0], "one", states=LIVE) is None
     assert await ledger.claim(uploads[0], "one", states=LIVE) is None
     holder = await ledger.claim(uploads[1], "two", states=LIVE)
@@ -427,18 +427,18 @@ async def test_two_who_want_a_claim(ledger: Ledger, nodes: tuple[Node, Node]) ->
 async def test_what_is_entered_with_the_upload(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
     """A small upload's claim comes with its row; a client that breaks off leaves nothing to be waited for."""
     a, b = nodes
-    upload = await a.desk.create(wish(CHUNK), whole=True)
+    upload = await a.uploads.create(wanted(CHUNK), whole=True)
     assert upload.claim is not None
     body = Body(DATA[:3], 7, drop=True, stall=False)
     with pytest.raises(Exception, match="as the test wants"):
-        await a.desk.receive(upload, body, Span(0, CHUNK), confirm=certain, new=True)
+        await a.uploads.receive(upload, body, Span(0, CHUNK), confirm=certain, new=True)
     current = await ledger.get(upload.id)
     assert current is not None
     assert current.claim is None
-    nothing = await a.desk.create(wish(CHUNK), whole=True)
+    nothing = await a.uploads.create(wanted(CHUNK), whole=True)
     body = Body(b"", 7, drop=True, stall=False)
     with pytest.raises(Exception, match="as the test wants"):
-        await a.desk.receive(nothing, body, Span(0, CHUNK), confirm=certain, new=True)
+        await a.uploads.receive(nothing, body, Span(0, CHUNK), confirm=certain, new=True)
     begun = reactor.seconds()  # type: ignore[attr-defined]
     assert (await bring(b, OTHER[:CHUNK])).finished
     assert reactor.seconds() - begun < LEASE / 2  # type: ignore[attr-defined]
@@ -448,10 +448,10 @@ async def test_what_is_entered_with_the_upload(ledger: Ledger, bucket: Bucket, n
 async def test_a_slow_small_body(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
     """The claim that came with the row is long another's when the body is in: then it waits for its turn again."""
     a, b = nodes
-    upload = await a.desk.create(wish(CHUNK, protocol="session"), whole=True)
+    upload = await a.uploads.create(wanted(CHUNK, protocol="session"), whole=True)
     body = Body(DATA[:CHUNK], 7, drop=False, stall=True)
-    doing = Deferred.fromCoroutine(a.desk.receive(upload, body, Span(0, CHUNK), confirm=certain, new=True))
-    held = a.desk._finishing.claims._held[upload.id][0]
+    doing = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, CHUNK), confirm=certain, new=True))
+    held = a.uploads._completer.claims._held[upload.id][0]
     held._seen -= LEASE
     assert (await bring(b, OTHER[:CHUNK], protocol="session")).finished
     body.go_on()

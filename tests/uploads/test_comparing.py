@@ -19,12 +19,12 @@ from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.model import Conflict, Ended, Gap, Interrupted, Invalid, Piece, State, Superseded, Unavailable, Upload
 from resumable.stores.store import PartRef, StoredPart, StoreError
-from resumable.uploads import intake, marks
+from resumable.uploads import marks, writer
 from resumable.uploads.chunks import plan
-from resumable.uploads.policy import Wish
+from resumable.uploads.policy import CreateRequest
+from resumable.uploads.registry import Span
 from resumable.uploads.result import Report
 from resumable.uploads.stream import ChunkedStream
-from resumable.uploads.writing import Span
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
 from tests.uploads.test_states import Body, certain
@@ -40,7 +40,7 @@ def changed(at: int) -> bytes:
 
 async def begin(node: Node, *ends: int, swarm: bool = False, length: int | None = SIZE) -> Upload:
     """An upload whose bytes were brought in requests that end there."""
-    upload = await node.desk.create(Wish("seed", "name", length=length, swarm=swarm))
+    upload = await node.uploads.create(CreateRequest("put", "name", length=length, swarm=swarm))
     for first, end in zip([0, *ends], ends, strict=False):
         await send(node, upload, DATA, first, end)
     return upload
@@ -52,9 +52,9 @@ async def send(
     end = SIZE if end is None else end
     sent = data[first:end]
     body = Body(sent, 5, drop=drop, stall=False)
-    current = await node.tools.ledger.get(upload.id)
+    current = await node.deps.ledger.get(upload.id)
     assert current is not None
-    return await node.desk.receive(current, body, Span(first, SIZE if drop else end), confirm=certain)
+    return await node.uploads.receive(current, body, Span(first, SIZE if drop else end), confirm=certain)
 
 
 async def stream_of(node: Node, upload: Upload) -> ChunkedStream:
@@ -62,22 +62,22 @@ async def stream_of(node: Node, upload: Upload) -> ChunkedStream:
 
     async def found() -> ChunkedStream:
         while True:
-            intake = node.desk.writing._intakes.get(upload.id)
-            if intake is not None and intake.streams and intake.streams[0].partial:
-                return intake.streams[0]
+            writer = node.uploads.writing._writers.get(upload.id)
+            if writer is not None and writer.streams and writer.streams[0].partial:
+                return writer.streams[0]
             await deferLater(reactor, 0.005)  # type: ignore[arg-type]
 
     return await Deferred.fromCoroutine(found()).addTimeout(10, reactor)  # type: ignore[arg-type]
 
 
 async def stored(node: Node, upload: Upload) -> list[Piece]:
-    return await node.tools.ledger.pieces(upload.id)
+    return await node.deps.ledger.pieces(upload.id)
 
 
 @pytest.fixture(params=[0, 1 << 16])
 def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With fragments as they came, and with those that are written once more."""
-    monkeypatch.setattr(intake, "SMALL", request.param)
+    monkeypatch.setattr(writer, "SMALL", request.param)
 
 
 @pytest.mark.usefixtures("small")
@@ -186,7 +186,7 @@ async def test_broken_off_again(bucket: Bucket, nodes: tuple[Node, Node]) -> Non
     upload = await begin(a, 2 * CHUNK + 3)
     with pytest.raises(Interrupted):
         await send(b, upload, OTHER, 0, CHUNK + 6, drop=True)
-    report = await a.desk.report(upload)
+    report = await a.uploads.report(upload)
     assert report.offset == CHUNK + 6
     assert (await send(a, upload, OTHER, report.offset)).finished
     assert bucket.objects["name"][0] == OTHER
@@ -202,7 +202,7 @@ async def test_bytes_that_are_not_at_hand_any_more(
     a, _ = nodes
     upload = await begin(a, 2 * CHUNK)
     body = Body(changed(9)[:8], 8, drop=False, stall=True)
-    doing = Deferred.fromCoroutine(a.desk.receive(upload, body, Span(0, SIZE), confirm=certain))
+    doing = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, SIZE), confirm=certain))
     stream = await stream_of(a, upload)
     stream.spill()
     stream.write(changed(9)[8:])
@@ -210,7 +210,7 @@ async def test_bytes_that_are_not_at_hand_any_more(
     with pytest.raises(Gap) as told:
         await doing
     assert told.value.offset == 0
-    assert (await a.desk.report(upload)).offset == 0
+    assert (await a.uploads.report(upload)).offset == 0
     assert (await send(a, upload, changed(9), 0)).finished
     assert bucket.objects["name"][0] == changed(9)
 
@@ -221,10 +221,10 @@ async def test_a_silent_client_that_repeats_is_not_stored(nodes: tuple[Node, Nod
     a, _ = nodes
     upload = await begin(a, 2 * CHUNK)
     body = Body(DATA[:6], 7, drop=False, stall=True)
-    doing = Deferred.fromCoroutine(a.desk.receive(upload, body, Span(0, SIZE), confirm=certain))
+    doing = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, SIZE), confirm=certain))
     stream = await stream_of(a, upload)
-    await a.desk.writing.checkpoint()
-    await a.desk.writing.checkpoint()
+    await a.uploads.writing.checkpoint()
+    await a.uploads.writing.checkpoint()
     assert stream.partial == 6
     body.go_on()
     await doing
@@ -234,7 +234,7 @@ async def test_a_silent_client_that_repeats_is_not_stored(nodes: tuple[Node, Nod
 async def test_who_writes_the_former_file_elsewhere(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
     """A half-open connection on another node, which nobody can tell: what it still holds does not get into the new file."""
     a, b = nodes
-    upload = await a.desk.create(Wish("seed", "name", length=SIZE))
+    upload = await a.uploads.create(CreateRequest("put", "name", length=SIZE))
     body, old = a.begin(upload, 0, CHUNK + 6)
     while not await stored(a, upload):
         pass
@@ -243,7 +243,7 @@ async def test_who_writes_the_former_file_elsewhere(bucket: Bucket, nodes: tuple
     body.go_on()
     with pytest.raises(Superseded):
         await old
-    report = await b.desk.report(upload)
+    report = await b.uploads.report(upload)
     assert report.offset == 2 * CHUNK
     assert (await send(b, upload, OTHER, report.offset)).finished
     assert bucket.objects["name"][0] == OTHER
@@ -300,7 +300,7 @@ async def test_another_etag_for_the_same_bytes(bucket: Bucket, nodes: tuple[Node
 async def test_two_files_begun_at_once_elsewhere(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
     """A half-open connection on another node has brought bytes that are not stored yet, when another file is begun."""
     a, b = nodes
-    upload = await a.desk.create(Wish("seed", "name", length=SIZE))
+    upload = await a.uploads.create(CreateRequest("put", "name", length=SIZE))
     slow: Deferred[None] = Deferred()
     made = a.store.upload_part
 
@@ -319,7 +319,7 @@ async def test_two_files_begun_at_once_elsewhere(bucket: Bucket, nodes: tuple[No
     body.go_on()
     with pytest.raises(Superseded):
         await old
-    report = await b.desk.report(upload)
+    report = await b.uploads.report(upload)
     assert report.offset == 2 * CHUNK + 3
     assert (await send(b, upload, OTHER, report.offset)).finished
     assert bucket.objects["name"][0] == OTHER
@@ -332,7 +332,7 @@ async def test_other_bytes_of_one_range_at_once(ledger: Ledger, bucket: Bucket, 
     a, b = nodes
     upload = await begin(a, swarm=True)
     for first, end in ((0, CHUNK), (2 * CHUNK, 2 * CHUNK + 4)):
-        async with a.desk.writing.intake(upload), b.desk.writing.intake(upload):
+        async with a.uploads.writing.writer(upload), b.uploads.writing.writer(upload):
             await send(a, upload, DATA, first, end)
             pieces = await stored(a, upload)
             with pytest.raises(Conflict):
@@ -348,11 +348,11 @@ async def test_other_bytes_of_one_range_at_once(ledger: Ledger, bucket: Bucket, 
 async def test_a_finished_upload_is_compared_with_its_object(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
     a, _ = nodes
     upload = await begin(a, 5, CHUNK + 3, SIZE)
-    current = await a.tools.ledger.get(upload.id)
+    current = await a.deps.ledger.get(upload.id)
     assert current is not None
 
     async def repeat(data: bytes, first: int, end: int = SIZE) -> Report:
-        return await a.desk.compare(current, Body(data[first:end], 7, drop=False, stall=False), Span(first, end))
+        return await a.uploads.compare(current, Body(data[first:end], 7, drop=False, stall=False), Span(first, end))
 
     for first, end in ((5, SIZE), (CHUNK + 3, SIZE), (0, SIZE), (17, 20)):
         assert (await repeat(DATA, first, end)).finished
@@ -361,30 +361,30 @@ async def test_a_finished_upload_is_compared_with_its_object(bucket: Bucket, nod
             with pytest.raises(Conflict if first else Unavailable):
                 await repeat(changed(at), first, end)
     with pytest.raises(Invalid):
-        await a.desk.compare(current, Body(DATA, 7, drop=False, stall=False), Span(5, SIZE - 1))
+        await a.uploads.compare(current, Body(DATA, 7, drop=False, stall=False), Span(5, SIZE - 1))
     bucket.objects["name"] = (OTHER, {})
     with pytest.raises(Conflict):
         await repeat(DATA, 5)
-    assert a.tools.budget.held == 0
+    assert a.deps.budget.held == 0
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_shorter_length_than_is_written_elsewhere(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
     """One of the two is refused, and what is left can be finished."""
     a, b = nodes
-    upload = await a.desk.create(Wish("seed", "name"))
+    upload = await a.uploads.create(CreateRequest("put", "name"))
     body, streaming = a.begin(upload, 0, 2 * CHUNK + 3, None)
     while len(await stored(a, upload)) < 2:
         pass
     with pytest.raises(Invalid, match="stored already"):
-        await b.desk.declare(upload, CHUNK)
-    await b.desk.declare(upload, 2 * CHUNK)
+        await b.uploads.declare(upload, CHUNK)
+    await b.uploads.declare(upload, 2 * CHUNK)
     body.go_on()
     with pytest.raises(Invalid, match="bytes"):
         await streaming
-    report = await b.desk.report(await a.desk.find("", "name", "seed"))
+    report = await b.uploads.report(await a.uploads.find("", "name", "put"))
     assert (report.offset, report.complete) == (2 * CHUNK, True)
-    assert (await b.desk.finish(report.upload)).finished
+    assert (await b.uploads.finish(report.upload)).finished
     assert bucket.objects["name"][0] == DATA[: 2 * CHUNK]
 
 
@@ -392,8 +392,8 @@ async def test_a_shorter_length_than_is_written_elsewhere(bucket: Bucket, nodes:
 async def test_the_ledger_begins_anew_once(database: Database, ledger: Ledger, nodes: tuple[Node, Node]) -> None:
     """Two who begin anew at once: the second is told that somebody else is writing. Of an upload that is whole, nobody may."""
     a, _ = nodes
-    upload = (await a.desk.report(await begin(a, 2 * CHUNK + 3))).upload
-    upload = await a.desk.get(upload.id, "")
+    upload = (await a.uploads.report(await begin(a, 2 * CHUNK + 3))).upload
+    upload = await a.uploads.get(upload.id, "")
     begun = await ledger.begin_anew(upload, CHUNK, now=5.0)
     assert begun.edition == upload.edition + 1
     assert begun.multipart_id == upload.multipart_id
@@ -415,10 +415,10 @@ async def test_a_file_that_breaks_off_within_a_part(bucket: Bucket, nodes: tuple
         upload = await begin(a, 2 * CHUNK + 3)
         with pytest.raises(Interrupted):
             await send(b, upload, DATA, 0, end, drop=True)
-        assert (await a.desk.report(upload)).offset == 2 * CHUNK + 3
+        assert (await a.uploads.report(upload)).offset == 2 * CHUNK + 3
         with pytest.raises(Interrupted):
             await send(b, upload, OTHER, 0, end, drop=True)
-        assert (await a.desk.report(upload)).offset == end
+        assert (await a.uploads.report(upload)).offset == end
         assert (await send(a, upload, OTHER, end)).finished
         assert bucket.objects["name"][0] == OTHER
         await nothing_left(bucket, nodes)
@@ -445,10 +445,10 @@ async def test_many_small_requests_make_few_pieces(bucket: Bucket, nodes: tuple[
     upload = await begin(a, *range(1, 3 * CHUNK + 2))
     pieces = await stored(a, upload)
     assert len(pieces) <= 4
-    assert (await a.desk.report(upload)).offset == 3 * CHUNK + 1
+    assert (await a.uploads.report(upload)).offset == 3 * CHUNK + 1
     with pytest.raises(Conflict):
         await send(b, upload, changed(2 * CHUNK + 9), 2 * CHUNK + 8)
-    await a.tools.errands.settle()
+    await a.deps.background.settle()
     assert len([key for key in bucket.objects if key.startswith(".resumable/")]) == 1
     assert (await send(b, upload, DATA, 3 * CHUNK + 1)).finished
     assert bucket.objects["name"][0] == DATA
@@ -467,8 +467,8 @@ async def test_backwards_too(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_crowd_is_refused(nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranges that touch no other have no end: beyond some number they are refused, and what is stored goes on."""
-    monkeypatch.setattr(intake, "CROWD", 5)
-    monkeypatch.setattr(intake, "SMALL", 0)
+    monkeypatch.setattr(writer, "CROWD", 5)
+    monkeypatch.setattr(writer, "SMALL", 0)
     a, _ = nodes
     upload = await begin(a, swarm=True)
     for first in range(0, 10, 2):

@@ -14,10 +14,10 @@ from zope.interface import implementer
 
 from resumable.ledger.ledger import Ledger
 from resumable.model import Interrupted, State, Upload, UploadError
-from resumable.uploads.policy import Wish
+from resumable.uploads.policy import CreateRequest
+from resumable.uploads.registry import Span
 from resumable.uploads.result import Report
-from resumable.uploads.writing import Span
-from tests.uploads.house import CHUNK, House, ledger_in
+from tests.uploads.wiring import CHUNK, House, ledger_in
 
 DATA = random.Random(7).randbytes(3 * CHUNK + 5)
 
@@ -60,12 +60,12 @@ class Writers(House):
         self.asked: list[tuple[int, bool]] = []
 
     async def create(self, length: int | None) -> Upload:
-        return await self.desk.create(Wish("seed", "film", length=length))
+        return await self.uploads.create(CreateRequest("put", "film", length=length))
 
     async def now(self, upload: Upload) -> Report:
         current = await self.ledger.get(upload.id)
         assert current is not None
-        return await self.desk.report(current)
+        return await self.uploads.report(current)
 
     async def bring(self, upload: Upload, data: bytes, first: int, *, may: bool, broken: bool = False) -> Report:
         """Bring all of `data` from `first` on, as one who `may` finish the upload or may not."""
@@ -77,11 +77,11 @@ class Writers(House):
 
         current = (await self.now(upload)).upload
         span = Span(first, len(data), last=not broken)
-        return await self.desk.receive(current, Body(data[first:], broken=broken), span, confirm=confirm)
+        return await self.uploads.receive(current, Body(data[first:], broken=broken), span, confirm=confirm)
 
 
 @async_yield_fixture
-async def house(tmp_path: Path) -> AsyncIterator[Writers]:
+async def wiring(tmp_path: Path) -> AsyncIterator[Writers]:
     async with ledger_in(tmp_path) as ledger:
         yield Writers(ledger)
 
@@ -93,74 +93,74 @@ KNOWN = pytest.mark.parametrize("known", [True, False])
 @SIZES
 @KNOWN
 @ensureDeferred
-async def test_a_no_keeps_the_upload_open(house: Writers, size: int, known: bool) -> None:
+async def test_a_no_keeps_the_upload_open(wiring: Writers, size: int, known: bool) -> None:
     """Nothing is finished, what was acknowledged stays; one who may goes on from there and finishes."""
     data = DATA[:size]
-    upload = await house.create(size if known else None)
+    upload = await wiring.create(size if known else None)
     with pytest.raises(No):
-        await house.bring(upload, data, 0, may=False)
-    assert len(house.asked) == 1
-    refused = await house.now(upload)
+        await wiring.bring(upload, data, 0, may=False)
+    assert len(wiring.asked) == 1
+    refused = await wiring.now(upload)
     assert refused.upload.state is State.OPEN
-    assert refused.offset >= house.asked[0][0]
-    assert "film" not in house.bucket.objects
+    assert refused.offset >= wiring.asked[0][0]
+    assert "film" not in wiring.bucket.objects
     with pytest.raises(No):
-        await house.bring(upload, data, refused.offset, may=False)
-    assert (await house.now(upload)).offset >= refused.offset
-    done = await house.bring(upload, data, (await house.now(upload)).offset, may=True)
+        await wiring.bring(upload, data, refused.offset, may=False)
+    assert (await wiring.now(upload)).offset >= refused.offset
+    done = await wiring.bring(upload, data, (await wiring.now(upload)).offset, may=True)
     assert done.finished
-    assert house.bucket.objects["film"][0] == data
-    assert house.bucket.multiparts == {}
+    assert wiring.bucket.objects["film"][0] == data
+    assert wiring.bucket.multiparts == {}
 
 
 @SIZES
 @KNOWN
 @ensureDeferred
-async def test_asked_once_and_before_anything_is_finished(house: Writers, size: int, known: bool) -> None:
-    upload = await house.create(size if known else None)
-    assert (await house.bring(upload, DATA[:size], 0, may=True)).finished
-    assert len(house.asked) == 1
-    assert not house.asked[0][1]
+async def test_asked_once_and_before_anything_is_finished(wiring: Writers, size: int, known: bool) -> None:
+    upload = await wiring.create(size if known else None)
+    assert (await wiring.bring(upload, DATA[:size], 0, may=True)).finished
+    assert len(wiring.asked) == 1
+    assert not wiring.asked[0][1]
 
 
 @pytest.mark.parametrize("cut", [3, CHUNK, CHUNK + 3, 3 * CHUNK + 2])
 @ensureDeferred
-async def test_only_who_finishes_is_asked_about(house: Writers, cut: int) -> None:
+async def test_only_who_finishes_is_asked_about(wiring: Writers, cut: int) -> None:
     """Bytes that leave some missing are stored without a question; a chunk that is joined of two bodies is no way round."""
-    upload = await house.create(len(DATA))
+    upload = await wiring.create(len(DATA))
 
     async def never() -> None:
         pytest.fail("nothing is finished")
 
-    await house.desk.receive(upload, Body(DATA[:cut]), Span(0, cut), confirm=never)
+    await wiring.uploads.receive(upload, Body(DATA[:cut]), Span(0, cut), confirm=never)
     with pytest.raises(No):
-        await house.bring(upload, DATA, cut, may=False)
-    assert cut <= (await house.now(upload)).offset
-    assert (await house.now(upload)).upload.state is State.OPEN
-    assert (await house.bring(upload, DATA, (await house.now(upload)).offset, may=True)).finished
-    assert house.bucket.objects["film"][0] == DATA
+        await wiring.bring(upload, DATA, cut, may=False)
+    assert cut <= (await wiring.now(upload)).offset
+    assert (await wiring.now(upload)).upload.state is State.OPEN
+    assert (await wiring.bring(upload, DATA, (await wiring.now(upload)).offset, may=True)).finished
+    assert wiring.bucket.objects["film"][0] == DATA
 
 
 @ensureDeferred
-async def test_one_who_vanishes_after_the_last_byte(house: Writers) -> None:
+async def test_one_who_vanishes_after_the_last_byte(wiring: Writers) -> None:
     """The body had no end, but its bytes are all there: a no is only noted, the upload stays open."""
-    upload = await house.create(CHUNK)
+    upload = await wiring.create(CHUNK)
     with pytest.raises(Interrupted):
-        await house.bring(upload, DATA[:CHUNK], 0, may=False, broken=True)
-    assert len(house.asked) == 1
-    assert (await house.now(upload)).upload.state is State.OPEN
+        await wiring.bring(upload, DATA[:CHUNK], 0, may=False, broken=True)
+    assert len(wiring.asked) == 1
+    assert (await wiring.now(upload)).upload.state is State.OPEN
 
 
 @ensureDeferred
-async def test_an_upload_that_is_cancelled_while_somebody_is_asked(house: Writers) -> None:
+async def test_an_upload_that_is_cancelled_while_somebody_is_asked(wiring: Writers) -> None:
     """A yes that comes too late makes no object, and leaves nothing in the store."""
-    upload = await house.create(len(DATA))
+    upload = await wiring.create(len(DATA))
 
     async def confirm() -> None:
-        await house.desk.cancel((await house.now(upload)).upload)
+        await wiring.uploads.cancel((await wiring.now(upload)).upload)
 
     with pytest.raises(UploadError):
-        await house.desk.receive(upload, Body(DATA), Span(0, len(DATA)), confirm=confirm)
-    assert (await house.now(upload)).upload.state is State.CANCELLED
-    left: Any = (house.bucket.objects, [parts for _, _, parts in house.bucket.multiparts.values() if parts])
+        await wiring.uploads.receive(upload, Body(DATA), Span(0, len(DATA)), confirm=confirm)
+    assert (await wiring.now(upload)).upload.state is State.CANCELLED
+    left: Any = (wiring.bucket.objects, [parts for _, _, parts in wiring.bucket.multiparts.values() if parts])
     assert left == ({}, [])

@@ -14,15 +14,15 @@ from twisted.internet.defer import ensureDeferred
 
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
-from resumable.ledger.notices import Alone, Nodes
-from resumable.tasks import Errands
-from resumable.uploads.budget import Budget
-from resumable.uploads.desk import Desk
+from resumable.ledger.notifier import NullNotifier, PostgresNotifier
+from resumable.tasks import BackgroundTasks
 from resumable.uploads.fragments import Fragments
-from resumable.uploads.intake import Tools
-from resumable.uploads.policy import Policy, Wish
-from resumable.uploads.room import Room
-from resumable.uploads.writing import Span
+from resumable.uploads.limiter import ReadBackLimiter
+from resumable.uploads.memory import MemoryBudget
+from resumable.uploads.policy import CreateRequest, Policy
+from resumable.uploads.registry import Span
+from resumable.uploads.service import UploadService
+from resumable.uploads.writer import Dependencies
 from tests.databases import Postgres
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import Body, certain
@@ -60,53 +60,58 @@ def commits(database: Database) -> list[str]:
 
 
 @pytest.fixture
-def desk(database: Database) -> Desk:
+def uploads(database: Database) -> UploadService:
     store = MemoryStore(Bucket())
-    budget = Budget(1 << 20, reactor)  # type: ignore[arg-type]
-    tools: dict[str, Any] = {"clock": reactor, "notices": Nodes(database, reactor) if database.on_server else Alone()}
+    budget = MemoryBudget(1 << 20, reactor)  # type: ignore[arg-type]
+    deps: dict[str, Any] = {
+        "clock": reactor,
+        "notices": PostgresNotifier(database, reactor) if database.on_server else NullNotifier(),
+    }
     fragments = Fragments(store, budget, ".resumable/", "ledger")
-    return Desk(
-        Tools(Ledger(database), store, fragments, budget, Room(CHUNK), errands=Errands(4), **tools),
+    return UploadService(
+        Dependencies(
+            Ledger(database), store, fragments, budget, ReadBackLimiter(CHUNK), background=BackgroundTasks(4), **deps
+        ),
         Policy("bucket", chunk_size=CHUNK),
     )
 
 
-async def receive(desk: Desk, first: int, end: int, *, step: int = 1000) -> Any:
-    upload = await desk.find("", "name", "seed")
-    return await desk.receive(
+async def receive(uploads: UploadService, first: int, end: int, *, step: int = 1000) -> Any:
+    upload = await uploads.find("", "name", "put")
+    return await uploads.receive(
         upload, Body(DATA[first:end], step, drop=False, stall=False), Span(first, end), confirm=certain, new=first == 0
     )
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_gib_in_one_body(desk: Desk, database: Database, commits: list[str]) -> None:
+async def test_a_gib_in_one_body(uploads: UploadService, database: Database, commits: list[str]) -> None:
     """Pieces, and three: it is entered, its multipart upload is opened, it is finished.
 
     One more where the last two pieces were entered at once, so that neither was known to be the last.
     """
-    await desk.create(Wish("seed", "name", length=len(DATA)))
-    assert (await receive(desk, 0, len(DATA))).finished
+    await uploads.create(CreateRequest("put", "name", length=len(DATA)))
+    assert (await receive(uploads, 0, len(DATA))).finished
     assert len(commits) <= CHUNKS + 4
     if database.on_server:
         assert len(commits) >= CHUNKS + 3
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_gib_in_many_bodies(desk: Desk, commits: list[str]) -> None:
+async def test_a_gib_in_many_bodies(uploads: UploadService, commits: list[str]) -> None:
     """Bodies that end within a chunk: a piece for each end more, and one note that there are fragments."""
-    await desk.create(Wish("seed", "name", length=len(DATA)))
+    await uploads.create(CreateRequest("put", "name", length=len(DATA)))
     ends = [*range(10 * CHUNK + 9, len(DATA), 10 * CHUNK), len(DATA)]
     for first, end in zip([0, *ends], ends, strict=False):
-        report = await receive(desk, first, end)
+        report = await receive(uploads, first, end)
     assert report.finished
     assert len(commits) <= CHUNKS + len(ends) + 5
 
 
 @pytest_twisted.ensureDeferred
-async def test_looking_costs_no_commit(desk: Desk, commits: list[str]) -> None:
-    await desk.create(Wish("seed", "name", length=len(DATA)))
-    await receive(desk, 0, 3 * CHUNK)
+async def test_looking_costs_no_commit(uploads: UploadService, commits: list[str]) -> None:
+    await uploads.create(CreateRequest("put", "name", length=len(DATA)))
+    await receive(uploads, 0, 3 * CHUNK)
     del commits[:]
-    report = await desk.report(await desk.find("", "name", "seed"))
+    report = await uploads.report(await uploads.find("", "name", "put"))
     assert report.offset == 3 * CHUNK
     assert commits == []

@@ -13,20 +13,20 @@ from twisted.internet import reactor
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import implementer
 
-from resumable.ledger.chores import Chores
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
+from resumable.ledger.maintenance import Maintenance
 from resumable.metrics import Metrics
 from resumable.model import Interrupted, Unavailable
-from resumable.tasks import Errands
-from resumable.upkeep.finisher import Finisher
-from resumable.uploads.budget import Budget
-from resumable.uploads.desk import Desk
+from resumable.tasks import BackgroundTasks
+from resumable.upkeep.recovery import CompletionRecovery
 from resumable.uploads.fragments import Fragments
-from resumable.uploads.intake import Tools
-from resumable.uploads.policy import Policy, Wish
-from resumable.uploads.room import Room
-from resumable.uploads.writing import Span
+from resumable.uploads.limiter import ReadBackLimiter
+from resumable.uploads.memory import MemoryBudget
+from resumable.uploads.policy import CreateRequest, Policy
+from resumable.uploads.registry import Span
+from resumable.uploads.service import UploadService
+from resumable.uploads.writer import Dependencies
 from tests.scraping import Scrape
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import certain
@@ -43,23 +43,23 @@ class Counted:
     metrics: Metrics = field(factory=Metrics)
     store: MemoryStore = field(factory=lambda: MemoryStore(Bucket()))
     database: Database = field(factory=lambda: Database("sqlite://", R))
-    desk: Desk = field(default=None)
+    uploads: UploadService = field(default=None)
 
     def start(self) -> None:
         self.database.prepare()
         self.database.start()
-        budget = Budget(1 << 20, R)
-        tools = Tools(
+        budget = MemoryBudget(1 << 20, R)
+        deps = Dependencies(
             ledger=Ledger(self.database, metrics=self.metrics),
             store=self.store,
             fragments=Fragments(self.store, budget, ".resumable/", "ledger"),
             budget=budget,
-            reading=Room(CHUNK),
+            read_back=ReadBackLimiter(CHUNK),
             clock=R,
-            errands=Errands(4),
+            background=BackgroundTasks(4),
             metrics=self.metrics,
         )
-        self.desk = Desk(tools, Policy("bucket", chunk_size=CHUNK))
+        self.uploads = UploadService(deps, Policy("bucket", chunk_size=CHUNK))
 
     @property
     def bytes(self) -> tuple[float, float]:
@@ -107,11 +107,11 @@ class Body:
 
 async def bring(counted: Counted, size: int, ranges: Sequence[tuple[int, int]]) -> None:
     """Bring an upload in these ranges, all of whose bodies but the last break off."""
-    upload = await counted.desk.create(Wish("tus", "name", length=size))
+    upload = await counted.uploads.create(CreateRequest("tus", "name", length=size))
     for first, end in ranges:
-        upload = await counted.desk.get(upload.id, "")
+        upload = await counted.uploads.get(upload.id, "")
         try:
-            await counted.desk.receive(
+            await counted.uploads.receive(
                 upload, Body(DATA[first:end], breaks=end < size), Span(first, size), confirm=certain
             )
         except Interrupted:
@@ -171,8 +171,8 @@ async def test_a_complete_that_the_store_refuses(counted: Counted) -> None:
         await bring(counted, 350, [(0, 350)])
     assert counted.bytes == (350, 350)
     assert counted.states == {"open": 1, "finishing": 1}
-    finisher = Finisher(counted.desk, Chores(counted.database), R, give_up_after=60.0)
-    await finisher.round(idle=-1.0)
+    recovery = CompletionRecovery(counted.uploads, Maintenance(counted.database), R, give_up_after=60.0)
+    await recovery.round(idle=-1.0)
     assert counted.states == {"open": 1, "finishing": 1, "finished": 1}
     counts = Scrape.of(counted.metrics).samples("resumable_complete_duration_seconds_count")
     assert {labels["outcome"]: n for _, labels, n in counts if n} == {"unavailable": 1, "finished": 1}

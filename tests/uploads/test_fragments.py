@@ -11,14 +11,14 @@ from twisted.internet.task import Clock
 
 from resumable.model import Piece, Upload
 from resumable.stores.store import StoreError
-from resumable.uploads.budget import Budget
 from resumable.uploads.checksum import checksum
 from resumable.uploads.fragments import Fragments
+from resumable.uploads.memory import MemoryBudget
 from tests.uploads.memory_store import Bucket, MemoryStore
 
 #: Who brings bytes; nothing is asked of it.
 SOMEBODY: Any = object()
-UPLOAD = Upload("abc", "seed", "alice", "film", "bucket", "film", 100, 16, 0.0, 0.0, fragmented=True)
+UPLOAD = Upload("abc", "put", "alice", "film", "bucket", "film", 100, 16, 0.0, 0.0, fragmented=True)
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ def store(bucket: Bucket) -> MemoryStore:
 
 
 @pytest.fixture
-def budget() -> Budget:
-    return Budget(100, Clock())
+def budget() -> MemoryBudget:
+    return MemoryBudget(100, Clock())
 
 
 @pytest.fixture
-def fragments(store: MemoryStore, budget: Budget) -> Fragments:
+def fragments(store: MemoryStore, budget: MemoryBudget) -> Fragments:
     return Fragments(store, budget, ".resumable/", "ledger")
 
 
@@ -46,7 +46,7 @@ async def put(fragments: Fragments, first: int, *segments: bytes) -> Piece:
 
 
 @ensureDeferred
-async def test_stored_under_the_prefix(fragments: Fragments, bucket: Bucket, budget: Budget) -> None:
+async def test_stored_under_the_prefix(fragments: Fragments, bucket: Bucket, budget: MemoryBudget) -> None:
     """The bytes are in the store under a name that tells upload and range, and in memory once more."""
     piece = await put(fragments, 5, b"hello", b"world")
     assert (piece.first, piece.end, piece.number, piece.crc32c) == (5, 15, None, checksum([b"helloworld"]))
@@ -58,7 +58,7 @@ async def test_stored_under_the_prefix(fragments: Fragments, bucket: Bucket, bud
 
 
 @ensureDeferred
-async def test_what_is_kept_gives_way(fragments: Fragments, bucket: Bucket, budget: Budget) -> None:
+async def test_what_is_kept_gives_way(fragments: Fragments, bucket: Bucket, budget: MemoryBudget) -> None:
     """Bytes in need of the memory have it; the fragment is in the store as before."""
     piece = await put(fragments, 0, b"x" * 40)
     budget.take(90, by=SOMEBODY)
@@ -82,7 +82,7 @@ async def test_other_bytes_than_were_stored(fragments: Fragments, bucket: Bucket
 
 
 @ensureDeferred
-async def test_deleting(fragments: Fragments, store: MemoryStore, bucket: Bucket, budget: Budget) -> None:
+async def test_deleting(fragments: Fragments, store: MemoryStore, bucket: Bucket, budget: MemoryBudget) -> None:
     """Gone from store and memory; what the store refuses, it is left to the sweep, and the others are deleted."""
     pieces = [await put(fragments, 0, b"one"), await put(fragments, 3, b"two")]
     store.trouble.append(("delete_object", "before"))
@@ -97,7 +97,7 @@ async def test_deleting(fragments: Fragments, store: MemoryStore, bucket: Bucket
 
 
 @ensureDeferred
-async def test_sweeping(fragments: Fragments, store: MemoryStore, bucket: Bucket, budget: Budget) -> None:
+async def test_sweeping(fragments: Fragments, store: MemoryStore, bucket: Bucket, budget: MemoryBudget) -> None:
     """Everything of this upload goes, whoever stored it; what others have stays. A refusal is told, and asked again."""
     await put(fragments, 0, b"one")
     bucket.objects[".resumable/abc/50-52"] = (b"old", {})

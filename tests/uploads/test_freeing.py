@@ -13,8 +13,8 @@ from twisted.internet.task import deferLater
 
 from resumable.ledger.ledger import Ledger
 from resumable.model import Upload
-from resumable.uploads import intake
-from resumable.uploads.policy import Wish
+from resumable.uploads import writer
+from resumable.uploads.policy import CreateRequest
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
 
@@ -22,7 +22,7 @@ from tests.uploads.memory_store import Bucket
 @pytest.fixture(autouse=True)
 def no_rewriting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fragments stay as many as they were brought in, however small."""
-    monkeypatch.setattr(intake, "SMALL", 0)
+    monkeypatch.setattr(writer, "SMALL", 0)
 
 
 class Gate:
@@ -57,7 +57,7 @@ async def eventually(ask: Callable[[], object]) -> None:
 
 async def begin(node: Node, name: str, ends: list[int], length: int = len(DATA)) -> Upload:
     """An upload of which fragments are stored that end there."""
-    upload = await node.desk.create(Wish("seed", name, length=length))
+    upload = await node.uploads.create(CreateRequest("put", name, length=length))
     for first, end in zip([0, *ends], ends, strict=False):
         await node.send(upload, first, end)
     return upload
@@ -65,13 +65,13 @@ async def begin(node: Node, name: str, ends: list[int], length: int = len(DATA))
 
 @pytest_twisted.ensureDeferred
 async def test_the_answer_waits_for_no_deletion(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
-    """The fragments of a chunk that is a part, and the sweep when the object is there, are errands."""
+    """The fragments of a chunk that is a part, and the sweep when the object is there, are background tasks."""
     a, _ = nodes
     upload = await begin(a, "name", [5])
     deleting, listing = Gate(a, "delete_object"), Gate(a, "list_objects")
     assert (await a.send(upload, 5)).finished
     assert bucket.objects["name"][0] == DATA
-    assert a.tools.budget.held == 0
+    assert a.deps.budget.held == 0
     await eventually(lambda: (len(deleting.waiting), len(listing.waiting)) == (1, 1))
     assert any(key.startswith(f".resumable/{upload.id}/0-4.") for key in bucket.objects)
     deleting.open()
@@ -89,10 +89,10 @@ async def test_what_is_not_freed_at_the_end(ledger: Ledger, bucket: Bucket, node
     upload = await begin(a, "name", [5])
     Gate(a, "delete_object")
     assert (await a.send(upload, 5)).finished
-    await a.desk.close(0.01)
-    assert a.tools.errands.count == 0
+    await a.uploads.close(0.01)
+    assert a.deps.background.count == 0
     assert any(key.startswith(f".resumable/{upload.id}/0-4.") for key in bucket.objects)
-    await b.desk.free(upload.id)
+    await b.uploads.free(upload.id)
     await nothing_left(bucket, nodes)
 
 
@@ -101,11 +101,11 @@ async def test_fragments_are_read_together(bucket: Bucket, nodes: tuple[Node, No
     """Those of one chunk: one after the other would take a round trip for each."""
     a, b = nodes
     upload = await begin(a, "name", [3, 6, 9])
-    reading = Gate(b, "get_object")
-    finishing = Deferred.fromCoroutine(b.send(upload, 9))
-    await eventually(lambda: len(reading.waiting) == 3)
-    reading.open()
-    assert (await finishing).finished
+    read_back = Gate(b, "get_object")
+    completer = Deferred.fromCoroutine(b.send(upload, 9))
+    await eventually(lambda: len(read_back.waiting) == 3)
+    read_back.open()
+    assert (await completer).finished
     assert bucket.objects["name"][0] == DATA
 
 
@@ -114,12 +114,12 @@ async def test_chunks_that_are_read_have_room(bucket: Bucket, nodes: tuple[Node,
     """One whose fragments do not fit beside what others read waits for them, and then goes on."""
     a, b = nodes
     uploads = [await begin(a, name, [3, 6], CHUNK) for name in ("one", "two")]
-    reading = Gate(b, "get_object")
-    finishing = [Deferred.fromCoroutine(b.send(upload, 6, CHUNK)) for upload in uploads]
-    await eventually(lambda: len(reading.waiting) == 2)
+    read_back = Gate(b, "get_object")
+    completer = [Deferred.fromCoroutine(b.send(upload, 6, CHUNK)) for upload in uploads]
+    await eventually(lambda: len(read_back.waiting) == 2)
     await deferLater(reactor, 0.05)  # type: ignore[arg-type]
-    assert len(reading.waiting) == 2
-    reading.open()
-    reports = await gatherResults(finishing)
+    assert len(read_back.waiting) == 2
+    read_back.open()
+    reports = await gatherResults(completer)
     assert all(report.finished for report in reports)
     assert bucket.objects["one"][0] == bucket.objects["two"][0] == DATA[:CHUNK]

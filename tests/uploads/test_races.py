@@ -1,7 +1,7 @@
 """Whoever races: clients whose files change, two with different bytes, names taken again, late answers, dead processes.
 
 A state machine of Hypothesis over one key: several processes (or one) on one ledger and one store in memory, clients of the
-seed's protocol and of sessions, on chunks of 16 bytes. `tests.uploads.racing.Record` says what was wrong.
+protocol `put` and of sessions, on chunks of 16 bytes. `tests.uploads.racing.Record` says what was wrong.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 
-from resumable.ledger.chores import Chores
 from resumable.ledger.ledger import Ledger
+from resumable.ledger.maintenance import Maintenance
 from resumable.model import Conflict, State, Unavailable, Upload, UploadError
 from resumable.stores.store import Fence, StoreUnavailable
-from resumable.upkeep.finisher import Finisher
+from resumable.upkeep.recovery import CompletionRecovery
 from resumable.uploads import claims, marks
-from resumable.uploads.policy import Wish
-from resumable.uploads.writing import Span
+from resumable.uploads.policy import CreateRequest
+from resumable.uploads.registry import Span
 from tests.databases import Postgres
 from tests.uploads.conftest import DATA, Node
 from tests.uploads.memory_store import CALLS, Bucket
@@ -109,7 +109,7 @@ class Races(RuleBasedStateMachine):
 
     async def _started(self) -> Process:
         process = Process(self._url, self._bucket, self._record, nodes=self.nodes)
-        while self.nodes and not process.notices._listener.listening:  # type: ignore[union-attr]
+        while self.nodes and not process.peers._listener.listening:  # type: ignore[union-attr]
             await seconds(0.01)
         return process
 
@@ -331,7 +331,7 @@ class Races(RuleBasedStateMachine):
             process, session = self._process(who), client.session
 
             async def cancel() -> None:
-                await process.desk.cancel(await process.desk.get(session, ""))
+                await process.uploads.cancel(await process.uploads.get(session, ""))
 
             self._by(process, cancel())
 
@@ -388,7 +388,7 @@ class Races(RuleBasedStateMachine):
     def be_checkpointed(self, who: int) -> None:
         process = self._process(who)
         for _ in range(2):
-            self._by(process, process.desk.writing.checkpoint())
+            self._by(process, process.uploads.writing.checkpoint())
 
     @rule(who=WHO)
     def finish(self, who: int) -> None:
@@ -396,7 +396,7 @@ class Races(RuleBasedStateMachine):
         self._round(self._process(who))
 
     def _round(self, process: Process) -> None:
-        self._by(process, process.finisher.round(idle=-1))
+        self._by(process, process.recovery.round(idle=-1))
 
     # What is right
 
@@ -415,7 +415,7 @@ class Races(RuleBasedStateMachine):
                 upload = await process.ledger.get(upload_id)
                 assert upload is not None
                 if upload.live:
-                    report = await process.desk.report(upload)
+                    report = await process.uploads.report(upload)
                     if report.offset < floor:
                         found.append(f"{upload_id} was at {floor}, and is at {report.offset} in {upload.state}")
             return found if anews == record.anews else []
@@ -483,11 +483,11 @@ class Races(RuleBasedStateMachine):
         async def cancel_open() -> None:
             for upload in await process.all_uploads():
                 if upload.state is State.OPEN:
-                    await process.desk.cancel(upload)
+                    await process.uploads.cancel(upload)
 
         async def settle() -> None:
             for one in self._alive:
-                await one.tools.errands.settle()
+                await one.deps.background.settle()
 
         def left() -> list[Upload]:
             return [one for one in run(self._looker.all_uploads()) if one.live or one.claim is not None]
@@ -596,8 +596,8 @@ async def current(ledger: Ledger, upload: Upload) -> Upload:
 async def send(node: Node, upload: Upload, data: bytes, end: int | None = None) -> Any:
     """A file from byte 0 on, as one range."""
     body = Body(data[:end], 7, drop=False, stall=False)
-    return await node.desk.receive(
-        await current(node.tools.ledger, upload), body, Span(0, end or len(data)), confirm=certain
+    return await node.uploads.receive(
+        await current(node.deps.ledger, upload), body, Span(0, end or len(data)), confirm=certain
     )
 
 
@@ -617,13 +617,13 @@ async def test_who_comes_second_is_compared(
 ) -> None:
     """Two bring other bytes for one upload: who is told that it is finished has its bytes in the object."""
     a, b = nodes[0], nodes[elsewhere]
-    upload = await a.desk.create(Wish("seed", KEY, length=size, swarm=swarm))
+    upload = await a.uploads.create(CreateRequest("put", KEY, length=size, swarm=swarm))
     # Nothing of it has come yet when the other does.
     body = Body(DATA[:size], size - 3, drop=False, stall=False)
     body.pauseProducing()
-    former = Deferred.fromCoroutine(a.desk.receive(upload, body, Span(0, size), confirm=certain))
+    former = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, size), confirm=certain))
     former.addErrback(lambda failure: failure.value)
-    while not any(intake.streams for intake in a.desk.writing._intakes.values()):
+    while not any(writer.streams for writer in a.uploads.writing._writers.values()):
         await seconds(0.001)
     assert (await send(b, upload, OTHER[:size])).finished
     body.resumeProducing()
@@ -639,7 +639,7 @@ async def test_begun_again_while_a_call_may_come(
     monkeypatch.setattr(claims, "LEASE", LEASE)
     monkeypatch.setattr(claims, "LOOK", 0.02)
     a, _ = nodes
-    upload = await a.desk.create(Wish("seed", KEY, length=5))
+    upload = await a.uploads.create(CreateRequest("put", KEY, length=5))
     late = Late(a)
     with pytest.raises(Unavailable):
         await send(a, upload, DATA[:5])
@@ -657,7 +657,7 @@ async def test_begun_anew_before_it_is_finishing(
 ) -> None:
     """All parts are there, entered at the same time, so that none was the last; another file comes before the object is made."""
     a, b = nodes[0], nodes[elsewhere]
-    upload = await a.desk.create(Wish("seed", KEY, length=len(DATA)))
+    upload = await a.uploads.create(CreateRequest("put", KEY, length=len(DATA)))
     count, entered, usual = 4, [0], ledger.add_piece
     all_of_them: Deferred[None] = Deferred()
     asked: Deferred[None] = Deferred()
@@ -676,7 +676,7 @@ async def test_begun_anew_before_it_is_finishing(
 
     monkeypatch.setattr(ledger, "add_piece", together)
     body = Body(DATA, 7, drop=False, stall=False)
-    former = Deferred.fromCoroutine(a.desk.receive(upload, body, Span(0, len(DATA)), confirm=confirm))
+    former = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, len(DATA)), confirm=confirm))
     former.addErrback(lambda failure: failure.value)
     await asked
     assert (await send(b, upload, OTHER, 2 * CHUNK + 3)).offset == 2 * CHUNK + 3
@@ -695,18 +695,18 @@ async def test_a_deletion_that_was_not_answered(
     monkeypatch.setattr(claims, "LEASE", LEASE)
     monkeypatch.setattr(claims, "LOOK", 0.02)
     a, _ = nodes
-    upload = await a.desk.create(Wish("seed", KEY, length=5))
+    upload = await a.uploads.create(CreateRequest("put", KEY, length=5))
     late = Late(a)
     with pytest.raises(Unavailable):
         await send(a, upload, DATA[:5])
     late.land()
-    await a.desk.cancel(upload)
+    await a.uploads.cancel(upload)
     a.store.trouble = [("delete_object", "after")]
     with pytest.raises(Unavailable):
-        await a.desk.tidy_up(await current(ledger, upload))
+        await a.uploads.tidy_up(await current(ledger, upload))
     assert KEY not in bucket.objects
     for _ in range(2):
-        await a.desk.tidy_up(await current(ledger, upload))
+        await a.uploads.tidy_up(await current(ledger, upload))
     assert (await current(ledger, upload)).claim is None
 
 
@@ -714,15 +714,15 @@ async def test_a_deletion_that_was_not_answered(
 async def test_a_swarm_over_two_processes(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
     """A range is acknowledged here; there a connection, begun before, brings the whole chunk with other bytes."""
     a, b = nodes
-    upload = await a.desk.create(Wish("seed", KEY, length=5, swarm=True))
+    upload = await a.uploads.create(CreateRequest("put", KEY, length=5, swarm=True))
     body = Body(DATA[:5], 7, drop=False, stall=False)
     body.pauseProducing()
-    other = Deferred.fromCoroutine(b.desk.receive(upload, body, Span(0, 5), confirm=certain))
+    other = Deferred.fromCoroutine(b.uploads.receive(upload, body, Span(0, 5), confirm=certain))
     other.addErrback(lambda failure: failure.value)
-    while not any(intake.streams for intake in b.desk.writing._intakes.values()):
+    while not any(writer.streams for writer in b.uploads.writing._writers.values()):
         await seconds(0.001)
     acknowledged = Body(OTHER[2:5], 7, drop=False, stall=False)
-    await a.desk.receive(upload, acknowledged, Span(2, 5), confirm=certain)
+    await a.uploads.receive(upload, acknowledged, Span(2, 5), confirm=certain)
     body.resumeProducing()
     assert isinstance(await other, Conflict)
     assert KEY not in bucket.objects
@@ -736,17 +736,17 @@ async def test_what_could_not_be_settled(
     monkeypatch.setattr(claims, "LEASE", LEASE)
     monkeypatch.setattr(claims, "LOOK", 0.02)
     a, b = nodes
-    upload = await a.desk.create(Wish("seed", KEY, length=5))
+    upload = await a.uploads.create(CreateRequest("put", KEY, length=5))
     late = Late(a)
     with pytest.raises(Unavailable):
         await send(a, upload, DATA[:5])
     late.land()
-    await a.desk.cancel(upload)
-    following = await b.desk.create(Wish("seed", KEY, length=5))
+    await a.uploads.cancel(upload)
+    following = await b.uploads.create(CreateRequest("put", KEY, length=5))
     b.store.trouble = [("head_object", "before")]
     with pytest.raises(Unavailable):
         await send(b, following, OTHER[:5])
-    await b.desk.cancel(following)
-    finisher = Finisher(b.desk, Chores(ledger._database), reactor, give_up_after=60)  # type: ignore[arg-type]
-    await finisher.round(idle=-1)
+    await b.uploads.cancel(following)
+    recovery = CompletionRecovery(b.uploads, Maintenance(ledger._database), reactor, give_up_after=60)  # type: ignore[arg-type]
+    await recovery.round(idle=-1)
     assert KEY not in bucket.objects

@@ -12,32 +12,32 @@ from pytest_twisted import async_yield_fixture
 
 from resumable.model import Rejected, State, Unavailable, Upload, UploadError
 from resumable.stores.store import StoreError
-from resumable.uploads.policy import Wish
-from resumable.uploads.writing import Span
-from tests.uploads.house import CHUNK, House, ledger_in
+from resumable.uploads.policy import CreateRequest
+from resumable.uploads.registry import Span
 from tests.uploads.test_states import Body, certain
+from tests.uploads.wiring import CHUNK, House, ledger_in
 
 DATA = bytes(range(3 * CHUNK))
 
 
 @async_yield_fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def wiring(tmp_path: Path) -> AsyncIterator[House]:
     async with ledger_in(tmp_path) as ledger:
         yield House(ledger)
 
 
-async def put(house: House, call: str, code: str, size: int) -> tuple[Upload, UploadError]:
+async def put(wiring: House, call: str, code: str, size: int) -> tuple[Upload, UploadError]:
     """Bring an upload while the store refuses a call; the upload as it is then, and what its client is told."""
 
     async def refuse(*_: Any, **__: Any) -> Any:
         raise StoreError(code, "as the test wants it", 400, said=True)
 
-    setattr(house.desk._store, call, refuse)
-    upload = await house.desk.create(Wish("seed", "n", length=size))
+    setattr(wiring.uploads._store, call, refuse)
+    upload = await wiring.uploads.create(CreateRequest("put", "n", length=size))
     body = Body(DATA[:size], 7, drop=False, stall=False)
     with pytest.raises(UploadError) as caught:
-        await house.desk.receive(upload, body, Span(0, size), confirm=certain, new=True)
-    return await house.desk.get(upload.id, ""), caught.value
+        await wiring.uploads.receive(upload, body, Span(0, size), confirm=certain, new=True)
+    return await wiring.uploads.get(upload.id, ""), caught.value
 
 
 @pytest.mark.parametrize(("call", "size"), [("put_object", CHUNK), ("init_multipart_upload", 3 * CHUNK)])
@@ -51,28 +51,28 @@ async def put(house: House, call: str, code: str, size: int) -> tuple[Upload, Up
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_what_is_never_taken(house: House, call: str, size: int, code: str, field: str) -> None:
+async def test_what_is_never_taken(wiring: House, call: str, size: int, code: str, field: str) -> None:
     """A 4xx that names the field, and the upload has ended: who came again would be told the same for ever."""
-    upload, told = await put(house, call, code, size)
+    upload, told = await put(wiring, call, code, size)
     assert isinstance(told, Rejected)
     assert told.field == field
     assert upload.state is State.FAILED
     assert upload.reason is not None
     assert code in upload.reason
-    house.desk.faults.check("bucket")
+    wiring.uploads.faults.check("bucket")
 
 
 @pytest.mark.parametrize(("call", "size"), [("put_object", CHUNK), ("init_multipart_upload", 3 * CHUNK)])
 @pytest.mark.parametrize("code", ["AccessDenied", "NoSuchBucket", "KMS.DisabledException"])
 @pytest_twisted.ensureDeferred
-async def test_what_the_operator_can_mend(house: House, call: str, size: int, code: str) -> None:
+async def test_what_the_operator_can_mend(wiring: House, call: str, size: int, code: str) -> None:
     """503, the upload waits, and the service is not ready until something is stored."""
-    upload, told = await put(house, call, code, size)
+    upload, told = await put(wiring, call, code, size)
     assert type(told) is Unavailable
     assert upload.state is State.OPEN
     with pytest.raises(StoreError):
-        house.desk.faults.check("bucket")
-    delattr(house.desk._store, call)
+        wiring.uploads.faults.check("bucket")
+    delattr(wiring.uploads._store, call)
     body = Body(DATA[:size], 7, drop=False, stall=False)
-    await house.desk.receive(upload, body, Span(0, size), confirm=certain)
-    house.desk.faults.check("bucket")
+    await wiring.uploads.receive(upload, body, Span(0, size), confirm=certain)
+    wiring.uploads.faults.check("bucket")

@@ -27,20 +27,20 @@ from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.internet.threads import blockingCallFromThread, deferToThread
 from zope.interface import implementer
 
-from resumable.ledger.chores import Chores
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
+from resumable.ledger.maintenance import Maintenance
 from resumable.model import Ended, Gap, Interrupted, Piece, State, Superseded, Unavailable, Upload, UploadError
-from resumable.tasks import Errands
-from resumable.upkeep.finisher import Finisher
+from resumable.tasks import BackgroundTasks
+from resumable.upkeep.recovery import CompletionRecovery
 from resumable.uploads import claims
-from resumable.uploads.budget import Budget
-from resumable.uploads.desk import Desk
 from resumable.uploads.fragments import Fragments
-from resumable.uploads.intake import Tools
-from resumable.uploads.policy import Policy, Wish
-from resumable.uploads.room import Room
-from resumable.uploads.writing import Span
+from resumable.uploads.limiter import ReadBackLimiter
+from resumable.uploads.memory import MemoryBudget
+from resumable.uploads.policy import CreateRequest, Policy
+from resumable.uploads.registry import Span
+from resumable.uploads.service import UploadService
+from resumable.uploads.writer import Dependencies
 from tests.databases import Postgres
 from tests.uploads.memory_store import CALLS, Bucket, MemoryStore
 
@@ -148,24 +148,24 @@ class Uploads(RuleBasedStateMachine):
         self._database.start()
         self._ledger = Ledger(self._database)
         self._store = MemoryStore(self._bucket)
-        budget = Budget(4096, reactor)  # type: ignore[arg-type]
-        tools = Tools(
+        budget = MemoryBudget(4096, reactor)  # type: ignore[arg-type]
+        deps = Dependencies(
             ledger=self._ledger,
             store=self._store,
             fragments=Fragments(self._store, budget, ".resumable/", "ledger"),
             budget=budget,
-            reading=Room(CHUNK),
+            read_back=ReadBackLimiter(CHUNK),
             clock=reactor,  # type: ignore[arg-type]
-            errands=Errands(4),
+            background=BackgroundTasks(4),
         )
-        self._desk = Desk(tools, Policy("bucket", chunk_size=CHUNK))
+        self._uploads = UploadService(deps, Policy("bucket", chunk_size=CHUNK))
 
     @initialize(length=st.integers(1, 6 * CHUNK), seed=st.integers(0, 1000), known=st.booleans())
     def create(self, length: int, seed: int, known: bool) -> None:
         self._data = random.Random(seed).randbytes(length)
         self._known = known
-        wish = Wish("seed", "name", length=length if known else None)
-        self._upload = run(self._desk.create(wish))
+        wanted = CreateRequest("put", "name", length=length if known else None)
+        self._upload = run(self._uploads.create(wanted))
         self.acknowledged = 0
 
     @rule(length=st.integers(1, 6 * CHUNK), seed=st.integers(0, 1000), known=st.booleans())
@@ -182,7 +182,9 @@ class Uploads(RuleBasedStateMachine):
     async def _receive(self, body: Body, first: int, end: int) -> Any:
         last = end == len(self._data)
         try:
-            return await self._desk.receive(await self._current(), body, Span(first, end, last=last), confirm=certain)
+            return await self._uploads.receive(
+                await self._current(), body, Span(first, end, last=last), confirm=certain
+            )
         except (UploadError, AssertionError) as error:
             return error
 
@@ -239,8 +241,8 @@ class Uploads(RuleBasedStateMachine):
 
     @rule()
     def be_checkpointed(self) -> None:
-        run(self._desk.writing.checkpoint())
-        run(self._desk.writing.checkpoint())
+        run(self._uploads.writing.checkpoint())
+        run(self._uploads.writing.checkpoint())
 
     @rule()
     def end_the_silence(self) -> None:
@@ -260,7 +262,7 @@ class Uploads(RuleBasedStateMachine):
         """What a client is told; once told, it stays true."""
 
         async def query() -> Any:
-            return await self._desk.report(await self._current())
+            return await self._uploads.report(await self._current())
 
         report = run(query())
         assert report.offset >= self.acknowledged
@@ -282,7 +284,7 @@ class Uploads(RuleBasedStateMachine):
             return
 
         async def cancel() -> None:
-            await self._desk.cancel(await self._current())
+            await self._uploads.cancel(await self._current())
 
         run(cancel())
         state = run(self._current()).state
@@ -343,7 +345,7 @@ class Uploads(RuleBasedStateMachine):
             outcome = run(wait(done))
             assert not isinstance(outcome, Exception), repr(outcome)
         assert self._upload is None
-        run(Finisher(self._desk, Chores(self._database), reactor, give_up_after=60).round(idle=-1))  # type: ignore[arg-type]
+        run(CompletionRecovery(self._uploads, Maintenance(self._database), reactor, give_up_after=60).round(idle=-1))  # type: ignore[arg-type]
         assert [key for key in self._bucket.objects if key.startswith(".resumable/")] == []
         # One whose id was in an answer that was lost has no parts.
         assert [parts for _, _, parts in self._bucket.multiparts.values() if parts] == []

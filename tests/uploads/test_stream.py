@@ -15,9 +15,9 @@ from zope.interface import implementer
 
 from resumable.blocks import BLOCK, LARGE
 from resumable.model import TooLarge, Unavailable
-from resumable.uploads.budget import Budget
 from resumable.uploads.grid import Grid
-from resumable.uploads.stream import ChunkedStream, Run
+from resumable.uploads.memory import MemoryBudget
+from resumable.uploads.stream import ChunkBuffer, ChunkedStream
 
 
 @implementer(IPushProducer)
@@ -41,13 +41,13 @@ class Shelf:
     """Stores runs when the test says so."""
 
     def __init__(self) -> None:
-        self.open: list[tuple[Run, Deferred[None]]] = []
+        self.open: list[tuple[ChunkBuffer, Deferred[None]]] = []
         self.stored: dict[int, tuple[int, bytes, int]] = {}
 
-    async def at_once(self, run: Run) -> None:
+    async def at_once(self, run: ChunkBuffer) -> None:
         self.stored[run.number] = (run.first, b"".join(run.segments), run.crc32c)
 
-    async def later(self, run: Run) -> None:
+    async def later(self, run: ChunkBuffer) -> None:
         done: Deferred[None] = Deferred()
         self.open.append((run, done))
         await done
@@ -61,7 +61,7 @@ def make(shelf: Shelf, grid: Grid, *, position: int = 0, limit: int = 1 << 60, l
         limit=limit,
         store=shelf.later if later else shelf.at_once,
         in_flight=2,
-        budget=Budget(1 << 60, Clock()),
+        budget=MemoryBudget(1 << 60, Clock()),
     )
     producer = Producer()
     stream.registerProducer(producer, True)
@@ -204,7 +204,7 @@ def test_bytes_are_let_go_when_stored() -> None:
 def test_only_push_producers() -> None:
     """A body is pushed; a pull producer would never be asked."""
     stream = ChunkedStream(
-        Grid(4, None), position=0, limit=9, store=Shelf().at_once, in_flight=1, budget=Budget(9, Clock())
+        Grid(4, None), position=0, limit=9, store=Shelf().at_once, in_flight=1, budget=MemoryBudget(9, Clock())
     )
     with pytest.raises(AssertionError):
         stream.registerProducer(Producer(), False)

@@ -13,22 +13,22 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.web.http_headers import Headers
 
 from resumable.callbacks.authorizer import Refused
-from resumable.ledger.chores import Chores
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
+from resumable.ledger.maintenance import Maintenance
 from resumable.ledger.queue import EventQueue
 from resumable.model import Interrupted, State
 from resumable.upkeep.janitor import Janitor
 from resumable.uploads import claims
 from resumable.uploads.fragments import checksum
-from resumable.uploads.policy import Wish
+from resumable.uploads.policy import CreateRequest
+from resumable.uploads.registry import Span
 from resumable.uploads.result import as_json
-from resumable.uploads.writing import Span
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
 from tests.uploads.test_states import Body, certain
 
-SWARM = Wish("seed", "name", length=len(DATA), swarm=True)
+SWARM = CreateRequest("put", "name", length=len(DATA), swarm=True)
 
 
 class Completes:
@@ -65,18 +65,18 @@ async def test_any_ranges_in_any_order(
 
     async def write(first: int, end: int) -> Any:
         node = chance.choice(nodes)
-        upload = await ledger.find("", "name", "seed")
+        upload = await ledger.find("", "name", "put")
         if upload is None:
-            upload, _ = await node.desk.join(SWARM)
+            upload, _ = await node.uploads.join(SWARM)
         if upload.state is State.FINISHED:
-            return await node.desk.report(upload)
+            return await node.uploads.report(upload)
         return await node.send(upload, first, end)
 
     reports = []
     for begin in range(0, len(work), 8):
         batch = [Deferred.fromCoroutine(write(*one)) for one in work[begin : begin + 8]]
         reports += await gatherResults(batch, consumeErrors=True)
-    upload = await ledger.find("", "name", "seed")
+    upload = await ledger.find("", "name", "put")
     assert upload is not None
     assert upload.state is State.FINISHED
     assert bucket.objects["name"][0] == DATA
@@ -103,13 +103,13 @@ async def test_who_comes_second_waits_for_the_first(
         return await complete(*args, **options)
 
     a.store.complete_multipart_upload = slowly  # type: ignore[method-assign]
-    upload = await a.desk.create(SWARM)
+    upload = await a.uploads.create(SWARM)
     await a.send(upload, 0, CHUNK)
     last = Deferred.fromCoroutine(a.send(upload, CHUNK, len(DATA)))
     while (current := await ledger.get(upload.id)) is not None and current.state is not State.FINISHING:
         pass
     assert current is not None
-    second = Deferred.fromCoroutine(b.desk.finish(current))
+    second = Deferred.fromCoroutine(b.uploads.finish(current))
     reactor.callLater(0.5, slow.callback, None)  # type: ignore[attr-defined]
     first, other = await gatherResults([last, second])
     assert as_json(first) == as_json(other)
@@ -124,7 +124,7 @@ async def test_who_made_the_object_died(
     monkeypatch.setattr(claims, "BEAT", 3600.0)
     monkeypatch.setattr(claims, "LEASE", 0.5)
     a, b = nodes
-    upload = await a.desk.create(SWARM)
+    upload = await a.uploads.create(SWARM)
     await a.send(upload, 0, CHUNK)
     a.store.complete_multipart_upload = lambda *args, **options: Deferred()  # type: ignore[method-assign,assignment]
     Deferred.fromCoroutine(a.send(upload, CHUNK, len(DATA)))
@@ -132,7 +132,7 @@ async def test_who_made_the_object_died(
         pass
     assert current is not None
     assert current.claim is not None
-    assert (await b.desk.finish(current)).finished
+    assert (await b.uploads.finish(current)).finished
     assert bucket.objects["name"][0] == DATA
 
 
@@ -142,10 +142,10 @@ async def test_a_client_that_vanishes_with_the_last_byte(
 ) -> None:
     """Its node knows nothing of what the other has stored meanwhile, and finishes the upload all the same."""
     a, b = nodes
-    upload = await a.desk.create(SWARM)
+    upload = await a.uploads.create(SWARM)
     end = 3 * CHUNK - 3  # within a chunk: what comes last of it is stored when the client has gone
     body = Body(DATA[CHUNK:end], 7, drop=True, stall=True)
-    going = Deferred.fromCoroutine(a.desk.receive(upload, body, Span(CHUNK, len(DATA)), confirm=certain))
+    going = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(CHUNK, len(DATA)), confirm=certain))
     await b.send(upload, 0, CHUNK)
     await b.send(upload, end, len(DATA))
     body.go_on()
@@ -164,15 +164,15 @@ async def test_complete_and_left_lying(
 ) -> None:
     """All who wrote it died before they saw that all is there: it is not thrown away when its time is over, but finished."""
     a, b = nodes
-    upload = await a.desk.create(SWARM)
+    upload = await a.uploads.create(SWARM)
     await b.send(upload, 0, CHUNK)
     await a.send(upload, CHUNK, 3 * CHUNK)
-    fragment = await b.tools.fragments.put(upload, 3 * CHUNK, [DATA[3 * CHUNK :]], checksum([DATA[3 * CHUNK :]]))
+    fragment = await b.deps.fragments.put(upload, 3 * CHUNK, [DATA[3 * CHUNK :]], checksum([DATA[3 * CHUNK :]]))
     await ledger.mark_fragmented(upload, claim=None)
     await ledger.add_piece(upload, fragment, now=upload.created)
     janitor = Janitor(
-        a.desk,
-        Chores(database),
+        a.uploads,
+        Maintenance(database),
         EventQueue(database),
         a.store,
         reactor,  # type: ignore[arg-type]
@@ -195,10 +195,10 @@ async def test_complete_and_refused(
 ) -> None:
     """Whose client may not finish it is not finished by the clock either: its time is over."""
     a, b = nodes
-    upload = await a.desk.create(SWARM)
+    upload = await a.uploads.create(SWARM)
     await b.send(upload, 0, CHUNK)
     await a.send(upload, CHUNK, 3 * CHUNK)
-    fragment = await b.tools.fragments.put(upload, 3 * CHUNK, [DATA[3 * CHUNK :]], checksum([DATA[3 * CHUNK :]]))
+    fragment = await b.deps.fragments.put(upload, 3 * CHUNK, [DATA[3 * CHUNK :]], checksum([DATA[3 * CHUNK :]]))
     await ledger.mark_fragmented(upload, claim=None)
     await ledger.add_piece(upload, fragment, now=upload.created)
 
@@ -208,10 +208,12 @@ async def test_complete_and_refused(
     current = await ledger.get(upload.id)
     assert current is not None
     with pytest.raises(Refused):
-        await a.desk.settle(await a.desk.report(current), no)
+        await a.uploads.settle(await a.uploads.report(current), no)
     queue, clock = EventQueue(database), reactor
     times = {"after": -60.0, "every": 60.0, "keep": 60.0}
-    janitor = Janitor(a.desk, Chores(database), queue, a.store, clock, bucket="bucket", prefix=".resumable/", **times)  # type: ignore[arg-type]
+    janitor = Janitor(
+        a.uploads, Maintenance(database), queue, a.store, clock, bucket="bucket", prefix=".resumable/", **times
+    )  # type: ignore[arg-type]
     removed = [removal.kind async for removal in janitor.clean() if removal.kind == "upload"]
     assert removed == ["upload"]
     assert "name" not in bucket.objects

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from resumable.model import Invalid, ObjectOptions, Rejected, Unavailable, Unsupported
 from resumable.stores.options import option_headers
 from resumable.uploads import values
-from resumable.uploads.policy import Policy, Wish
+from resumable.uploads.policy import CreateRequest, Policy
 from resumable.uploads.values import Unfit
 
 POLICY = Policy("bucket")
-WISH = Wish("seed", "name")
+WANTED = CreateRequest("put", "name")
 
 
-def new(wish: Wish, policy: Policy = POLICY) -> Any:
-    return policy.new_upload(wish, "id", 0.0)
+def new(wanted: CreateRequest, policy: Policy = POLICY) -> Any:
+    return policy.new_upload(wanted, "id", 0.0)
 
 
 #: What JSON, a database, a header or XML cannot hold.
@@ -45,17 +45,17 @@ NO_TEXT = [
 
 @pytest.mark.parametrize("bad", NO_TEXT, ids=ascii)
 def test_what_is_no_text_is_nowhere(bad: str) -> None:
-    for field, wish in {
-        "name": evolve(WISH, name=bad),
-        "owner": evolve(WISH, owner=bad),
-        "key": evolve(WISH, key=bad),
-        "metadata": evolve(WISH, options=ObjectOptions(metadata={"k": bad})),
-        "content_type": evolve(WISH, options=ObjectOptions(content_type=bad)),
-        "content_disposition": evolve(WISH, options=ObjectOptions(content_disposition=bad)),
-        "tags": evolve(WISH, options=ObjectOptions(tags={"k": bad})),
+    for field, wanted in {
+        "name": evolve(WANTED, name=bad),
+        "owner": evolve(WANTED, owner=bad),
+        "key": evolve(WANTED, key=bad),
+        "metadata": evolve(WANTED, options=ObjectOptions(metadata={"k": bad})),
+        "content_type": evolve(WANTED, options=ObjectOptions(content_type=bad)),
+        "content_disposition": evolve(WANTED, options=ObjectOptions(content_disposition=bad)),
+        "tags": evolve(WANTED, options=ObjectOptions(tags={"k": bad})),
     }.items():
         with pytest.raises(Rejected) as caught:
-            new(wish)
+            new(wanted)
         assert caught.value.field == field
         assert bad not in str(caught.value)
 
@@ -63,13 +63,13 @@ def test_what_is_no_text_is_nowhere(bad: str) -> None:
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "ü", "x\u2028", "(", "a/b"])
 def test_metadata_names_that_no_header_has(name: str) -> None:
     with pytest.raises(Rejected, match="names that a header can have"):
-        new(evolve(WISH, options=ObjectOptions(metadata={name: "x"})))
+        new(evolve(WANTED, options=ObjectOptions(metadata={name: "x"})))
 
 
 @pytest.mark.parametrize("name", ["resumable-token", "Resumable-Token", "RESUMABLE-ledger", "resumable-"])
 def test_the_services_own_metadata(name: str) -> None:
     with pytest.raises(Rejected, match="service's own"):
-        new(evolve(WISH, options=ObjectOptions(metadata={name: "x"})))
+        new(evolve(WANTED, options=ObjectOptions(metadata={name: "x"})))
 
 
 @pytest.mark.parametrize("count", [65, 100, 120, 700])
@@ -77,13 +77,13 @@ def test_the_services_own_metadata(name: str) -> None:
 def test_more_entries_than_servers_take(count: int, value: str) -> None:
     """moto, and whatever else is built on Python's server, answers more than 100 headers with a bare 431."""
     with pytest.raises(Rejected, match=r"at most (64 entries|1990 bytes)") as caught:
-        new(evolve(WISH, options=ObjectOptions(metadata={f"k{number}": value for number in range(count)})))
+        new(evolve(WANTED, options=ObjectOptions(metadata={f"k{number}": value for number in range(count)})))
     assert caught.value.field == "metadata"
 
 
 def test_as_many_entries_as_servers_take() -> None:
     metadata = {f"k{number}": "v" for number in range(64)}
-    assert new(evolve(WISH, options=ObjectOptions(metadata=metadata))).options.metadata == metadata
+    assert new(evolve(WANTED, options=ObjectOptions(metadata=metadata))).options.metadata == metadata
 
 
 def test_entries_of_client_and_application_together() -> None:
@@ -92,7 +92,7 @@ def test_entries_of_client_and_application_together() -> None:
     values.check_metadata(ours)
     values.check_metadata(theirs)
     with pytest.raises(Rejected, match="64 entries") as caught:
-        new(evolve(WISH, options=ObjectOptions(metadata=values.overlaid(ours, theirs))))
+        new(evolve(WANTED, options=ObjectOptions(metadata=values.overlaid(ours, theirs))))
     assert caught.value.field == "metadata"
 
 
@@ -126,17 +126,17 @@ def test_all_headers_together(options: ObjectOptions, field: str | None) -> None
     """Each fits by itself; S3 takes 8 KB of a request's headers."""
     if field is None:
         assert sum(len(name) + len(value) for name, value in option_headers(options).items()) < values.MAX_HEADERS
-        new(evolve(WISH, options=options))
+        new(evolve(WANTED, options=options))
         return
     with pytest.raises(Rejected, match="leave room") as caught:
-        new(evolve(WISH, options=options))
+        new(evolve(WANTED, options=options))
     assert caught.value.field == field
 
 
 def test_tags_as_they_are_encoded() -> None:
     """128 characters may be 1.5 KB of a header."""
     with pytest.raises(Rejected, match="percent-encoded") as caught:
-        new(evolve(WISH, options=ObjectOptions(tags={chr(0x1F600 + number) * 128: "" for number in range(10)})))
+        new(evolve(WANTED, options=ObjectOptions(tags={chr(0x1F600 + number) * 128: "" for number in range(10)})))
     assert caught.value.field == "tags"
 
 
@@ -146,26 +146,26 @@ def test_tags_as_they_are_encoded() -> None:
 def test_an_owner_that_is_too_long_is_named(owner: str, name: str) -> None:
     """The client could make its name as short as it likes."""
     with pytest.raises(Rejected, match=r"^owner leaves too few") as caught:
-        new(evolve(WISH, owner=owner, name=name))
+        new(evolve(WANTED, owner=owner, name=name))
     assert caught.value.field == "owner"
     with pytest.raises(Rejected) as other:
-        new(evolve(WISH, owner="o" * 100, name="n" * 1000))
+        new(evolve(WANTED, owner="o" * 100, name="n" * 1000))
     assert other.value.field == "name"
 
 
 def test_metadata_that_stores_take_for_one() -> None:
     with pytest.raises(Rejected, match="twice"):
-        new(evolve(WISH, options=ObjectOptions(metadata={"Name": "x", "name": "y"})))
+        new(evolve(WANTED, options=ObjectOptions(metadata={"Name": "x", "name": "y"})))
     assert values.overlaid({"Name": "x", "b": "1"}, {"name": "y"}) == {"b": "1", "name": "y"}
 
 
 def test_all_metadata_together() -> None:
     """Counted as MinIO counts: names with their prefix, and values as they are sent, which takes more if not ASCII."""
     fits = {"k": "v" * (values.MAX_METADATA - len("x-amz-meta-k"))}
-    assert new(evolve(WISH, options=ObjectOptions(metadata=fits))).options.metadata == fits
+    assert new(evolve(WANTED, options=ObjectOptions(metadata=fits))).options.metadata == fits
     for metadata in ({"kk": fits["k"]}, {"k": "ü" * 900}, {f"n{number}": "x" * 300 for number in range(10)}):
         with pytest.raises(Rejected, match="at most 1990 bytes") as caught:
-            new(evolve(WISH, options=ObjectOptions(metadata=metadata)))
+            new(evolve(WANTED, options=ObjectOptions(metadata=metadata)))
         assert caught.value.field == "metadata"
 
 
@@ -181,23 +181,23 @@ def test_keys_that_some_store_refuses(key: str) -> None:
 @pytest.mark.parametrize("name", ["/a", "a/", "a//b", "a/ . ", "n" * 1025])
 def test_names_that_would_make_them(name: str) -> None:
     with pytest.raises(Rejected) as caught:
-        new(evolve(WISH, name=name))
+        new(evolve(WANTED, name=name))
     assert caught.value.field == "name"
 
 
 def test_a_name_that_is_not_in_the_key() -> None:
     """It need only be a name."""
-    assert new(evolve(WISH, name="a//b/"), Policy("bucket", key="{owner}/{id}")).key == "id"
+    assert new(evolve(WANTED, name="a//b/"), Policy("bucket", key="{owner}/{id}")).key == "id"
     with pytest.raises(Invalid):
-        new(evolve(WISH, name="a/../b"), Policy("bucket", key="{id}"))
+        new(evolve(WANTED, name="a/../b"), Policy("bucket", key="{id}"))
 
 
 def test_the_services_own_prefix() -> None:
     """A client is told; that the application has chosen it is not the client's fault."""
     with pytest.raises(Rejected):
-        new(evolve(WISH, name=".resumable/x"))
+        new(evolve(WANTED, name=".resumable/x"))
     with pytest.raises(Unavailable):
-        new(evolve(WISH, key=".resumable/x"))
+        new(evolve(WANTED, key=".resumable/x"))
 
 
 # Owners
@@ -221,7 +221,7 @@ def test_the_services_own_prefix() -> None:
 )
 def test_an_owner_is_one_segment(owner: str, segment: str) -> None:
     assert values.owner_segment(owner) == segment
-    assert new(evolve(WISH, owner=owner, name="b/c")).key == f"{segment}/b/c"
+    assert new(evolve(WANTED, owner=owner, name="b/c")).key == f"{segment}/b/c"
 
 
 owners = st.text(st.sampled_from("a./% \x01é2FE"), min_size=1, max_size=6)
@@ -250,7 +250,7 @@ def test_no_two_owners_meet(one: str, other: str) -> None:
 )
 def test_nobody_in_particular(template: str, key: str) -> None:
     """An empty owner leaves no slash."""
-    assert new(evolve(WISH, name="n"), Policy("bucket", key=template)).key == key
+    assert new(evolve(WANTED, name="n"), Policy("bucket", key=template)).key == key
 
 
 # Content codings
@@ -326,7 +326,7 @@ anything = st.text(max_size=30) | st.text(st.sampled_from("a./%\x00\ud800\ufffe 
 def test_what_becomes_an_upload_can_be_stored(said: dict[str, Any], metadata: dict[str, str], kind: str) -> None:
     """Whatever is asked for: refused with the field's name, or such that JSON, UTF-8, headers and XML hold it."""
     try:
-        upload = new(Wish("seed", **said, options=ObjectOptions(content_type=kind, metadata=metadata)))
+        upload = new(CreateRequest("put", **said, options=ObjectOptions(content_type=kind, metadata=metadata)))
     except Rejected as error:
         assert error.field in ("name", "owner", "key", "metadata", "content_type")
         return

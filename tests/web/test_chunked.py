@@ -14,10 +14,10 @@ from twisted.web import http
 from resumable.blocks import BLOCK, LARGE
 from resumable.model import Interrupted
 from resumable.protocols.response import Response
-from resumable.web import channel as channels
 from resumable.web import chunked
+from resumable.web import connection as channels
 from resumable.web.chunked import ChunkedDecoder, MalformedChunk, Turns
-from resumable.web.streaming import StreamingRequest
+from resumable.web.request import StreamingRequest
 from tests.web.test_streaming import statuses
 from tests.web.wire import IDLE, Basin, Service, Wire, head
 

@@ -12,12 +12,12 @@ from twisted.internet.testing import StringTransport
 
 from resumable.protocols.origin import Proxies
 from resumable.protocols.response import Response
-from resumable.web import channel as channels
-from resumable.web import factory
-from resumable.web.channel import StreamingChannel
-from resumable.web.crowd import COMPLAIN_SECONDS, PATIENCE
-from resumable.web.site import front_page
-from resumable.web.streaming import StreamingRequest
+from resumable.web import connection as channels
+from resumable.web import site as sites
+from resumable.web.connection import StreamingChannel
+from resumable.web.overload import COMPLAIN_SECONDS, PATIENCE
+from resumable.web.request import StreamingRequest
+from resumable.web.router import front_page
 from tests.web.wire import IDLE, Service, Transport, Wire, head
 
 HEAD = channels.HEAD_SECONDS
@@ -71,7 +71,7 @@ def test_a_head_that_stops_is_cut() -> None:
 
 def test_the_idle_timeout_bounds_a_head_where_it_is_shorter(monkeypatch: pytest.MonkeyPatch) -> None:
     """And then, too, the client is told."""
-    monkeypatch.setattr(factory, "HEAD_SECONDS", 2 * IDLE)
+    monkeypatch.setattr(sites, "HEAD_SECONDS", 2 * IDLE)
     wire = Wire(Service())
     wire.send(b"PUT / HT")
     wire.clock.advance(IDLE)
@@ -181,7 +181,7 @@ def test_one_turned_away_leaves_no_clock_behind() -> None:
 def test_a_crowd_does_not_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """One warning a minute, however many come."""
     warned: list[str] = []
-    monkeypatch.setattr(factory.log, "warn", lambda message, **values: warned.append(message.format(**values)))
+    monkeypatch.setattr(sites.log, "warn", lambda message, **values: warned.append(message.format(**values)))
     wire = Wire(Service(), connections=1)
     for _ in range(100):
         connect(wire)
@@ -214,7 +214,7 @@ def test_a_trusted_proxy_says_who_comes_and_how(
 ) -> None:
     """To the application, in URLs, and in the log."""
     lines: list[str] = []
-    monkeypatch.setattr(factory.log, "debug", lambda message, **values: lines.append(message.format(**values)))
+    monkeypatch.setattr(sites.log, "debug", lambda message, **values: lines.append(message.format(**values)))
     wire = Wire(who, proxies=Proxies(["10.0.0.0/8", "unix"]))
     wire.transport.peerAddr = peer
     claims = ("X-Forwarded-For: 1.1.1.1, 203.0.113.9", "X-Forwarded-Proto: https", "X-Forwarded-Host: up.example.com")

@@ -16,10 +16,10 @@ from twisted.internet.threads import deferToThread
 
 from resumable.model import Interrupted
 from resumable.protocols.response import Response, problem
-from resumable.web import channel as channels
 from resumable.web import chunked
-from resumable.web.factory import StreamingSite
-from resumable.web.streaming import StreamingRequest
+from resumable.web import connection as channels
+from resumable.web.request import StreamingRequest
+from resumable.web.site import StreamingSite
 from tests.web.test_streaming import body_of, statuses
 from tests.web.wire import Basin, Leaf, Service, Wire, head
 

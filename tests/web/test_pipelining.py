@@ -8,8 +8,8 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from resumable.protocols.response import Response, problem
-from resumable.web import channel as channels
-from resumable.web.streaming import StreamingRequest
+from resumable.web import connection as channels
+from resumable.web.request import StreamingRequest
 from tests.web.test_chunked import turn
 from tests.web.test_streaming import statuses
 from tests.web.wire import Basin, Transport, Wire, head

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resumable.memory import OWN
+from resumable.malloc import OWN
 from resumable.web.reading import FIRST, LARGEST, SMALLEST, ReadSize
 
 

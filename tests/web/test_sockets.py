@@ -25,10 +25,10 @@ from twisted.internet.threads import deferToThread
 from resumable.model import Interrupted
 from resumable.protocols.origin import Proxies
 from resumable.protocols.response import Response, problem
-from resumable.web.channel import HEAD_READ_SIZE, TLS_READ_SIZE
-from resumable.web.factory import StreamingSite
+from resumable.web.connection import HEAD_READ_SIZE, TLS_READ_SIZE
 from resumable.web.reading import FIRST, LARGEST
-from resumable.web.streaming import StreamingRequest
+from resumable.web.request import StreamingRequest
+from resumable.web.site import StreamingSite
 from tests.web.wire import Basin, Leaf, head
 
 SIZE = 40_000_000

@@ -19,9 +19,9 @@ from twisted.web.resource import Resource
 from resumable.blocks import LARGE
 from resumable.model import Interrupted
 from resumable.protocols.response import Response, problem, reason_phrase
-from resumable.web import channel as channels
-from resumable.web import factory
-from resumable.web.streaming import ORDINARY_LIMIT, StreamingRequest
+from resumable.web import connection as channels
+from resumable.web import site as sites
+from resumable.web.request import ORDINARY_LIMIT, StreamingRequest
 from tests.web.wire import IDLE, Basin, Leaf, Service, Wire, head
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -1052,7 +1052,7 @@ def test_the_site_starts_no_clock() -> None:
 def test_access_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each answer leaves one, early or not, without header values and query."""
     lines: list[str] = []
-    monkeypatch.setattr(factory.log, "debug", lambda form, **said: lines.append(form.format(**said)))
+    monkeypatch.setattr(sites.log, "debug", lambda form, **said: lines.append(form.format(**said)))
     wire = Wire(refuse)
     wire.send(head("GET", "/a?secret", "Authorization: secret"), head("PUT", "/c", "Content-Length: 9"))
     assert [line.split(" to ")[0] for line in lines] == ["GET /a 401 82 bytes", "PUT /c 401 82 bytes"]

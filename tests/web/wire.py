@@ -15,9 +15,9 @@ from twisted.web.resource import IResource, Resource
 from zope.interface import implementer
 
 from resumable.protocols.response import Response
-from resumable.web.channel import StreamingChannel
-from resumable.web.factory import StreamingSite
-from resumable.web.streaming import StreamingRequest
+from resumable.web.connection import StreamingChannel
+from resumable.web.request import StreamingRequest
+from resumable.web.site import StreamingSite
 
 IDLE = 30.0
 Handler = Callable[[StreamingRequest], Awaitable[Response]]

@@ -11,10 +11,10 @@ from twisted.internet.task import Clock
 
 from resumable.metrics import Metrics
 from resumable.model import Unavailable
-from resumable.workers.board import PATIENCE as BOARD_PATIENCE
-from resumable.workers.board import Board
+from resumable.workers.aggregator import PATIENCE, MetricsAggregator
 from resumable.workers.figures import Snapshot, add_up, lasting, render, snapshot
-from resumable.workers.tally import PATIENCE, Tally
+from resumable.workers.worker_metrics import PATIENCE as BOARD_PATIENCE
+from resumable.workers.worker_metrics import WorkerMetrics
 
 
 def worker(count: float, gauge: float) -> Snapshot:
@@ -83,22 +83,22 @@ def own(figures: Snapshot) -> dict[str, float]:
 
 def test_whoever_asks_hears_of_all_as_soon_as_all_have_told() -> None:
     clock, one, two = Clock(), Counting(), Counting()
-    tally: Any = Tally(clock)
+    aggregator: Any = MetricsAggregator(clock)
     for asker in (one, two):
-        tally.ask({1: one, 2: two}, asker.answer)
-    tally.counted(1, worker(1, 1))
+        aggregator.ask({1: one, 2: two}, asker.answer)
+    aggregator.counted(1, worker(1, 1))
     assert (one.asked, two.asked, one.answers) == (1, 1, [])
-    tally.counted(2, worker(2, 2))
+    aggregator.counted(2, worker(2, 2))
     assert [own(figures) for figures in one.answers + two.answers] == [{"g": 3, "h_sum": 3}] * 2
     assert clock.getDelayedCalls() == []
 
 
 def test_of_a_worker_that_hangs_counts_what_it_said_last() -> None:
     clock, one = Clock(), Counting()
-    tally: Any = Tally(clock)
-    tally.counted(2, worker(2, 2))
-    tally.ask({1: one, 2: Counting()}, one.answer)
-    tally.counted(1, worker(1, 1))
+    aggregator: Any = MetricsAggregator(clock)
+    aggregator.counted(2, worker(2, 2))
+    aggregator.ask({1: one, 2: Counting()}, one.answer)
+    aggregator.counted(1, worker(1, 1))
     clock.advance(PATIENCE)
     assert [own(figures) for figures in one.answers] == [{"g": 3, "h_sum": 3}]
 
@@ -106,16 +106,16 @@ def test_of_a_worker_that_hangs_counts_what_it_said_last() -> None:
 def test_a_worker_that_dies_while_it_is_asked() -> None:
     """Nobody waits for it; what it had counted stays, through the next one's life too."""
     clock, one = Clock(), Counting()
-    tally: Any = Tally(clock)
-    tally.counted(2, worker(2, 2))
-    tally.ask({1: one, 2: Counting()}, one.answer)
-    tally.counted(1, worker(1, 1))
-    tally.died(2)
+    aggregator: Any = MetricsAggregator(clock)
+    aggregator.counted(2, worker(2, 2))
+    aggregator.ask({1: one, 2: Counting()}, one.answer)
+    aggregator.counted(1, worker(1, 1))
+    aggregator.died(2)
     assert [own(figures) for figures in one.answers] == [{"g": 1, "h_sum": 3}]
-    tally.counted(2, worker(5, 5))
-    tally.died(2)
-    tally.ask({1: one}, one.answer)
-    tally.counted(1, worker(1, 1))
+    aggregator.counted(2, worker(5, 5))
+    aggregator.died(2)
+    aggregator.ask({1: one}, one.answer)
+    aggregator.counted(1, worker(1, 1))
     assert own(one.answers[-1]) == {"g": 1, "h_sum": 8}
 
 
@@ -129,20 +129,20 @@ class Said:
         self.words.append(word)
 
 
-def ask(board: Board) -> tuple[list[bytes], list[Any]]:
+def ask(worker_metrics: WorkerMetrics) -> tuple[list[bytes], list[Any]]:
     """Answers, and failures."""
     answers: list[bytes] = []
     failures: list[Any] = []
-    asking: Deferred[bytes] = ensureDeferred(board.figures())
+    asking: Deferred[bytes] = ensureDeferred(worker_metrics.figures())
     asking.addCallbacks(answers.append, failures.append)
     return answers, failures
 
 
 def test_a_worker_asks_its_parent_once_for_all_who_ask_it() -> None:
     clock, said = Clock(), Said()
-    board = Board(Metrics(), said, clock)  # type: ignore[arg-type]
-    asked = [ask(board), ask(board)]
-    board.told(json.dumps(worker(1, 2)).encode())
+    worker_metrics = WorkerMetrics(Metrics(), said, clock)  # type: ignore[arg-type]
+    asked = [ask(worker_metrics), ask(worker_metrics)]
+    worker_metrics.told(json.dumps(worker(1, 2)).encode())
     assert [answers for answers, _ in asked] == [[render(worker(1, 2))]] * 2
     assert said.words == [b"counted", b"asked"]
 
@@ -150,8 +150,8 @@ def test_a_worker_asks_its_parent_once_for_all_who_ask_it() -> None:
 def test_a_parent_that_does_not_answer() -> None:
     """It is an error: the figures of one alone would look like a fall."""
     clock = Clock()
-    board = Board(Metrics(), Said(), clock)  # type: ignore[arg-type]
-    answers, failures = ask(board)
+    worker_metrics = WorkerMetrics(Metrics(), Said(), clock)  # type: ignore[arg-type]
+    answers, failures = ask(worker_metrics)
     clock.advance(BOARD_PATIENCE)
     assert (answers, failures[0].type) == ([], Unavailable)
-    board.told(json.dumps(worker(1, 2)).encode())
+    worker_metrics.told(json.dumps(worker(1, 2)).encode())

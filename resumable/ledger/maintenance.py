@@ -1,0 +1,149 @@
+"""What upkeep asks of the ledger: uploads left lying, rows that are of no use any more, and who does the work.
+
+Several nodes ask. What one takes, the others do not get until its time is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, exists, or_, select, tuple_, update
+
+from resumable.ledger.database import Database
+from resumable.ledger.ledger import as_upload
+from resumable.ledger.queue import DUE
+from resumable.ledger.schema import events, identity, leases, uploads
+from resumable.ledger.statements import insert_into, state_in
+from resumable.model import LIVE, State, Upload
+
+#: Seconds from now until an upload that was taken up so many times (from 1) may be taken up again.
+Pause = Callable[[int], float]
+
+#: Seconds by which nodes' clocks may differ.
+SKEW = 60.0
+
+_ENDED = uploads.c.state.not_in([state.value for state in LIVE])
+#: There may be something in the store that is not the finished object.
+_UNFREED = or_(
+    uploads.c.fragmented,
+    uploads.c.claim.is_not(None),
+    and_(uploads.c.state != State.FINISHED.value, uploads.c.multipart_id.is_not(None)),
+)
+
+
+class Maintenance:
+    """Finds work for upkeep."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def take_finishing(self, *, now: float, idle: float, pause: Pause, most: int) -> list[Upload]:
+        """Take uploads whose bytes are all there but whose object is not, the longest untouched first.
+
+        :param idle: seconds for which nobody has touched them.
+        """
+        return await self._take(state_in([State.FINISHING]), now, idle, pause, most)
+
+    async def take_unfreed(self, *, now: float, idle: float, pause: Pause, most: int) -> list[Upload]:
+        """Take ended uploads that may still have something in the store. Parameters as `take_finishing`."""
+        return await self._take(and_(_ENDED, _UNFREED), now, idle, pause, most)
+
+    async def _take(self, which: Any, now: float, idle: float, pause: Pause, most: int) -> list[Upload]:
+        # What was touched in times to come was so before the clock was set back: it may have been lying for any time.
+        untouched = or_(uploads.c.updated <= now - idle, uploads.c.updated > now + SKEW)
+        at_rest = or_(uploads.c.due <= now, and_(uploads.c.due.is_(None), untouched))
+        query = select(uploads).where(which, at_rest).order_by(uploads.c.updated).limit(most)
+
+        def work(connection: Connection) -> list[Upload]:
+            if connection.dialect.name == "postgresql":
+                found = connection.execute(query.with_for_update(skip_locked=True)).mappings().all()
+            else:
+                found = connection.execute(query).mappings().all()
+            taken = []
+            for row in found:
+                tries = row["tries"] + 1
+                again = {"tries": tries, "due": now + pause(tries)}
+                connection.execute(update(uploads).where(uploads.c.id == row["id"]).values(again))
+                taken.append(as_upload({**row, **again}))
+            return taken
+
+        return await self._database.write(work)
+
+    async def redate(self, dues: Mapping[tuple[str, int], float]) -> None:
+        """What was taken up and put off is due at another time, where nobody has taken it up since.
+
+        :param dues: seconds since the epoch, by the upload's id and the number of its tries.
+        """
+        if not dues:
+            return
+        mine = and_(
+            uploads.c.id == bindparam("this"), uploads.c.tries == bindparam("tried"), uploads.c.due.is_not(None)
+        )
+        change = update(uploads).where(mine).values(due=bindparam("then"))
+        given = [{"this": upload_id, "tried": tries, "then": due} for (upload_id, tries), due in dues.items()]
+        await self._database.write(lambda connection: connection.execute(change, given) and None)
+
+    async def identity(self) -> str:
+        """What tells this ledger from others; it never changes."""
+        return await self._database.read(lambda connection: connection.execute(select(identity.c.id)).scalar_one())
+
+    async def stale(self, *, untouched_since: float, most: int, after: Upload | None = None) -> list[Upload]:
+        """Open uploads that nobody has touched since then (seconds since the epoch), the longest untouched first.
+
+        :param after: only what follows it in this order.
+        """
+        query = (
+            select(uploads)
+            .where(uploads.c.state == State.OPEN.value, uploads.c.updated <= untouched_since)
+            .order_by(uploads.c.updated, uploads.c.id)
+            .limit(most)
+        )
+        if after is not None:
+            query = query.where(tuple_(uploads.c.updated, uploads.c.id) > tuple_(after.updated, after.id))
+        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return [as_upload(row) for row in rows]
+
+    async def forget(self, *, ended_before: float, most: int) -> int:
+        """Delete the rows of uploads that ended before then, but for those with something in the store or still to be told.
+
+        :param ended_before: seconds since the epoch.
+        :return: how many were deleted.
+        """
+        untold = exists().where(events.c.upload_id == uploads.c.id, events.c.state == DUE)
+        old = (
+            select(uploads.c.id).where(_ENDED, ~_UNFREED, uploads.c.updated < ended_before, ~untold).limit(most)
+        ).scalar_subquery()
+        forgotten = delete(uploads).where(uploads.c.id.in_(old))
+        return await self._database.write(lambda connection: connection.execute(forgotten).rowcount)
+
+    async def buckets(self) -> set[str]:
+        """All buckets that uploads go or went to."""
+        query = select(uploads.c.bucket).distinct()
+        return set(await self._database.read(lambda connection: connection.execute(query).scalars().all()))
+
+    async def at(self, bucket: str, key: str) -> list[Upload]:
+        """All uploads whose object has this key."""
+        query = select(uploads).where(uploads.c.bucket == bucket, uploads.c.key == key)
+        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return [as_upload(row) for row in rows]
+
+    async def not_done_with(self, upload_ids: Collection[str]) -> set[str]:
+        """Of these uploads those that are live, or that are freed by somebody else in time."""
+        query = select(uploads.c.id).where(uploads.c.id.in_(upload_ids), or_(~_ENDED, _UNFREED))
+        return set(await self._database.read(lambda connection: connection.execute(query).scalars().all()))
+
+    async def lease(self, name: str, *, now: float, until: float) -> bool:
+        """Whether the work called `name` is ours until then; it is nobody else's meanwhile."""
+
+        # Who holds it for twice as long as anybody does has a clock, or had one, that was wrong.
+        wrong = leases.c.until > until + (until - now)
+
+        def work(connection: Connection) -> bool:
+            taken = insert_into(connection.dialect.name, leases).values(name=name, until=until)
+            taken = taken.on_conflict_do_update(
+                index_elements=["name"], set_={"until": until}, where=or_(leases.c.until <= now, wrong)
+            )
+            return connection.execute(taken.returning(leases.c.name)).first() is not None
+
+        return await self._database.write(work)

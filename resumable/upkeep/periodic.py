@@ -1,0 +1,50 @@
+"""Rounds: work that is done again and again, and that goes on when once it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from resumable.model import UploadError
+
+
+class PeriodicTask:
+    """Calls `work` every `seconds`, for the first time after `first` seconds; never twice at a time."""
+
+    _log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, seconds: float, work: Callable[[], Awaitable[None]], *, first: float = 0.0
+    ) -> None:
+        self._work = work
+        self._running: Deferred[None] | None = None
+        self._loop = LoopingCall(self._once)
+        self._loop.clock = clock
+        self._beginning = clock.callLater(first, self._loop.start, seconds)
+
+    def _once(self) -> Deferred[None]:
+        self._running = ensureDeferred(self._safely())
+        return self._running
+
+    async def _safely(self) -> None:
+        try:
+            await self._work()
+        except CancelledError:
+            pass
+        except UploadError as error:
+            self._log.warn("{error}; trying again later", error=str(error))
+        except Exception:
+            self._log.failure("a round of upkeep failed")
+
+    def stop(self) -> None:
+        """Call it no more, and give up what is running."""
+        if self._beginning.active():
+            self._beginning.cancel()
+        if self._loop.running:
+            self._loop.stop()
+        if self._running is not None:
+            self._running.cancel()

@@ -1,0 +1,343 @@
+"""Finishing: from stored parts to the object, so that it can be repeated after any accident."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from attrs import evolve
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from resumable.clock import now
+from resumable.ledger.ledger import Ledger
+from resumable.model import LIVE, Ended, Exists, Piece, Rejected, State, Superseded, Unavailable, Upload
+from resumable.quoting import quote_briefly
+from resumable.stores.faults import OperatorFaults, client_fault
+from resumable.stores.store import Made, PartRef, Store, StoredObject, StoreError, StoreUnavailable
+from resumable.uploads.checksum import combine
+from resumable.uploads.claims import Claim, Claims, new_claim
+from resumable.uploads.grid import Grid
+from resumable.uploads.release import delete_own_object, is_own
+
+
+class Completer:
+    """Makes objects of uploads whose chunks are all parts: ``open -> finishing -> finished``.
+
+    :ivar claims: to the keys of the objects that are made in this process.
+    """
+
+    _log = Logger()
+
+    def __init__(self, ledger: Ledger, store: Store, clock: IReactorTime, faults: OperatorFaults) -> None:
+        self._faults = faults
+        self._ledger = ledger
+        self._store = store
+        self._clock = clock
+        self.claims = Claims(ledger, clock, self._settle)
+
+    async def finish(self, upload: Upload, claim: Claim | None = None) -> tuple[Upload, bool]:
+        """Complete the upload. Asking again, here or elsewhere, ends in the same object.
+
+        :param claim: to its key, if that has come with the last byte.
+        :return: the upload, finished, and whether that was done here.
+        :raises Unavailable: the store was in trouble for too long; the upload stays ``finishing``.
+        :raises Ended: the upload was cancelled, or has failed for good.
+        :raises Exists: the key is taken and may not be overwritten.
+        """
+        if upload.state is State.OPEN:
+            time, begun = now(self._clock), self._clock.seconds()
+            moved = await self._ledger.move(
+                upload,
+                State.FINISHING,
+                frm=(State.OPEN,),
+                edition=upload.edition,
+                updated=time,
+                received=time,
+                claim=new_claim(),
+            )
+            if moved is not None:
+                claim = self.claims.of(moved, begun)
+            upload = moved or await self._current(upload)
+            if upload.state is State.OPEN:
+                raise Superseded("the client has begun anew with other bytes")
+        if upload.state is State.FINISHING and claim is None:
+            try:
+                claim = await self.claims.take(upload, (State.FINISHING,))
+            except Ended:
+                upload = await self._current(upload)
+        if claim is None:
+            if upload.state is State.FINISHED:
+                return upload, False
+            raise Ended("the upload has ended")
+        try:
+            return await self._make(upload, claim), True
+        finally:
+            await self.claims.drop(claim)
+
+    async def _current(self, upload: Upload) -> Upload:
+        current = await self._ledger.get(upload.id)
+        if current is None:
+            raise Ended("the upload is gone")
+        return current
+
+    async def _make(self, upload: Upload, claim: Claim) -> Upload:
+        try:
+            parts = whole_parts(upload, await self._ledger.pieces(upload.id))
+        except ValueError as error:
+            self._log.error("{error}", error=str(error))
+            raise Unavailable("the ledger lacks parts of the upload") from None
+        etag = await self._complete(upload, parts, claim)
+        return await self.conclude(upload, etag, claim, crc32c=combined(parts))
+
+    async def conclude(self, upload: Upload, etag: str, claim: Claim, *, crc32c: int | None) -> Upload:
+        """Note that the object was made under the claim; returns the upload, finished.
+
+        :raises Ended: the upload was ended meanwhile; the object is removed again.
+        :raises Unavailable: the claim was lost.
+        """
+        try:
+            return await self._conclude(upload, etag, claim, crc32c)
+        except Unavailable:
+            claim.doubt()  # so that whoever has the key next looks what is there
+            raise
+
+    async def _conclude(self, upload: Upload, etag: str, claim: Claim, crc32c: int | None) -> Upload:
+        await claim.quiet()
+        time = now(self._clock)
+        moved = await self._ledger.move(
+            upload,
+            State.FINISHED,
+            frm=(State.OPEN, State.FINISHING),
+            held=claim.word,
+            claim=claim.left,
+            etag=etag,
+            crc32c=crc32c,
+            finished=time,
+            updated=time,
+        )
+        if moved is not None:
+            claim.given_up = True
+            return moved
+        current = await self._current(upload)
+        if current.state is State.FINISHED:
+            return current
+        if current.live:
+            raise Unavailable("the claim to the object's key was lost")
+        if current.claim == claim.word:
+            claim.tidy_up()
+            try:
+                await claim.run(delete_own_object(self._store, upload, claim))
+            except StoreError as error:
+                claim.doubt()  # so that whoever has the key next looks again
+                self._log.warn("object of {id} not removed yet: {error}", id=upload.id, error=str(error))
+        raise Ended("the upload has ended")
+
+    async def check(self, upload: Upload, made: Made, claim: Claim) -> str:
+        """Return the ETag of an object that was made under the claim, once it is certain that it is what was sent.
+
+        :raises StoreUnavailable: it is not, or nobody can say.
+        """
+        if made.confirmed:
+            return made.etag
+        try:
+            found = await self._store.head_object(upload.bucket, upload.key)
+        except StoreError:
+            claim.doubt()
+            raise
+        if not is_own(found, upload) or found.size != upload.length:
+            claim.doubt()
+            size = "no object of ours" if found is None else f"{found.size} bytes"
+            raise StoreUnavailable("NotStored", f"the store said that {upload.length} bytes are stored, and has {size}")
+        return found.etag
+
+    async def _settle(self, former: Upload, claim: Claim) -> None:
+        """See `Claims`: see to what an upload whose claim was left to lie may have left under its key."""
+        if former.state is State.FINISHED:
+            return
+        try:
+            if not former.live:
+                await delete_own_object(self._store, former, claim)
+                return
+            found = await self._store.head_object(former.bucket, former.key)
+            # Of several editions nobody can say whose it is; but of a multipart upload there is one object.
+            sure = former.edition == 0 or former.multipart_id is not None
+            if sure and is_own(found, former) and found.size == former.length:
+                time = now(self._clock)
+                crc32c = combined(await self._ledger.pieces(former.id))
+                how: dict[str, Any] = {"etag": found.etag, "crc32c": crc32c, "finished": time, "updated": time}
+                await self._ledger.move(former, State.FINISHED, frm=(State.OPEN, State.FINISHING), **how)
+        except StoreError as error:
+            raise Unavailable(f"the store is in trouble: {error.code}") from error
+
+    async def tidy_up(self, upload: Upload) -> None:
+        """Wait for the claim of an upload that has ended, and remove an object that it has left under its key.
+
+        :raises Unavailable: the store or the ledger was in trouble, or somebody else is at work there.
+        :raises Ended: the upload has not ended.
+        """
+        claim = await self.claims.take(upload, tuple(state for state in State if state not in LIVE))
+        try:
+            await claim.run(self._settle(upload, claim))
+        finally:
+            await self.claims.drop(claim)
+
+    # Complete
+
+    async def _complete(self, upload: Upload, parts: Sequence[Piece], claim: Claim) -> str:
+        """CompleteMultipartUpload, and what to make of its refusals; returns the ETag."""
+        try:
+            try:
+                return await self._ask(upload, parts, claim)
+            except StoreError as error:
+                if error.code != "InvalidPart" or not error.said:
+                    raise
+                # The ledger's ETag is not the store's: two have written the part.
+                return await self._ask(upload, await self._refreshed(upload, parts), claim)
+        except StoreUnavailable as error:
+            raise Unavailable(f"the store is in trouble: {error.code}") from error
+        except StoreError as error:
+            if error.said and error.code in ("NoSuchUpload", "PreconditionFailed"):
+                found = await self.own_object(upload)
+                if found is not None:
+                    claim.doubtful = claim.doubtful and error.code != "NoSuchUpload"
+                    return found.etag
+            return await self.refused(upload, error)
+
+    async def _ask(self, upload: Upload, parts: Sequence[Piece], claim: Claim) -> str:
+        assert upload.multipart_id is not None
+        refs = [PartRef(part.number or 0, part.etag, part.crc32c) for part in parts]
+        made = await claim.run(
+            self._store.complete_multipart_upload(
+                upload.bucket, upload.key, upload.multipart_id, refs, overwrite=upload.overwrite, fence=claim
+            )
+        )
+        etag = await self.check(upload, made, claim)
+        # Of a multipart upload an object is made once: whatever else was asked comes to nothing.
+        claim.doubtful = False
+        return etag
+
+    async def _refreshed(self, upload: Upload, parts: Sequence[Piece]) -> list[Piece]:
+        """Return the parts with the ETags that the store has.
+
+        :raises StoreError: ``PartLost``: what the store has is not what was acknowledged.
+        """
+        assert upload.multipart_id is not None
+        stored = {p.number: p for p in await self._store.list_parts(upload.bucket, upload.key, upload.multipart_id)}
+        fresh = []
+        for part in parts:
+            found = stored.get(part.number or 0)
+            same = found is not None and found.size == part.size
+            if found is not None and found.etag != part.etag:
+                # What somebody else brought of another file may have come late: only a checksum tells.
+                same = same and found.crc32c is not None and found.crc32c == part.crc32c
+            if found is None or not same:
+                raise StoreError("PartLost", f"part {part.number} is not what was stored", said=True)
+            fresh.append(evolve(part, etag=found.etag))
+        return fresh
+
+    async def refused(self, upload: Upload, error: StoreError) -> NoReturn:
+        """Make of a store's no what it is: end an upload that can never succeed, and keep any other for a better day.
+
+        :raises Exists: the key is taken and may not be overwritten.
+        :raises Rejected: the client has asked for what the store never takes.
+        :raises Ended: the upload can never succeed, or has ended before.
+        :raises Unavailable: it may pass, or the operator may mend it, or nobody can say.
+        """
+        reason = await self._final_reason(upload, error)
+        if reason is None:
+            self._faults.refused(upload.bucket, error, upload.id)
+            raise Unavailable(f"the store refused: {error.code}") from error
+        current = await self._current(upload)
+        if current.live and (current.edition, current.multipart_id) != (upload.edition, upload.multipart_id):
+            raise Superseded("the client has begun anew with other bytes") from error
+        time, edition = now(self._clock), upload.edition
+        how: dict[str, Any] = {"reason": reason, "updated": time}
+        if await self._ledger.move(upload, State.FAILED, frm=(upload.state,), edition=edition, **how) is not None:
+            self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
+        elif (await self._current(upload)).state in (*LIVE, State.FINISHED):
+            raise Unavailable("the upload has gone on elsewhere") from error
+        if error.code == "PreconditionFailed":
+            raise Exists(f"there is an object {quote_briefly(upload.key)} already") from error
+        field = client_fault(error.code)
+        if field is not None:
+            raise Rejected(field, reason) from error
+        raise Ended(reason) from error
+
+    async def own_object(self, upload: Upload) -> StoredObject | None:
+        """Return the upload's object, whole, if it was made already, by a call whose answer was lost.
+
+        :raises Unavailable: nobody can say.
+        """
+        try:
+            found = await self._store.head_object(upload.bucket, upload.key)
+        except StoreError as trouble:
+            raise Unavailable(f"the store is in trouble: {trouble.code}") from trouble
+        return found if is_own(found, upload) and found.size == upload.length else None
+
+    async def _final_reason(self, upload: Upload, error: StoreError) -> str | None:
+        """Return why the upload can never succeed, if a refusal says so; None: it may pass, or be mended.
+
+        Few refusals are final, and only as the store's own word, which is asked for twice where it can be.
+
+        :raises Unavailable: nobody can say.
+        """
+        if not error.said:
+            return None
+        if error.code == "NoSuchUpload" and await self._gone(upload):
+            # Dropped by the store's own rules; or by whoever has cancelled the upload, which then is no news.
+            return "the store has dropped the multipart upload"
+        if error.code == "PreconditionFailed" and await self._taken(upload):
+            return "the key is taken"
+        field = client_fault(error.code)
+        if field is not None:
+            return f"the store never takes its {field}: {error.code}"
+        reasons = {
+            "NoSuchKey": "the store has lost bytes that it had confirmed",
+            "BadFragment": "the store has given back other bytes than it was given",
+            "PartLost": f"the store refused to complete: {error}",
+            "EntityTooSmall": f"the store refused to complete: {error}",
+        }
+        return reasons.get(error.code)
+
+    async def _gone(self, upload: Upload) -> bool:
+        """Whether the store says once more that the multipart upload is not there."""
+        if upload.multipart_id is None:
+            return False
+        try:
+            await self._store.list_parts(upload.bucket, upload.key, upload.multipart_id)
+        except StoreError as error:
+            if error.said and error.code == "NoSuchUpload":
+                return True
+            raise Unavailable(f"the store is in trouble: {error.code}") from error
+        return False
+
+    async def _taken(self, upload: Upload) -> bool:
+        """Whether the store says once more that there is an object under the key."""
+        try:
+            return await self._store.head_object(upload.bucket, upload.key) is not None
+        except StoreError as error:
+            raise Unavailable(f"the store is in trouble: {error.code}") from error
+
+
+def combined(parts: Sequence[Piece]) -> int | None:
+    """Return the CRC32C of the object that the parts make, if all of theirs are known."""
+    if not parts or any(part.crc32c is None or part.number is None for part in parts):
+        return None
+    return combine((part.crc32c or 0, part.size) for part in parts)
+
+
+def whole_parts(upload: Upload, pieces: Sequence[Piece]) -> list[Piece]:
+    """Return the parts 1..n of the upload's grid, in order.
+
+    :raises ValueError: they are not all there. Completing then would make an object that is not what the client sent.
+    """
+    grid = Grid(upload.chunk_size, upload.length)
+    parts = {piece.number: piece for piece in pieces if piece.number is not None}
+    run = []
+    for number in range(1, grid.count + 1):
+        part = parts.get(number)
+        if part is None or (part.first, part.end) != (grid.first_of(number), grid.end_of(number)):
+            raise ValueError(f"upload {upload.id} cannot be completed: part {number} is missing or not whole")
+        run.append(part)
+    return run

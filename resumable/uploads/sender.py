@@ -1,0 +1,70 @@
+"""Writers: what one body that is written may do, and the order in which its runs are compared with what is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from attrs import define, field
+from twisted.internet.defer import DeferredLock
+
+#: Asked right before an upload is finished by what a writer brings; what it raises keeps the upload open.
+Confirm = Callable[[], Awaitable[None]]
+
+E = TypeVar("E", bound=Exception)
+
+
+async def confirmed() -> None:
+    """Nothing is to be asked: this finishes nothing, or for one who has just been asked about."""
+
+
+@define(eq=False)
+class Sender:
+    """One body that is written into an upload.
+
+    :ivar confirm: see `Confirm`.
+    :ivar edition: the edition of the upload's bytes that it writes.
+    :ivar anew: whether the bytes begin anew where they differ from stored ones: the client brings all, from byte 0 on.
+    """
+
+    confirm: Confirm
+    edition: int
+    anew: bool = False
+    #: Why nothing of it is stored any more.
+    failure: Exception | None = None
+    _lock: DeferredLock = field(factory=DeferredLock, init=False)
+
+    def turn(self) -> Turn:
+        """The turn of the next run: until it is over, no later run of the body is looked at."""
+        return Turn(self, self._lock)
+
+
+class Turn:
+    """A run's turn to be compared. It is over when its bytes have turned out to be no others than the stored ones."""
+
+    def __init__(self, sender: Sender, lock: DeferredLock) -> None:
+        self._sender = sender
+        self._lock = lock
+        self._held = False
+
+    async def __aenter__(self) -> Turn:
+        await self._lock.acquire()
+        self._held = True
+        if self._sender.failure is not None:
+            self.over()
+            raise self._sender.failure
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.over()
+
+    def over(self) -> None:
+        """Let the next run have its turn."""
+        if self._held:
+            self._held = False
+            self._lock.release()
+
+    def fail(self, why: E) -> E:
+        """No later run of the body is stored; returns `why`, to be raised."""
+        self._sender.failure = why
+        return why

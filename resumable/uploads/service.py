@@ -1,0 +1,403 @@
+"""The desk: what can be done with uploads, whoever speaks. Protocols call it and know nothing beneath."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from functools import partial
+from typing import Any
+
+from attrs import evolve
+from twisted.logger import Logger
+
+from resumable.clock import now
+from resumable.ledger.ledger import Taken
+from resumable.model import (
+    LIVE,
+    Conflict,
+    Ended,
+    Exists,
+    Gap,
+    Interrupted,
+    Invalid,
+    NotFound,
+    Piece,
+    State,
+    Superseded,
+    TooLarge,
+    Unavailable,
+    Upload,
+    UploadError,
+)
+from resumable.quoting import quote_briefly
+from resumable.single_flight import SingleFlight
+from resumable.stores.store import StoreError
+from resumable.uploads.claims import new_claim
+from resumable.uploads.completer import Completer
+from resumable.uploads.coverage import Coverage
+from resumable.uploads.log import log_upload
+from resumable.uploads.policy import CreateOverrides, CreateRequest, Policy
+from resumable.uploads.registry import Body, Span, WriterRegistry
+from resumable.uploads.release import release
+from resumable.uploads.result import Report
+from resumable.uploads.sender import Confirm
+from resumable.uploads.writer import Dependencies, UploadWriter
+
+#: Asks the main application about an upload that is about to be created. May raise what its client is to be told.
+Admit = Callable[[Upload], Awaitable[CreateOverrides]]
+
+
+class UploadService:
+    """Creates, finds, reports, streams into, finishes and cancels uploads.
+
+    :ivar writing: who writes what in this process.
+    :ivar faults: what the store refuses for the operator to mend.
+    """
+
+    _log = Logger()
+
+    def __init__(self, deps: Dependencies, policy: Policy, admit: Admit | None = None) -> None:
+        """
+        :param admit: is asked about each upload that is about to be created.
+        """
+        self.policy = policy
+        self._admit = admit
+        self._deps = deps
+        self._ledger = deps.ledger
+        self._store = deps.store
+        self._fragments = deps.fragments
+        self._clock = deps.clock
+        self._completer = Completer(deps.ledger, deps.store, deps.clock, deps.faults)
+        self._finishes: SingleFlight[Report] = SingleFlight()
+        self.writing = WriterRegistry(deps, policy, self._completer)
+        self._peers = deps.peers
+        self.faults = deps.faults
+
+    async def create(self, wanted: CreateRequest, *, whole: bool = False) -> Upload:
+        """Enter a new upload. Nothing is asked of the store yet.
+
+        A live upload of the protocol `put` with the same owner and name is cancelled first. Errors as `join`.
+        """
+        upload, _ = await self.join(wanted, whole=whole)
+        return upload
+
+    async def join(self, wanted: CreateRequest, *, whole: bool = False) -> tuple[Upload, bool]:
+        """Enter a new upload, as `create`; where many connections write it and each may be the first, the others find that one.
+
+        :param whole: all of it is going to be received at once.
+        :return: the upload, and whether it is new.
+        :raises TooLarge: it is longer than allowed.
+        :raises Rejected: no object can have its key, or one of its other values.
+        :raises KeyTaken: another owner's upload stands under its key.
+        :raises UploadError: the main application does not want it, or cannot be asked.
+        """
+        upload, chosen = await self._new_upload(wanted)
+        if whole and not upload.swarm and upload.length is not None and upload.length <= upload.chunk_size:
+            # One request will make its object, soon: the claim to its key comes with the row, and costs nothing more.
+            upload = evolve(upload, claim=new_claim())
+        while True:
+            begun = self._clock.seconds()
+            try:
+                upload = await self._ledger.create(upload, chosen=chosen)
+                break
+            except Taken:
+                former = await self._ledger.find(upload.owner, upload.name, upload.protocol)
+                if former is not None and former.live:
+                    if upload.swarm and former.swarm and former.length == upload.length:
+                        return former, False
+                    await self.cancel(former)
+        self._completer.claims.of(upload, begun)
+        self._tell("started", upload, 0)
+        return upload, True
+
+    async def _new_upload(self, wanted: CreateRequest) -> tuple[Upload, bool]:
+        """The upload that the client and the main application want, and whether the latter has chosen its key."""
+        upload = self.policy.new_upload(wanted, secrets.token_urlsafe(16), now(self._clock))
+        if self._admit is not None:
+            wanted = (await self._admit(upload)).of(wanted)
+            upload = self.policy.new_upload(wanted, upload.id, now(self._clock))
+        return evolve(upload, writers=self._peers.writers), wanted.key is not None
+
+    async def open_to_many(self, upload: Upload) -> Upload:
+        """The upload, which from now on many connections may write at once, in any order.
+
+        :raises Invalid: its length is not known.
+        """
+        if upload.swarm or not upload.live:
+            return upload
+        if upload.length is None:
+            raise Invalid("the length of an upload that many connections write has to be known")
+        await self._ledger.open_to_many(upload.id)
+        return evolve(upload, swarm=True)
+
+    async def get(self, upload_id: str, owner: str) -> Upload:
+        """The upload with this id.
+
+        :raises NotFound: there is none, or it is another owner's.
+        """
+        upload = await self._ledger.get(upload_id)
+        if upload is None or upload.owner != owner:
+            raise NotFound("no such upload")
+        return upload
+
+    async def find(self, owner: str, name: str, protocol: str) -> Upload:
+        """The newest upload of this owner and name that was not given up.
+
+        :raises NotFound: there is none.
+        """
+        upload = await self._ledger.find(owner, name, protocol)
+        if upload is None:
+            raise NotFound("no such upload")
+        return upload
+
+    async def look(self, owner: str, name: str, protocol: str) -> Report:
+        """How far the upload is that `find` finds. Errors as there."""
+        found = await self._ledger.newest(owner, name, protocol)
+        if found is None:
+            raise NotFound("no such upload")
+        return self._report(*found)
+
+    async def report(self, upload: Upload) -> Report:
+        """How far the upload is. Asks the ledger alone, and disturbs nobody who is writing."""
+        return self._report(upload, () if upload.state is State.FINISHED else await self._ledger.pieces(upload.id))
+
+    def _report(self, upload: Upload, pieces: Iterable[Piece]) -> Report:
+        if upload.state is State.FINISHED:
+            return Report(upload, Coverage.whole(upload.length or 0))
+        return Report(upload, Coverage.of(pieces), self.policy.expires(upload))
+
+    async def declare(self, upload: Upload, length: int, *, max_size: int | None = None) -> Upload:
+        """The client says how long the object is; where nobody has said before, it becomes the upload's length.
+
+        :raises Invalid: the upload has another length, or bytes beyond this one.
+        :raises TooLarge: that is more than is allowed, or than the upload's grid holds.
+        :raises Ended: the upload has ended.
+        """
+        if upload.length is None and upload.live:
+            if length > self.policy.most_bytes(upload, max_size):
+                raise TooLarge(f"{quote_briefly(length)} bytes are more than this upload may have")
+            upload = await self._ledger.declare(upload, length)
+        if upload.length != length:
+            raise Invalid(f"the upload has {upload.length} bytes, not {quote_briefly(length)}")
+        return upload
+
+    async def settle(self, report: Report, confirm: Confirm) -> Report:
+        """Finish the upload if its bytes are all there but its object is not yet made; else all stays as it is.
+
+        :param confirm: may the client finish the upload?
+        :raises Unavailable: the store was in trouble for too long; asking again is right.
+        :raises Ended: the upload was given up, or the store has refused for good.
+        """
+        if not report.upload.live and not report.finished:
+            raise Ended(report.upload.reason or "the upload has ended")
+        if report.complete and report.upload.live:
+            await self._noting(report.upload, confirm)()
+            return await self.finish(report.upload)
+        return report
+
+    def _noting(self, upload: Upload, confirm: Confirm) -> Confirm:
+        """The last question, whose no is noted: nobody finishes the upload on its own account then."""
+
+        async def ask() -> None:
+            try:
+                await confirm()
+            except Unavailable:
+                raise
+            except UploadError:
+                await self._ledger.refuse(upload.id)
+                raise
+
+        return ask
+
+    async def finish(self, upload: Upload) -> Report:
+        """Make the object of an upload whose bytes are all stored. Errors as `settle`."""
+        return await self._finishes.join(upload.id, lambda: self._finish(upload))
+
+    async def _finish(self, upload: Upload) -> Report:
+        async with self.writing.writer(upload) as writer:
+            if writer.upload.state is State.OPEN:
+                await writer.assemble()
+            if not writer.whole:
+                # Since the caller has seen that all is there, another client has begun anew.
+                raise Superseded("the client has begun anew with other bytes")
+            if writer.upload.state is State.FINISHED:
+                return self._finished(writer.upload)
+            try:
+                with self._deps.metrics.completing():
+                    writer.upload, here = await self._completer.finish(writer.upload, writer.take_claim())
+            except (Ended, Exists):
+                await self.free(upload.id)
+                raise
+            if here:
+                return self._finished(writer.upload)
+            return Report(writer.upload, Coverage.whole(writer.upload.length or 0))
+
+    def _finished(self, upload: Upload) -> Report:
+        """The object exists: nothing else of the upload shall, but the client need not wait for that."""
+        self._tell("finished", upload, upload.length or 0)
+        if upload.fragmented:
+            self._fragments.forget(upload.id)
+            self._deps.background.run(partial(self.free, upload.id))
+        return Report(upload, Coverage.whole(upload.length or 0))
+
+    async def receive(
+        self,
+        upload: Upload,
+        body: Body,
+        span: Span,
+        *,
+        confirm: Confirm,
+        new: bool = False,
+        max_size: int | None = None,
+    ) -> Report:
+        """Stream `body` into the upload. A complete upload is finished.
+
+        Whoever is writing the same bytes is ended first, after what it holds has been stored. Bytes that meet stored ones are
+        compared with them: the same are not stored again. Where they differ, a body from byte 0 (but of no swarm) has it and
+        all after it taken anew, for its client brings another file; any other is refused.
+
+        :param confirm: may the client still finish the upload? Asked right before, for a body may stream for hours. What it
+            raises comes out here; the upload stays open, with what was acknowledged.
+        :param new: the upload has just been created: nothing of it is stored.
+        :raises Gap: the body begins past what is stored, and nothing of it is taken; or it has turned out to be another file's,
+            and goes on past what is left.
+        :raises Conflict: the bytes are others than those that are stored.
+        :raises Ended: the upload has ended, or was cancelled while the body came.
+        :raises Superseded: the client has come back on another connection while the body came.
+        :raises Invalid: the body is not what its span says.
+        :raises TooLarge: the body is longer than allowed.
+        :raises Interrupted: the body broke off; what came of it is stored.
+        :raises Unavailable: the store or the ledger was in trouble for too long; what was confirmed is kept.
+        """
+        claim = self._completer.claims.entered(upload.id) if new else None
+        if not upload.live:
+            raise Ended("the upload has ended")
+        confirm = self._noting(upload, confirm)
+        async with self.writing.writer(upload, new=new, claim=claim) as writer:
+            await self.writing.take_over(writer, span)
+            if writer.upload.state is State.FINISHED:
+                # By whoever wrote before, and perhaps another file.
+                return await self._compare(writer, body, span)
+            if not writer.upload.live:
+                raise Ended("the upload has ended")
+            offset = writer.coverage.offset
+            if span.first > offset and not writer.upload.swarm:
+                raise Gap(f"byte {offset} comes next, not {span.first}", offset)
+            if not new:
+                self._tell("resumed", upload, offset)
+                if span.first == 0 and writer.upload.state is State.OPEN and not writer.upload.swarm:
+                    await writer.begin_edition()
+            try:
+                await self.writing.pour(writer, body, span, max_size=max_size, confirm=confirm)
+            except Interrupted:
+                if writer.upload.swarm:
+                    await self._finish_alone(writer, confirm)
+                raise
+            return await self._outcome(writer, confirm)
+
+    async def compare(self, upload: Upload, body: Body, span: Span) -> Report:
+        """Take a body for a finished upload, whose answer was lost: store nothing, and see whether it is the object's.
+
+        :raises Conflict: the bytes are others, or the object is there no more.
+        :raises Interrupted: the body broke off.
+        :raises Invalid: the body is not what its span says.
+        :raises Unavailable: the store was in trouble.
+        """
+        async with self.writing.writer(upload) as writer:
+            return await self._compare(writer, body, span)
+
+    async def _compare(self, writer: UploadWriter, body: Body, span: Span) -> Report:
+        try:
+            await self.writing.compare(writer, body, span)
+        except Conflict:
+            if span.first == 0:
+                raise Unavailable("another file was finished under the name in this moment") from None
+            raise
+        return Report(writer.upload, Coverage.whole(writer.upload.length or 0))
+
+    async def _finish_alone(self, writer: UploadWriter, confirm: Confirm) -> None:
+        """The client has gone, and may have brought the last byte of what others wrote too: nobody else would see that."""
+        try:
+            await self._outcome(writer, confirm)
+        except UploadError as error:
+            self._log.info("upload {id} is not finished yet: {error}", id=writer.upload.id, error=str(error))
+
+    async def _outcome(self, writer: UploadWriter, confirm: Confirm) -> Report:
+        """A body is stored: finish the upload if it is complete."""
+        if not writer.whole:
+            # Others may have stored what is missing, or said where the end is.
+            await writer.refresh()
+        if writer.upload.state is State.FINISHED:
+            return self._finished(writer.upload)
+        if writer.whole:
+            if writer.upload.state is State.OPEN:
+                await confirm()
+            return await self.finish(writer.upload)
+        return Report(writer.upload, writer.coverage, self.policy.expires(writer.upload))
+
+    async def cancel(self, upload: Upload) -> None:
+        """End the upload and free what is stored of it. One that has ended already stays as it is.
+
+        :raises Unavailable: the ledger was in trouble.
+        """
+        await self._end(upload, State.CANCELLED, LIVE)
+
+    async def forget(self, upload: Upload) -> None:
+        """Free the name of a finished upload, whose object stays: nobody finds it by name any more.
+
+        :raises Unavailable: the ledger was in trouble.
+        """
+        await self._ledger.forget_name(upload.id)
+
+    async def expire(self, upload: Upload, *, untouched_since: float) -> bool:
+        """End an open upload that nobody has touched since then (seconds since the epoch); whether it was so.
+
+        :raises Unavailable: the ledger was in trouble.
+        """
+        return await self._end(upload, State.EXPIRED, (State.OPEN,), untouched_since=untouched_since)
+
+    async def give_up(self, upload: Upload, reason: str) -> None:
+        """End an upload that is complete but of which the store makes no object.
+
+        :raises Unavailable: the ledger was in trouble.
+        """
+        await self._end(upload, State.FAILED, (State.FINISHING,), reason=reason)
+
+    async def _end(self, upload: Upload, to: State, frm: Collection[State], **changes: Any) -> bool:
+        ended = await self._ledger.move(upload, to, frm=frm, updated=now(self._clock), **changes)
+        if ended is None:
+            return False
+        self._tell(to.value, ended, 0, ended.reason or "")
+        self.writing.ended(upload.id, to, ended.reason)
+        await self._peers.ended(ended)
+        await self.free(upload.id)
+        return True
+
+    async def free(self, upload_id: str) -> None:
+        """Free what an ended upload has in the store. What cannot be freed now is tried again by the clock."""
+        # The row may have changed since the caller has read it.
+        upload = await self._ledger.get(upload_id)
+        if upload is None or upload.live:
+            return
+        try:
+            await release(self._store, self._fragments, upload)
+            await self._ledger.freed(upload)
+        except (StoreError, Unavailable) as error:
+            self._log.warn("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
+
+    async def tidy_up(self, upload: Upload) -> None:
+        """Free what an ended upload left lying: what `free` frees, and under its key what a call that nobody heard of has made.
+
+        :raises Ended: the upload has not ended.
+        :raises Unavailable: the store or the ledger was in trouble; it may be asked again.
+        """
+        await self.free(upload.id)
+        if upload.claim is not None and not self._completer.claims.holds(upload.id):
+            await self._completer.tidy_up(upload)
+
+    async def close(self, seconds: float) -> None:
+        """Wait so long until what is being freed is freed. The rest is done after the next start, or by another node."""
+        await self._deps.background.close(self._clock, seconds)
+
+    def _tell(self, what: str, upload: Upload, size: int, why: str = "") -> None:
+        log_upload(what, upload, size, now(self._clock), why)

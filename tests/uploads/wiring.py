@@ -1,0 +1,55 @@
+"""A desk on a real ledger and a store in memory, for tests of what protocols do with uploads."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from twisted.internet import reactor
+
+from resumable.ledger.database import Database
+from resumable.ledger.ledger import Ledger
+from resumable.tasks import BackgroundTasks
+from resumable.uploads.fragments import Fragments
+from resumable.uploads.limiter import ReadBackLimiter
+from resumable.uploads.memory import MemoryBudget
+from resumable.uploads.policy import Policy
+from resumable.uploads.service import UploadService
+from resumable.uploads.writer import Dependencies
+from tests.uploads.memory_store import Bucket, MemoryStore
+
+CHUNK = 16
+
+
+@asynccontextmanager
+async def ledger_in(directory: Path) -> AsyncIterator[Ledger]:
+    """A ledger in a file, running."""
+    database = Database(f"sqlite:///{directory / 'ledger.sqlite3'}", reactor)  # type: ignore[arg-type]
+    database.prepare()
+    database.start()
+    try:
+        yield Ledger(database)
+    finally:
+        await database.close()
+
+
+class House:
+    """The desk, and what it works with."""
+
+    def __init__(self, ledger: Any) -> None:
+        self.ledger = ledger
+        self.bucket = Bucket()
+        store = MemoryStore(self.bucket)
+        budget = MemoryBudget(4096, reactor)  # type: ignore[arg-type]
+        deps = Dependencies(
+            ledger=ledger,
+            store=store,
+            fragments=Fragments(store, budget, ".resumable/", "ledger"),
+            budget=budget,
+            read_back=ReadBackLimiter(CHUNK),
+            clock=reactor,  # type: ignore[arg-type]
+            background=BackgroundTasks(4),
+        )
+        self.uploads = UploadService(deps, Policy("bucket", chunk_size=CHUNK))
