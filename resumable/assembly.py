@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
@@ -17,12 +18,10 @@ from resumable.ledger.notifier import NullNotifier, PeerNotifier
 from resumable.ledger.queue import EventQueue
 from resumable.metrics import Metrics
 from resumable.model import ObjectOptions
+from resumable.protocols.base import Protocol
 from resumable.protocols.origin import Proxies
-from resumable.protocols.put import PutProtocol
-from resumable.protocols.ranges import Ranges
+from resumable.protocols.registry import make_protocols
 from resumable.protocols.results import Results
-from resumable.protocols.sessions import Sessions
-from resumable.protocols.status import StatusPages
 from resumable.settings import Settings, StoreSettings
 from resumable.stores.s3 import S3Store
 from resumable.stores.store import Store
@@ -38,7 +37,7 @@ from resumable.uploads.memory import MemoryBudget
 from resumable.uploads.policy import Policy
 from resumable.uploads.service import Admit, UploadService
 from resumable.uploads.writer import Dependencies
-from resumable.web.router import Handler, Root, front_page
+from resumable.web.router import Page, Router, front_page
 from resumable.web.site import StreamingSite
 
 #: Seconds after which a silent writer has what it brought stored (it may take up to twice as long).
@@ -196,23 +195,17 @@ class Assembly:
             metrics=self.metrics,
         )
 
-    def routes(self, uploads: UploadService, authorizer: Authorizer, outbox: Outbox | None) -> dict[bytes, Handler]:
-        """Which URL speaks which protocol."""
+    def protocols(self, uploads: UploadService, authorizer: Authorizer, outbox: Outbox | None) -> list[Protocol]:
+        """What is spoken."""
         events = self.settings.events
-        results = Results(outbox.await_verdict if outbox is not None and events is not None and events.wait else None)
-        ranges = Ranges(uploads, authorizer, results)
-        sessions = Sessions(uploads, authorizer, ranges)
-        return {
-            b"/upload/": PutProtocol(uploads, authorizer, ranges).serve,
-            b"/uploads": sessions.create,
-            b"/uploads/": StatusPages(uploads, authorizer, sessions).serve,
-            b"/": front_page,
-        }
+        waits = outbox is not None and events is not None and events.wait
+        results = Results(outbox.await_verdict if outbox is not None and waits else None)
+        return make_protocols(self.settings.protocols, uploads, authorizer, results)
 
-    def site(self, routes: dict[bytes, Handler]) -> StreamingSite:
+    def site(self, protocols: Sequence[Protocol], pages: Mapping[bytes, Page]) -> StreamingSite:
         """What listens, with its limits."""
         return StreamingSite(
-            Root(routes),
+            Router(protocols, {b"/": front_page, **pages}),
             idle_timeout=self.settings.limits.idle_timeout,
             connections=self.settings.limits.connections,
             proxies=Proxies(self.settings.trusted_proxies, self.settings.public_url),

@@ -231,12 +231,31 @@ class Conflict(UploadError):
     """The client's bytes are others than the stored ones of the same place: its file has changed. Nothing was altered."""
 
 
+class WrongProtocol(UploadError):
+    """The upload was begun with another protocol, and only that may do what was asked for."""
+
+
 class Superseded(UploadError):
     """The client has come back on another connection, which now writes the upload."""
 
 
 class Unavailable(UploadError):
-    """The store, the ledger or the application did not do its part just now; asking again later is right."""
+    """The store, the ledger or the application did not do its part just now; asking again later is right.
+
+    :ivar retry_after: seconds after which the client may come again.
+    """
+
+    retry_after: float = 5.0
+
+
+class ShuttingDown(Unavailable):
+    """This process is about to end. Another, or the next, goes on."""
+
+    retry_after = 1.0
+
+
+class InternalError(UploadError):
+    """The service has a fault. The log says which; the client is told no more than that."""
 
 
 class Interrupted(UploadError):

@@ -37,7 +37,7 @@ from resumable.upkeep.periodic import PeriodicTask
 from resumable.upkeep.readiness import Probe, Readiness
 from resumable.uploads.service import Admit, UploadService
 from resumable.web.health import Figures, HealthPages
-from resumable.web.router import Handler
+from resumable.web.router import Page
 from resumable.web.site import StreamingSite
 
 #: Seconds given at the end to what is still being freed in the store; the rest is freed after the next start.
@@ -124,7 +124,7 @@ class Resumable(Service):
             uploads = self._uploads = await make.uploads(ledger, store, admit=admit, peers=self._hear_of_nodes())
         except Unavailable as error:
             raise CannotStart(f"ledger: {error}") from error
-        self._site = make.site({**make.routes(uploads, authorizer, self._outbox), **self._watched(store, uploads)})
+        self._site = make.site(make.protocols(uploads, authorizer, self._outbox), self._watched(store, uploads))
         self._rounds = make.rounds(uploads, store)
         spare_the_collector()
         for description in self.settings.listen:
@@ -152,7 +152,7 @@ class Resumable(Service):
         self._outbox.start()
         return ledger, self._assembly.admit(webhooks)
 
-    def _watched(self, store: S3Store, uploads: UploadService) -> dict[bytes, Handler]:
+    def _watched(self, store: S3Store, uploads: UploadService) -> dict[bytes, Page]:
         """The pages for those who watch the service."""
         bucket = self.settings.store.bucket
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from resumable.model import Invalid, ObjectOptions, TooLarge, UploadError
 from resumable.protocols.content_range import parse_content_range
-from resumable.protocols.messages import error_response
-from resumable.protocols.sessions import read_description
+from resumable.protocols.problems import render_problem
+from resumable.protocols.session import read_description
 from resumable.quoting import QUOTED, quote_briefly
 from resumable.stores.options import option_headers
 from resumable.stores.store import StoreError
@@ -76,7 +76,7 @@ def test_no_message_is_long(raises: Any) -> None:
         raises()
     assert isinstance(caught.value, Invalid | TooLarge)
     assert len(str(caught.value)) < 300
-    assert len(error_response(caught.value).body) < 500
+    assert len(render_problem(caught.value).body) < 500
 
 
 def test_the_name_of_an_entry() -> None:

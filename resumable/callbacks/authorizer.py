@@ -52,6 +52,8 @@ class AuthorizationRequest:
     #: Bytes of the whole upload.
     length: int | None = None
     content_type: str | None = None
+    #: The protocol that the request speaks.
+    protocol: str = ""
 
 
 @frozen
@@ -171,6 +173,7 @@ class CallbackAuthorizer:
             ("X-Original-URI", ask.uri, SAFE),
             ("X-Forwarded-For", ask.peer or None, SAFE),
             ("X-Upload-Action", ask.action, SAFE),
+            ("X-Upload-Protocol", ask.protocol or None, SAFE),
             ("X-Upload-Id", ask.upload_id, SAFE),
             ("X-Upload-Name", ask.name, SAFE_IN_NAME),
             ("X-Upload-Length", None if ask.length is None else str(ask.length), SAFE),

@@ -1,67 +1,294 @@
-"""What every protocol asks the main application, and what its word makes of a request to create."""
+"""The way to the upload service: the main application is asked, and what it has allowed is all that can be done.
+
+`Gate.authorize` is the only way to an `AuthorizedUploads`, and that the only way for a protocol to an upload. Who the caller is,
+how much it may bring, and that it is asked about once more before an upload is finished, is seen to here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Literal
 
-from resumable.callbacks.authorizer import AuthorizationRequest, Authorizer, Grant
-from resumable.model import NotFound, ObjectOptions
+from attrs import evolve, field, frozen
+
+from resumable.callbacks.authorizer import AuthorizationRequest, Authorizer, Grant, Refused
+from resumable.model import NotFound, ObjectOptions, Upload, WrongProtocol
 from resumable.protocols.messages import Request
 from resumable.uploads import values
 from resumable.uploads.policy import CreateRequest
-from resumable.uploads.sender import Confirm
+from resumable.uploads.registry import Body, Span
+from resumable.uploads.result import Report
+from resumable.uploads.sender import confirmed
+from resumable.uploads.service import UploadService
 
 Action = Literal["create", "append", "status", "cancel"]
 
+#: Actions that bring bytes.
+BRINGS: Collection[Action] = ("create", "append")
 
-def ask_for(
-    request: Request,
-    action: Action,
-    *,
-    upload_id: str | None = None,
-    name: str | None = None,
-    length: int | None = None,
-) -> AuthorizationRequest:
-    """The question whether the sender of `request` may do `action`.
-
-    :raises Unsupported: it brings a body that is encoded in a way that cannot be kept.
-    """
-    if action in ("create", "append"):
-        content_encoding_of(request)
-    return AuthorizationRequest(
-        action=action,
-        method=request.method.decode("latin-1"),
-        uri=request.uri.decode("latin-1"),
-        headers=request.requestHeaders,
-        peer=request.origin.client,
-        upload_id=upload_id,
-        name=name,
-        length=length,
-        content_type=content_type_of(request),
-    )
+#: By the protocol that an upload was begun with: what may be done with it by its id in any other protocol. Whoever began it
+#: may do everything.
+ELSEWHERE: Mapping[str, Collection[Action]] = {
+    "put": ("status", "append", "cancel"),
+    "session": ("status", "append", "cancel"),
+}
+#: The same for protocols that are not named there: what cannot disturb whoever began it, and the owner's right to end it.
+ELSEWHERE_BY_DEFAULT: Collection[Action] = ("status", "cancel")
 
 
-def asked_again(authorizer: Authorizer, ask: AuthorizationRequest, grant: Grant) -> Confirm:
-    """For `UploadService.receive`: asks once more what was answered by `grant`; as long as that is remembered it still counts.
+def may_do(protocol: str, action: Action, upload: Upload) -> bool:
+    """Say whether an action is allowed on an upload in a protocol, given the one that the upload was begun with."""
+    return protocol == upload.protocol or action in ELSEWHERE.get(upload.protocol, ELSEWHERE_BY_DEFAULT)
 
-    It raises what the application's refusal is, and `NotFound` where the client is now somebody else.
+
+class NotAuthorized(Exception):
+    """A protocol does what it has not asked the application about: a fault in the protocol, not of the client."""
+
+
+@frozen
+class Description:
+    """What a client says of an upload that it wants to create. The application's word comes before it.
+
+    :ivar length: bytes of the whole upload; None while unknown.
+    :ivar swarm: whether many connections may write it at once, in any order. Its length has to be known.
     """
 
-    async def confirm() -> None:
-        if (await authorizer.authorize(ask)).owner != grant.owner:
+    name: str
+    length: int | None
+    content_type: str | None = None
+    content_encoding: str | None = None
+    metadata: Mapping[str, str] = field(factory=dict)
+    swarm: bool = False
+
+
+class Gate:
+    """Asks the main application on behalf of one protocol.
+
+    :param protocol: its name.
+    """
+
+    def __init__(self, uploads: UploadService, authorizer: Authorizer, protocol: str) -> None:
+        self._uploads = uploads
+        self._authorizer = authorizer
+        self._protocol = protocol
+
+    async def authorize(
+        self,
+        request: Request,
+        action: Action,
+        *,
+        upload_id: str | None = None,
+        name: str | None = None,
+        length: int | None = None,
+        description: Description | None = None,
+    ) -> AuthorizedUploads:
+        """Ask whether the sender of a request may do `action`, and return what it may then use.
+
+        :param upload_id: of the upload that the request is about, if it has one already.
+        :param name: of the upload, where it is known by that.
+        :param length: bytes of the whole upload, if they are known.
+        :param description: of the upload that may be created; it says name, length and content type in place of the others.
+        :raises Refused: the application says no.
+        :raises Unavailable: it cannot be asked.
+        :raises Unsupported: the request brings a body that is encoded in a way that cannot be kept.
+        """
+        if action in BRINGS:
+            content_encoding_of(request)
+        asked = AuthorizationRequest(
+            action=action,
+            method=request.method.decode("latin-1"),
+            uri=request.uri.decode("latin-1"),
+            headers=request.requestHeaders,
+            peer=request.origin.client,
+            protocol=self._protocol,
+            upload_id=upload_id,
+            name=name,
+            length=length,
+            content_type=content_type_of(request),
+        )
+        if description is not None:
+            said = description
+            asked = evolve(asked, name=said.name, length=said.length, content_type=said.content_type)
+        grant = await self._authorizer.authorize(asked)
+        return AuthorizedUploads(self._uploads, self._authorizer, asked, grant)
+
+
+class AuthorizedUploads:
+    """The upload service as one caller may use it for one request. Another owner's uploads are not there for it."""
+
+    def __init__(
+        self, uploads: UploadService, authorizer: Authorizer, asked: AuthorizationRequest, grant: Grant
+    ) -> None:
+        self._uploads = uploads
+        self._authorizer = authorizer
+        self._asked = asked
+        self._grant = grant
+
+    async def also(self, action: Action) -> AuthorizedUploads | None:
+        """Ask about another action with the same upload; None where the application says no.
+
+        It is for what the client has not asked for in so many words.
+
+        :raises Unavailable: the application cannot be asked.
+        """
+        asked = evolve(self._asked, action=action)
+        try:
+            grant = await self._authorizer.authorize(asked)
+        except Refused:
+            return None
+        if grant.owner != self._grant.owner:
+            return None
+        return AuthorizedUploads(self._uploads, self._authorizer, asked, grant)
+
+    async def revalidate(self) -> None:
+        """Ask again what was answered with a yes; as long as the yes is remembered it still counts.
+
+        :raises Refused: the application says no by now.
+        :raises NotFound: the client is somebody else by now.
+        :raises Unavailable: the application cannot be asked.
+        """
+        if (await self._authorizer.authorize(self._asked)).owner != self._grant.owner:
             raise NotFound("no such upload")
 
-    return confirm
+    def _require(self, *actions: Action) -> None:
+        if self._asked.action not in actions:
+            raise NotAuthorized(f"asked about {self._asked.action}, which is not {' or '.join(actions)}")
+
+    # Finding
+
+    async def get(self, upload_id: str) -> Upload:
+        """Return the upload with this id.
+
+        :raises NotFound: there is none, or it is another owner's.
+        :raises WrongProtocol: what was asked about may be done only with the protocol that the upload was begun with.
+        """
+        upload = await self._uploads.get(upload_id, self._grant.owner)
+        if not may_do(self._asked.protocol, self._asked.action, upload):
+            raise WrongProtocol(f"the upload was begun with the protocol {upload.protocol}: go on with it there")
+        return upload
+
+    async def find(self, name: str) -> Upload:
+        """Return the newest upload of this protocol and name that was not given up.
+
+        :raises NotFound: there is none.
+        """
+        return await self._uploads.find(self._grant.owner, name, self._asked.protocol)
+
+    async def look(self, name: str) -> Report:
+        """Return how far the upload is that `find` finds, at the cost of one question to the ledger. Errors as there."""
+        return await self._uploads.look(self._grant.owner, name, self._asked.protocol)
+
+    async def report(self, upload: Upload) -> Report:
+        """Return how far the upload is. Whoever is writing it is not disturbed."""
+        return await self._uploads.report(upload)
+
+    # Creating
+
+    async def create(self, description: Description, *, whole: bool = False) -> Upload:
+        """Enter a new upload. See `resumable.uploads.service.UploadService.create` for what is raised.
+
+        :param whole: all of it is going to be received at once.
+        """
+        self._require("create")
+        return await self._uploads.create(self._wanted(description), whole=whole)
+
+    async def join(self, description: Description, *, whole: bool = False) -> tuple[Upload, bool]:
+        """Enter a new upload, or find the one that others of a swarm have entered meanwhile; return whether it is new."""
+        self._require("create")
+        return await self._uploads.join(self._wanted(description), whole=whole)
+
+    def _wanted(self, said: Description) -> CreateRequest:
+        grant, given = self._grant, self._grant.object
+        return CreateRequest(
+            protocol=self._asked.protocol,
+            name=said.name,
+            owner=grant.owner,
+            length=said.length,
+            max_size=grant.max_size,
+            bucket=grant.bucket,
+            key=grant.key,
+            swarm=said.swarm,
+            options=ObjectOptions(
+                content_type=grant.content_type or said.content_type,
+                metadata=values.overlaid(said.metadata, grant.metadata),
+                acl=given.acl,
+                storage_class=given.storage_class,
+                cache_control=given.cache_control,
+                content_disposition=given.content_disposition,
+                content_encoding=given.content_encoding or said.content_encoding,
+                tags=dict(given.tags),
+            ),
+        )
+
+    # Writing
+
+    async def receive(self, upload: Upload, body: Body, span: Span, *, new: bool = False) -> Report:
+        """Stream a body into the upload. See `resumable.uploads.service.UploadService.receive`."""
+        self._require(*BRINGS)
+        return await self._uploads.receive(
+            upload, body, span, confirm=self.revalidate, new=new, max_size=self._grant.max_size
+        )
+
+    async def compare(self, upload: Upload, body: Body, span: Span) -> Report:
+        """Compare a body with a finished upload. See `resumable.uploads.service.UploadService.compare`."""
+        self._require(*BRINGS)
+        return await self._uploads.compare(upload, body, span)
+
+    async def declare(self, upload: Upload, length: int) -> Upload:
+        """Say how many bytes the upload has. See `resumable.uploads.service.UploadService.declare`."""
+        self._require(*BRINGS)
+        return await self._uploads.declare(upload, length, max_size=self._grant.max_size)
+
+    async def open_to_many(self, upload: Upload) -> Upload:
+        """Let many connections write the upload at once. See `resumable.uploads.service.UploadService.open_to_many`."""
+        self._require(*BRINGS)
+        return await self._uploads.open_to_many(upload)
+
+    async def settle(self, report: Report) -> Report:
+        """Finish the upload if all its bytes are stored. See `resumable.uploads.service.UploadService.settle`.
+
+        Where nothing is left to be done, it does not matter what the application was asked about.
+        """
+        return await self._uploads.settle(report, self._may_finish)
+
+    async def _may_finish(self) -> None:
+        self._require(*BRINGS)
+        await confirmed()
+
+    async def finish(self, upload: Upload) -> Report:
+        """Make the object of an upload whose bytes are all stored. Errors as `settle`."""
+        self._require(*BRINGS)
+        return await self._uploads.finish(upload)
+
+    # Ending
+
+    async def cancel(self, upload: Upload) -> None:
+        """End the upload and free what is stored of it. See `resumable.uploads.service.UploadService.cancel`."""
+        self._require("cancel")
+        await self._uploads.cancel(upload)
+
+    async def forget(self, upload: Upload) -> None:
+        """Free the name of a finished upload. See `resumable.uploads.service.UploadService.forget`."""
+        self._require("cancel")
+        await self._uploads.forget(upload)
+
+
+def description_of(request: Request, name: str, length: int | None, *, swarm: bool = False) -> Description:
+    """Return the description of an upload whose bytes are the request's body.
+
+    :raises Unsupported: see `content_encoding_of`.
+    """
+    return Description(name, length, content_type_of(request), content_encoding_of(request), swarm=swarm)
 
 
 def content_type_of(request: Request) -> str | None:
-    """The Content-Type of the request's body."""
-    values = request.requestHeaders.getRawHeaders(b"content-type")
-    return values[-1].decode("latin-1") if values else None
+    """Return the Content-Type of the request's body."""
+    lines = request.requestHeaders.getRawHeaders(b"content-type")
+    return lines[-1].decode("latin-1") if lines else None
 
 
 def content_encoding_of(request: Request) -> str | None:
-    """The Content-Encoding of the request's body.
+    """Return the Content-Encoding of the request's body.
 
     :raises Unsupported: it is no list of codings, or one of them is undone by nobody but S3.
     """
@@ -70,27 +297,3 @@ def content_encoding_of(request: Request) -> str | None:
         return None
     with values.from_client():
         return values.check_content_encoding(",".join(line.decode("latin-1") for line in lines))
-
-
-def wish_of(request: Request, grant: Grant, *, protocol: str, name: str, length: int | None) -> CreateRequest:
-    """The upload that the client asks for, as the main application has allowed it: its word comes before the client's."""
-    given = grant.object
-    return CreateRequest(
-        protocol=protocol,
-        name=name,
-        owner=grant.owner,
-        length=length,
-        max_size=grant.max_size,
-        bucket=grant.bucket,
-        key=grant.key,
-        options=ObjectOptions(
-            content_type=grant.content_type or content_type_of(request),
-            metadata=dict(grant.metadata),
-            acl=given.acl,
-            storage_class=given.storage_class,
-            cache_control=given.cache_control,
-            content_disposition=given.content_disposition,
-            content_encoding=given.content_encoding or content_encoding_of(request),
-            tags=dict(given.tags),
-        ),
-    )

@@ -1,4 +1,4 @@
-"""Requests and answers as the protocols see them, and the one table of what an error becomes on the wire."""
+"""Requests as the protocols see them, and what their answers are made of."""
 
 from __future__ import annotations
 
@@ -9,28 +9,9 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IConsumer
 from twisted.web.http_headers import Headers
 
-from resumable.callbacks.authorizer import Refused
-from resumable.model import (
-    Conflict,
-    Ended,
-    Exists,
-    Gap,
-    Interrupted,
-    Invalid,
-    KeyTaken,
-    NotFound,
-    Rejected,
-    Superseded,
-    TooLarge,
-    Unavailable,
-    Unsupported,
-    UploadError,
-)
 from resumable.protocols.origin import Origin
-from resumable.protocols.response import Response, problem
+from resumable.protocols.response import Response
 
-#: Seconds after which a client may come again when something behind us is in trouble.
-RETRY_AFTER = 5
 #: The most bytes of a ``Range``'s value. A proxy takes the whole head of an answer in a buffer of 4 KiB (nginx's default), so
 #: the header leaves some of that to the others.
 RANGE_LIMIT = 3 << 10
@@ -53,16 +34,16 @@ class Request(Protocol):
 
 
 def json_response(status: int, value: Any) -> Response:
-    """`value` as JSON, ending in a newline for people at a terminal."""
+    """Return `value` as JSON. It ends in a newline, for people at a terminal."""
     # (A lone surrogate, of an upload from before they were refused, is written as JSON escapes it.)
     body = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
     return Response(status, body, {"Content-Type": "application/json"})
 
 
 def range_header(stored: Iterable[tuple[int, int]]) -> dict[str, str]:
-    """``Range`` as `put` and Google answer it: the stored ranges, last bytes included; none: no header.
+    """Return ``Range`` as the protocols `put` and Google answer it; nothing where nothing is stored.
 
-    It lists the first ones, ascending, as far as they fit into `RANGE_LIMIT`; what follows is left out.
+    It lists the stored ranges, ascending, last bytes included. What does not fit into `RANGE_LIMIT` is left out.
 
     :param stored: ranges ``[first, end)`` that have no byte in common.
     """
@@ -74,37 +55,3 @@ def range_header(stored: Iterable[tuple[int, int]]) -> dict[str, str]:
                 break
             shown += following
     return {"Range": shown} if not shown.endswith("=") else {}
-
-
-#: An error of a class that is not here is what the nearest of its bases is.
-_STATUS: dict[type[BaseException], int] = {
-    NotFound: 404,
-    Superseded: 409,
-    Conflict: 409,
-    KeyTaken: 409,
-    Ended: 410,
-    Invalid: 400,
-    Unsupported: 415,
-    TooLarge: 413,
-    Exists: 412,
-    Unavailable: 503,
-    UploadError: 400,
-}
-
-
-def error_response(error: UploadError) -> Response:
-    """What the client is told when serving it ended in `error`."""
-    if isinstance(error, Refused):
-        return Response(
-            error.status,
-            error.body,
-            [(name, value) for name, values in error.headers.getAllRawHeaders() for value in values],
-        )
-    if isinstance(error, Gap):
-        return problem(416, str(error), range_header([(0, error.offset)]))
-    if isinstance(error, Interrupted):
-        return problem(408 if error.idle else 400, str(error))
-    headers = {"Retry-After": str(RETRY_AFTER)} if isinstance(error, Unavailable) else {}
-    status = next(_STATUS[base] for base in type(error).__mro__ if base in _STATUS)
-    named = {"field": error.field} if isinstance(error, Rejected) else None
-    return problem(status, str(error), headers, named)

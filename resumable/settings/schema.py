@@ -166,6 +166,8 @@ class Settings:
         AuthSettings, word="open", required="auth: open lets everyone upload"
     )
     events: EventSettings | None = optional_section(EventSettings)
+    #: Which protocols are spoken.
+    protocols: tuple[str, ...] = setting(listed(choice("put", "session"), least=1), ("put", "session"))
     cleanup: CleanupSettings = section(CleanupSettings)
     limits: LimitSettings = section(LimitSettings)
     log: LogSettings = section(LogSettings)

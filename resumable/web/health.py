@@ -23,11 +23,11 @@ class HealthPages:
         self._readiness = readiness
         self._figures = figures
 
-    async def alive(self, request: Request, _path: bytes) -> Response:
+    async def alive(self, request: Request) -> Response:
         """``/healthz``: this process answers. Nobody else is asked."""
         return _other_methods(request) or Response(200, b"alive\n", {"Content-Type": "text/plain; charset=utf-8"})
 
-    async def ready(self, request: Request, _path: bytes) -> Response:
+    async def ready(self, request: Request) -> Response:
         """``/readyz``: 200 if all parts do their work, else 503; the body says which does not, and since when."""
         refused = _other_methods(request)
         if refused is not None:
@@ -37,7 +37,7 @@ class HealthPages:
         parts = {name: _as_json(verdict) for name, verdict in verdicts.items()}
         return json_response(200 if ready else 503, {"ready": ready, "parts": parts})
 
-    async def metrics(self, request: Request, _path: bytes) -> Response:
+    async def metrics(self, request: Request) -> Response:
         """``/metrics``: as Prometheus wants it. What is told is at hand; nothing is asked for it."""
         return _other_methods(request) or Response(200, await self._figures(), {"Content-Type": CONTENT_TYPE})
 

@@ -23,8 +23,8 @@ from zope.interface import implementer
 
 from resumable.blocks import Blocks
 from resumable.model import Interrupted, UploadError
-from resumable.protocols.messages import error_response
 from resumable.protocols.origin import Origin
+from resumable.protocols.problems import render_problem
 from resumable.protocols.response import NO_STORE, Answer, HeaderPairs, problem, raw_headers, reason_phrase
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ class StreamingRequest(server.Request):
                 self._answer(response)
         except UploadError as error:
             # A body that broke off, or that there is no room for. One who is gone cannot be told, and hears nothing.
-            self._answer(error_response(error))
+            self._answer(render_problem(error))
         except Exception:
             # Not the query, in which clients send tokens.
             log.failure("no answer to {method} {path}", method=self.method.decode("ascii"), path=ascii(self.path))

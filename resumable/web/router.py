@@ -1,49 +1,82 @@
-"""The site: which URL speaks which protocol."""
+"""The router: which protocol serves a request, and how its errors and its answers look."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from twisted.web.resource import Resource
 
 from resumable.model import UploadError
-from resumable.protocols.messages import Request, error_response
+from resumable.protocols.base import Plain, Protocol, Target
+from resumable.protocols.messages import Request
 from resumable.protocols.response import Response, problem
 
-#: Serves a request, given what of the path follows the prefix it was found under (still percent-encoded).
-Handler = Callable[[Request, bytes], Awaitable[Response]]
+#: Serves a page: a whole path that no protocol has.
+Page = Callable[[Request], Awaitable[Response]]
 
 
-class Root(Resource):
-    """The one resource of the site. URLs are told apart by their beginning, before anything is decoded: a name's own
-    slashes, however written, belong to the name.
+class Router(Resource):
+    """The one resource of the site. Requests are told apart by their heads, before anything is decoded.
+
+    :param protocols: in the order in which they are asked.
+    :param pages: by their paths; they are looked at first.
     """
 
     isLeaf = True
 
-    def __init__(self, routes: dict[bytes, Handler]) -> None:
-        """
-        :param routes: path prefix (``/upload/``) to handler; a prefix that does not end in a slash is a whole path.
-        """
+    def __init__(self, protocols: Sequence[Protocol], pages: Mapping[bytes, Page]) -> None:
         super().__init__()
-        self._whole = {path: handler for path, handler in routes.items() if not path.endswith(b"/") or path == b"/"}
-        self._prefixes = {path: handler for path, handler in routes.items() if path not in self._whole}
+        self._protocols = protocols
+        self._pages = Pages(pages)
+
+    def _find(self, request: Request) -> tuple[Protocol, Target]:
+        if not self._pages.has(request.path):
+            for protocol in self._protocols:
+                target = protocol.match(request)
+                if target is not None:
+                    return protocol, target
+        return self._pages, Target()
 
     async def serve(self, request: Request) -> Response:
-        """Answer a request, from its headers on."""
+        """Return the answer to a request, from its head on. Errors are answered in the form of its protocol."""
+        protocol, target = self._find(request)
         try:
-            handler = self._whole.get(request.path)
-            if handler is not None:
-                return await handler(request, b"")
-            for prefix, handler in self._prefixes.items():
-                if request.path.startswith(prefix):
-                    return await handler(request, request.path[len(prefix) :])
-            return problem(404, "there is nothing here; uploads go to /upload/<name>")
+            response = await protocol.handle(request, target)
         except UploadError as error:
-            return error_response(error)
+            response = protocol.render_error(request, error)
+        return protocol.decorate(request, response)
+
+    def answer_error(self, request: Request, error: UploadError) -> Response:
+        """Return the answer for what went wrong outside its protocol: the connection's own refusals."""
+        protocol, _ = self._find(request)
+        return protocol.decorate(request, protocol.render_error(request, error))
 
 
-async def front_page(request: Request, _path: bytes) -> Response:
+class Pages(Plain):
+    """The pages, and the answer to what nothing else serves."""
+
+    name = "pages"
+
+    def __init__(self, pages: Mapping[bytes, Page]) -> None:
+        self._pages = pages
+
+    def has(self, path: bytes) -> bool:
+        """Say whether there is a page of this path."""
+        return path in self._pages
+
+    def match(self, request: Request) -> Target | None:
+        """Everything that came so far."""
+        return Target()
+
+    async def handle(self, request: Request, target: Target) -> Response:
+        """See `resumable.protocols.base.Protocol`."""
+        page = self._pages.get(request.path)
+        return (
+            problem(404, "there is nothing here; uploads go to /upload/<name>") if page is None else await page(request)
+        )
+
+
+async def front_page(request: Request) -> Response:
     """``/``: what this is, for whoever opens it in a browser."""
     if request.method not in (b"GET", b"HEAD"):
         return problem(405, "uploads go to /upload/<name>", {"Allow": "GET, HEAD"})

@@ -13,12 +13,12 @@ from twisted.web.http_headers import Headers
 
 from resumable.callbacks.authorizer import AuthorizationRequest, Grant
 from resumable.model import NotFound
+from resumable.protocols.access import Gate
+from resumable.protocols.base import Protocol, Target
 from resumable.protocols.origin import Origin
 from resumable.protocols.put import PutProtocol
-from resumable.protocols.ranges import Ranges
 from resumable.protocols.results import Results
-from resumable.protocols.sessions import Sessions
-from resumable.protocols.status import StatusPages
+from resumable.protocols.session import SessionProtocol
 from resumable.uploads.policy import CreateRequest
 from tests.uploads.wiring import House, ledger_in
 
@@ -77,28 +77,25 @@ REQUESTS = [
 @ensureDeferred
 async def test_the_same_work(wiring: House) -> None:
     authorizer = Door()
-    ranges = Ranges(wiring.uploads, authorizer, Results())
-    seed, pages = (
-        PutProtocol(wiring.uploads, authorizer, ranges),
-        StatusPages(wiring.uploads, authorizer, Sessions(wiring.uploads, authorizer, ranges)),
-    )
+    put = PutProtocol(Gate(wiring.uploads, authorizer, "put"), Results())
+    session = SessionProtocol(Gate(wiring.uploads, authorizer, "session"), Results())
     upload = await wiring.uploads.create(CreateRequest("put", "film", owner="alice", length=100))
 
-    async def work(handler: Any, method: bytes, range_: str | None, path: str) -> list[str]:
+    async def work(protocol: Protocol, method: bytes, range_: str | None, target: Target) -> list[str]:
         """What is asked of the ledger, to say that there is no such upload."""
         wiring.ledger.calls.clear()
         headers = Headers({"Content-Range": [range_]} if range_ else {})
         length = 5 if range_ and "5-9" in range_ else 0
         with pytest.raises(NotFound, match="no such upload"):
-            await handler(Request(method, headers, length=length), path.encode())
+            await protocol.handle(Request(method, headers, length=length), target)
         return list(wiring.ledger.calls)
 
     authorizer.owner = "mallory"
     for method, range_ in REQUESTS:
-        theirs = await work(seed.serve, method, range_, "film")
+        theirs = await work(put, method, range_, Target(name=b"film"))
         asking = method in (b"GET", b"HEAD") or (range_ or "").startswith("bytes *")
         expected = ["newest" if asking else "find"]
-        assert theirs == await work(seed.serve, method, range_, "none") == expected
+        assert theirs == await work(put, method, range_, Target(name=b"none")) == expected
     for method, range_ in REQUESTS:
-        theirs = await work(pages.serve, method, range_, upload.id)
-        assert theirs == await work(pages.serve, method, range_, "none") == ["get"]
+        theirs = await work(session, method, range_, Target(upload_id=upload.id))
+        assert theirs == await work(session, method, range_, Target(upload_id="none")) == ["get"]

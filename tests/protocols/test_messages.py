@@ -9,7 +9,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 
-from resumable.callbacks.authorizer import AllowAll
 from resumable.model import Piece, Upload
 from resumable.protocols.messages import range_header
 from resumable.protocols.ranges import Ranges
@@ -82,8 +81,7 @@ async def test_a_swarm_that_brings_every_other_byte() -> None:
         swarm=True,
     )
     report = Report(upload, Coverage.of(pieces))
-    uploads: object = None
-    ranges = Ranges(uploads, AllowAll(), Results())  # type: ignore[arg-type]
+    ranges = Ranges(Results())
     answer = await ranges.answer(report)
     head = "".join(f"{name}: {value}\r\n" for name, value in dict(answer.headers).items())
     assert (answer.status, len(head) < 4096) == (308, True)

@@ -17,14 +17,14 @@ from twisted.web.resource import Resource
 from resumable.blocks import LARGE
 from resumable.callbacks.authorizer import AuthorizationRequest, Grant
 from resumable.model import Interrupted, TooLarge, Unavailable, UploadError
-from resumable.protocols.ranges import Ranges
+from resumable.protocols.access import Gate
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results
-from resumable.protocols.sessions import MOST, Sessions
+from resumable.protocols.session import MOST, SessionProtocol
 from resumable.protocols.small_body import ALL, READ_SIZE, SECONDS, SmallBodies
 from resumable.web.connection import HEAD_READ_SIZE
 from resumable.web.request import ORDINARY_LIMIT, StreamingRequest
-from resumable.web.router import Root
+from resumable.web.router import Router
 from tests.uploads.wiring import House, ledger_in
 from tests.web.test_streaming import statuses
 from tests.web.wire import Wire, head
@@ -250,14 +250,14 @@ async def wiring(tmp_path: Path) -> AsyncIterator[House]:
         yield House(ledger)
 
 
-def sessions(wiring: House) -> tuple[Sessions, Door]:
+def sessions(wiring: House) -> tuple[SessionProtocol, Door]:
     authorizer: Any = Door()
-    return Sessions(wiring.uploads, authorizer, Ranges(wiring.uploads, authorizer, Results())), authorizer
+    return SessionProtocol(Gate(wiring.uploads, authorizer, "session"), Results()), authorizer
 
 
-async def post(sessions: Sessions, body: bytes) -> Wire:
+async def post(session: SessionProtocol, body: bytes) -> Wire:
     """What comes of a request, once it is answered."""
-    wire = Wire(root=Root({b"/uploads": sessions.create}))
+    wire = Wire(root=Router([session], {}))
     wire.send(head("POST", "/uploads", f"Content-Length: {len(body)}"), body)
     await until(lambda: bool(wire.said))
     return wire

@@ -18,14 +18,15 @@ from resumable.callbacks.authorizer import AuthorizationRequest, Grant
 from resumable.callbacks.formats import Verdict
 from resumable.ledger.ledger import as_upload
 from resumable.model import Invalid, KeyTaken, ObjectOptions, Rejected, State, Unsupported, Upload, UploadError
-from resumable.protocols.access import ask_for, wish_of
-from resumable.protocols.messages import error_response, json_response
+from resumable.protocols.access import Gate, description_of
+from resumable.protocols.base import Target
+from resumable.protocols.messages import json_response
 from resumable.protocols.origin import Origin
+from resumable.protocols.problems import render_problem
 from resumable.protocols.put import PutProtocol
-from resumable.protocols.ranges import Ranges
 from resumable.protocols.response import raw_headers
 from resumable.protocols.results import Results
-from resumable.protocols.sessions import Sessions, read_description
+from resumable.protocols.session import SessionProtocol, read_description
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.result import Report
 from tests.uploads.wiring import House, ledger_in
@@ -70,12 +71,12 @@ async def begin(directory: Path, said: Any, grant: Grant | None = None) -> tuple
     async with ledger_in(directory) as ledger:
         wiring = House(ledger)
         authorizer = Door(grant or Grant())
-        sessions = Sessions(wiring.uploads, authorizer, Ranges(wiring.uploads, authorizer, Results()))
+        session = SessionProtocol(Gate(wiring.uploads, authorizer, "session"), Results())
         body = said if isinstance(said, bytes) else json.dumps({"name": "n", "length": 5, **said}).encode()
         try:
-            answer = await sessions.create(Request(b"POST", body), b"")
+            answer = await session.handle(Request(b"POST", body), Target())
         except UploadError as error:
-            answer = error_response(error)
+            answer = render_problem(error)
         shown = json.loads(answer.body)
         stored = [] if answer.status == 201 else await ledger.find("", "n", "session")
         assert not stored
@@ -140,10 +141,11 @@ def test_any_description(said: Any) -> None:
     try:
         read = read_description(json.dumps(said).encode())
     except Invalid as error:
-        assert 400 <= error_response(error).status < 500
+        assert 400 <= render_problem(error).status < 500
         return
-    assert read["name"].encode()
-    assert read["length"] >= 1
+    assert read.name.encode()
+    assert read.length is not None
+    assert read.length >= 0
 
 
 # Content-Encoding
@@ -154,10 +156,19 @@ def test_any_description(said: Any) -> None:
 )
 def test_the_clients_content_encoding(lines: list[str], kept: str | None) -> None:
     request = Request(b"PUT", requestHeaders=Headers({"Content-Encoding": lines}))
-    wanted = wish_of(request, Grant(), protocol="put", name="n", length=5)
-    assert wanted.options.content_encoding == kept
-    own = Grant(object=ObjectOptions(content_encoding="zstd"))
-    assert wish_of(request, own, protocol="put", name="n", length=5).options.content_encoding == "zstd"
+    assert description_of(request, "n", 5).content_encoding == kept
+
+
+@ensureDeferred
+async def test_the_applications_content_encoding(tmp_path: Path) -> None:
+    """Replaces the client's."""
+    async with ledger_in(tmp_path) as ledger:
+        authorizer = Door(Grant(object=ObjectOptions(content_encoding="zstd")))
+        gate = Gate(House(ledger).uploads, authorizer, "put")
+        request = Request(b"PUT", requestHeaders=Headers({"Content-Encoding": ["gzip"]}))
+        said = description_of(request, "n", 5)
+        upload = await (await gate.authorize(request, "create", description=said)).create(said)
+        assert upload.options.content_encoding == "zstd"
 
 
 @pytest.mark.parametrize("line", [b"aws-chunked", b"gzip,aws-chunked", b"gzip;q=1", b"\xff", b"a b"])
@@ -168,18 +179,22 @@ async def test_what_is_framed_for_s3_is_not_stored(tmp_path: Path, line: bytes, 
     async with ledger_in(tmp_path) as ledger:
         wiring = House(ledger)
         authorizer = Door(Grant())
-        seed = PutProtocol(wiring.uploads, authorizer, Ranges(wiring.uploads, authorizer, Results()))
+        put = PutProtocol(Gate(wiring.uploads, authorizer, "put"), Results())
         headers = Headers({b"content-encoding": [line], b"content-length": [b"5"]})
         if span is not None:
             headers.setRawHeaders(b"content-range", [span])
         with pytest.raises(Unsupported) as caught:
-            await seed.serve(Request(b"PUT", b"hello", headers), b"n")
-        assert error_response(caught.value).status == 415
+            await put.handle(Request(b"PUT", b"hello", headers), Target(name=b"n"))
+        assert render_problem(caught.value).status == 415
         assert authorizer.asked == 0
 
 
-def test_whoever_only_asks_may_say_anything() -> None:
-    ask_for(Request(b"GET", requestHeaders=Headers({"Content-Encoding": ["aws-chunked"]})), "status")
+@ensureDeferred
+async def test_whoever_only_asks_may_say_anything(tmp_path: Path) -> None:
+    async with ledger_in(tmp_path) as ledger:
+        gate = Gate(House(ledger).uploads, Door(Grant()), "put")
+        request = Request(b"GET", requestHeaders=Headers({"Content-Encoding": ["aws-chunked"]}))
+        await gate.authorize(request, "status")
 
 
 # Answers
@@ -194,13 +209,13 @@ def test_errors_of_every_class() -> None:
     class Newer(UploadError):
         pass
 
-    assert error_response(New("taken")).status == 409
-    assert error_response(Newer("?")).status == 400
-    assert error_response(Rejected("name", "no")).status == 400
+    assert render_problem(New("taken")).status == 409
+    assert render_problem(Newer("?")).status == 400
+    assert render_problem(Rejected("name", "no")).status == 400
     for cls in vars(model).values():
         if isinstance(cls, type) and issubclass(cls, UploadError):
             made = {"Gap": ("x", 5), "Rejected": ("name", "x"), "Unsupported": ("content_encoding", "x")}
-            assert 400 <= error_response(cls(*made.get(cls.__name__, ("x",)))).status < 600
+            assert 400 <= render_problem(cls(*made.get(cls.__name__, ("x",)))).status < 600
 
 
 def test_what_was_stored_before_it_was_refused() -> None:

@@ -19,17 +19,18 @@ from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import deferLater
 from twisted.web.http_headers import Headers
 
-from resumable.callbacks.authorizer import AllowAll, Grant
+from resumable.callbacks.authorizer import AllowAll
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger, as_upload
 from resumable.ledger.maintenance import Maintenance
 from resumable.ledger.notifier import NullNotifier, PostgresNotifier
 from resumable.ledger.schema import uploads
 from resumable.model import Piece, Unavailable, Upload, UploadError
-from resumable.protocols.access import ask_for
+from resumable.protocols.access import Gate
+from resumable.protocols.base import Target
 from resumable.protocols.content_range import ContentRange
-from resumable.protocols.messages import error_response
 from resumable.protocols.origin import Origin
+from resumable.protocols.problems import status_of
 from resumable.protocols.put import PutProtocol
 from resumable.protocols.ranges import Ranges
 from resumable.protocols.response import Response
@@ -53,6 +54,7 @@ from tests.uploads.test_states import Body
 T = TypeVar("T")
 CHUNK = 16
 KEY = "name"
+NAMED = Target(name=KEY.encode())
 #: Bytes from one mark to the next; what lies between a range's end and the next mark inside it is not compared.
 EVERY = 4
 
@@ -356,9 +358,9 @@ class Process:
         self.uploads = WatchedDesk(self.deps, Policy("bucket", chunk_size=CHUNK))
         self.uploads.record = record
         self.recovery = CompletionRecovery(self.uploads, Maintenance(self.database), reactor, give_up_after=60)  # type: ignore[arg-type]
-        authorizer = AllowAll()
-        self._ranges = Ranges(self.uploads, authorizer, Results())
-        self._seed = PutProtocol(self.uploads, authorizer, self._ranges)
+        self._gate = Gate(self.uploads, AllowAll(), "session")
+        self._ranges = Ranges(Results())
+        self._put = PutProtocol(Gate(self.uploads, AllowAll(), "put"), Results())
         self.dead = False
 
     def die(self) -> None:
@@ -376,11 +378,11 @@ class Process:
     async def serve(self, sent: Sent, session: str | None = None) -> None:
         """Serve a request, and note what its client is told."""
         try:
-            response = await (self._seed.serve(sent, b"name") if session is None else self._session(sent, session))
+            response = await (self._put.handle(sent, NAMED) if session is None else self._session(sent, session))
             status, told = response.status, told_offset(response)
             finished = json.loads(response.body)["id"] if status == 200 else None  # type: ignore[arg-type]
         except UploadError as error:
-            status, told, finished = error_response(error).status, None, None
+            status, told, finished = status_of(error), None, None
             sent.error = error
         if self.dead:
             return
@@ -391,11 +393,10 @@ class Process:
             self.record.stored(sent, told)
 
     async def _session(self, sent: Sent, upload_id: str) -> Response:
-        """A range of an upload that is known by its id, as `resumable.protocols.sessions` takes it."""
-        upload = await self.uploads.get(upload_id, "")
-        ask = ask_for(sent, "append", upload_id=upload_id, length=len(sent.data))
+        """A range of an upload that is known by its id, as `resumable.protocols.session` takes it."""
+        access = await self._gate.authorize(sent, "append", upload_id=upload_id, length=len(sent.data))
         brought = ContentRange(sent.first, sent.end, len(sent.data))
-        return await self._ranges.put(sent, upload, brought, ask=ask, grant=Grant())
+        return await self._ranges.put(access, sent, await access.get(upload_id), brought)
 
     async def create_session(self, length: int, *, swarm: bool) -> Upload:
         upload = await self.uploads.create(CreateRequest("session", KEY, length=length, swarm=swarm))
@@ -406,9 +407,9 @@ class Process:
         """``DELETE`` of the name: cancel, or forget what is finished."""
         request = Sent(self, b"", 0, 0, Body(b"", 1, drop=False, stall=False), self.record.tick(), method=b"DELETE")
         try:
-            return (await self._seed.serve(request, b"name")).status
+            return (await self._put.handle(request, NAMED)).status
         except UploadError as error:
-            return error_response(error).status
+            return status_of(error)
 
     async def look(self, session: str | None = None) -> Report | None:
         """How far is it? Once told, it stays so."""

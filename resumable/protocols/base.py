@@ -1,0 +1,64 @@
+"""What a protocol is: one way of speaking about uploads on the wire. It translates, and decides nothing about bytes."""
+
+from __future__ import annotations
+
+from typing import Protocol as Structural
+
+from attrs import frozen
+
+from resumable.model import UploadError
+from resumable.protocols.messages import Request
+from resumable.protocols.problems import render_problem
+from resumable.protocols.response import Response
+
+
+@frozen
+class Target:
+    """What a request is about, as far as its head says. A protocol that needs more has a subclass.
+
+    :ivar name: the upload's name, still percent-encoded.
+    :ivar upload_id: the upload's id, where the URL has one.
+    """
+
+    name: bytes | None = None
+    upload_id: str | None = None
+
+
+class Protocol(Structural):
+    """One way of speaking on the wire. `resumable.protocols.registry` says in which order they are asked.
+
+    :ivar name: stands in `Upload.protocol`, in the metrics and in the JSON.
+    """
+
+    name: str
+
+    def match(self, request: Request) -> Target | None:
+        """Return what the request is about if it speaks this protocol, else None.
+
+        Method, path, query and headers may be looked at. Nobody is asked, and the same request always gets the same answer.
+        """
+
+    async def handle(self, request: Request, target: Target) -> Response:
+        """Answer the request.
+
+        :param target: what `match` has returned for it.
+        :raises UploadError: what `render_error` turns into an answer.
+        """
+
+    def render_error(self, request: Request, error: UploadError) -> Response:
+        """Return the answer for an error in the protocol's own form. It must have one for every `UploadError`."""
+
+    def decorate(self, request: Request, response: Response) -> Response:
+        """Return the answer with what every answer of this protocol carries, errors and refusals of the connection included."""
+
+
+class Plain:
+    """Errors as problem details (RFC 9457) and answers as they are: for protocols that have no form of their own."""
+
+    def render_error(self, request: Request, error: UploadError) -> Response:
+        """See `Protocol`."""
+        return render_problem(error)
+
+    def decorate(self, request: Request, response: Response) -> Response:
+        """See `Protocol`."""
+        return response

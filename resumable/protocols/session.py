@@ -1,0 +1,150 @@
+"""The protocol `session`: ``POST /uploads`` makes an upload with a URL of its own, which many connections may write at once.
+
+``/uploads/<id>`` shows and cancels every upload, whatever protocol it was begun with, for people and dashboards.
+"""
+
+from __future__ import annotations
+
+import json
+
+from twisted.internet.interfaces import IConsumer, IPushProducer
+from zope.interface import implementer
+
+from resumable.model import Invalid, Rejected, State
+from resumable.protocols.access import Action, Description, Gate
+from resumable.protocols.base import Plain, Target
+from resumable.protocols.content_range import parse_content_range
+from resumable.protocols.messages import Request, json_response
+from resumable.protocols.ranges import CHUNK_SIZE, Ranges
+from resumable.protocols.response import Response, problem
+from resumable.protocols.results import Results
+from resumable.protocols.small_body import SmallBodies
+from resumable.quoting import quote_briefly
+from resumable.uploads import values
+from resumable.uploads.registry import Span
+from resumable.uploads.result import as_json
+
+NAME = "session"
+PATH = b"/uploads"
+#: The largest JSON that describes an upload (bytes).
+MOST = 16 * 1024
+#: What it may say.
+KNOWN = ("name", "length", "content_type", "content_encoding", "metadata")
+
+
+@implementer(IPushProducer)
+class Nothing:
+    """The body of an empty object."""
+
+    async def pour_into(self, consumer: IConsumer) -> None:
+        """Give nothing to `consumer`."""
+        consumer.registerProducer(self, True)
+        consumer.unregisterProducer()
+
+    def pauseProducing(self) -> None:
+        """Do nothing: there is nothing to wait with."""
+
+    def resumeProducing(self) -> None:
+        """Do nothing: there is nothing to go on with."""
+
+    def stopProducing(self) -> None:
+        """Do nothing: there is nothing to end."""
+
+
+class SessionProtocol(Plain):
+    """Uploads that are known by their id."""
+
+    name = NAME
+
+    def __init__(self, gate: Gate, results: Results) -> None:
+        self._gate = gate
+        self._ranges = Ranges(results)
+        #: What is read before the main application has been asked.
+        self._descriptions = SmallBodies()
+
+    def match(self, request: Request) -> Target | None:
+        """``/uploads``, and everything below it."""
+        if request.path == PATH:
+            return Target()
+        below = request.path.startswith(PATH + b"/")
+        return Target(upload_id=request.path[len(PATH) + 1 :].decode("latin-1")) if below else None
+
+    async def handle(self, request: Request, target: Target) -> Response:
+        """See `resumable.protocols.base.Protocol`."""
+        if target.upload_id is None:
+            return await self._begin(request)
+        if request.method in (b"GET", b"HEAD"):
+            return await self._show(request, target.upload_id)
+        if request.method == b"PUT":
+            return await self._put(request, target.upload_id)
+        if request.method == b"DELETE":
+            access = await self._gate.authorize(request, "cancel", upload_id=target.upload_id)
+            await access.cancel(await access.get(target.upload_id))
+            return Response(204)
+        allow = {"Allow": "GET, HEAD, PUT, DELETE"}
+        return problem(405, "use GET to look at an upload, PUT to go on with it, DELETE to cancel it", allow)
+
+    async def _show(self, request: Request, upload_id: str) -> Response:
+        access = await self._gate.authorize(request, "status", upload_id=upload_id)
+        upload = await access.get(upload_id)
+        # One that was given up is gone; for people, what it was is said all the same.
+        status = 410 if upload.state in (State.CANCELLED, State.EXPIRED) else 200
+        return json_response(status, as_json(await access.report(upload)))
+
+    async def _begin(self, request: Request) -> Response:
+        """Create an upload from JSON as `read_description` wants it. One of no bytes is finished at once."""
+        if request.method != b"POST":
+            return problem(405, "use POST to begin an upload", {"Allow": "POST"})
+        # The name, which the main application is asked about, stands in the body.
+        async with self._descriptions.of(request, MOST) as body:
+            said = read_description(body)
+            access = await self._gate.authorize(request, "create", description=said)
+            upload = await access.create(said)
+            if said.length == 0:
+                report = await access.receive(upload, Nothing(), Span(0, 0, last=True), new=True)
+            else:
+                report = await access.report(upload)
+            answer = json_response(201, as_json(report))
+            headers = {"Location": f"{request.origin.base}/uploads/{upload.id}", CHUNK_SIZE: str(upload.chunk_size)}
+            return Response(201, answer.body, (*answer.headers, *headers.items()))
+
+    async def _put(self, request: Request, upload_id: str) -> Response:
+        """Take in a range, or say how far the upload is: ``Content-Range`` as in the protocol `put`."""
+        brought = parse_content_range(request.requestHeaders.getRawHeaders(b"content-range", []), request.length)
+        if brought is None:
+            raise Invalid("say Content-Range: bytes F-L/T to bring bytes, bytes */* to ask how far the upload is")
+        action: Action = "status" if brought.query else "append"
+        access = await self._gate.authorize(request, action, upload_id=upload_id, length=brought.total)
+        upload = await access.get(upload_id)
+        if brought.query:
+            return await self._ranges.query(access, await access.report(upload), brought)
+        return await self._ranges.put(access, request, upload, brought)
+
+
+def read_description(body: bytes) -> Description:
+    """Return what JSON says of an upload: ``name``, ``length``, and perhaps ``content_type``, ``content_encoding``, ``metadata``.
+
+    :raises Invalid: it is not what it should be.
+    """
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Invalid("the body is not JSON") from None
+    if not isinstance(said, dict):
+        raise Invalid("the body is not a JSON object")
+    unknown = [name for name in said if name not in KNOWN]
+    if unknown:
+        raise Invalid(f"unknown: {quote_briefly(unknown[0])}; known are {', '.join(KNOWN)}")
+    length = said.get("length")
+    if type(length) is not int or length < 0:
+        raise Rejected("length", "length is required, and is a number of bytes from 0 on")
+    content_type, encoding, metadata = said.get("content_type"), said.get("content_encoding"), said.get("metadata")
+    with values.from_client():
+        return Description(
+            values.check_name(said.get("name")),
+            length,
+            None if content_type in (None, "") else values.check_content_type(content_type),
+            None if encoding is None else values.check_content_encoding(encoding),
+            {} if metadata is None else values.check_metadata(metadata),
+            swarm=True,
+        )

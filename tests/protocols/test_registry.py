@@ -1,0 +1,220 @@
+"""Protocols as objects: each asks the application first, answers errors in its own form, and a new one is a class and a line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from attrs import evolve
+from pytest_twisted import ensureDeferred
+
+from resumable.model import LIVE, UploadError
+from resumable.protocols.access import ELSEWHERE, Action, AuthorizedUploads, Gate, NotAuthorized, may_do
+from resumable.protocols.base import Target
+from resumable.protocols.messages import Request
+from resumable.protocols.registry import PROTOCOLS, make_protocols
+from resumable.protocols.response import Response
+from resumable.protocols.results import Results
+from resumable.uploads.policy import CreateRequest
+from resumable.uploads.registry import Span
+from resumable.web.router import Router
+from tests.protocols.harness import Door, Memory, memory_service
+from tests.uploads.wiring import House
+
+
+class Toy:
+    """A protocol of its own: ``TOY /toy/<id or nothing>``."""
+
+    name = "toy"
+
+    def __init__(self, parts: House, door: Door) -> None:
+        self._gate = Gate(parts.uploads, door, self.name)
+
+    def match(self, request: Request) -> Target | None:
+        return Target(upload_id=request.path[5:].decode()) if request.path.startswith(b"/toy/") else None
+
+    async def handle(self, request: Request, target: Target) -> Response:
+        from resumable.protocols.access import description_of
+
+        if request.method == b"BREAK":
+            raise RuntimeError("a fault")
+        if target.upload_id:
+            access = await self._gate.authorize(request, "status", upload_id=target.upload_id)
+            return Response(200, (await access.get(target.upload_id)).state.value.encode())
+        said = description_of(request, "toy", request.length)
+        access = await self._gate.authorize(request, "create", description=said)
+        upload = await access.create(said, whole=True)
+        report = await access.receive(upload, request, Span(0, request.length, last=True), new=True)
+        return Response(201, report.upload.id.encode())
+
+    def render_error(self, request: Request, error: UploadError) -> Response:
+        return Response(418, f"toy: {type(error).__name__}".encode())
+
+    def decorate(self, request: Request, response: Response) -> Response:
+        return evolve(response, headers=(*response.headers, ("Toy-Version", "1")))
+
+
+def toys(door: Door) -> Any:
+    return [lambda parts: Toy(parts, door)]
+
+
+@ensureDeferred
+async def test_a_toy_protocol() -> None:
+    """Authorisation, errors in its own form, what every answer carries: without touching any other file."""
+    door = Door(owner="alice")
+    async with memory_service(door, toys(door)) as service:
+        made = await service.ask("TOY", "/toy/", body=b"0123456789")
+        assert (made.status, made.header("Toy-Version")) == (201, "1")
+        assert service.parts.bucket.objects["alice/toy"][0] == b"0123456789"
+        assert [(ask.action, ask.protocol) for ask in door.asked] == [("create", "toy")]
+        upload_id = made.body.decode()
+        assert (await service.ask("TOY", f"/toy/{upload_id}")).body == b"finished"
+        # Everybody may look at it with `session`, and only its own protocol goes on with it.
+        assert (await service.ask("GET", f"/uploads/{upload_id}")).json["protocol"] == "toy"
+        door.owner = "mallory"
+        assert (await service.ask("TOY", f"/toy/{upload_id}")).body == b"toy: NotFound"
+        door.refused = ("create",)
+        refused = await service.ask("TOY", "/toy/", body=b"x")
+        assert (refused.status, refused.body, refused.header("Toy-Version")) == (418, b"toy: Refused", "1")
+
+
+@ensureDeferred
+async def test_answers_of_the_connection_are_the_protocols_own() -> None:
+    """A fault, a malformed body, silence and a shutdown are answered in its form, and carry what all its answers carry."""
+    door = Door()
+    async with memory_service(door, toys(door)) as service:
+
+        def form(wire: Any) -> tuple[bytes, bool]:
+            return wire.said.partition(b"\r\n\r\n")[2], b"Toy-Version: 1" in wire.said
+
+        broken = await service.ask("BREAK", "/toy/")
+        assert (broken.body, broken.header("Toy-Version")) == (b"toy: InternalError", "1")
+        malformed = service.connect()
+        malformed.send(b"TOY /toy/ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")
+        from tests.protocols.harness import until
+
+        await until(lambda: b"\r\n\r\n" in malformed.said)
+        assert form(malformed) == (b"toy: Invalid", True)
+        silent = service.connect()
+        silent.send(b"TOY /toy/ HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc")
+        await until(lambda: not silent.paused and door.asked)
+        await until(lambda: silent.channel.requests and silent.channel.requests[-1]._outlet is not None)
+        silent.clock.advance(31)
+        await until(lambda: b"\r\n\r\n" in silent.said)
+        assert form(silent) == (b"toy: Interrupted", True)
+        leaving = service.connect()
+        leaving.send(b"TOY /toy/ HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nabc")
+        await until(lambda: leaving.channel.requests and leaving.channel.requests[-1]._outlet is not None)
+        leaving.site.drain()
+        await until(lambda: b"\r\n\r\n" in leaving.said)
+        assert form(leaving) == (b"toy: ShuttingDown", True)
+
+
+#: Requests of every kind that the protocols serve; each has to ask the application before anything else is done.
+ROUTES: dict[str, list[tuple[str, str, list[str], bytes | None]]] = {
+    "put": [
+        ("PUT", "/upload/n", [], b"12345"),
+        ("PUT", "/upload/n", ["Content-Range: bytes 0-4/9"], b"12345"),
+        ("PUT", "/upload/n", ["Content-Range: bytes 5-9/10"], b"12345"),
+        ("PUT", "/upload/n", ["Content-Range: bytes 5-9/10", "Upload-Swarm: ?1"], b"12345"),
+        ("PUT", "/upload/n", ["Content-Range: bytes */*"], b""),
+        ("PUT", "/upload/n", ["Content-Range: bytes */10"], b""),
+        ("GET", "/upload/n", [], None),
+        ("HEAD", "/upload/n", [], None),
+        ("DELETE", "/upload/n", [], None),
+    ],
+    "session": [
+        ("POST", "/uploads", [], b'{"name": "n", "length": 5}'),
+        ("POST", "/uploads", [], b'{"name": "n", "length": 0}'),
+        ("GET", "/uploads/id", [], None),
+        ("HEAD", "/uploads/id", [], None),
+        ("PUT", "/uploads/id", ["Content-Range: bytes 0-4/9"], b"12345"),
+        ("PUT", "/uploads/id", ["Content-Range: bytes */*"], b""),
+        ("DELETE", "/uploads/id", [], None),
+    ],
+}
+#: Methods that people and programs send, whatever a protocol knows.
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY")
+
+
+class Untouched:
+    """An upload service that nobody may touch."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"{name} of the upload service was used, and nobody had said yes")
+
+
+def test_every_protocol_is_walked() -> None:
+    """A protocol that is added has to name its routes here."""
+    assert set(ROUTES) == {name for name, _ in PROTOCOLS}
+
+
+@pytest.mark.parametrize("name", ROUTES)
+@ensureDeferred
+async def test_nothing_is_done_before_the_application_has_said_yes(name: str) -> None:
+    """Every route, with every method, of every protocol: a no ends it, and the upload service was not touched."""
+    door = Door(refused=("create", "append", "status", "cancel"))
+    async with memory_service(door) as service:
+        untouched: Any = Untouched()
+        service.router = Router(make_protocols([name], untouched, door, Results()), {})
+        for method, target, headers, body in ROUTES[name]:
+            door.asked.clear()
+            answer = await service.ask(method, target, headers, body)
+            assert (answer.status, len(door.asked)) == (403, 1), (method, target, headers)
+            assert door.asked[0].protocol == name
+        for method in METHODS:
+            for target in {target for _, target, _, _ in ROUTES[name]}:
+                assert (await service.ask(method, target, body=b"")).status in (400, 403, 405, 411), (method, target)
+
+
+@pytest.mark.parametrize("action", ["create", "append", "status", "cancel"])
+@ensureDeferred
+async def test_only_what_was_asked_about_can_be_done(action: Action) -> None:
+    """A protocol that has asked about one thing and does another is stopped."""
+    async with memory_service() as service:
+        gate = Gate(service.parts.uploads, Door(), "put")
+        upload = await service.parts.uploads.create(CreateRequest("put", "n", length=5))
+        request: Any = evolve_request()
+        access: AuthorizedUploads = await gate.authorize(request, action, name="n")
+        bringing = [
+            lambda: access.declare(upload, 5),
+            lambda: access.finish(upload),
+            lambda: access.open_to_many(upload),
+        ]
+        ending = [lambda: access.cancel(upload), lambda: access.forget(upload)]
+        forbidden: list[Any] = []
+        if action not in ("create", "append"):
+            forbidden += bringing
+        if action != "cancel":
+            forbidden += ending
+        for act in forbidden:
+            with pytest.raises(NotAuthorized):
+                await act()
+        assert (await service.parts.uploads.get(upload.id, "")).state in LIVE
+
+
+def evolve_request() -> Any:
+    from tests.protocols.test_isolation import Request as Bodiless
+
+    return Bodiless(b"GET")
+
+
+@pytest.mark.parametrize("begun", [*ELSEWHERE, "a protocol of tomorrow"])
+@pytest.mark.parametrize("action", ["status", "append", "cancel"])
+@ensureDeferred
+async def test_what_another_protocol_may_do(begun: str, action: Action) -> None:
+    """The one rule, at the URL that serves every upload."""
+    async with memory_service() as service:
+        upload = await service.parts.uploads.create(CreateRequest(begun, "n", length=5))
+        answer = await ask(service, action, upload.id)
+        if may_do("session", action, upload):
+            assert answer.status in (200, 204)
+        else:
+            assert answer.status == 409
+            assert begun in answer.json["detail"]
+
+
+async def ask(service: Memory, action: Action, upload_id: str) -> Any:
+    if action == "append":
+        return await service.ask("PUT", f"/uploads/{upload_id}", ["Content-Range: bytes 0-4/5"], b"12345")
+    return await service.ask({"status": "GET", "cancel": "DELETE"}[action], f"/uploads/{upload_id}")
