@@ -62,11 +62,11 @@ class Assembly:
     metrics: Metrics
 
     def store(self) -> S3Store:
-        """The S3 client."""
+        """Return the store."""
         return make_store(self.settings.store, self.reactor, self.metrics)
 
     def embedded_store(self, endpoint: str) -> S3Store:
-        """The client of the embedded S3."""
+        """Return the client of the embedded S3."""
         key = "embedded"
         observe, retried = self.metrics.s3_request, self.metrics.s3_retried
         return S3Store(
@@ -80,7 +80,7 @@ class Assembly:
         )
 
     def webhooks(self) -> Webhooks | None:
-        """Who tells the application of events, if it wants to hear."""
+        """Return what tells the application of events; None if it does not want to hear."""
         events = self.settings.events
         if events is None:
             return None
@@ -93,7 +93,7 @@ class Assembly:
         )
 
     def outbox(self, webhooks: Webhooks) -> Outbox:
-        """What delivers events."""
+        """Return what delivers events."""
         events = self.settings.events
         assert events is not None, "webhooks are for events"
         return Outbox(
@@ -106,7 +106,7 @@ class Assembly:
         )
 
     def admit(self, webhooks: Webhooks) -> Admit | None:
-        """Who asks the application before an upload is created, if it is to be asked."""
+        """Return what asks the application before an upload is created; None if it is not to be asked."""
         return Admission(webhooks).admit if self._asks_first else None
 
     @property
@@ -115,7 +115,7 @@ class Assembly:
         return events is not None and events.wait and CREATED in events.types
 
     def ledger(self) -> Ledger:
-        """The ledger, which notes what the application wants to hear."""
+        """Return the ledger, which notes what the application wants to hear."""
         events = self.settings.events
         # What it was asked about it need not be told.
         types = () if events is None else [kind for kind in events.types if not (self._asks_first and kind == CREATED)]
@@ -124,7 +124,7 @@ class Assembly:
     async def uploads(
         self, ledger: Ledger, store: Store, *, admit: Admit | None = None, peers: PeerNotifier | None = None
     ) -> UploadService:
-        """What is done with uploads.
+        """Return the upload service.
 
         :raises Unavailable: the ledger was in trouble.
         """
@@ -132,7 +132,7 @@ class Assembly:
         return UploadService(self._deps(ledger, store, identity, peers), make_policy(self.settings), admit)
 
     def _deps(self, ledger: Ledger, store: Store, identity: str, peers: PeerNotifier | None) -> Dependencies:
-        """What uploads work with. A quarter of the memory is for chunks that are read back, the rest for bodies."""
+        """Return what uploads work with. A quarter of the memory is for chunks that are read back, the rest for bodies."""
         memory = self.settings.limits.memory
         budget = MemoryBudget(memory * 3 // 4, self.reactor)
         self.metrics.memory_limit.set(budget.limit)
@@ -152,7 +152,7 @@ class Assembly:
         )
 
     def janitor(self, uploads: UploadService, store: Store) -> Janitor:
-        """Who cleans up."""
+        """Return what cleans up."""
         cleanup = self.settings.cleanup
         return Janitor(
             uploads,
@@ -169,7 +169,7 @@ class Assembly:
         )
 
     def rounds(self, uploads: UploadService, store: Store) -> list[PeriodicTask]:
-        """What runs by the clock, from now on."""
+        """Return what runs by the clock. It runs from now on."""
         cleaning, give_up_after = self.settings.cleanup, self.settings.store.give_up_after
         recovery = CompletionRecovery(uploads, Maintenance(self.database), self.reactor, give_up_after=give_up_after)
         janitor = self.janitor(uploads, store)
@@ -182,7 +182,7 @@ class Assembly:
         ]
 
     def authorizer(self) -> Authorizer:
-        """Who is asked whether someone may upload."""
+        """Return what is asked whether someone may upload."""
         auth = self.settings.auth
         if auth == "open":
             return AllowAll()
@@ -196,14 +196,14 @@ class Assembly:
         )
 
     def protocols(self, uploads: UploadService, authorizer: Authorizer, outbox: Outbox | None) -> list[Protocol]:
-        """What is spoken."""
+        """Return the protocols that are spoken."""
         events = self.settings.events
         waits = outbox is not None and events is not None and events.wait
         results = Results(outbox.await_verdict if outbox is not None and waits else None)
         return make_protocols(self.settings.protocols, uploads, authorizer, results)
 
     def site(self, protocols: Sequence[Protocol], pages: Mapping[bytes, Page]) -> StreamingSite:
-        """What listens, with its limits."""
+        """Return what listens, with its limits."""
         return StreamingSite(
             Router(protocols, {b"/": front_page, **pages}),
             idle_timeout=self.settings.limits.idle_timeout,
@@ -215,7 +215,7 @@ class Assembly:
 
 
 def make_store(settings: StoreSettings, reactor: Any, metrics: Metrics) -> S3Store:
-    """The S3 client for the settings."""
+    """Return the S3 client for the settings."""
     return S3Store(
         reactor,
         region=settings.region,
@@ -232,7 +232,7 @@ def make_store(settings: StoreSettings, reactor: Any, metrics: Metrics) -> S3Sto
 
 
 def make_policy(settings: Settings) -> Policy:
-    """What the settings say about every upload."""
+    """Return what the settings say about every upload."""
     store = settings.store
     return Policy(
         bucket=store.bucket,

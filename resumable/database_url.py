@@ -16,7 +16,7 @@ _PORT = "5432"
 
 
 def read_database_url(text: str) -> URL:
-    """The URL, with several hosts where SQLAlchemy wants them.
+    """Return the URL, with several hosts where SQLAlchemy wants them.
 
     :raises ArgumentError: it is none.
     :raises ValueError: a port is no number.
@@ -30,7 +30,7 @@ def read_database_url(text: str) -> URL:
 
 
 def _host_and_port(text: str) -> tuple[str, str]:
-    """The two of ``HOST``, ``HOST:PORT``, ``[IPV6]`` or ``[IPV6]:PORT``."""
+    """Return host and port of ``HOST``, ``HOST:PORT``, ``[IPV6]`` or ``[IPV6]:PORT``."""
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         return text.strip("[]"), _PORT

@@ -30,7 +30,7 @@ class ContentRange:
 
 
 def parse_content_range(values: Sequence[bytes], content_length: int | None) -> ContentRange | None:
-    """The one Content-Range among a request's headers, or None without any.
+    """Return the one Content-Range among a request's headers, or None without any.
 
     The clients of the first server of this protocol wrote L as the offset behind the last byte of the file (``bytes
     6291456-9437184/9437184``); where the body's length says that this is meant, it is understood.

@@ -9,7 +9,7 @@ from resumable.uploads import values
 
 
 def parse_name(path: bytes) -> str:
-    """The name that the raw rest of a URL's path spells: percent-encoded UTF-8, with slashes.
+    """Return the name that the raw rest of a URL's path spells: percent-encoded UTF-8, with slashes.
 
     :raises Invalid: it is no UTF-8, or is what no upload may be called (see `resumable.uploads.values.check_name`).
     """
@@ -20,7 +20,7 @@ def parse_name(path: bytes) -> str:
 
 
 def check_name(name: str) -> str:
-    """The name, if an upload may have it.
+    """Return the name, if an upload may have it.
 
     :raises Invalid: as `parse_name`.
     """

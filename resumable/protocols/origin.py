@@ -54,7 +54,7 @@ class Proxies:
         self._public_url = public_url
 
     def origin(self, peer: str, headers: Headers, *, secure: bool) -> Origin:
-        """The origin of a request.
+        """Return the origin of a request.
 
         :param peer: the address at the other end of the connection, empty for a Unix socket.
         :param secure: whether the connection is TLS.
@@ -74,7 +74,7 @@ class Proxies:
         return address is not None and any(address in network for network in self._networks)
 
     def _told(self, headers: Headers) -> tuple[Address | None, str | None, str | None]:
-        """What a trusted peer says: the client's address, the scheme and the host that it used; None for what is not said.
+        """Return what a trusted peer says: the client's address, the scheme and the host that it used; None for what is not said.
 
         Most proxies write X-Forwarded-For, and pass on a Forwarded that the client made up: where there is any of the
         former, the latter says nothing.
@@ -101,7 +101,7 @@ class Proxies:
 
 
 def parse_address(node: str) -> Address | None:
-    """The IP address in an entry such as ``192.0.2.1``, ``192.0.2.1:80``, ``2001:db8::1`` or ``[2001:db8::1]:80``.
+    """Return the IP address in an entry such as ``192.0.2.1``, ``192.0.2.1:80``, ``2001:db8::1`` or ``[2001:db8::1]:80``.
 
     None for what is none (``unknown``, ``_hidden``). An IPv4 address in IPv6's clothes is an IPv4 address.
     """
@@ -118,7 +118,7 @@ def parse_address(node: str) -> Address | None:
 
 
 def parse_element(element: str) -> Mapping[str, str] | None:
-    """The pairs of an element of Forwarded, names in lower case; None where it is malformed."""
+    """Return the pairs of an element of Forwarded, names in lower case; None where it is malformed."""
     pairs: dict[str, str] = {}
     position = 0
     while position < len(element):
@@ -135,7 +135,7 @@ def parse_element(element: str) -> Mapping[str, str] | None:
 
 
 def _entries(headers: Headers, name: bytes) -> Iterator[str]:
-    """The entries of a list, those that say something, from the right; a comma in quotes parts nothing.
+    """Return the entries of a list, those that say something, from the right; a comma in quotes parts nothing.
 
     From the right also because the left may be a client's nonsense, quotes without an end included.
     """

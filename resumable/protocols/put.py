@@ -33,7 +33,7 @@ class PutProtocol(Plain):
         self._ranges = Ranges(results)
 
     def match(self, request: Request) -> Target | None:
-        """Everything below ``/upload/``. Slashes in a name, however they are written, belong to the name."""
+        """Match everything below ``/upload/``. Slashes in a name, however they are written, belong to the name."""
         return Target(name=request.path[len(PREFIX) :]) if request.path.startswith(PREFIX) else None
 
     async def handle(self, request: Request, target: Target) -> Response:

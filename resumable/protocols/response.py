@@ -20,7 +20,7 @@ HeaderPairs: TypeAlias = "Mapping[str, str] | Iterable[tuple[str | bytes, str | 
 
 
 def reason_phrase(status: int) -> bytes:
-    """The words that go with a status; empty when nobody has agreed on any (RFC 9112, 4, allows that)."""
+    """Return the words that go with a status; empty when nobody has agreed on any (RFC 9112, 4, allows that)."""
     try:
         return _REASONS.get(status) or HTTPStatus(status).phrase.encode("ascii")
     except ValueError:
@@ -28,7 +28,7 @@ def reason_phrase(status: int) -> bytes:
 
 
 def header_pairs(headers: HeaderPairs) -> tuple[tuple[str | bytes, str | bytes], ...]:
-    """``headers`` in the form that may name a field twice."""
+    """Return ``headers`` in the form that may name a field twice."""
     return tuple(headers.items()) if isinstance(headers, Mapping) else tuple(headers)
 
 
@@ -65,7 +65,7 @@ class Response:
 def problem(
     status: int, detail: str | None = None, headers: HeaderPairs = (), more: Mapping[str, Any] | None = None
 ) -> Response:
-    """An answer that says what went wrong, for programs and people (RFC 9457).
+    """Return an answer that says what went wrong, for programs and people (RFC 9457).
 
     :param more: members beside those that every problem has.
     """

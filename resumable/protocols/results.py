@@ -26,7 +26,7 @@ class Results:
         self._hear = await_verdict
 
     async def answer(self, report: Report) -> Response:
-        """The answer to a finished upload; asked again it is the same.
+        """Return the answer to a finished upload; asked again it is the same.
 
         :raises Unavailable: the application is to be waited for, and cannot be reached. The object is safe.
         """

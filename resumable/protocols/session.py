@@ -63,7 +63,7 @@ class SessionProtocol(Plain):
         self._descriptions = SmallBodies()
 
     def match(self, request: Request) -> Target | None:
-        """``/uploads``, and everything below it."""
+        """Match ``/uploads``, and everything below it."""
         if request.path == PATH:
             return Target()
         below = request.path.startswith(PATH + b"/")

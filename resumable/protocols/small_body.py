@@ -45,7 +45,7 @@ class SmallBodies:
 
     @asynccontextmanager
     async def of(self, request: Pours, limit: int) -> AsyncIterator[bytes]:
-        """The body of a request; it counts as held until the context ends.
+        """Give the body of a request; it counts as held until the context ends.
 
         :param limit: bytes it may have.
         :raises TooLarge: it has more.

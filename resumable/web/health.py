@@ -24,11 +24,11 @@ class HealthPages:
         self._figures = figures
 
     async def alive(self, request: Request) -> Response:
-        """``/healthz``: this process answers. Nobody else is asked."""
+        """Answer ``/healthz``: this process lives. Nobody else is asked."""
         return _other_methods(request) or Response(200, b"alive\n", {"Content-Type": "text/plain; charset=utf-8"})
 
     async def ready(self, request: Request) -> Response:
-        """``/readyz``: 200 if all parts do their work, else 503; the body says which does not, and since when."""
+        """Answer ``/readyz``: 200 if all parts do their work, else 503; the body says which does not, and since when."""
         refused = _other_methods(request)
         if refused is not None:
             return refused
@@ -38,7 +38,7 @@ class HealthPages:
         return json_response(200 if ready else 503, {"ready": ready, "parts": parts})
 
     async def metrics(self, request: Request) -> Response:
-        """``/metrics``: as Prometheus wants it. What is told is at hand; nothing is asked for it."""
+        """Answer ``/metrics`` as Prometheus wants it. What is told is at hand; nothing is asked for it."""
         return _other_methods(request) or Response(200, await self._figures(), {"Content-Type": CONTENT_TYPE})
 
 

@@ -65,7 +65,7 @@ class Pages(Plain):
         return path in self._pages
 
     def match(self, request: Request) -> Target | None:
-        """Everything that came so far."""
+        """Match everything that came so far."""
         return Target()
 
     async def handle(self, request: Request, target: Target) -> Response:
@@ -77,7 +77,7 @@ class Pages(Plain):
 
 
 async def front_page(request: Request) -> Response:
-    """``/``: what this is, for whoever opens it in a browser."""
+    """Answer ``/``: what this is, for whoever opens it in a browser."""
     if request.method not in (b"GET", b"HEAD"):
         return problem(405, "uploads go to /upload/<name>", {"Allow": "GET, HEAD"})
     text = (
