@@ -64,9 +64,9 @@ setup(
         "prometheus-client>=0.20",
     ],
     extras_require={
-        "postgresql": POSTGRESQL,
-        "demo": EMBEDDED_S3,
-        "test": TEST,
+        "postgresql": [*POSTGRESQL],
+        "demo": [*EMBEDDED_S3],
+        "test": [*TEST],
         "dev": [*TEST, *LINT, "pre-commit>=3.5", "towncrier>=23.11"],
     },
     entry_points={"console_scripts": ["resumable = resumable.commands:main"]},
