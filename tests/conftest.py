@@ -8,9 +8,25 @@ import pytest
 
 from tests.databases import Postgres
 
+#: Fixtures that start a process: a store, a database, the service, or a command of the operator's.
+STARTING_PROCESSES = frozenset({"s3", "moto", "postgres", "strict", "operator", "child", "bench"})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start processes, so that ``-m 'not soak and not process'`` is the fast set.
+
+    A test that starts a process without a fixture carries the mark `process` itself.
+    """
+    for item in items:
+        used = set(getattr(item, "fixturenames", ()))
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        if used & STARTING_PROCESSES or any(value == "postgresql" for value in parameters):
+            item.add_marker(pytest.mark.process)
+
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A PostgreSQL server, started when a test first asks for it."""
+    """Start a PostgreSQL server when a test first asks for it."""
     with Postgres() as server:
         yield server

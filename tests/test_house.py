@@ -10,7 +10,7 @@ ROOT = Path(__file__).parent.parent
 
 #: From the top down; rooms in one set may know each other.
 ROOMS = [
-    {"tap", "commands"},
+    {"tap", "commands", "__main__"},
     {"workers"},
     {"service"},
     {"assembly"},

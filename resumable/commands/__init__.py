@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from resumable import __version__
 from resumable.commands.check import check
 from resumable.commands.clean import clean
 from resumable.commands.cli_common import examples
@@ -22,7 +23,7 @@ from resumable.commands.uploads import uploads
         ("resumable clean --dry-run", "what is lying about"),
     )
 )
-@click.version_option(package_name="resumable", message="resumable %(version)s")
+@click.version_option(__version__, message="resumable %(version)s")
 def resumable() -> None:
     """Commands around the service, which itself is run by `twistd resumable`."""
 

@@ -30,7 +30,7 @@ STOP = 5.0
 #: Last lines of the child's standard error that are shown when it dies.
 LAST_WORDS = 15
 
-MISSING = "the embedded store needs moto: pip install 'resumable[demo]'"
+MISSING = "the embedded store needs moto: pip install 'twisted-resumable[demo]'"
 
 #: What stands for a signature: moto looks at its form, and never at whether it is right.
 SIGNED = "AWS4-HMAC-SHA256 Credential=anybody/20060301/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"

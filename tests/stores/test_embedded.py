@@ -243,7 +243,7 @@ async def test_moto_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     with pytest.raises(RuntimeError) as caught:
         await EmbeddedS3(R).start()
-    assert str(caught.value) == "the embedded store needs moto: pip install 'resumable[demo]'"
+    assert str(caught.value) == "the embedded store needs moto: pip install 'twisted-resumable[demo]'"
 
 
 @pytest_twisted.ensureDeferred
