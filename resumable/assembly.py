@@ -24,8 +24,8 @@ from resumable.protocols.results import Results
 from resumable.protocols.sessions import Sessions
 from resumable.protocols.status import StatusPages
 from resumable.settings import Settings, StoreSettings
-from resumable.stores.s3 import S3Store
-from resumable.stores.store import Store
+from resumable.stores.port import Store
+from resumable.stores.s3.client import S3Store
 from resumable.tasks import BackgroundTasks
 from resumable.upkeep.gauges import LedgerGauges
 from resumable.upkeep.janitor import Janitor

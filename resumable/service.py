@@ -31,8 +31,8 @@ from resumable.metrics import Metrics
 from resumable.model import Unavailable
 from resumable.settings import Settings
 from resumable.stores.embedded import EmbeddedS3
-from resumable.stores.s3 import S3Store
-from resumable.stores.store import StoreError
+from resumable.stores.port import StoreError
+from resumable.stores.s3.client import S3Store
 from resumable.upkeep.periodic import PeriodicTask
 from resumable.upkeep.readiness import Probe, Readiness
 from resumable.uploads.service import Admit, UploadService

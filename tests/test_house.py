@@ -63,3 +63,24 @@ def test_each_room_knows_only_the_rooms_below_it() -> None:
         if LEVEL[room] > LEVEL["assembly"] and room != "settings":
             wrong += [f"{path.name}: settings" for other in imported(path) if other == "settings"]
     assert wrong == []
+
+
+def modules_imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+
+
+def test_the_transport_knows_no_store() -> None:
+    stores = ROOT / "resumable" / "stores"
+    kinds = {path.parent.name for path in stores.glob("*/__init__.py")} - {"transport"}
+    assert "s3" in kinds
+    wrong = [
+        f"{path.name}: {module}"
+        for path in (stores / "transport").glob("*.py")
+        for module in modules_imported(path)
+        if any(module.startswith(f"resumable.stores.{kind}.") for kind in kinds)
+    ]
+    assert wrong == []

@@ -16,7 +16,7 @@ from resumable.metrics import Metrics
 from resumable.model import ObjectOptions
 from resumable.settings import StoreSettings
 from resumable.stores.embedded import MISSING
-from resumable.stores.store import StoreError
+from resumable.stores.port import StoreError
 
 #: Seconds for which a call is tried again: somebody is waiting.
 PATIENCE = 3.0

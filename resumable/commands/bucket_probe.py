@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from resumable.commands.refusals import denied
 from resumable.model import ObjectOptions
-from resumable.stores.store import PartRef, Store, StoreError, StoreUnavailable
+from resumable.stores.port import PartRef, Store, StoreError, StoreUnavailable
 
 T = TypeVar("T")
 

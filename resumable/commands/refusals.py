@@ -6,7 +6,7 @@ import re
 
 from attrs import frozen
 
-from resumable.stores.store import StoreError, StoreUnavailable
+from resumable.stores.port import StoreError, StoreUnavailable
 
 #: IAM's permissions that the service needs, and what of it does not work without each.
 PERMISSIONS = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from resumable.stores.store import StoreError
+from resumable.stores.port import StoreError
 
 #: Seconds for which a refusal is told to those who ask whether the store can be used. Nothing else ends it where nobody
 #: sends uploads any more, because the service is said not to be ready.

@@ -14,7 +14,7 @@ from resumable.ledger.ledger import Ledger
 from resumable.model import LIVE, Ended, Exists, Piece, Rejected, State, Superseded, Unavailable, Upload
 from resumable.quoting import quote_briefly
 from resumable.stores.faults import OperatorFaults, client_fault
-from resumable.stores.store import Made, PartRef, Store, StoredObject, StoreError, StoreUnavailable
+from resumable.stores.port import Made, PartRef, Store, StoredObject, StoreError, StoreUnavailable
 from resumable.uploads.checksum import combine
 from resumable.uploads.claims import Claim, Claims, new_claim
 from resumable.uploads.grid import Grid

@@ -10,7 +10,7 @@ from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
 
 from resumable.model import ObjectOptions, Piece, Upload
-from resumable.stores.store import Store, StoreError
+from resumable.stores.port import Store, StoreError
 from resumable.tasks import together
 from resumable.uploads.checksum import checksum
 from resumable.uploads.memory import MemoryBudget

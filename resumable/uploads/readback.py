@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from resumable.ledger.ledger import Ledger
 from resumable.model import Piece, Unavailable, Upload
-from resumable.stores.store import Store, StoreError, StoreUnavailable
+from resumable.stores.port import Store, StoreError, StoreUnavailable
 from resumable.uploads.checksum import checksum
 from resumable.uploads.chunks import Slice, cut
 from resumable.uploads.fragments import Fragments

@@ -18,7 +18,7 @@ from resumable.metrics import Metrics
 from resumable.model import Conflict, Ended, Gap, Invalid, Piece, State, Unavailable, Upload
 from resumable.single_flight import SingleFlight
 from resumable.stores.faults import OperatorFaults
-from resumable.stores.store import Store, StoreError, StoreUnavailable
+from resumable.stores.port import Store, StoreError, StoreUnavailable
 from resumable.tasks import BackgroundTasks, together
 from resumable.uploads.chunks import Slice, plan
 from resumable.uploads.claims import Claim, new_claim

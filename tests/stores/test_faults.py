@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 
 from resumable.stores.faults import AGAIN, FRESH, OperatorFaults, client_fault, of_all
-from resumable.stores.store import StoreError
+from resumable.stores.port import StoreError
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from resumable.model import ObjectOptions
-from resumable.stores.store import (
+from resumable.stores.port import (
     Fence,
     Made,
     OpenMultipart,

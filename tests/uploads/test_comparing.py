@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.model import Conflict, Ended, Gap, Interrupted, Invalid, Piece, State, Superseded, Unavailable, Upload
-from resumable.stores.store import PartRef, StoredPart, StoreError
+from resumable.stores.port import PartRef, StoredPart, StoreError
 from resumable.uploads import marks, writer
 from resumable.uploads.chunks import plan
 from resumable.uploads.policy import CreateRequest

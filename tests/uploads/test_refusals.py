@@ -11,7 +11,7 @@ import pytest_twisted
 from pytest_twisted import async_yield_fixture
 
 from resumable.model import Rejected, State, Unavailable, Upload, UploadError
-from resumable.stores.store import StoreError
+from resumable.stores.port import StoreError
 from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Span
 from tests.uploads.test_states import Body, certain

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis.strategies import characters, text
 
 from resumable.model import ObjectOptions
-from resumable.stores.options import decode_metadata, encode_metadata, option_headers
-from resumable.stores.store import StoreError
+from resumable.stores.port import StoreError
+from resumable.stores.s3.options import decode_metadata, encode_metadata, option_headers
 
 
 def test_all_of_them() -> None:

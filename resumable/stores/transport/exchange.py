@@ -14,8 +14,8 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
-from resumable.stores.body_producer import ChunksProducer
-from resumable.stores.sending import SegmentsRequest
+from resumable.stores.transport.body_producer import ChunksProducer
+from resumable.stores.transport.sending import SegmentsRequest
 
 #: Seconds from the end of the request to the beginning of the answer.
 ANSWER = 60.0

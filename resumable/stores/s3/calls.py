@@ -10,13 +10,13 @@ from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 
-from resumable.stores.addressing import Addressing
-from resumable.stores.answers import EXPIRED, REJECTED, Answers, CallFailure, plain
-from resumable.stores.exchange import ANSWER, ANSWER_LIMIT, Answer, CutOff
-from resumable.stores.proxies import BadProxy
-from resumable.stores.signing import NoCredentials, Signer
-from resumable.stores.store import Fence
-from resumable.stores.transport import Transport
+from resumable.stores.port import Fence
+from resumable.stores.s3.addressing import Addressing
+from resumable.stores.s3.answers import EXPIRED, REJECTED, Answers, CallFailure, plain
+from resumable.stores.s3.signing import NoCredentials, Signer
+from resumable.stores.transport.exchange import ANSWER, ANSWER_LIMIT, Answer, CutOff
+from resumable.stores.transport.pool import Transport
+from resumable.stores.transport.proxies import BadProxy
 
 #: Seconds: the most that the first pause can be (it doubles from there), and the most that any can be.
 FIRST_PAUSE = 0.2

@@ -3,51 +3,25 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
-from attrs import evolve, frozen
+from attrs import evolve
 
-from resumable.stores.proxies import Proxy, proxy_for
 from resumable.stores.threads import ThreadSingleFlight
+from resumable.stores.transport.base import Base, parse_base
+from resumable.stores.transport.proxies import proxy_for
 
 
-@frozen
-class Base:
-    """What every URL in a bucket begins with."""
+def bucket_base(endpoint: str, bucket: str, *, in_host: bool = False) -> Base:
+    """Return the base of a bucket at an endpoint.
 
-    scheme: str
-    host: str
-    port: int
-    #: The Host header: without the port where it is the scheme's own.
-    authority: str
-    #: The path, percent-encoded, without a slash at its end; empty for the root.
-    prefix: str
-    #: What requests go through on their way there.
-    proxy: Proxy | None = None
-
-    @property
-    def url(self) -> str:
-        """The whole."""
-        return f"{self.scheme}://{self.authority}{self.prefix}"
-
-
-def parse_base(url: str, bucket: str | None = None, *, in_host: bool = False) -> Base:
-    """The base that `url` is, with the bucket added to it where one is given.
-
-    :raises ValueError: it is not an http or https URL with a host.
+    :param in_host: whether the bucket is put before the host's name, and not at the end of the path.
+    :raises ValueError: the endpoint is not an http or https URL with a host.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("a store's endpoint is an http:// or https:// URL")
-    usual = 443 if parts.scheme == "https" else 80
-    port = parts.port or usual
-    host, prefix = parts.hostname, parts.path.rstrip("/")
-    if bucket is not None and in_host:
-        host = f"{bucket}.{host}"
-    elif bucket is not None:
-        prefix = f"{prefix}/{quote(bucket, safe='')}"
-    shown = f"[{host}]" if ":" in host else host
-    return Base(parts.scheme, host, port, shown if port == usual else f"{shown}:{port}", prefix)
+    if in_host:
+        return parse_base(endpoint, subdomain=bucket)
+    base = parse_base(endpoint)
+    return evolve(base, prefix=f"{base.prefix}/{quote(bucket, safe='')}")
 
 
 class Addressing:
@@ -75,9 +49,9 @@ class Addressing:
         self._asked: dict[str, ThreadSingleFlight[Base]] = {}
 
     async def base(self, bucket: str) -> Base:
-        """The bucket's base.
+        """Return the bucket's base.
 
-        :raises resumable.stores.proxies.BadProxy: the environment names a proxy for it that is none.
+        :raises resumable.stores.transport.proxies.BadProxy: the environment names a proxy for it that is none.
         """
         known = self._known.get(bucket)
         if known is None:
@@ -89,7 +63,7 @@ class Addressing:
 
     async def _locate(self, bucket: str) -> Base:
         if self._endpoint is not None:
-            return parse_base(self._endpoint, bucket, in_host=self._style == "virtual")
+            return bucket_base(self._endpoint, bucket, in_host=self._style == "virtual")
         if bucket not in self._asked:
             self._asked[bucket] = ThreadSingleFlight(
                 self._reactor, lambda: resolve_aws(self._region, bucket, self._style)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 
-from resumable.stores.addressing import Addressing, parse_base, resolve_aws
+from resumable.stores.s3.addressing import Addressing, resolve_aws
+from resumable.stores.transport.base import parse_base
 from tests.stores.fakes import R
 
 

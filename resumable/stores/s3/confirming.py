@@ -9,9 +9,9 @@ from typing import Any
 
 from crc32c import crc32c as crc32c_of
 
-from resumable.stores.answers import CallFailure
-from resumable.stores.calls import Reply
-from resumable.stores.store import Made, PartRef
+from resumable.stores.port import Made, PartRef
+from resumable.stores.s3.answers import CallFailure
+from resumable.stores.s3.calls import Reply
 
 CHECKSUM = b"x-amz-checksum-crc32c"
 #: Characters of an ETag: it goes into the ledger, and into requests. S3's have some forty.

@@ -14,11 +14,11 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from resumable.answering import BoundedPool
-from resumable.stores.addressing import Base
-from resumable.stores.body_producer import ChunksProducer
-from resumable.stores.exchange import ANSWER, ANSWER_LIMIT, Answer, Broken, Exchange
-from resumable.stores.proxies import Proxy, Tunnel
-from resumable.stores.sending import make_request
+from resumable.stores.transport.base import Base
+from resumable.stores.transport.body_producer import ChunksProducer
+from resumable.stores.transport.exchange import ANSWER, ANSWER_LIMIT, Answer, Broken, Exchange
+from resumable.stores.transport.proxies import Proxy, Tunnel
+from resumable.stores.transport.sending import make_request
 
 USER_AGENT = "resumable"
 

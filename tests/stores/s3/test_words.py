@@ -8,8 +8,8 @@ import pytest
 import pytest_twisted
 
 from resumable.model import ObjectOptions
-from resumable.stores.s3 import S3Store
-from resumable.stores.store import PartRef, StoreError, StoreUnavailable
+from resumable.stores.port import PartRef, StoreError, StoreUnavailable
+from resumable.stores.s3.client import S3Store
 from tests.s3servers import S3Server
 from tests.stores.fakes import Connection, FakeStore, R, answer, completed, error, stored
 

@@ -9,8 +9,8 @@ import pytest
 import pytest_twisted
 
 from resumable.model import ObjectOptions
-from resumable.stores import s3
-from resumable.stores.store import StoreError, StoreUnavailable
+from resumable.stores.port import StoreError, StoreUnavailable
+from resumable.stores.s3 import client
 from tests.stores.fakes import FakeStore, answer, nothing, stored
 
 
@@ -42,7 +42,7 @@ async def test_one_request_also_when_it_fails(fake: FakeStore, status: int, code
 @pytest_twisted.ensureDeferred
 async def test_a_store_that_says_nothing(fake: FakeStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """The usual patience with silence is not for a probe."""
-    monkeypatch.setattr(s3, "PROBE", 0.3)
+    monkeypatch.setattr(client, "PROBE", 0.3)
     fake.answers = [nothing]
     began = time.monotonic()
     with pytest.raises(StoreUnavailable, match="Silent"):

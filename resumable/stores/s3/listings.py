@@ -8,10 +8,10 @@ from urllib.parse import unquote_plus
 
 from twisted.logger import Logger
 
-from resumable.stores.answers import CallFailure
-from resumable.stores.calls import Reply
-from resumable.stores.confirming import decode, lacking
-from resumable.stores.store import OpenMultipart, StoredObject, StoredPart
+from resumable.stores.port import OpenMultipart, StoredObject, StoredPart
+from resumable.stores.s3.answers import CallFailure
+from resumable.stores.s3.calls import Reply
+from resumable.stores.s3.confirming import decode, lacking
 
 _log = Logger()
 

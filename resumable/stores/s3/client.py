@@ -9,15 +9,7 @@ from urllib.parse import quote, unquote_plus
 from xml.sax.saxutils import escape
 
 from resumable.model import ObjectOptions
-from resumable.stores.addressing import Addressing
-from resumable.stores.answers import Answers
-from resumable.stores.calls import Call, Calls, Observer
-from resumable.stores.confirming import Completed, Uploaded, describes, encode, has_upload_id
-from resumable.stores.exchange import PAGE_LIMIT
-from resumable.stores.listings import Listing, read_multipart, read_object, read_part, whole_parts
-from resumable.stores.options import METADATA, decode_metadata, option_headers
-from resumable.stores.signing import NoCredentials, Signer
-from resumable.stores.store import (
+from resumable.stores.port import (
     Fence,
     Made,
     OpenMultipart,
@@ -27,7 +19,15 @@ from resumable.stores.store import (
     StoreError,
     StoreUnavailable,
 )
-from resumable.stores.transport import Transport
+from resumable.stores.s3.addressing import Addressing
+from resumable.stores.s3.answers import Answers
+from resumable.stores.s3.calls import Call, Calls, Observer
+from resumable.stores.s3.confirming import Completed, Uploaded, describes, encode, has_upload_id
+from resumable.stores.s3.listings import Listing, read_multipart, read_object, read_part, whole_parts
+from resumable.stores.s3.options import METADATA, decode_metadata, option_headers
+from resumable.stores.s3.signing import NoCredentials, Signer
+from resumable.stores.transport.exchange import PAGE_LIMIT
+from resumable.stores.transport.pool import Transport
 
 #: Seconds that CompleteMultipartUpload may take: "several minutes", says AWS.
 COMPLETE = 600.0
@@ -46,7 +46,7 @@ MOST_PARTS = 10_000
 
 
 class S3Store:
-    """Amazon S3, or what speaks like it: the port `resumable.stores.store.Store`.
+    """Amazon S3, or what speaks like it: the port `resumable.stores.port.Store`.
 
     :param endpoint: URL of a store that is not AWS.
     :param addressing: ``path``, ``virtual``, or ``auto``: virtual at AWS and path at an endpoint.

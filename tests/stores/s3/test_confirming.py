@@ -9,8 +9,8 @@ import pytest_twisted
 from crc32c import crc32c as crc32c_of
 
 from resumable.model import ObjectOptions
-from resumable.stores.confirming import composite, decode, encode
-from resumable.stores.store import Made, PartRef
+from resumable.stores.port import Made, PartRef
+from resumable.stores.s3.confirming import composite, decode, encode
 from tests.stores.fakes import FakeStore, answer, stored
 
 PLAIN = ObjectOptions()

@@ -16,9 +16,9 @@ from botocore.parsers import ResponseParserError, ResponseParserFactory
 from botocore.utils import parse_timestamp
 from twisted.internet.threads import deferToThreadPool
 
-from resumable.stores.exchange import ERROR_LIMIT, Answer
-from resumable.stores.store import StoreError, StoreUnavailable
+from resumable.stores.port import StoreError, StoreUnavailable
 from resumable.stores.threads import ThreadSingleFlight
+from resumable.stores.transport.exchange import ERROR_LIMIT, Answer
 
 #: Error codes that may not come again; beside them every 5xx (but 501 and 505), 408 and 429, and all that the store did not
 #: say itself. BadDigest and IncompleteBody are what is said when bytes were damaged on the way.

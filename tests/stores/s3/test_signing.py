@@ -16,9 +16,9 @@ from twisted.internet.defer import CancelledError, ensureDeferred, gatherResults
 from twisted.internet.task import deferLater
 
 from resumable.model import ObjectOptions
-from resumable.stores import signing
-from resumable.stores.signing import NoCredentials, Signer
-from resumable.stores.store import StoreError, StoreUnavailable
+from resumable.stores.port import StoreError, StoreUnavailable
+from resumable.stores.s3 import signing
+from resumable.stores.s3.signing import NoCredentials, Signer
 from tests.stores.fakes import FakeStore, R, answer, error, stored
 
 URL = "http://127.0.0.1/b/k%2B?partNumber=1&uploadId=u"

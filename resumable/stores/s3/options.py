@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 from resumable.model import ObjectOptions
 from resumable.quoting import quote_briefly
 from resumable.stores.disposition import encode_disposition
-from resumable.stores.store import StoreError
+from resumable.stores.port import StoreError
 
 PLAIN = {
     "content_type": "Content-Type",

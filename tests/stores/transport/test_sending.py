@@ -15,9 +15,9 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from resumable.model import ObjectOptions
-from resumable.stores import sending
-from resumable.stores.s3 import S3Store
-from resumable.stores.transport import Transport
+from resumable.stores.s3.client import S3Store
+from resumable.stores.transport import sending
+from resumable.stores.transport.pool import Transport
 from tests.stores.fakes import FakeStore, R, cut, stored
 from tests.web.test_sockets import certificate
 

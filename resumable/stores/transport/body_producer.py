@@ -1,4 +1,4 @@
-"""A request's body as a list of chunks: written to a consumer as Twisted does it, or taken over by `resumable.stores.sending`."""
+"""A request's body as a list of chunks: written to a consumer as Twisted does it, or taken over by `transport.sending`."""
 
 from __future__ import annotations
 

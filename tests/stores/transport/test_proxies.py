@@ -19,12 +19,12 @@ from twisted.web.iweb import IPolicyForHTTPS
 from zope.interface import implementer
 
 from resumable.model import ObjectOptions
-from resumable.stores import proxies
-from resumable.stores.addressing import Addressing
-from resumable.stores.proxies import BadProxy, Proxy, proxy_for
-from resumable.stores.s3 import S3Store
-from resumable.stores.store import StoreError, StoreUnavailable
-from resumable.stores.transport import Transport
+from resumable.stores.port import StoreError, StoreUnavailable
+from resumable.stores.s3.addressing import Addressing
+from resumable.stores.s3.client import S3Store
+from resumable.stores.transport import proxies
+from resumable.stores.transport.pool import Transport
+from resumable.stores.transport.proxies import BadProxy, Proxy, proxy_for
 from tests.stores.fakes import FakeStore, R, answer, stored
 from tests.web.test_sockets import certificate
 

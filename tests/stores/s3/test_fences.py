@@ -10,8 +10,8 @@ from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 
 from resumable.model import ObjectOptions
-from resumable.stores.s3 import S3Store
-from resumable.stores.store import Made, PartRef, StoreError, StoreUnavailable
+from resumable.stores.port import Made, PartRef, StoreError, StoreUnavailable
+from resumable.stores.s3.client import S3Store
 from tests.stores.fakes import Connection, FakeStore, R, answer, completed, cut, error, nothing, stored
 
 PLAIN = ObjectOptions()

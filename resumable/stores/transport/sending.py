@@ -20,7 +20,7 @@ from twisted.internet.tcp import Connection
 from twisted.web._newclient import Request
 from twisted.web.http_headers import Headers
 
-from resumable.stores.body_producer import ChunksProducer
+from resumable.stores.transport.body_producer import ChunksProducer
 
 #: Segments handed over in one call; the kernel takes 1024 at most.
 MOST_SEGMENTS = 64

@@ -9,8 +9,8 @@ import pytest_twisted
 from crc32c import crc32c
 
 from resumable.model import ObjectOptions
-from resumable.stores.s3 import S3Store
-from resumable.stores.store import PartRef, StoreError, StoreUnavailable
+from resumable.stores.port import PartRef, StoreError, StoreUnavailable
+from resumable.stores.s3.client import S3Store
 from tests.s3servers import S3Server
 from tests.stores.fakes import R
 

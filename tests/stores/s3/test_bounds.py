@@ -11,9 +11,9 @@ import pytest_twisted
 from twisted.logger import LogLevel
 
 from resumable.model import ObjectOptions
-from resumable.stores import answers
-from resumable.stores.exchange import ERROR_LIMIT
-from resumable.stores.store import StoreError, StoreUnavailable
+from resumable.stores.port import StoreError, StoreUnavailable
+from resumable.stores.s3 import answers
+from resumable.stores.transport.exchange import ERROR_LIMIT
 from tests.stores.fakes import Connection, FakeStore, answer, error, stored
 
 PLAIN = ObjectOptions()
