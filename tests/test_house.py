@@ -26,6 +26,7 @@ ROOMS = [
         "answering",
         "boot",
         "clock",
+        "crc32c_text",
         "database_url",
         "settings",
         "logs",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from attrs import field, frozen
@@ -11,15 +11,17 @@ from resumable.model import ObjectOptions
 
 
 class StoreError(Exception):
-    """The store said no.
+    """The store, or something on the way to it, did not do what it was asked for.
 
-    :ivar code: S3's error code (``NoSuchUpload``), or a word of ours where none came.
+    Who wants to know why looks at the type; `code` and `status` are for logs and people.
+
+    :ivar code: the store's error code (``NoSuchUpload``), or a word of ours where none came.
     :ivar status: the HTTP status, 0 if no answer came.
     :ivar said: whether the store's own error document has this code. A status alone, or what something on the way to the
         store has written, says nothing about what is stored.
     """
 
-    def __init__(self, code: str, message: str, status: int = 0, *, said: bool = False) -> None:
+    def __init__(self, code: str, message: str = "", status: int = 0, *, said: bool = False) -> None:
         super().__init__(f"{code}: {message}" if message else code)
         self.code = code
         self.status = status
@@ -28,6 +30,87 @@ class StoreError(Exception):
 
 class StoreUnavailable(StoreError):
     """The store did not answer, or answered that it cannot just now, for as long as we were willing to ask."""
+
+
+class Misconfigured(StoreError):
+    """The store refuses until the operator mends something: rights, bucket, keys, quota, storage class.
+
+    :ivar everybody: whether nobody's upload can be stored in the bucket. Otherwise it may be this upload alone, to which
+        the main application gave something that the store does not know.
+    """
+
+    def __init__(
+        self, code: str, message: str = "", status: int = 0, *, said: bool = False, everybody: bool = False
+    ) -> None:
+        super().__init__(code, message, status, said=said)
+        self.everybody = everybody
+
+
+class AnswerTooLong(StoreError):
+    """An object has more bytes than were asked for at most."""
+
+
+class Damaged(StoreError):
+    """The store holds other bytes than it had confirmed: found out here, and not said by the store."""
+
+
+class StoreVerdict(StoreError):
+    """A refusal that the store's own error document spells out: only that tells how things are in the store."""
+
+    def __init__(self, code: str, message: str = "", status: int = 0) -> None:
+        super().__init__(code, message, status, said=True)
+
+
+class PreconditionFailed(StoreVerdict):
+    """A condition of the request does not hold: the key is taken, or the object is another or shorter than was presumed."""
+
+
+class PartMismatch(StoreVerdict):
+    """The store does not know a part, or not with this ETag."""
+
+
+class NoSuchUpload(StoreVerdict):
+    """The multipart upload is not there."""
+
+
+class NotFound(StoreVerdict):
+    """There is no object under the key."""
+
+
+class Refused(StoreVerdict):
+    """The very same request can never succeed.
+
+    :ivar field: what of the upload the store never takes: ``key``, ``metadata`` or ``length``. None if it is nothing that
+        the client has chosen.
+    """
+
+    def __init__(self, code: str, message: str = "", status: int = 0, *, field: str | None = None) -> None:
+        super().__init__(code, message, status)
+        self.field = field
+
+
+@frozen
+class StoreLimits:
+    """What a store takes at most, and at least.
+
+    :ivar smallest_part: bytes of a part that is not the last.
+    :ivar largest_part: bytes of a part, and of an object that is stored in one request.
+    :ivar parts: parts of one object, which are numbered from 1.
+    :ivar largest_object: bytes.
+    :ivar key: bytes of an object's key, in UTF-8.
+    :ivar metadata: bytes of all of an object's metadata, names (with their prefix) and encoded values.
+    """
+
+    smallest_part: int
+    largest_part: int
+    parts: int
+    largest_object: int
+    key: int
+    metadata: int
+
+
+#: Told of every HTTP request to the store: operation, ``ok`` or an error code, seconds.
+Observer = Callable[[str, str, float], None]
 
 
 @frozen
@@ -93,17 +176,39 @@ class Fence(Protocol):
         """Wait between two tries."""
 
     def doubt(self) -> None:
-        """A try ended without an answer of the store's own: it may still take effect."""
+        """Note that a try ended without an answer of the store's own: it may still take effect."""
 
 
 class Store(Protocol):
-    """Amazon S3, or what speaks like it.
+    """An object store with multipart uploads: Amazon S3, what speaks like it, or another that can do the same.
 
     A body is a list of ``bytes`` that together are the object or part; it is sent as it is, neither joined nor copied, and
     stays untouched so that a call can be tried again. Every call tries again by itself, with growing pauses, what may
     pass (5xx, 429, time-outs, broken connections, and whatever the store did not say itself) for the store's patience.
-    Errors: `StoreError` when the store refuses, `StoreUnavailable` when patience ran out.
+    All calls raise `StoreUnavailable` when patience ran out, and another `StoreError` when the store refuses.
     """
+
+    @property
+    def limits(self) -> StoreLimits:
+        """What the store takes at most, and at least."""
+
+    async def start(self) -> None:
+        """Find credentials, and load what the first upload would otherwise wait for.
+
+        :raises StoreUnavailable: there are no credentials.
+        """
+
+    async def close(self) -> None:
+        """Close idle connections."""
+
+    async def probe(self, bucket: str) -> None:
+        """Ask once, with these credentials, for nothing but an answer about this bucket.
+
+        :raises StoreError: there is none, or it is a refusal.
+        """
+
+    async def create_bucket(self, bucket: str) -> None:
+        """Create a bucket; one's own may be there already."""
 
     async def put_object(
         self,
@@ -118,36 +223,43 @@ class Store(Protocol):
     ) -> Made:
         """Store a whole object in one request.
 
-        With ``overwrite`` false the store refuses with ``PreconditionFailed`` where the key is taken.
+        :raises PreconditionFailed: `overwrite` is false, and the key is taken.
         """
 
     async def get_object(
         self, bucket: str, key: str, *, limit: int, span: tuple[int, int] | None = None, etag: str | None = None
     ) -> list[bytes]:
-        """The object's bytes, in segments; ``NoSuchKey`` where there is none, ``AnswerTooLong`` beyond `limit` bytes.
+        """Return the object's bytes, in segments.
 
-        :param span: first and end of the bytes that are wanted; None: all.
-        :param etag: ``PreconditionFailed`` where the object has another.
+        :param limit: the most bytes that are taken.
+        :param span: offsets of the bytes that are wanted, the first inclusive and the end exclusive; None: all.
+        :param etag: of the object that is meant; None: whatever is there.
+        :raises NotFound: there is no object.
+        :raises PreconditionFailed: the object has another ETag, or none of the bytes of the span.
+        :raises AnswerTooLong: there are more bytes than `limit`.
         """
 
     async def head_object(self, bucket: str, key: str) -> StoredObject | None:
-        """The object under the key, or None where the store itself says that there is none."""
+        """Return the object under the key, or None if the store itself says that there is none."""
 
     async def delete_object(
         self, bucket: str, key: str, *, etag: str | None = None, fence: Fence | None = None
     ) -> None:
-        """Delete, with an `etag` only the object that has it; one that is not there is as good as deleted."""
+        """Delete the object; one that is not there is as good as deleted.
+
+        :param etag: of the object that is meant: another is left alone. None: whatever is there.
+        """
 
     async def list_objects(self, bucket: str, prefix: str) -> list[StoredObject]:
-        """All objects whose keys begin with the prefix (their metadata left empty)."""
+        """Return all objects whose keys begin with the prefix (their metadata left empty), across pages."""
 
     async def init_multipart_upload(self, bucket: str, key: str, options: ObjectOptions) -> str:
-        """Open a multipart upload; returns its id."""
+        """Open a multipart upload and return its id."""
 
     async def upload_part(
         self, bucket: str, key: str, multipart_id: str, number: int, body: Sequence[bytes], *, crc32c: int | None = None
     ) -> str:
-        """Store part ``number`` (from 1), replacing an earlier one; returns its ETag (without quotes)."""
+        """Store part `number` (from 1), replacing an earlier one, and return its ETag (without quotes)."""
 
     async def complete_multipart_upload(
         self,
@@ -159,13 +271,21 @@ class Store(Protocol):
         overwrite: bool = True,
         fence: Fence | None = None,
     ) -> Made:
-        """Make the object of the parts, given in ascending order."""
+        """Make the object of the parts, given in ascending order.
+
+        :raises PartMismatch: a part is not there, or has another ETag.
+        :raises NoSuchUpload: the multipart upload is not there; an earlier try may have completed it.
+        :raises PreconditionFailed: `overwrite` is false, and the key is taken.
+        """
 
     async def list_parts(self, bucket: str, key: str, multipart_id: str) -> list[StoredPart]:
-        """All parts stored so far, ascending, across pages."""
+        """Return all parts stored so far, ascending, across pages.
+
+        :raises NoSuchUpload: the multipart upload is not there.
+        """
 
     async def abort_multipart_upload(self, bucket: str, key: str, multipart_id: str) -> None:
         """Free the parts; a multipart upload that is gone is as good as aborted."""
 
     async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> list[OpenMultipart]:
-        """All open multipart uploads whose keys begin with the prefix, across pages."""
+        """Return all open multipart uploads whose keys begin with the prefix, across pages."""

@@ -13,8 +13,21 @@ from resumable.clock import now
 from resumable.ledger.ledger import Ledger
 from resumable.model import LIVE, Ended, Exists, Piece, Rejected, State, Superseded, Unavailable, Upload
 from resumable.quoting import quote_briefly
-from resumable.stores.faults import OperatorFaults, client_fault
-from resumable.stores.port import Made, PartRef, Store, StoredObject, StoreError, StoreUnavailable
+from resumable.stores.faults import OperatorFaults
+from resumable.stores.port import (
+    Damaged,
+    Made,
+    NoSuchUpload,
+    NotFound,
+    PartMismatch,
+    PartRef,
+    PreconditionFailed,
+    Refused,
+    Store,
+    StoredObject,
+    StoreError,
+    StoreUnavailable,
+)
 from resumable.uploads.checksum import combine
 from resumable.uploads.claims import Claim, Claims, new_claim
 from resumable.uploads.grid import Grid
@@ -189,18 +202,16 @@ class Completer:
         try:
             try:
                 return await self._ask(upload, parts, claim)
-            except StoreError as error:
-                if error.code != "InvalidPart" or not error.said:
-                    raise
+            except PartMismatch:
                 # The ledger's ETag is not the store's: two have written the part.
                 return await self._ask(upload, await self._refreshed(upload, parts), claim)
         except StoreUnavailable as error:
             raise Unavailable(f"the store is in trouble: {error.code}") from error
         except StoreError as error:
-            if error.said and error.code in ("NoSuchUpload", "PreconditionFailed"):
+            if isinstance(error, (NoSuchUpload, PreconditionFailed)):
                 found = await self.own_object(upload)
                 if found is not None:
-                    claim.doubtful = claim.doubtful and error.code != "NoSuchUpload"
+                    claim.doubtful = claim.doubtful and not isinstance(error, NoSuchUpload)
                     return found.etag
             return await self.refused(upload, error)
 
@@ -220,7 +231,7 @@ class Completer:
     async def _refreshed(self, upload: Upload, parts: Sequence[Piece]) -> list[Piece]:
         """Return the parts with the ETags that the store has.
 
-        :raises StoreError: ``PartLost``: what the store has is not what was acknowledged.
+        :raises Damaged: what the store has is not what was acknowledged.
         """
         assert upload.multipart_id is not None
         stored = {p.number: p for p in await self._store.list_parts(upload.bucket, upload.key, upload.multipart_id)}
@@ -232,7 +243,7 @@ class Completer:
                 # What somebody else brought of another file may have come late: only a checksum tells.
                 same = same and found.crc32c is not None and found.crc32c == part.crc32c
             if found is None or not same:
-                raise StoreError("PartLost", f"part {part.number} is not what was stored", said=True)
+                raise Damaged("PartLost", f"part {part.number} is not what was stored")
             fresh.append(evolve(part, etag=found.etag))
         return fresh
 
@@ -257,11 +268,10 @@ class Completer:
             self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
         elif (await self._current(upload)).state in (*LIVE, State.FINISHED):
             raise Unavailable("the upload has gone on elsewhere") from error
-        if error.code == "PreconditionFailed":
+        if isinstance(error, PreconditionFailed):
             raise Exists(f"there is an object {quote_briefly(upload.key)} already") from error
-        field = client_fault(error.code)
-        if field is not None:
-            raise Rejected(field, reason) from error
+        if isinstance(error, Refused) and error.field is not None:
+            raise Rejected(error.field, reason) from error
         raise Ended(reason) from error
 
     async def own_object(self, upload: Upload) -> StoredObject | None:
@@ -282,38 +292,35 @@ class Completer:
 
         :raises Unavailable: nobody can say.
         """
-        if not error.said:
-            return None
-        if error.code == "NoSuchUpload" and await self._gone(upload):
+        if isinstance(error, NoSuchUpload) and await self._gone(upload):
             # Dropped by the store's own rules; or by whoever has cancelled the upload, which then is no news.
             return "the store has dropped the multipart upload"
-        if error.code == "PreconditionFailed" and await self._taken(upload):
+        if isinstance(error, PreconditionFailed) and await self._taken(upload):
             return "the key is taken"
-        field = client_fault(error.code)
-        if field is not None:
-            return f"the store never takes its {field}: {error.code}"
-        reasons = {
-            "NoSuchKey": "the store has lost bytes that it had confirmed",
-            "BadFragment": "the store has given back other bytes than it was given",
-            "PartLost": f"the store refused to complete: {error}",
-            "EntityTooSmall": f"the store refused to complete: {error}",
-        }
-        return reasons.get(error.code)
+        if isinstance(error, Refused) and error.field is not None:
+            return f"the store never takes its {error.field}: {error.code}"
+        if isinstance(error, Refused):
+            return f"the store refused to complete: {error}"
+        if isinstance(error, NotFound):
+            return "the store has lost bytes that it had confirmed"
+        if isinstance(error, Damaged):
+            return f"the store holds other bytes than it had confirmed: {error}"
+        return None
 
     async def _gone(self, upload: Upload) -> bool:
-        """Whether the store says once more that the multipart upload is not there."""
+        """Say whether the store says once more that the multipart upload is not there."""
         if upload.multipart_id is None:
             return False
         try:
             await self._store.list_parts(upload.bucket, upload.key, upload.multipart_id)
+        except NoSuchUpload:
+            return True
         except StoreError as error:
-            if error.said and error.code == "NoSuchUpload":
-                return True
             raise Unavailable(f"the store is in trouble: {error.code}") from error
         return False
 
     async def _taken(self, upload: Upload) -> bool:
-        """Whether the store says once more that there is an object under the key."""
+        """Say whether the store says once more that there is an object under the key."""
         try:
             return await self._store.head_object(upload.bucket, upload.key) is not None
         except StoreError as error:

@@ -10,7 +10,7 @@ from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
 
 from resumable.model import ObjectOptions, Piece, Upload
-from resumable.stores.port import Store, StoreError
+from resumable.stores.port import AnswerTooLong, Damaged, Store, StoreError
 from resumable.tasks import together
 from resumable.uploads.checksum import checksum
 from resumable.uploads.memory import MemoryBudget
@@ -82,7 +82,9 @@ class Fragments:
     async def read(self, upload: Upload, piece: Piece) -> list[bytes]:
         """Read the fragment's bytes back.
 
-        :raises StoreError: ``NoSuchKey``: it was deleted, its chunk is a part by now. ``BadFragment``: it is not what was stored.
+        :raises NotFound: it was deleted: its chunk is a part by now.
+        :raises Damaged: it is not what was stored.
+        :raises StoreError: the store refused, or was in trouble.
         """
         # Twice: something on the way may have answered in the store's place.
         for _ in range(2):
@@ -90,14 +92,12 @@ class Fragments:
             if sum(map(len, segments)) == piece.size and checksum(segments) == piece.crc32c:
                 return segments
         why = f"bytes {piece.first}-{piece.end - 1} came back as others than were stored"
-        raise StoreError("BadFragment", why, said=True)
+        raise Damaged("BadFragment", why)
 
     async def _read(self, upload: Upload, piece: Piece) -> list[bytes]:
         try:
             return await self._store.get_object(upload.bucket, self._key(upload, piece), limit=piece.size)
-        except StoreError as error:
-            if error.code != "AnswerTooLong":
-                raise
+        except AnswerTooLong:
             return []
 
     async def delete(self, upload: Upload, pieces: Iterable[Piece]) -> None:

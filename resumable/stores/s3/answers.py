@@ -17,50 +17,10 @@ from botocore.utils import parse_timestamp
 from twisted.internet.threads import deferToThreadPool
 
 from resumable.stores.port import StoreError, StoreUnavailable
+from resumable.stores.s3.codes import BUSY, BY_STATUS, OPERATORS, TRANSIENT, refusal
 from resumable.stores.threads import ThreadSingleFlight
 from resumable.stores.transport.exchange import ERROR_LIMIT, Answer
 
-#: Error codes that may not come again; beside them every 5xx (but 501 and 505), 408 and 429, and all that the store did not
-#: say itself. BadDigest and IncompleteBody are what is said when bytes were damaged on the way.
-TRANSIENT = frozenset(
-    {
-        "SlowDown",
-        "InternalError",
-        "ServiceUnavailable",
-        "RequestTimeout",
-        "Throttling",
-        "ThrottlingException",
-        "RequestThrottled",
-        "RequestLimitExceeded",
-        "BandwidthLimitExceeded",
-        "TooManyRequests",
-        "OperationAborted",
-        "BadDigest",
-        "IncompleteBody",
-    }
-)
-#: Error codes by which credentials are said to be of yesterday.
-EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"})
-
-#: Error codes by which they are said to be nobody's: they may have been replaced where they came from.
-REJECTED = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
-#: What is said of a request that was not even begun with.
-BUSY = frozenset({"SlowDown", "ServiceUnavailable"})
-#: Statuses that mean, also without a document, that something is for the operator to mend: the same request will not pass
-#: before. The last three say that body, key or headers are more than whoever is in between takes.
-OPERATORS = frozenset({301, 307, 401, 403, 413, 414, 431})
-
-#: What a refusal without a body (to HEAD) means.
-BY_STATUS = {
-    400: "BadRequest",
-    403: "AccessDenied",
-    404: "NotFound",
-    409: "Conflict",
-    412: "PreconditionFailed",
-    429: "SlowDown",
-    500: "InternalError",
-    503: "ServiceUnavailable",
-}
 #: Bytes of XML above which it is read in a thread: each KiB of a listing takes a millisecond or so.
 LONG = 8 * 1024
 #: Characters of a code and of a message that are kept: both get into logs, and codes into answers.
@@ -99,7 +59,7 @@ class CallFailure:
 
     def refusal(self) -> StoreError:
         """What to raise where the store will have none of it."""
-        return StoreError(self.code, self.message, self.status, said=self.said)
+        return refusal(self.code, self.message, self.status, said=self.said)
 
     def unavailable(self) -> StoreUnavailable:
         """What to raise where it is not tried again."""

@@ -10,11 +10,12 @@ from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 
-from resumable.stores.port import Fence
+from resumable.stores.port import Fence, Observer
 from resumable.stores.s3.addressing import Addressing
-from resumable.stores.s3.answers import EXPIRED, REJECTED, Answers, CallFailure, plain
+from resumable.stores.s3.answers import Answers, CallFailure, plain
+from resumable.stores.s3.codes import EXPIRED, REJECTED
 from resumable.stores.s3.signing import NoCredentials, Signer
-from resumable.stores.transport.exchange import ANSWER, ANSWER_LIMIT, Answer, CutOff
+from resumable.stores.transport.exchange import ANSWER, ANSWER_LIMIT, TOO_LONG, Answer, CutOff
 from resumable.stores.transport.pool import Transport
 from resumable.stores.transport.proxies import BadProxy
 
@@ -65,10 +66,6 @@ class Call:
     once: bool = False
     check: Callable[[Reply], CallFailure | None] | None = None
     sent: bool = False
-
-
-#: Told of every try: operation, ``ok`` or an error code, seconds.
-Observer = Callable[[str, str, float], None]
 
 
 class Calls:
@@ -213,7 +210,7 @@ class Calls:
         call.sent = answer.sent
         if not isinstance(answer, Answer):
             # An object that is longer than it can be will be so the next time too.
-            final = answer.code == "AnswerTooLong" and call.operation == "GetObject"
+            final = answer.code == TOO_LONG and call.operation == "GetObject"
             return CallFailure(answer.code, plain(answer.message), transient=not final)
         if not 200 <= answer.status < 300:
             return self._answers.refusal(answer)

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import random as chance
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, unquote_plus
 from xml.sax.saxutils import escape
 
+from resumable.crc32c_text import encode_crc32c
 from resumable.model import ObjectOptions
 from resumable.stores.port import (
+    AnswerTooLong,
     Fence,
     Made,
+    NoSuchUpload,
+    NotFound,
+    Observer,
     OpenMultipart,
     PartRef,
+    PreconditionFailed,
     StoredObject,
     StoredPart,
     StoreError,
+    StoreLimits,
     StoreUnavailable,
 )
 from resumable.stores.s3.addressing import Addressing
 from resumable.stores.s3.answers import Answers
-from resumable.stores.s3.calls import Call, Calls, Observer
-from resumable.stores.s3.confirming import Completed, Uploaded, describes, encode, has_upload_id
+from resumable.stores.s3.calls import Call, Calls
+from resumable.stores.s3.confirming import Completed, Uploaded, describes, has_upload_id
 from resumable.stores.s3.listings import Listing, read_multipart, read_object, read_part, whole_parts
 from resumable.stores.s3.options import METADATA, decode_metadata, option_headers
 from resumable.stores.s3.signing import NoCredentials, Signer
@@ -41,8 +49,15 @@ CONFLICT = frozenset({"ConditionalRequestConflict"})
 HEADS = 3
 #: Bytes of the answer to whether there is an object: one was asked for.
 GLANCE = 64 * 1024
-#: Parts that a multipart upload can have.
-MOST_PARTS = 10_000
+#: As AWS documents them; a store that takes less says so itself.
+S3_LIMITS = StoreLimits(
+    smallest_part=5 << 20,
+    largest_part=5 << 30,
+    parts=10_000,
+    largest_object=10_000 * (5 << 30),
+    key=1024,
+    metadata=2048,
+)
 
 
 class S3Store:
@@ -100,6 +115,11 @@ class S3Store:
             retried=retried,
             pauses=pauses,
         )
+
+    @property
+    def limits(self) -> StoreLimits:
+        """S3's own limits."""
+        return S3_LIMITS
 
     async def start(self) -> None:
         """Find credentials and load S3's model now, not when the first upload needs them.
@@ -204,13 +224,13 @@ class S3Store:
         call = Call("GetObject", "GET", bucket, key, headers=headers, limit=GLANCE, bare=frozenset({416}))
         try:
             await self._calls.make(call)
-        except StoreUnavailable:
-            raise
+        except NotFound:
+            return False
+        except AnswerTooLong:
+            return True  # who knows no ranges sends all of it
         except StoreError as error:
-            if error.said and error.code == "NoSuchKey":
-                return False
-            # An empty object has no first byte, and who knows no ranges sends all of it.
-            if error.status != 416 and error.code != "AnswerTooLong":
+            # An empty object has no first byte.
+            if error.status != 416 or isinstance(error, StoreUnavailable):
                 raise
         return True
 
@@ -223,23 +243,23 @@ class S3Store:
         """
         try:
             await self._delete(bucket, key, {} if etag is None else {"If-Match": f'"{etag}"'}, fence)
+        except PreconditionFailed:
+            if etag is None:
+                raise
         except StoreError as error:
             if etag is None or not error.said:
                 raise
             if error.code == "NotImplemented":
                 await self._delete(bucket, key, {}, fence, again=True)
-            elif error.code != "PreconditionFailed" and (error.status != 404 or error.code == "NoSuchBucket"):
+            elif error.status != 404 or error.code == "NoSuchBucket":
                 raise
 
     async def _delete(
         self, bucket: str, key: str, headers: dict[str, str], fence: Fence | None, *, again: bool = False
     ) -> None:
         call = Call("DeleteObject", "DELETE", bucket, key, headers=headers, passing=CONFLICT)
-        try:
+        with suppress(NotFound):
             await self._calls.make(call, fence=fence, again=again)
-        except StoreError as error:
-            if not error.said or error.code != "NoSuchKey":
-                raise
 
     async def list_objects(self, bucket: str, prefix: str) -> list[StoredObject]:
         """All objects whose keys begin with the prefix."""
@@ -312,18 +332,15 @@ class S3Store:
         parts: list[StoredPart] = []
         async for page in self._pages("ListParts", bucket, key, query, markers):
             parts += [read_part(entry) for entry in page.get("Parts", ())]
-            if len(parts) > MOST_PARTS:
+            if len(parts) > self.limits.parts:
                 raise StoreUnavailable("MalformedAnswer", "a listing of more parts than there can be", 200)
         return parts
 
     async def abort_multipart_upload(self, bucket: str, key: str, multipart_id: str) -> None:
         """Free the parts; a multipart upload that is gone is as good as aborted."""
         query = f"uploadId={quote(multipart_id, safe='')}"
-        try:
+        with suppress(NoSuchUpload):
             await self._calls.make(Call("AbortMultipartUpload", "DELETE", bucket, key, query))
-        except StoreError as error:
-            if not error.said or error.code != "NoSuchUpload":
-                raise
 
     async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> list[OpenMultipart]:
         """All open multipart uploads whose keys begin with the prefix, across pages."""
@@ -359,12 +376,12 @@ class S3Store:
             query = {**query, **following}
 
     def _checksum_header(self, crc32c: int | None) -> dict[str, str]:
-        return {"x-amz-checksum-crc32c": encode(crc32c)} if self._checksum and crc32c is not None else {}
+        return {"x-amz-checksum-crc32c": encode_crc32c(crc32c)} if self._checksum and crc32c is not None else {}
 
     def _part(self, part: PartRef) -> str:
         crc = ""
         if self._checksum and part.crc32c is not None:
-            crc = f"<ChecksumCRC32C>{encode(part.crc32c)}</ChecksumCRC32C>"
+            crc = f"<ChecksumCRC32C>{encode_crc32c(part.crc32c)}</ChecksumCRC32C>"
         return f'<Part><PartNumber>{part.number}</PartNumber><ETag>"{escape(part.etag)}"</ETag>{crc}</Part>'
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
-from binascii import Error as NotBase64
 from collections.abc import Sequence
-from typing import Any
 
 from crc32c import crc32c as crc32c_of
 
+from resumable.crc32c_text import encode_crc32c
 from resumable.stores.port import Made, PartRef
 from resumable.stores.s3.answers import CallFailure
 from resumable.stores.s3.calls import Reply
@@ -18,33 +16,19 @@ CHECKSUM = b"x-amz-checksum-crc32c"
 MOST_ETAG = 1000
 
 
-def encode(crc32c: int) -> str:
-    """As S3 writes a CRC32C: base64 of four bytes, most significant first."""
-    return b64encode(crc32c.to_bytes(4, "big")).decode()
-
-
-def decode(written: Any) -> int | None:
-    """The CRC32C that is written so; None where it is none."""
-    try:
-        four = b64decode(str(written or ""), validate=True)
-    except (NotBase64, ValueError):
-        return None
-    return int.from_bytes(four, "big") if len(four) == 4 else None
-
-
 def composite(parts: Sequence[PartRef]) -> str | None:
     """The checksum of an object made of the parts, as S3 writes it but for their number; None where not all are known."""
     sums = [part.crc32c for part in parts]
     if any(each is None for each in sums):
         return None
-    return encode(crc32c_of(b"".join((each or 0).to_bytes(4, "big") for each in sums)))
+    return encode_crc32c(crc32c_of(b"".join((each or 0).to_bytes(4, "big") for each in sums)))
 
 
 class Uploaded:
     """The check of what PutObject and UploadPart are answered."""
 
     def __init__(self, crc32c: int | None) -> None:
-        self._expected = None if crc32c is None else encode(crc32c)
+        self._expected = None if crc32c is None else encode_crc32c(crc32c)
 
     def __call__(self, reply: Reply) -> CallFailure | None:
         """What is wrong with it, or None."""

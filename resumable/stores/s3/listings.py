@@ -8,10 +8,11 @@ from urllib.parse import unquote_plus
 
 from twisted.logger import Logger
 
+from resumable.crc32c_text import decode_crc32c
 from resumable.stores.port import OpenMultipart, StoredObject, StoredPart
 from resumable.stores.s3.answers import CallFailure
 from resumable.stores.s3.calls import Reply
-from resumable.stores.s3.confirming import decode, lacking
+from resumable.stores.s3.confirming import lacking
 
 _log = Logger()
 
@@ -65,7 +66,7 @@ def read_multipart(entry: Mapping[str, Any], page: Mapping[str, Any]) -> OpenMul
 def read_part(entry: Mapping[str, Any]) -> StoredPart:
     """A part, of ListParts."""
     etag = entry["ETag"].strip('"')
-    return StoredPart(entry["PartNumber"], entry["Size"], etag, decode(entry.get("ChecksumCRC32C")))
+    return StoredPart(entry["PartNumber"], entry["Size"], etag, decode_crc32c(entry.get("ChecksumCRC32C")))
 
 
 def whole_parts(reply: Reply) -> CallFailure | None:

@@ -21,6 +21,8 @@ from resumable.stores.transport.sending import SegmentsRequest
 ANSWER = 60.0
 #: Bytes of an answer that tells no more than that something is done, and of one that is no success: none is longer.
 ANSWER_LIMIT = ERROR_LIMIT = 64 * 1024
+#: The code of a `Broken` answer that has more bytes than were asked for.
+TOO_LONG = "AnswerTooLong"
 #: Bytes of a page of a listing: 1000 keys of the greatest length are less.
 PAGE_LIMIT = 16 * 1024 * 1024
 #: Bytes from which a segment is kept as it came, and of the blocks that smaller ones are collected in: each that is kept costs
@@ -146,7 +148,7 @@ class Exchange(Protocol):
     def _too_long(self, response: IResponse) -> None:
         """More is coming than is wanted: end the connection."""
         if 200 <= response.code < 300:
-            self._end(Broken("AnswerTooLong", f"more than {self._limit} bytes", self._sent))
+            self._end(Broken(TOO_LONG, f"more than {self._limit} bytes", self._sent))
         else:
             self._end(Answer(response.code, response.headers, [], self._sent, cut=True))
 
