@@ -6,6 +6,9 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from resumable.stores.s3 import advice as advice_of_s3
+from resumable.stores.s3 import codes as codes_of_s3
+
 ROOT = Path(__file__).parent.parent
 
 #: From the top down; rooms in one set may know each other.
@@ -84,4 +87,30 @@ def test_the_transport_knows_no_store() -> None:
         for module in modules_imported(path)
         if any(module.startswith(f"resumable.stores.{kind}.") for kind in kinds)
     ]
+    assert wrong == []
+
+
+def test_only_the_stores_know_the_codes_of_s3() -> None:
+    """What is at fault is told by types: nobody else compares codes, or asks whether the store itself has said one."""
+    codes = {
+        *codes_of_s3.TRANSIENT,
+        *codes_of_s3.EXPIRED,
+        *codes_of_s3.REJECTED,
+        *codes_of_s3._VERDICTS,
+        *codes_of_s3._CLIENT,
+        *codes_of_s3._OF_ALL,
+        *codes_of_s3._NEVER,
+        *advice_of_s3._KNOWN,
+        "AnswerTooLong",
+    }
+    inside = (ROOT / "resumable" / "stores" / "s3", ROOT / "resumable" / "stores" / "transport")
+    wrong = []
+    for path in (ROOT / "resumable").rglob("*.py"):
+        if path.parent in inside:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and node.value in codes:
+                wrong.append(f"{path.name}:{node.lineno}: {node.value}")
+            elif isinstance(node, ast.Attribute) and node.attr == "said" and path.name != "port.py":
+                wrong.append(f"{path.name}:{node.lineno}: .said")
     assert wrong == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from attrs import field, frozen
 
@@ -111,6 +111,19 @@ class StoreLimits:
 
 #: Told of every HTTP request to the store: operation, ``ok`` or an error code, seconds.
 Observer = Callable[[str, str, float], None]
+
+
+@frozen
+class StoreContext:
+    """What a store is made with, beside its settings.
+
+    :ivar observe: is told of every HTTP request.
+    :ivar retried: is told the operation of every HTTP request that is made again.
+    """
+
+    reactor: Any
+    observe: Observer | None = None
+    retried: Callable[[str], None] | None = None
 
 
 @frozen

@@ -1,11 +1,11 @@
-"""What a store's refusals mean to an operator, and what to do about them. Pure."""
+"""What S3's refusals mean to an operator, and what to do about them. Pure."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
-from attrs import frozen
-
+from resumable.stores.advice import Meaning
 from resumable.stores.port import StoreError, StoreUnavailable
 
 #: IAM's permissions that the service needs, and what of it does not work without each.
@@ -20,6 +20,21 @@ PERMISSIONS = {
 }
 #: Those that are given for the bucket itself, not for what is in it.
 ON_BUCKET = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads"})
+
+#: Operation -> the permission that it needs.
+_NEEDS = {
+    "PutObject": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "GetObject": "s3:GetObject",
+    "HeadObject": "s3:GetObject",
+    "ListObjects": "s3:ListBucket",
+    "DeleteObject": "s3:DeleteObject",
+    "ListParts": "s3:ListMultipartUploadParts",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+}
 
 _CHAIN = "what AWS's own chain finds (environment, profile, web identity, instance role)"
 _REGION = "set store.region to the bucket's"
@@ -58,40 +73,40 @@ _NOT_A_PERMISSION = frozenset(_KNOWN)
 _WHERE = re.compile(r"the bucket is in ([\w-]+)|expecting '([\w-]+)'")
 
 
-@frozen
-class Meaning:
-    """A refusal in an operator's words."""
+class S3Advisor:
+    """Explains what S3 says: see `resumable.stores.advice.Advisor`."""
 
-    says: str
-    advice: str
+    def is_denied(self, error: StoreError) -> bool:
+        """Say whether a permission is missing, and not something else wrong with who is asking."""
+        return error.status == 403 and error.code not in _NOT_A_PERMISSION
+
+    def explain_denied(self, denied: Mapping[str, str], bucket: str) -> list[Meaning]:
+        """Return what each missing permission means, and what to allow."""
+        missing: dict[str, str] = {}
+        for operation, code in denied.items():
+            missing.setdefault(_NEEDS[operation], code)
+        return [_permission(name, code, bucket) for name, code in missing.items()]
+
+    def explain(self, operation: str, error: StoreError) -> Meaning:
+        """Return why the store cannot be used, and what to do."""
+        says, advice = _KNOWN.get(error.code, ("", ""))
+        region = _WHERE.search(str(error))
+        if advice == _REGION and region is not None:
+            found = region[1] or region[2]
+            return Meaning(f"the bucket is in another region, {found} ({error.code})", f"store.region: {found}")
+        if error.code == "NoCredentials":
+            return Meaning(str(error).removeprefix("NoCredentials: "), advice)
+        if says:
+            return Meaning(f"{says} ({error.code})", advice)
+        if isinstance(error, StoreUnavailable) and not error.status:
+            return Meaning(
+                f"cannot be reached: {str(error).rstrip('.')}", "look at store.endpoint, store.region and the network"
+            )
+        if isinstance(error, StoreUnavailable):
+            return Meaning(f"answers {error.status} to {operation}: {error}", "look at the store, or try again later")
+        return Meaning(f"refuses {operation}: {error}", "look at the store's settings and the bucket's")
 
 
-def denied(error: StoreError) -> bool:
-    """Whether a permission is missing, and not something else wrong with who is asking."""
-    return error.status == 403 and error.code not in _NOT_A_PERMISSION
-
-
-def permission(name: str, code: str, bucket: str, prefix: str) -> Meaning:
-    """A permission is missing: what that means, and what to allow."""
+def _permission(name: str, code: str, bucket: str) -> Meaning:
     where = f"arn:aws:s3:::{bucket}" if name in ON_BUCKET else f"arn:aws:s3:::{bucket}/*"
     return Meaning(f"{name} is missing ({code}): {PERMISSIONS[name]}", f"allow it on {where}")
-
-
-def meaning(operation: str, error: StoreError) -> Meaning:
-    """The store cannot be used: why, and what to do."""
-    says, advice = _KNOWN.get(error.code, ("", ""))
-    region = _WHERE.search(str(error))
-    if advice == _REGION and region is not None:
-        found = region[1] or region[2]
-        return Meaning(f"the bucket is in another region, {found} ({error.code})", f"store.region: {found}")
-    if error.code == "NoCredentials":
-        return Meaning(str(error).removeprefix("NoCredentials: "), advice)
-    if says:
-        return Meaning(f"{says} ({error.code})", advice)
-    if isinstance(error, StoreUnavailable) and not error.status:
-        return Meaning(
-            f"cannot be reached: {str(error).rstrip('.')}", "look at store.endpoint, store.region and the network"
-        )
-    if isinstance(error, StoreUnavailable):
-        return Meaning(f"answers {error.status} to {operation}: {error}", "look at the store, or try again later")
-    return Meaning(f"refuses {operation}: {error}", "look at the store's settings and the bucket's")
