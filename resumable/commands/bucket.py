@@ -22,7 +22,7 @@ PATIENCE = 3.0
 
 
 async def check_bucket(settings: StoreSettings, reactor: Any) -> list[Finding]:
-    """A finding for the bucket, or one for everything that is wrong with it."""
+    """Return a finding for the bucket, or one for each thing that is wrong with it."""
     if settings.kind == "embedded":
         there = find_spec("moto") is not None
         says = "a throw-away S3, started with the service" if there else MISSING
@@ -62,7 +62,7 @@ async def _attempt(settings: StoreSettings, reactor: Any) -> tuple[Trial, Unusab
 
 
 async def _without_checksums(settings: StoreSettings, refusal: Unusable, reactor: Any) -> bool:
-    """Whether it was the checksum that was refused: without, all goes well."""
+    """Say whether it was the checksum that was refused: without it, all goes well."""
     status = refusal.error.status
     if settings.checksum == "none" or status == 403 or not (400 <= status < 500 or status == 501):
         return False

@@ -1,4 +1,4 @@
-"""The trial of a bucket: one byte each through every call that the service makes, and nothing left of it."""
+"""The trial of a bucket: every call that the service makes, each with one byte, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Unusable(Exception):
 
 
 class Trial:
-    """Tries a bucket out.
+    """One trial of a bucket.
 
     :param advisor: says what is a missing permission.
     :param prefix: where the service's own objects are; nothing outside it is touched.
@@ -65,7 +65,7 @@ class Trial:
         self._open: list[str] = []
 
     async def run(self) -> None:
-        """Try everything; what a missing permission makes impossible is left out.
+        """Try every call, but for what a missing permission makes impossible.
 
         :raises Unusable: the store cannot be used.
         """
@@ -153,7 +153,7 @@ class Trial:
         return await Deferred.fromCoroutine(call).addTimeout(STEP, self._clock, _no_answer)
 
     async def _clean_up(self) -> None:
-        """Leave nothing, however far it came; what cannot be deleted is told."""
+        """Delete whatever there is, however far the trial came; `left` tells what cannot be deleted."""
         store, bucket, key = self._store, self._bucket, self._key
         if self._asked_for_multipart:
             # Its id was in an answer that did not come.

@@ -104,7 +104,7 @@ class Completer:
         return await self.conclude(upload, etag, claim, crc32c=combined(parts))
 
     async def conclude(self, upload: Upload, etag: str, claim: Claim, *, crc32c: int | None) -> Upload:
-        """Note that the object was made under the claim; returns the upload, finished.
+        """Note that the object was made under the claim, and return the upload, finished.
 
         :raises Ended: the upload was ended meanwhile; the object is removed again.
         :raises Unavailable: the claim was lost.
@@ -165,7 +165,7 @@ class Completer:
         return found.etag
 
     async def _settle(self, former: Upload, claim: Claim) -> None:
-        """See `Claims`: see to what an upload whose claim was left to lie may have left under its key."""
+        """Settle what an upload whose claim was abandoned may have left under its key: see `Claims`."""
         if former.state is State.FINISHED:
             return
         try:
@@ -198,7 +198,7 @@ class Completer:
     # Complete
 
     async def _complete(self, upload: Upload, parts: Sequence[Piece], claim: Claim) -> str:
-        """CompleteMultipartUpload, and what to make of its refusals; returns the ETag."""
+        """Complete the multipart upload, make of refusals what they are, and return the object's ETag."""
         try:
             try:
                 return await self._ask(upload, parts, claim)
@@ -248,7 +248,7 @@ class Completer:
         return fresh
 
     async def refused(self, upload: Upload, error: StoreError) -> NoReturn:
-        """Make of a store's no what it is: end an upload that can never succeed, and keep any other for a better day.
+        """End an upload that can never succeed after this refusal; leave any other to be tried again.
 
         :raises Exists: the key is taken and may not be overwritten.
         :raises Rejected: the client has asked for what the store never takes.
@@ -308,7 +308,7 @@ class Completer:
         return None
 
     async def _gone(self, upload: Upload) -> bool:
-        """Say whether the store says once more that the multipart upload is not there."""
+        """Ask the store once more whether the multipart upload is gone."""
         if upload.multipart_id is None:
             return False
         try:
@@ -320,7 +320,7 @@ class Completer:
         return False
 
     async def _taken(self, upload: Upload) -> bool:
-        """Say whether the store says once more that there is an object under the key."""
+        """Ask the store once more whether there is an object under the key."""
         try:
             return await self._store.head_object(upload.bucket, upload.key) is not None
         except StoreError as error:

@@ -31,7 +31,7 @@ def _name(upload_id: str, piece: Piece) -> Name:
 
 
 class Fragments:
-    """Where the service's own small objects are: under one prefix, in the bucket of the upload's object.
+    """Stores and reads the service's own small objects: under one prefix, in the bucket of the upload's object.
 
     What has been stored here is kept in memory while there is room to spare, so that a chunk that comes in many requests
     is not read back.
@@ -55,7 +55,7 @@ class Fragments:
         return f"{self._prefix}{upload.id}/{piece.first}-{piece.end - 1}.{piece.etag}"
 
     async def put(self, upload: Upload, first: int, segments: Sequence[bytes], crc32c: int) -> Piece:
-        """Store the bytes from offset `first` on; returns the piece, which the ledger has yet to hear of."""
+        """Store the bytes from offset `first` on, and return the piece, which the ledger does not know yet."""
         size = sum(map(len, segments))
         end = first + size
         options = ObjectOptions(
@@ -76,7 +76,7 @@ class Fragments:
         return sum(map(len, self._kept.pop(name)))
 
     def kept(self, upload: Upload, piece: Piece) -> list[bytes] | None:
-        """The fragment's bytes, if they are still in memory."""
+        """Return the fragment's bytes, if they are still in memory."""
         return self._kept.get(_name(upload.id, piece))
 
     async def read(self, upload: Upload, piece: Piece) -> list[bytes]:

@@ -76,7 +76,7 @@ class Addressing:
 
 
 def resolve_aws(region: str, bucket: str, style: str) -> Base:
-    """In a thread, for it loads megabytes of rules: where botocore would send a request for the bucket.
+    """Return where botocore would send a request for the bucket. Blocks, for it loads megabytes of rules: for a thread.
 
     Settings of AWS's own tools (``AWS_ENDPOINT_URL``, FIPS and dual-stack endpoints) have their effect here.
     """

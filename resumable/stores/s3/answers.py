@@ -47,22 +47,22 @@ class CallFailure:
 
     @property
     def definite(self) -> bool:
-        """Whether the request is known to have come to nothing."""
+        """Whether the request is known to have had no effect."""
         if not self.said:
             return self.status in OPERATORS or self.status == 429
         return 400 <= self.status < 500 or not self.transient or self.code in BUSY
 
     @property
     def lost(self) -> bool:
-        """Whether it is rather the answer that came to nothing: none, half of one, or that of something in between."""
+        """Whether the store's answer was lost: none came, half of one, or that of something in between."""
         return not self.said and (self.status < 300 or self.status in (408, 500, 502, 504))
 
     def refusal(self) -> StoreError:
-        """What to raise where the store will have none of it."""
+        """Return what to raise if the store refuses."""
         return refusal(self.code, self.message, self.status, said=self.said)
 
     def unavailable(self) -> StoreUnavailable:
-        """What to raise where it is not tried again."""
+        """Return what to raise if it may pass, but is not tried again."""
         return StoreUnavailable(self.code, self.message, self.status, said=self.said)
 
 
@@ -78,12 +78,12 @@ class Answers:
         self._load = ThreadSingleFlight(reactor, load_model)
 
     async def load(self) -> None:
-        """Have the model at hand."""
+        """Load the model, unless it is loaded."""
         if self._model is None:
             self._model = await self._load()
 
     async def read(self, operation: str, answer: Answer) -> dict[str, Any] | CallFailure:
-        """The fields of a successful answer's body, under botocore's names; or what went wrong after all.
+        """Return the fields of a successful answer's body, under botocore's names; or what went wrong after all.
 
         "200 OK" is sent before CompleteMultipartUpload is done, and an error may be what the body says then.
         """
@@ -112,7 +112,7 @@ class Answers:
         return CallFailure("MalformedAnswer", "the body is not the XML that was expected", answer.status)
 
     def refusal(self, answer: Answer) -> CallFailure:
-        """What an answer says that is not a success."""
+        """Return what an answer says that is not a success."""
         status = answer.status
         body = b"" if answer.cut else b"".join(answer.segments).strip()
         code, message = read_error(body) if len(body) <= ERROR_LIMIT else ("", "")
@@ -131,10 +131,10 @@ class Answers:
 
 
 def parse(body: bytes) -> ElementTree.Element | None:
-    """The document, or None if it is none.
+    """Return the document, or None if it is none.
 
-    One that declares entities is none of S3's: some hundred bytes of those can become megabytes. (Where ASCII is written with
-    zeros in it they could not be seen.)
+    S3's documents declare no entities, a few hundred bytes of which can become megabytes: one that does is refused. So is one
+    with zero bytes, which an encoding such as UTF-16 has, for there a declaration would not be seen.
     """
     if b"<!DOCTYPE" in body or b"\0" in body:
         return None
@@ -145,12 +145,12 @@ def parse(body: bytes) -> ElementTree.Element | None:
 
 
 def local_name(element: ElementTree.Element) -> str:
-    """The element's name without its namespace, which not all stores agree on."""
+    """Return the element's name without its namespace, which not all stores agree on."""
     return element.tag.rpartition("}")[2]
 
 
 def speaks(root: ElementTree.Element, shape: Any) -> bool:
-    """Whether the document has any of the fields that are looked for; their root has other names in other stores.
+    """Say whether the document has any of the fields that are looked for; its root has another name in other stores.
 
     Somebody else's page may be well-formed too, and would be read as a listing of nothing.
     """
@@ -159,7 +159,7 @@ def speaks(root: ElementTree.Element, shape: Any) -> bool:
 
 
 def read_error(body: bytes) -> tuple[str, str]:
-    """Code and message of an error document; an empty code if the body is none, as a proxy's page is."""
+    """Return code and message of an error document; the code is empty if the body is none, such as a proxy's page."""
     root = parse(body) if body else None
     if root is None or local_name(root) != "Error":
         return "", ""
@@ -170,12 +170,12 @@ def read_error(body: bytes) -> tuple[str, str]:
 
 
 def plain(text: str) -> str:
-    """The text as it may stand in a log: no control characters, and no end of it."""
+    """Return the text as a log may have it: without control characters, and not endless."""
     return "".join(each if each.isprintable() else " " for each in text[:MESSAGE])
 
 
 def _timestamp(value: Any) -> datetime | None:
-    """A time that cannot be read is as good as none: one entry of a listing must not end it."""
+    """Return the time, or None if it cannot be read: one entry of a listing must not end the listing."""
     try:
         found: datetime = parse_timestamp(value)
     except (ValueError, OverflowError, OSError, RuntimeError):
@@ -184,13 +184,13 @@ def _timestamp(value: Any) -> datetime | None:
 
 
 def retry_after(answer: Answer) -> float:
-    """Seconds that the store wants to be left alone for; a date is not looked at."""
+    """Return the seconds that the store wants to be left alone for; 0.0 if it says none, or says a date."""
     value = answer.header(b"retry-after") or ""
     return float(value) if value.isascii() and value.isdigit() and len(value) < 10 else 0.0
 
 
 def load_model() -> Any:
-    """In a thread: botocore's description of S3."""
+    """Load botocore's description of S3. Blocks: for a thread."""
     from botocore.loaders import Loader
     from botocore.model import ServiceModel
 

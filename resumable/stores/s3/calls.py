@@ -149,7 +149,7 @@ class Calls:
             self._retried(call.operation)
 
     async def _replace_credentials(self, call: Call, trouble: CallFailure) -> bool:
-        """Look for new credentials if it is these that are refused; returns whether there may be others now."""
+        """Look for new credentials if these are refused; return whether there may be others now."""
         # The answer to a HEAD has no document that could say so.
         hidden = call.method == "HEAD" and trouble.status in (400, 403)
         if trouble.code not in EXPIRED and not (trouble.said and trouble.code in REJECTED) and not hidden:
@@ -160,7 +160,7 @@ class Calls:
             return False
 
     async def _doubting(self, call: Call, fence: Fence | None) -> Reply | CallFailure:
-        """Try, and tell the fence if the store has it all and has not said what came of it."""
+        """Try once; tell the fence if the store has the whole request and has not said what came of it."""
         call.sent = False
         try:
             outcome = await self._try(call)

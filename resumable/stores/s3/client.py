@@ -183,7 +183,7 @@ class S3Store:
     async def get_object(
         self, bucket: str, key: str, *, limit: int, span: tuple[int, int] | None = None, etag: str | None = None
     ) -> list[bytes]:
-        """The object's bytes, in segments; more than `limit` of them are ``AnswerTooLong``."""
+        """Return the object's bytes, in segments, of which there are at most `limit` bytes."""
         headers = {}
         if span is not None:
             headers["Range"] = f"bytes={span[0]}-{span[1] - 1}"
@@ -193,7 +193,7 @@ class S3Store:
         return (await self._calls.make(call)).answer.segments
 
     async def head_object(self, bucket: str, key: str) -> StoredObject | None:
-        """The object under the key, or None where the store itself says that there is none.
+        """Return the object under the key, or None if the store itself says that there is none.
 
         The answer to a HEAD has no document: a 404 may be anybody's, and so a GET is asked what is meant.
         """
@@ -219,7 +219,7 @@ class S3Store:
         raise StoreUnavailable("NotFound", "HEAD does not find what GET does", 404)
 
     async def _is_there(self, bucket: str, key: str) -> bool:
-        """Whether there is an object, in the store's own words."""
+        """Say whether there is an object, in the store's own words."""
         headers = {"Range": "bytes=0-0"}
         call = Call("GetObject", "GET", bucket, key, headers=headers, limit=GLANCE, bare=frozenset({416}))
         try:
@@ -262,7 +262,7 @@ class S3Store:
             await self._calls.make(call, fence=fence, again=again)
 
     async def list_objects(self, bucket: str, prefix: str) -> list[StoredObject]:
-        """All objects whose keys begin with the prefix."""
+        """Return all objects whose keys begin with the prefix, across pages."""
         found: list[StoredObject] = []
         query = {"encoding-type": "url", "list-type": "2", "prefix": prefix}
         pages = self._pages("ListObjectsV2", bucket, None, query, {"continuation-token": "NextContinuationToken"})
@@ -272,7 +272,7 @@ class S3Store:
         return found
 
     async def init_multipart_upload(self, bucket: str, key: str, options: ObjectOptions) -> str:
-        """Open a multipart upload; returns its id.
+        """Open a multipart upload and return its id.
 
         A try whose answer was lost may have left one open that nobody knows: that is not repeated for long.
         """
@@ -291,7 +291,7 @@ class S3Store:
     async def upload_part(
         self, bucket: str, key: str, multipart_id: str, number: int, body: Sequence[bytes], *, crc32c: int | None = None
     ) -> str:
-        """Store part ``number`` (from 1), replacing an earlier one; returns its ETag."""
+        """Store part `number` (from 1), replacing an earlier one, and return its ETag (without quotes)."""
         query = f"partNumber={number}&uploadId={quote(multipart_id, safe='')}"
         check = Uploaded(crc32c)
         call = Call("UploadPart", "PUT", bucket, key, query, self._checksum_header(crc32c), body, check=check)
@@ -326,7 +326,7 @@ class S3Store:
         return check.made(await self._calls.make(call, fence=fence))
 
     async def list_parts(self, bucket: str, key: str, multipart_id: str) -> list[StoredPart]:
-        """All parts stored so far, ascending, across pages."""
+        """Return all parts stored so far, ascending, across pages."""
         query = {"uploadId": multipart_id}
         markers = {"part-number-marker": "NextPartNumberMarker"}
         parts: list[StoredPart] = []
@@ -343,7 +343,7 @@ class S3Store:
             await self._calls.make(Call("AbortMultipartUpload", "DELETE", bucket, key, query))
 
     async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> list[OpenMultipart]:
-        """All open multipart uploads whose keys begin with the prefix, across pages."""
+        """Return all open multipart uploads whose keys begin with the prefix, across pages."""
         query = {"encoding-type": "url", "prefix": prefix, "uploads": ""}
         markers = {"key-marker": "NextKeyMarker", "upload-id-marker": "NextUploadIdMarker"}
         listing = Listing(bucket, "Uploads", ("Key", "UploadId", "Initiated"))
@@ -355,7 +355,7 @@ class S3Store:
     async def _pages(
         self, operation: str, bucket: str, key: str | None, query: dict[str, str], markers: dict[str, str]
     ) -> AsyncIterator[dict[str, Any]]:
-        """The pages of a listing.
+        """Yield the pages of a listing.
 
         :param markers: parameters for the next page, and the fields of a page that they are taken from.
         """

@@ -1,4 +1,4 @@
-"""Whether a success is one: what an answer has to carry, and the checksum that it tells of what was stored."""
+"""Whether an answer of success can be believed: what it has to carry, and the checksum that it tells of what was stored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ MOST_ETAG = 1000
 
 
 def composite(parts: Sequence[PartRef]) -> str | None:
-    """The checksum of an object made of the parts, as S3 writes it but for their number; None where not all are known."""
+    """Return the checksum of an object made of the parts, as S3 writes it but without their number.
+
+    None if a part's checksum is not known.
+    """
     sums = [part.crc32c for part in parts]
     if any(each is None for each in sums):
         return None
@@ -31,14 +34,14 @@ class Uploaded:
         self._expected = None if crc32c is None else encode_crc32c(crc32c)
 
     def __call__(self, reply: Reply) -> CallFailure | None:
-        """What is wrong with it, or None."""
+        """Return what is wrong with the answer, or None."""
         answer = reply.answer
         if not _unquoted(answer.header(b"etag")):
             return lacking("ETag", reply)
         return _damaged(reply, self._expected, answer.header(CHECKSUM))
 
     def made(self, reply: Reply) -> Made:
-        """What a success tells."""
+        """Return what a success tells of the object."""
         told = reply.answer.header(CHECKSUM)
         return Made(_unquoted(reply.answer.header(b"etag")), bool(told) and told == self._expected)
 
@@ -50,18 +53,18 @@ class Completed:
         self._expected = composite(parts)
 
     def __call__(self, reply: Reply) -> CallFailure | None:
-        """What is wrong with it, or None."""
+        """Return what is wrong with the answer, or None."""
         if not _unquoted(reply.fields.get("ETag")):
             return lacking("ETag", reply)
         return _damaged(reply, self._expected, self._told(reply))
 
     def made(self, reply: Reply) -> Made:
-        """What a success tells."""
+        """Return what a success tells of the object."""
         told = self._told(reply)
         return Made(_unquoted(reply.fields.get("ETag")), told is not None and told == self._expected)
 
     def _told(self, reply: Reply) -> str | None:
-        """The checksum of the parts' checksums; that of the whole object is another, and cannot be had from those."""
+        """Return the checksum of the parts' checksums; that of the whole object is another, and cannot be computed from those."""
         told: str | None = reply.fields.get("ChecksumCRC32C")
         if not told or reply.fields.get("ChecksumType") == "FULL_OBJECT":
             return None
@@ -69,12 +72,12 @@ class Completed:
 
 
 def has_upload_id(reply: Reply) -> CallFailure | None:
-    """The check of what CreateMultipartUpload is answered."""
+    """Check the answer to CreateMultipartUpload."""
     return None if reply.fields.get("UploadId") else lacking("UploadId", reply)
 
 
 def describes(reply: Reply) -> CallFailure | None:
-    """The check of what HeadObject is answered: a page of something on the way has a length, but no ETag."""
+    """Check the answer to HeadObject: a page of something on the way has a length, but no ETag."""
     if not _unquoted(reply.answer.header(b"etag")):
         return lacking("ETag", reply)
     length = reply.answer.header(b"content-length") or ""
@@ -82,7 +85,7 @@ def describes(reply: Reply) -> CallFailure | None:
 
 
 def lacking(what: str, reply: Reply) -> CallFailure:
-    """The success does not carry what it has to."""
+    """Return the failure of a success that does not carry what it has to."""
     return CallFailure("MalformedAnswer", f"no {what}", reply.answer.status)
 
 
@@ -93,6 +96,6 @@ def _damaged(reply: Reply, expected: str | None, told: str | None) -> CallFailur
 
 
 def _unquoted(etag: str | None) -> str:
-    """The ETag; empty where there is none, or one that nothing could keep."""
+    """Return the ETag without quotes; empty if there is none, or none that could be kept."""
     bare = (etag or "").strip().strip('"')
     return bare if len(bare) <= MOST_ETAG and bare.isprintable() else ""

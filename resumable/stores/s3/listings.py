@@ -31,7 +31,7 @@ class Listing:
         self._warned = False
 
     def entries(self, page: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """The page's entries that are whole; the first that is not is told of in the log."""
+        """Yield the page's entries that are whole; the first that is not is logged."""
         for entry in page.get(self._name, ()):
             # An empty file is an object too.
             missing = [name for name in self._needed if entry.get(name) in (None, "")]
@@ -47,30 +47,30 @@ class Listing:
 
 
 def read_key(entry: Mapping[str, Any], page: Mapping[str, Any]) -> str:
-    """The entry's key, which may be encoded."""
+    """Return the entry's key, which may be encoded."""
     key: str = entry["Key"]
     return unquote_plus(key) if page.get("EncodingType") == "url" else key
 
 
 def read_object(entry: Mapping[str, Any], page: Mapping[str, Any]) -> StoredObject:
-    """An object, of ListObjectsV2."""
+    """Return an object, of an entry of ListObjectsV2."""
     etag = (entry.get("ETag") or "").strip('"')
     return StoredObject(read_key(entry, page), entry["Size"], etag, modified=entry["LastModified"].timestamp())
 
 
 def read_multipart(entry: Mapping[str, Any], page: Mapping[str, Any]) -> OpenMultipart:
-    """A multipart upload, of ListMultipartUploads."""
+    """Return a multipart upload, of an entry of ListMultipartUploads."""
     return OpenMultipart(read_key(entry, page), entry["UploadId"], entry["Initiated"].timestamp())
 
 
 def read_part(entry: Mapping[str, Any]) -> StoredPart:
-    """A part, of ListParts."""
+    """Return a part, of an entry of ListParts."""
     etag = entry["ETag"].strip('"')
     return StoredPart(entry["PartNumber"], entry["Size"], etag, decode_crc32c(entry.get("ChecksumCRC32C")))
 
 
 def whole_parts(reply: Reply) -> CallFailure | None:
-    """The check of a page of ListParts: with a part left out it would say that the part is gone."""
+    """Check a page of ListParts: with an entry left out it would say that a part is gone."""
     for entry in reply.fields.get("Parts", ()):
         for name in ("PartNumber", "Size", "ETag"):
             if entry.get(name) in (None, ""):

@@ -39,7 +39,7 @@ _VISIBLE = "".join(map(chr, range(0x20, 0x7F)))
 
 
 def option_headers(options: ObjectOptions) -> dict[str, str]:
-    """The headers that say it.
+    """Return the headers that say what an object is created with.
 
     :raises StoreError: a metadata name cannot be a header's.
     """
@@ -60,12 +60,12 @@ def option_headers(options: ObjectOptions) -> dict[str, str]:
 
 
 def encode_tags(tags: Mapping[str, str]) -> str:
-    """The tags as a header says them: what is no plain letter takes three bytes for each of its own."""
+    """Return the tags as a header says them, percent-encoded: most bytes that are no letter or digit take three."""
     return urlencode(tags, quote_via=quote, errors="replace")
 
 
 def header_sizes(options: ObjectOptions) -> dict[str, int]:
-    """What each kind of header takes of a request, in bytes: ``metadata``, ``tags``, and `PLAIN`'s names.
+    """Return what each kind of header takes of a request, in bytes: ``metadata``, ``tags``, and `PLAIN`'s names.
 
     A name counts twice: it stands before its value, and in the list of those that are signed.
 
@@ -81,7 +81,7 @@ def header_sizes(options: ObjectOptions) -> dict[str, int]:
 
 
 def encode_metadata(value: str) -> str:
-    """The value as it is, if a header can hold that; else as encoded words."""
+    """Return the value as it is if a header can hold that, else as encoded words."""
     if value.isascii() and value.isprintable() and value == value.strip() and "=?" not in value and "  " not in value:
         return value
     words, word = [], b""
@@ -95,7 +95,7 @@ def encode_metadata(value: str) -> str:
 
 
 def decode_metadata(value: str) -> str:
-    """What `encode_metadata` was given, whether the store hands on the encoded words or reads them itself."""
+    """Return what `encode_metadata` was given, whether the store hands on the encoded words or decodes them itself."""
     if "=?" not in value:
         return value
     try:

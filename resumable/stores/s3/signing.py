@@ -35,7 +35,7 @@ class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
     """The signature of everything but the body."""
 
     def payload(self, request: AWSRequest) -> str:
-        """What stands in the body's place."""
+        """Return what stands for the body."""
         return str(UNSIGNED_PAYLOAD)
 
 
@@ -85,9 +85,9 @@ class Signer:
                 self._renew().addCallbacks(self._use, lambda _: None)
 
     async def replace(self, *, guess: bool = False) -> bool:
-        """The store will not have these credentials: look for new ones, unless they were given.
+        """Look for new credentials, since the store refuses these, unless they were given.
 
-        :param guess: it did not say so, it may be something else: they are not looked for again and again.
+        :param guess: the store did not say so: as it may be something else, they are not looked for again and again.
         :return: whether they were looked for.
         :raises NoCredentials: there are none to be had just now.
         """
@@ -99,7 +99,7 @@ class Signer:
         return True
 
     def sign(self, method: str, url: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
-        """The headers to send, in which the signature is.
+        """Return the headers to send, the signature among them.
 
         :param url: percent-encoded as it will be sent; the query's names all have an ``=``.
         """
@@ -123,7 +123,7 @@ class Signer:
         self._auth = _UnsignedPayload(credentials, "s3", self._region)
 
     def _find_now(self) -> ReadOnlyCredentials:
-        """In a thread: ask the chain, which an earlier answer is not remembered by."""
+        """Ask the chain anew. Blocks: for a thread."""
         found = Session().get_credentials()
         if found is None:
             raise NoCredentials("no credentials are configured, and none were found where AWS's tools look for them")
@@ -132,6 +132,6 @@ class Signer:
         return frozen
 
     def _renew_now(self) -> ReadOnlyCredentials:
-        """In a thread: renew what is due."""
+        """Renew the credentials that are due. Blocks: for a thread."""
         frozen: ReadOnlyCredentials = self._source.get_frozen_credentials()
         return frozen

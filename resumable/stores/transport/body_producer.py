@@ -33,7 +33,7 @@ class ChunksProducer:
         self._paused = self._busy = False
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Twisted's: begin; the result comes when everything is written."""
+        """Begin to write; fires when everything is written."""
         self._consumer = consumer
         done = self._done = Deferred(lambda _: self.stopProducing())
         self._pump()
@@ -55,7 +55,7 @@ class ChunksProducer:
             done.callback(None)
 
     def hand_over(self, stop: Callable[[], None]) -> deque[bytes]:
-        """In place of `startProducing`: the chunks, for somebody who sends them and says so (`touch`, `end`).
+        """Hand over the chunks, in place of `startProducing`, to somebody who sends them and says so (`touch`, `end`).
 
         :param stop: called, once, when nobody wants the rest.
         """
@@ -64,25 +64,25 @@ class ChunksProducer:
         return left
 
     def touch(self) -> None:
-        """The connection has taken something."""
+        """Note that the connection has taken something."""
         self.moved = self._clock.seconds()
 
     def end(self) -> None:
-        """Everything that was handed over is sent."""
+        """Note that everything that was handed over is sent."""
         self.finished = True
         self._stop = None
 
     def pauseProducing(self) -> None:
-        """Twisted's: the connection has enough."""
+        """Stop writing for now: the connection has enough."""
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """Twisted's: the connection wants more."""
+        """Go on writing: the connection wants more."""
         self._paused = False
         self._pump()
 
     def stopProducing(self) -> None:
-        """Twisted's: nobody wants the rest. Called twice on a reset."""
+        """Forget the rest, which nobody wants. Twisted calls this twice on a reset."""
         self._left.clear()
         self._consumer = self._done = None
         stop, self._stop = self._stop, None

@@ -46,7 +46,7 @@ class Answer:
     cut: bool = False
 
     def header(self, name: bytes) -> str | None:
-        """The header's first value."""
+        """Return the header's first value, or None."""
         values = self.headers.getRawHeaders(name)
         return values[0].decode("utf-8", "replace") if values else None
 
@@ -126,7 +126,7 @@ class Exchange(Protocol):
             self._timer.reset(self._bound())
 
     def dataReceived(self, data: bytes) -> None:
-        """Twisted's: a piece of the answer's body."""
+        """Take some of the answer's body."""
         if self._ended or self._response is None:
             return
         self._size += len(data)
@@ -146,14 +146,14 @@ class Exchange(Protocol):
             self._small.clear()
 
     def _too_long(self, response: IResponse) -> None:
-        """More is coming than is wanted: end the connection."""
+        """End the connection, as more is coming than is wanted."""
         if 200 <= response.code < 300:
             self._end(Broken(TOO_LONG, f"more than {self._limit} bytes", self._sent))
         else:
             self._end(Answer(response.code, response.headers, [], self._sent, cut=True))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Twisted's: the end of the answer's body."""
+        """End with the answer, if its body has come to its end."""
         response = self._response
         # An answer that only the end of the connection ends may have been cut short: XML shows it, an object does not.
         whole = (ResponseDone,) if self._framed else (ResponseDone, PotentialDataLoss)
@@ -187,7 +187,7 @@ class Exchange(Protocol):
         return self._answer_within if self._response is None else self._body_within
 
     def _watch(self) -> None:
-        """End what has not moved for too long; look again when that could be so at the earliest."""
+        """End the exchange if nothing has moved for too long; else look again when that could be so at the earliest."""
         moved = max(self._moved, self._producer.moved) if self._producer is not None else self._moved
         left = moved + self._bound() - self._clock.seconds()
         if left > 0:
@@ -203,7 +203,10 @@ class Exchange(Protocol):
             self.done.callback(outcome)
 
     def _finish(self, *, ended: bool) -> None:
-        """Let go of everything; of the connection too if it is `ended`, or if the answer came before the body was out."""
+        """Let go of everything.
+
+        :param ended: whether the connection goes too. It also does if the answer came before the body was out.
+        """
         self._ended = True
         self._segments = []
         self._small.clear()
@@ -221,6 +224,6 @@ class Exchange(Protocol):
 
 
 def root_cause(error: BaseException | None) -> BaseException | None:
-    """What is behind Twisted's ResponseFailed, RequestTransmissionFailed and their like."""
+    """Return what is behind Twisted's ResponseFailed, RequestTransmissionFailed and their like."""
     reasons = getattr(error, "reasons", None)
     return root_cause(reasons[0].value) if reasons else error

@@ -39,7 +39,7 @@ class _Quiet:
         self._endpoint = endpoint
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Twisted's."""
+        """Connect, as the endpoint does."""
         protocolFactory.noisy = False  # type: ignore[attr-defined]
         return self._endpoint.connect(protocolFactory)
 
@@ -78,7 +78,7 @@ class Transport:
         limit: int = ANSWER_LIMIT,
         framed: bool = False,
     ) -> Deferred[Answer | Broken]:
-        """Send; what came of it. Cancelled, it fails with `CutOff`.
+        """Send a request; fires with what came of it. Cancelled, it fails with `CutOff`.
 
         :param target: path and query, percent-encoded.
         :param headers: all of them, Host included, but those of the body's framing.
@@ -122,7 +122,7 @@ class Transport:
         return endpoint
 
     def _wrap(self, endpoint: IStreamClientEndpoint, host: str, port: int) -> IStreamClientEndpoint:
-        """The endpoint with TLS in it, which ends at the host."""
+        """Return the endpoint with TLS in it, which ends at the host."""
         policy = self._tls or BrowserLikePolicyForHTTPS()
         return wrapClientTLS(policy.creatorForNetloc(host.encode(), port), endpoint)
 

@@ -22,7 +22,7 @@ MAX_HEAD = 16 * 1024
 
 
 class BadProxy(ValueError):
-    """What the environment names as a proxy is none that can be used."""
+    """What the environment names as a proxy cannot be used as one."""
 
 
 class ProxyRefused(Exception):
@@ -84,7 +84,7 @@ class Tunnel:
         self._proxy = proxy
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Twisted's."""
+        """Connect to the far end, through the proxy."""
         return _connect(self._clock, self._proxy, self._question, protocolFactory)
 
 
@@ -112,12 +112,12 @@ class _Asking(Protocol):
         self._timer = clock.callLater(CONNECT, self._refuse, TimeoutError("the proxy says nothing"))
 
     def connectionMade(self) -> None:
-        """Twisted's: the proxy is there."""
+        """Ask the proxy, which is there now."""
         assert self.transport is not None
         self.transport.write(self._question)
 
     def dataReceived(self, data: bytes) -> None:
-        """Twisted's: the proxy's answer, then what comes through."""
+        """Take the proxy's answer, then hand on what comes through."""
         if self._inner is not None:
             self._inner.dataReceived(data)
             return
@@ -158,7 +158,7 @@ class _Asking(Protocol):
         transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Twisted's: the connection has ended, and with it what is in it."""
+        """Tell whoever uses the tunnel, or waits for it, that it has ended."""
         if self._timer.active():
             self._timer.cancel()
         if self._inner is not None:

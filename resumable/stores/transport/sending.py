@@ -34,7 +34,7 @@ class SegmentsRequest(Request):
     bodyProducer: ChunksProducer | None
 
     def writeTo(self, transport: Any) -> Deferred[None]:
-        """Twisted's: send all of the request; the result comes when the kernel has it."""
+        """Send all of the request; fires when the kernel has it."""
         if self.bodyProducer is None or not _is_idle_tcp(transport):
             return super().writeTo(transport)  # type: ignore[no-any-return, no-untyped-call]
         lines = [b"%s %s HTTP/1.1" % (self.method, self.uri), b"Content-Length: %d" % self.bodyProducer.length]
@@ -44,7 +44,7 @@ class SegmentsRequest(Request):
 
 
 def make_request(method: bytes, target: bytes, headers: Headers, body: ChunksProducer | None) -> SegmentsRequest:
-    """A request for a connection that is to be kept.
+    """Return a request for a connection that is to be kept.
 
     :param headers: all of them, with one Host, but those of the body's framing.
     """
@@ -52,7 +52,7 @@ def make_request(method: bytes, target: bytes, headers: Headers, body: ChunksPro
 
 
 def _is_idle_tcp(transport: Any) -> bool:
-    """Whether the transport is a bare socket with nothing of its own left to write."""
+    """Say whether the transport is a bare socket with nothing of its own left to write."""
     if not isinstance(transport, Connection) or transport.TLS:
         return False
     return not transport.dataBuffer and not transport._tempDataBuffer
@@ -75,7 +75,7 @@ class Sending:
         transport.startWriting()
 
     def _write(self) -> BaseException | None:
-        """In place of the transport's ``doWrite``: returns why the connection is lost, or None."""
+        """Write, in place of the transport's ``doWrite``; return why the connection is lost, or None."""
         for _ in range(MOST_CALLS):
             segments = list(islice(self._left, MOST_SEGMENTS))
             wanted = sum(map(len, segments))
