@@ -22,9 +22,9 @@ from resumable.protocols.base import Protocol
 from resumable.protocols.origin import Proxies
 from resumable.protocols.registry import make_protocols
 from resumable.protocols.results import Results
-from resumable.settings import Settings, StoreSettings
-from resumable.stores.s3 import S3Store
-from resumable.stores.store import Store
+from resumable.settings import Settings
+from resumable.stores.port import Store, StoreContext
+from resumable.stores.registry import make_embedded_store, make_store
 from resumable.tasks import BackgroundTasks
 from resumable.upkeep.gauges import LedgerGauges
 from resumable.upkeep.janitor import Janitor
@@ -61,23 +61,17 @@ class Assembly:
     reactor: Any
     metrics: Metrics
 
-    def store(self) -> S3Store:
-        """Return the store."""
-        return make_store(self.settings.store, self.reactor, self.metrics)
+    def store(self) -> Store:
+        """Return the store, not started."""
+        return make_store(self.settings.store, self._store_context)
 
-    def embedded_store(self, endpoint: str) -> S3Store:
-        """Return the client of the embedded S3."""
-        key = "embedded"
-        observe, retried = self.metrics.s3_request, self.metrics.s3_retried
-        return S3Store(
-            self.reactor,
-            endpoint=endpoint,
-            access_key=key,
-            secret_key=key,
-            observe=observe,
-            retried=retried,
-            proxies=False,
-        )
+    def embedded_store(self, endpoint: str) -> Store:
+        """Return the store for the embedded server at the endpoint's URL."""
+        return make_embedded_store(endpoint, self._store_context)
+
+    @property
+    def _store_context(self) -> StoreContext:
+        return StoreContext(self.reactor, self.metrics.s3_request, self.metrics.s3_retried)
 
     def webhooks(self) -> Webhooks | None:
         """Return what tells the application of events; None if it does not want to hear."""
@@ -212,23 +206,6 @@ class Assembly:
             reactor=self.reactor,
             metrics=self.metrics,
         )
-
-
-def make_store(settings: StoreSettings, reactor: Any, metrics: Metrics) -> S3Store:
-    """Return the S3 client for the settings."""
-    return S3Store(
-        reactor,
-        region=settings.region,
-        endpoint=settings.endpoint,
-        addressing=settings.addressing,
-        access_key=settings.access_key.reveal() if settings.access_key else None,
-        secret_key=settings.secret_key.reveal() if settings.secret_key else None,
-        session_token=settings.session_token.reveal() if settings.session_token else None,
-        checksum=settings.checksum == "crc32c",
-        patience=settings.patience,
-        observe=metrics.s3_request,
-        retried=metrics.s3_retried,
-    )
 
 
 def make_policy(settings: Settings) -> Policy:

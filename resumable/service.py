@@ -31,8 +31,7 @@ from resumable.metrics import Metrics
 from resumable.model import Unavailable
 from resumable.settings import Settings
 from resumable.stores.embedded import EmbeddedS3
-from resumable.stores.s3 import S3Store
-from resumable.stores.store import StoreError
+from resumable.stores.port import Store, StoreError
 from resumable.upkeep.periodic import PeriodicTask
 from resumable.upkeep.readiness import Probe, Readiness
 from resumable.uploads.service import Admit, UploadService
@@ -80,7 +79,7 @@ class Resumable(Service):
         self._readiness: Readiness | None = None
         self._reactor = reactor
         self._embedded: EmbeddedS3 | None = None
-        self._store: S3Store | None = None
+        self._store: Store | None = None
         self._uploads: UploadService | None = None
         self._authorizer: Authorizer | None = None
         self._site: StreamingSite | None = None
@@ -152,7 +151,7 @@ class Resumable(Service):
         self._outbox.start()
         return ledger, self._assembly.admit(webhooks)
 
-    def _watched(self, store: S3Store, uploads: UploadService) -> dict[bytes, Page]:
+    def _watched(self, store: Store, uploads: UploadService) -> dict[bytes, Page]:
         """The pages for those who watch the service."""
         bucket = self.settings.store.bucket
 
@@ -172,7 +171,7 @@ class Resumable(Service):
     async def _own_figures(self) -> bytes:
         return self._metrics.render()
 
-    async def _open_store(self) -> S3Store:
+    async def _open_store(self) -> Store:
         """The store; the embedded one is started first, and gets its bucket."""
         settings = self.settings.store
         if settings.kind != "embedded":

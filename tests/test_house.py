@@ -6,6 +6,9 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from resumable.stores.s3 import advice as advice_of_s3
+from resumable.stores.s3 import codes as codes_of_s3
+
 ROOT = Path(__file__).parent.parent
 
 #: From the top down; rooms in one set may know each other.
@@ -26,6 +29,7 @@ ROOMS = [
         "answering",
         "boot",
         "clock",
+        "crc32c_text",
         "database_url",
         "settings",
         "logs",
@@ -62,4 +66,51 @@ def test_each_room_knows_only_the_rooms_below_it() -> None:
         # settings are for the service to read: what is below gets values, not the whole configuration
         if LEVEL[room] > LEVEL["assembly"] and room != "settings":
             wrong += [f"{path.name}: settings" for other in imported(path) if other == "settings"]
+    assert wrong == []
+
+
+def modules_imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+
+
+def test_the_transport_knows_no_store() -> None:
+    stores = ROOT / "resumable" / "stores"
+    kinds = {path.parent.name for path in stores.glob("*/__init__.py")} - {"transport"}
+    assert "s3" in kinds
+    wrong = [
+        f"{path.name}: {module}"
+        for path in (stores / "transport").glob("*.py")
+        for module in modules_imported(path)
+        if any(module.startswith(f"resumable.stores.{kind}.") for kind in kinds)
+    ]
+    assert wrong == []
+
+
+def test_only_the_stores_know_the_codes_of_s3() -> None:
+    """What is at fault is told by types: nobody else compares codes, or asks whether the store itself has said one."""
+    codes = {
+        *codes_of_s3.TRANSIENT,
+        *codes_of_s3.EXPIRED,
+        *codes_of_s3.REJECTED,
+        *codes_of_s3._VERDICTS,
+        *codes_of_s3._CLIENT,
+        *codes_of_s3._OF_ALL,
+        *codes_of_s3._NEVER,
+        *advice_of_s3._KNOWN,
+        "AnswerTooLong",
+    }
+    inside = (ROOT / "resumable" / "stores" / "s3", ROOT / "resumable" / "stores" / "transport")
+    wrong = []
+    for path in (ROOT / "resumable").rglob("*.py"):
+        if path.parent in inside:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and node.value in codes:
+                wrong.append(f"{path.name}:{node.lineno}: {node.value}")
+            elif isinstance(node, ast.Attribute) and node.attr == "said" and path.name != "port.py":
+                wrong.append(f"{path.name}:{node.lineno}: .said")
     assert wrong == []

@@ -6,7 +6,7 @@ import pytest
 from attrs import evolve
 
 from resumable.model import ObjectOptions
-from resumable.stores.options import option_headers
+from resumable.stores.s3.options import option_headers
 
 FORMS = [
     "application/x-www-form-urlencoded",

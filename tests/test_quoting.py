@@ -13,8 +13,8 @@ from resumable.protocols.content_range import parse_content_range
 from resumable.protocols.problems import render_problem
 from resumable.protocols.session import read_description
 from resumable.quoting import QUOTED, quote_briefly
-from resumable.stores.options import option_headers
-from resumable.stores.store import StoreError
+from resumable.stores.port import StoreError
+from resumable.stores.s3.options import option_headers
 from resumable.uploads.grid import chunk_size_for
 from resumable.uploads.policy import CreateRequest, Policy
 

@@ -8,35 +8,33 @@ from typing import Any
 
 from attrs import evolve
 
-from resumable.assembly import make_store
-from resumable.commands.bucket_probe import Refused, Trial
+from resumable.commands.bucket_probe import Trial, Unusable
 from resumable.commands.finding import Finding, Verdict
-from resumable.commands.refusals import Meaning, meaning, permission
-from resumable.metrics import Metrics
 from resumable.model import ObjectOptions
 from resumable.settings import StoreSettings
+from resumable.stores.advice import Meaning
 from resumable.stores.embedded import MISSING
-from resumable.stores.store import StoreError
+from resumable.stores.port import StoreContext, StoreError
+from resumable.stores.registry import advisor_of, make_store
 
 #: Seconds for which a call is tried again: somebody is waiting.
 PATIENCE = 3.0
 
 
 async def check_bucket(settings: StoreSettings, reactor: Any) -> list[Finding]:
-    """A finding for the bucket, or one for everything that is wrong with it."""
+    """Return a finding for the bucket, or one for each thing that is wrong with it."""
     if settings.kind == "embedded":
         there = find_spec("moto") is not None
         says = "a throw-away S3, started with the service" if there else MISSING
         return [Finding("bucket", settings.bucket, Verdict.OK if there else Verdict.FAILED, says)]
+    advisor = advisor_of(settings.kind)
     trial, refusal = await _attempt(settings, reactor)
     if refusal is None:
-        failures = [
-            permission(name, code, settings.bucket, settings.fragments_prefix) for name, code in trial.missing.items()
-        ]
+        failures = advisor.explain_denied(trial.denied, settings.bucket)
     elif await _without_checksums(settings, refusal, reactor):
         failures = [Meaning(f"refuses CRC32C checksums ({refusal.error.code})", "store.checksum: none")]
     else:
-        failures = [meaning(refusal.operation, refusal.error)]
+        failures = [advisor.explain(refusal.operation, refusal.error)]
     findings = [Finding("bucket", settings.bucket, Verdict.FAILED, each.says, each.advice) for each in failures]
     if trial.left is not None:
         findings.append(
@@ -45,26 +43,26 @@ async def check_bucket(settings: StoreSettings, reactor: Any) -> list[Finding]:
     return findings or [Finding("bucket", settings.bucket, Verdict.OK, "stores, reads, lists, deletes, multipart")]
 
 
-async def _attempt(settings: StoreSettings, reactor: Any) -> tuple[Trial, Refused | None]:
-    store = make_store(evolve(settings, patience=min(settings.patience, PATIENCE)), reactor, Metrics())
+async def _attempt(settings: StoreSettings, reactor: Any) -> tuple[Trial, Unusable | None]:
+    store = make_store(evolve(settings, patience=min(settings.patience, PATIENCE)), StoreContext(reactor))
     # As fragments are stored: with the encryption that a bucket's policy may ask for.
     options = ObjectOptions(encryption=settings.object.encryption, kms_key=settings.object.kms_key)
     name = f"check-{token_hex(4)}"
-    trial = Trial(store, settings.bucket, settings.fragments_prefix, name, options, reactor)
+    trial = Trial(store, advisor_of(settings.kind), settings.bucket, settings.fragments_prefix, name, options, reactor)
     try:
         await store.start()
         await trial.run()
-    except Refused as refusal:
+    except Unusable as refusal:
         return trial, refusal
     except StoreError as error:
-        return trial, Refused("start", error)
+        return trial, Unusable("start", error)
     finally:
         await store.close()
     return trial, None
 
 
-async def _without_checksums(settings: StoreSettings, refusal: Refused, reactor: Any) -> bool:
-    """Whether it was the checksum that was refused: without, all goes well."""
+async def _without_checksums(settings: StoreSettings, refusal: Unusable, reactor: Any) -> bool:
+    """Say whether it was the checksum that was refused: without it, all goes well."""
     status = refusal.error.status
     if settings.checksum == "none" or status == 403 or not (400 <= status < 500 or status == 501):
         return False

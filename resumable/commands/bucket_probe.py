@@ -1,4 +1,4 @@
-"""The trial of a bucket: one byte each through every call that the service makes, and nothing left of it."""
+"""The trial of a bucket: every call that the service makes, each with one byte, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, NoReturn, TypeVar
 from crc32c import crc32c as crc32c_of
 from twisted.internet.defer import Deferred
 
-from resumable.commands.refusals import denied
 from resumable.model import ObjectOptions
-from resumable.stores.store import PartRef, Store, StoreError, StoreUnavailable
+from resumable.stores.advice import Advisor
+from resumable.stores.port import PartRef, Store, StoreError, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ BYTE = b"\n"
 STEP = 15.0
 
 
-class Refused(Exception):
+class Unusable(Exception):
     """The store cannot be used at all: `error` is what it said to `operation`."""
 
     def __init__(self, operation: str, error: StoreError) -> None:
@@ -30,16 +30,27 @@ class Refused(Exception):
 
 
 class Trial:
-    """Tries a bucket out.
+    """One trial of a bucket.
 
+    :param advisor: says what is a missing permission.
     :param prefix: where the service's own objects are; nothing outside it is touched.
     :param name: of the upload that this looks like, should the process die in the middle.
-    :ivar missing: permission -> error code, of those that were found missing.
+    :ivar denied: operation -> error code, of those that were denied.
     :ivar left: the key of what could not be deleted again.
     """
 
-    def __init__(self, store: Store, bucket: str, prefix: str, name: str, options: ObjectOptions, clock: Any) -> None:
-        self.missing: dict[str, str] = {}
+    def __init__(
+        self,
+        store: Store,
+        advisor: Advisor,
+        bucket: str,
+        prefix: str,
+        name: str,
+        options: ObjectOptions,
+        clock: Any,
+    ) -> None:
+        self.denied: dict[str, str] = {}
+        self._advisor = advisor
         self.left: str | None = None
         self._store = store
         self._bucket = bucket
@@ -54,13 +65,13 @@ class Trial:
         self._open: list[str] = []
 
     async def run(self) -> None:
-        """Try everything; what a missing permission makes impossible is left out.
+        """Try every call, but for what a missing permission makes impossible.
 
-        :raises Refused: the store cannot be used.
+        :raises Unusable: the store cannot be used.
         """
         # First what leaves nothing behind: most that can be wrong shows here.
         listing = self._store.list_objects(self._bucket, self._key)
-        await self._try("s3:ListBucket", "ListObjects", listing)
+        await self._try("ListObjects", listing)
         try:
             await self._objects()
             await self._multiparts()
@@ -71,26 +82,26 @@ class Trial:
         store, where = self._store, (self._bucket, self._key)
         self._stored = True
         putting = store.put_object(*where, [BYTE], self._options, crc32c=self._crc32c)
-        self._stored = await self._try("s3:PutObject", "PutObject", putting) is not None
+        self._stored = await self._try("PutObject", putting) is not None
         if self._stored:
-            got = await self._try("s3:GetObject", "GetObject", store.get_object(*where, limit=len(BYTE)))
+            got = await self._try("GetObject", store.get_object(*where, limit=len(BYTE)))
             if got is not None and b"".join(got) != BYTE:
-                raise Refused("GetObject", StoreError("BadObject", "it came back as other bytes than were stored"))
-            await self._try("s3:GetObject", "HeadObject", store.head_object(*where))
+                raise Unusable("GetObject", StoreError("BadObject", "it came back as other bytes than were stored"))
+            await self._try("HeadObject", store.head_object(*where))
         # Where nothing is stored this is allowed or not all the same.
         await self._delete()
 
     async def _delete(self) -> None:
         deleting = self._store.delete_object(self._bucket, self._key)
-        await self._try("s3:DeleteObject", "DeleteObject", deleting)
-        if "s3:DeleteObject" not in self.missing:
+        await self._try("DeleteObject", deleting)
+        if "DeleteObject" not in self.denied:
             self._stored = False
 
     async def _multiparts(self) -> None:
         store, bucket, key = self._store, self._bucket, self._key
         listing = store.list_multipart_uploads(bucket, key)
-        await self._try("s3:ListBucketMultipartUploads", "ListMultipartUploads", listing)
-        if "s3:PutObject" in self.missing:
+        await self._try("ListMultipartUploads", listing)
+        if "PutObject" in self.denied:
             return
         completed = await self._create()
         if completed is not None:
@@ -99,8 +110,8 @@ class Trial:
         if aborted is None:
             return
         aborting = store.abort_multipart_upload(bucket, key, aborted)
-        await self._try("s3:AbortMultipartUpload", "AbortMultipartUpload", aborting)
-        if "s3:AbortMultipartUpload" in self.missing:
+        await self._try("AbortMultipartUpload", aborting)
+        if "AbortMultipartUpload" in self.denied:
             # Made an object, it can be got rid of without.
             await self._complete(aborted)
         elif aborted in self._open:
@@ -109,7 +120,7 @@ class Trial:
     async def _create(self) -> str | None:
         self._asked_for_multipart = True
         creating = self._store.init_multipart_upload(self._bucket, self._key, self._options)
-        multipart_id = await self._try("s3:PutObject", "CreateMultipartUpload", creating)
+        multipart_id = await self._try("CreateMultipartUpload", creating)
         self._asked_for_multipart = False
         if multipart_id is not None:
             self._open.append(multipart_id)
@@ -118,31 +129,31 @@ class Trial:
     async def _complete(self, multipart_id: str, *, list_parts: bool = False) -> None:
         store, upload = self._store, (self._bucket, self._key, multipart_id)
         storing = store.upload_part(*upload, 1, [BYTE], crc32c=self._crc32c)
-        etag = await self._try("s3:PutObject", "UploadPart", storing)
+        etag = await self._try("UploadPart", storing)
         if list_parts:
-            await self._try("s3:ListMultipartUploadParts", "ListParts", store.list_parts(*upload))
+            await self._try("ListParts", store.list_parts(*upload))
         if etag is None:
             return
         self._stored = True
         completing = store.complete_multipart_upload(*upload, [PartRef(1, etag, self._crc32c)])
-        if await self._try("s3:PutObject", "CompleteMultipartUpload", completing) is not None:
+        if await self._try("CompleteMultipartUpload", completing) is not None:
             self._open.remove(multipart_id)
 
-    async def _try(self, permission: str, operation: str, call: Coroutine[Any, Any, T]) -> T | None:
-        """What the call gives; None where it was denied."""
+    async def _try(self, operation: str, call: Coroutine[Any, Any, T]) -> T | None:
+        """Return what the call gives; None if it was denied."""
         try:
             return await self._bounded(call)
         except StoreError as error:
-            if not denied(error):
-                raise Refused(operation, error) from None
-            self.missing.setdefault(permission, error.code)
+            if not self._advisor.is_denied(error):
+                raise Unusable(operation, error) from None
+            self.denied.setdefault(operation, error.code)
             return None
 
     async def _bounded(self, call: Coroutine[Any, Any, T]) -> T:
         return await Deferred.fromCoroutine(call).addTimeout(STEP, self._clock, _no_answer)
 
     async def _clean_up(self) -> None:
-        """Leave nothing, however far it came; what cannot be deleted is told."""
+        """Delete whatever there is, however far the trial came; `left` tells what cannot be deleted."""
         store, bucket, key = self._store, self._bucket, self._key
         if self._asked_for_multipart:
             # Its id was in an answer that did not come.

@@ -13,7 +13,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
 from resumable.commands.finding import Finding, Verdict
-from resumable.stores.exchange import root_cause
+from resumable.stores.transport.exchange import root_cause
 
 
 async def check_auth(url: str, timeout: float, reactor: Any) -> Finding:

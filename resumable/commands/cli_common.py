@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from resumable.ledger.engine import LedgerError
 from resumable.model import UploadError
 from resumable.settings import Settings, SettingsError, load_settings, parse_duration
-from resumable.stores.store import StoreError
+from resumable.stores.port import StoreError
 
 F = TypeVar("F", bound=Callable[..., Any])
 

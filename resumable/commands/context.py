@@ -14,7 +14,7 @@ from resumable.ledger.listing import Listing
 from resumable.metrics import Metrics
 from resumable.model import Upload
 from resumable.settings import Settings
-from resumable.stores.store import Store
+from resumable.stores.port import Store
 from resumable.uploads.service import UploadService
 
 #: Seconds given at the end to what is still being freed in the store; the service frees the rest.
@@ -59,7 +59,7 @@ async def open_uploads(settings: Settings, reactor: Any) -> AsyncIterator[tuple[
     What happens is told to the application by the service: the events are in the ledger.
 
     :raises Failed: the ledger cannot be used.
-    :raises resumable.stores.store.StoreUnavailable: there are no credentials for the store.
+    :raises resumable.stores.port.StoreUnavailable: there are no credentials for the store.
     """
     async with open_database(settings, reactor) as database:
         make = Assembly(settings, database, reactor, Metrics())

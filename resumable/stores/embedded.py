@@ -65,19 +65,19 @@ class _Child(ProcessProtocol):
         self._errors: deque[bytes] = deque([b""], maxlen=LAST_WORDS)
 
     def outReceived(self, data: bytes) -> None:
-        """Twisted's: the port, on a line of its own."""
+        """Take the port, which comes on a line of its own."""
         self._output += data
         if b"\n" in self._output and not self.port.called:
             self.port.callback(int(self._output))
 
     def errReceived(self, data: bytes) -> None:
-        """Twisted's: kept in case it explains an end."""
+        """Keep the last lines, in case they explain an end."""
         first, *rest = data.split(b"\n")
         self._errors[-1] += first
         self._errors.extend(rest)
 
     def processEnded(self, reason: Failure) -> None:
-        """Twisted's: the child is gone, and has said all."""
+        """Tell whoever waits that the child is gone, and why if nobody wanted that."""
         words = b"\n".join(self._errors).decode(errors="replace").strip()
         how = "" if isinstance(reason.value, ProcessDone) else f" ({reason.getErrorMessage()})"
         message = words if words.endswith(MISSING) else f"the embedded store ended{how}: {words}"
@@ -99,7 +99,7 @@ class EmbeddedS3:
         self._child: _Child | None = None
 
     async def start(self) -> str:
-        """Start it; returns its endpoint's URL when it serves.
+        """Start the child and return the URL of its endpoint when it serves.
 
         :raises RuntimeError: it does not start; the message says why.
         """
@@ -122,7 +122,7 @@ class EmbeddedS3:
         return f"http://127.0.0.1:{port}"
 
     async def stop(self) -> None:
-        """End it."""
+        """End the child and wait until it is gone."""
         child, self._child = self._child, None
         if child is None or child.ended.called or child.transport is None:
             return
@@ -149,7 +149,7 @@ class _AclsOfS3:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """WSGI's: serve a request."""
+        """Serve a request, as WSGI wants it."""
         acl = environ.get("HTTP_X_AMZ_ACL")
         if acl is None or acl in CANNED_ACLS:
             return self._application(environ, start_response)
@@ -171,14 +171,14 @@ class _ReadableByAll:
         self._application = application
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """WSGI's: serve a request."""
+        """Serve a request, as WSGI wants it."""
         if environ["REQUEST_METHOD"] in ("GET", "HEAD"):
             environ.setdefault("HTTP_AUTHORIZATION", SIGNED)
         return self._application(environ, start_response)
 
 
 def main() -> None:
-    """The child."""
+    """Serve as the child, until standard input ends."""
     # Ctrl-C in a terminal reaches the whole process group; the parent still stores what it holds, and ends this after.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # so does the end of the terminal

@@ -1,15 +1,11 @@
-"""Who is at fault where a store refuses for good: the client with what it asked for, or the operator with what was set up.
-
-A refusal of the first kind stands in `_CLIENT`, by the store's own code: the very same request will never be granted. All
-else may be mended by the operator (rights, buckets, keys, quotas, classes, tags), and the upload waits for that.
-"""
+"""What stores refuse until the operator mends something: uploads wait for that, and the operator is told, but not too often."""
 
 from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from resumable.stores.store import StoreError
+from resumable.stores.port import Misconfigured, StoreError
 
 #: Seconds for which a refusal is told to those who ask whether the store can be used. Nothing else ends it where nobody
 #: sends uploads any more, because the service is said not to be ready.
@@ -17,54 +13,6 @@ FRESH = 30.0
 #: Seconds after which a refusal that goes on is logged again, and how many are remembered for that.
 AGAIN = 600.0
 MOST = 1000
-
-#: S3's codes, and MinIO's own, with the field of the upload that they complain of.
-_CLIENT = {
-    "KeyTooLongError": "key",
-    "KeyTooLong": "key",
-    "InvalidObjectName": "key",
-    "InvalidURI": "key",
-    "XMinioInvalidObjectName": "key",
-    "XMinioInvalidResourceName": "key",
-    # On a file system a name cannot be a file and a folder.
-    "XMinioParentIsObject": "key",
-    "XMinioObjectExistsAsDirectory": "key",
-    "MetadataTooLarge": "metadata",
-    "RequestHeaderSectionTooLarge": "metadata",
-    "XMinioUnsupportedMetadata": "metadata",
-    "UnsupportedMetadata": "metadata",
-    "EntityTooLarge": "length",
-}
-
-#: Codes that say something of the whole bucket or of all requests; others may be of one upload that the main application
-#: has given a class or an access list that the store does not know.
-_OF_ALL = frozenset(
-    {
-        "AccessDenied",
-        "AccountProblem",
-        "AllAccessDisabled",
-        "InvalidAccessKeyId",
-        "InvalidBucketState",
-        "NoSuchBucket",
-        "NotSignedUp",
-        "PermanentRedirect",
-        "QuotaExceeded",
-        "RequestTimeTooSkewed",
-        "SignatureDoesNotMatch",
-        "XMinioAdminBucketQuotaExceeded",
-        "XMinioStorageFull",
-    }
-)
-
-
-def client_fault(code: str) -> str | None:
-    """Return the field of the upload that a store's error code says can never be accepted; None: it is not the client's."""
-    return _CLIENT.get(code)
-
-
-def of_all(code: str) -> bool:
-    """Return whether an error code says that the bucket cannot be written by anybody's upload."""
-    return code in _OF_ALL or code.startswith("KMS.")
 
 
 class OperatorFaults:
@@ -85,7 +33,7 @@ class OperatorFaults:
     def refused(self, bucket: str, error: StoreError, upload_id: str) -> None:
         """Note a refusal."""
         now, code = self._clock.seconds(), error.code[:64]
-        if of_all(code):
+        if isinstance(error, Misconfigured) and error.everybody:
             self._standing[bucket] = (code, now)
         logged = self._logged.get((bucket, code))
         if logged is None or now - logged >= AGAIN:
@@ -103,8 +51,8 @@ class OperatorFaults:
     def check(self, bucket: str) -> None:
         """Do nothing if the bucket can be written, as far as is known.
 
-        :raises StoreError: the store has said a moment ago that nobody's upload can be stored there.
+        :raises Misconfigured: the store has said a moment ago that nobody's upload can be stored there.
         """
         code, at = self._standing.get(bucket, ("", 0.0))
         if code and self._clock.seconds() - at < FRESH:
-            raise StoreError(code, "what was to be stored was refused")
+            raise Misconfigured(code, "what was to be stored was refused", everybody=True)

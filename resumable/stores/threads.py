@@ -29,7 +29,7 @@ class ThreadSingleFlight(Generic[T]):
         return bool(self._waiters)
 
     def __call__(self) -> Deferred[T]:
-        """What the function returns, this time."""
+        """Run the function, or wait for the run under way; fires with what it returns."""
         waiter: Deferred[T] = Deferred()
         self._waiters.append(waiter)
         if len(self._waiters) == 1:

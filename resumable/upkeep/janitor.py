@@ -21,7 +21,7 @@ from resumable.ledger.maintenance import Maintenance
 from resumable.ledger.queue import EventQueue
 from resumable.metrics import ORPHANS, Metrics
 from resumable.model import Upload, UploadError
-from resumable.stores.store import OpenMultipart, Store, StoreError
+from resumable.stores.port import OpenMultipart, Store, StoreError
 from resumable.uploads.fragments import LEDGER
 from resumable.uploads.service import UploadService
 

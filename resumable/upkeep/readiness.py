@@ -12,7 +12,7 @@ from twisted.logger import Logger
 
 from resumable.clock import now
 from resumable.model import UploadError
-from resumable.stores.store import StoreError
+from resumable.stores.port import StoreError
 
 #: Seconds for which what was found is told again, however many ask.
 FRESH = 5.0

@@ -6,7 +6,6 @@ its CRC by x^(8n) modulo the polynomial, so that parts received in any order can
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -58,8 +57,3 @@ def combine(parts: Iterable[tuple[int, int]]) -> int:
 def suffix(before: int, whole: int, size: int) -> int:
     """Return the CRC32C of the last `size` bytes of a message with CRC32C `whole`, where the bytes before them have `before`."""
     return whole ^ _multiply(_shift(size), before)
-
-
-def to_base64(crc: int) -> str:
-    """As S3's ``x-amz-checksum-crc32c`` and Google's ``crc32c`` write it: base64 of four bytes, most significant first."""
-    return base64.b64encode(crc.to_bytes(4, "big")).decode("ascii")

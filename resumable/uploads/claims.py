@@ -43,7 +43,7 @@ def new_claim() -> str:
 
 
 class Claim:
-    """The claim of one upload to its key: the fence of the calls that are made under it (`resumable.stores.store.Fence`).
+    """The claim of one upload to its key: the fence of the calls that are made under it (`resumable.stores.port.Fence`).
 
     :ivar word: what stands in the ledger.
     :ivar given_up: whether the ledger was told so with something else.
@@ -154,14 +154,14 @@ class Claim:
     # Fence
 
     async def proceed(self) -> None:
-        """See `resumable.stores.store.Fence`."""
+        """See `resumable.stores.port.Fence`."""
         if self._over is None:
             await self._renew()
         if self._over is not None:
             raise self._over
 
     async def pause(self, seconds: float) -> None:
-        """See `resumable.stores.store.Fence`."""
+        """See `resumable.stores.port.Fence`."""
         if self._over is not None:
             return
         pausing = self._pausing = Deferred()
@@ -179,7 +179,7 @@ class Claim:
             pausing.callback(None)
 
     def doubt(self) -> None:
-        """See `resumable.stores.store.Fence`."""
+        """See `resumable.stores.port.Fence`."""
         self.doubtful = True
 
     def tidy_up(self) -> None:

@@ -13,8 +13,21 @@ from resumable.clock import now
 from resumable.ledger.ledger import Ledger
 from resumable.model import LIVE, Ended, Exists, Piece, Rejected, State, Superseded, Unavailable, Upload
 from resumable.quoting import quote_briefly
-from resumable.stores.faults import OperatorFaults, client_fault
-from resumable.stores.store import Made, PartRef, Store, StoredObject, StoreError, StoreUnavailable
+from resumable.stores.faults import OperatorFaults
+from resumable.stores.port import (
+    Damaged,
+    Made,
+    NoSuchUpload,
+    NotFound,
+    PartMismatch,
+    PartRef,
+    PreconditionFailed,
+    Refused,
+    Store,
+    StoredObject,
+    StoreError,
+    StoreUnavailable,
+)
 from resumable.uploads.checksum import combine
 from resumable.uploads.claims import Claim, Claims, new_claim
 from resumable.uploads.grid import Grid
@@ -91,7 +104,7 @@ class Completer:
         return await self.conclude(upload, etag, claim, crc32c=combined(parts))
 
     async def conclude(self, upload: Upload, etag: str, claim: Claim, *, crc32c: int | None) -> Upload:
-        """Note that the object was made under the claim; returns the upload, finished.
+        """Note that the object was made under the claim, and return the upload, finished.
 
         :raises Ended: the upload was ended meanwhile; the object is removed again.
         :raises Unavailable: the claim was lost.
@@ -152,7 +165,7 @@ class Completer:
         return found.etag
 
     async def _settle(self, former: Upload, claim: Claim) -> None:
-        """See `Claims`: see to what an upload whose claim was left to lie may have left under its key."""
+        """Settle what an upload whose claim was abandoned may have left under its key: see `Claims`."""
         if former.state is State.FINISHED:
             return
         try:
@@ -185,22 +198,20 @@ class Completer:
     # Complete
 
     async def _complete(self, upload: Upload, parts: Sequence[Piece], claim: Claim) -> str:
-        """CompleteMultipartUpload, and what to make of its refusals; returns the ETag."""
+        """Complete the multipart upload, make of refusals what they are, and return the object's ETag."""
         try:
             try:
                 return await self._ask(upload, parts, claim)
-            except StoreError as error:
-                if error.code != "InvalidPart" or not error.said:
-                    raise
+            except PartMismatch:
                 # The ledger's ETag is not the store's: two have written the part.
                 return await self._ask(upload, await self._refreshed(upload, parts), claim)
         except StoreUnavailable as error:
             raise Unavailable(f"the store is in trouble: {error.code}") from error
         except StoreError as error:
-            if error.said and error.code in ("NoSuchUpload", "PreconditionFailed"):
+            if isinstance(error, (NoSuchUpload, PreconditionFailed)):
                 found = await self.own_object(upload)
                 if found is not None:
-                    claim.doubtful = claim.doubtful and error.code != "NoSuchUpload"
+                    claim.doubtful = claim.doubtful and not isinstance(error, NoSuchUpload)
                     return found.etag
             return await self.refused(upload, error)
 
@@ -220,7 +231,7 @@ class Completer:
     async def _refreshed(self, upload: Upload, parts: Sequence[Piece]) -> list[Piece]:
         """Return the parts with the ETags that the store has.
 
-        :raises StoreError: ``PartLost``: what the store has is not what was acknowledged.
+        :raises Damaged: what the store has is not what was acknowledged.
         """
         assert upload.multipart_id is not None
         stored = {p.number: p for p in await self._store.list_parts(upload.bucket, upload.key, upload.multipart_id)}
@@ -232,12 +243,12 @@ class Completer:
                 # What somebody else brought of another file may have come late: only a checksum tells.
                 same = same and found.crc32c is not None and found.crc32c == part.crc32c
             if found is None or not same:
-                raise StoreError("PartLost", f"part {part.number} is not what was stored", said=True)
+                raise Damaged("PartLost", f"part {part.number} is not what was stored")
             fresh.append(evolve(part, etag=found.etag))
         return fresh
 
     async def refused(self, upload: Upload, error: StoreError) -> NoReturn:
-        """Make of a store's no what it is: end an upload that can never succeed, and keep any other for a better day.
+        """End an upload that can never succeed after this refusal; leave any other to be tried again.
 
         :raises Exists: the key is taken and may not be overwritten.
         :raises Rejected: the client has asked for what the store never takes.
@@ -257,11 +268,10 @@ class Completer:
             self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
         elif (await self._current(upload)).state in (*LIVE, State.FINISHED):
             raise Unavailable("the upload has gone on elsewhere") from error
-        if error.code == "PreconditionFailed":
+        if isinstance(error, PreconditionFailed):
             raise Exists(f"there is an object {quote_briefly(upload.key)} already") from error
-        field = client_fault(error.code)
-        if field is not None:
-            raise Rejected(field, reason) from error
+        if isinstance(error, Refused) and error.field is not None:
+            raise Rejected(error.field, reason) from error
         raise Ended(reason) from error
 
     async def own_object(self, upload: Upload) -> StoredObject | None:
@@ -282,38 +292,35 @@ class Completer:
 
         :raises Unavailable: nobody can say.
         """
-        if not error.said:
-            return None
-        if error.code == "NoSuchUpload" and await self._gone(upload):
+        if isinstance(error, NoSuchUpload) and await self._gone(upload):
             # Dropped by the store's own rules; or by whoever has cancelled the upload, which then is no news.
             return "the store has dropped the multipart upload"
-        if error.code == "PreconditionFailed" and await self._taken(upload):
+        if isinstance(error, PreconditionFailed) and await self._taken(upload):
             return "the key is taken"
-        field = client_fault(error.code)
-        if field is not None:
-            return f"the store never takes its {field}: {error.code}"
-        reasons = {
-            "NoSuchKey": "the store has lost bytes that it had confirmed",
-            "BadFragment": "the store has given back other bytes than it was given",
-            "PartLost": f"the store refused to complete: {error}",
-            "EntityTooSmall": f"the store refused to complete: {error}",
-        }
-        return reasons.get(error.code)
+        if isinstance(error, Refused) and error.field is not None:
+            return f"the store never takes its {error.field}: {error.code}"
+        if isinstance(error, Refused):
+            return f"the store refused to complete: {error}"
+        if isinstance(error, NotFound):
+            return "the store has lost bytes that it had confirmed"
+        if isinstance(error, Damaged):
+            return f"the store holds other bytes than it had confirmed: {error}"
+        return None
 
     async def _gone(self, upload: Upload) -> bool:
-        """Whether the store says once more that the multipart upload is not there."""
+        """Ask the store once more whether the multipart upload is gone."""
         if upload.multipart_id is None:
             return False
         try:
             await self._store.list_parts(upload.bucket, upload.key, upload.multipart_id)
+        except NoSuchUpload:
+            return True
         except StoreError as error:
-            if error.said and error.code == "NoSuchUpload":
-                return True
             raise Unavailable(f"the store is in trouble: {error.code}") from error
         return False
 
     async def _taken(self, upload: Upload) -> bool:
-        """Whether the store says once more that there is an object under the key."""
+        """Ask the store once more whether there is an object under the key."""
         try:
             return await self._store.head_object(upload.bucket, upload.key) is not None
         except StoreError as error:

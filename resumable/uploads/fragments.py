@@ -10,7 +10,7 @@ from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
 
 from resumable.model import ObjectOptions, Piece, Upload
-from resumable.stores.store import Store, StoreError
+from resumable.stores.port import AnswerTooLong, Damaged, Store, StoreError
 from resumable.tasks import together
 from resumable.uploads.checksum import checksum
 from resumable.uploads.memory import MemoryBudget
@@ -31,7 +31,7 @@ def _name(upload_id: str, piece: Piece) -> Name:
 
 
 class Fragments:
-    """Where the service's own small objects are: under one prefix, in the bucket of the upload's object.
+    """Stores and reads the service's own small objects: under one prefix, in the bucket of the upload's object.
 
     What has been stored here is kept in memory while there is room to spare, so that a chunk that comes in many requests
     is not read back.
@@ -55,7 +55,7 @@ class Fragments:
         return f"{self._prefix}{upload.id}/{piece.first}-{piece.end - 1}.{piece.etag}"
 
     async def put(self, upload: Upload, first: int, segments: Sequence[bytes], crc32c: int) -> Piece:
-        """Store the bytes from offset `first` on; returns the piece, which the ledger has yet to hear of."""
+        """Store the bytes from offset `first` on, and return the piece, which the ledger does not know yet."""
         size = sum(map(len, segments))
         end = first + size
         options = ObjectOptions(
@@ -76,13 +76,15 @@ class Fragments:
         return sum(map(len, self._kept.pop(name)))
 
     def kept(self, upload: Upload, piece: Piece) -> list[bytes] | None:
-        """The fragment's bytes, if they are still in memory."""
+        """Return the fragment's bytes, if they are still in memory."""
         return self._kept.get(_name(upload.id, piece))
 
     async def read(self, upload: Upload, piece: Piece) -> list[bytes]:
         """Read the fragment's bytes back.
 
-        :raises StoreError: ``NoSuchKey``: it was deleted, its chunk is a part by now. ``BadFragment``: it is not what was stored.
+        :raises NotFound: it was deleted: its chunk is a part by now.
+        :raises Damaged: it is not what was stored.
+        :raises StoreError: the store refused, or was in trouble.
         """
         # Twice: something on the way may have answered in the store's place.
         for _ in range(2):
@@ -90,14 +92,12 @@ class Fragments:
             if sum(map(len, segments)) == piece.size and checksum(segments) == piece.crc32c:
                 return segments
         why = f"bytes {piece.first}-{piece.end - 1} came back as others than were stored"
-        raise StoreError("BadFragment", why, said=True)
+        raise Damaged("BadFragment", why)
 
     async def _read(self, upload: Upload, piece: Piece) -> list[bytes]:
         try:
             return await self._store.get_object(upload.bucket, self._key(upload, piece), limit=piece.size)
-        except StoreError as error:
-            if error.code != "AnswerTooLong":
-                raise
+        except AnswerTooLong:
             return []
 
     async def delete(self, upload: Upload, pieces: Iterable[Piece]) -> None:

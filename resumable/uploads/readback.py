@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from resumable.ledger.ledger import Ledger
 from resumable.model import Piece, Unavailable, Upload
-from resumable.stores.store import Store, StoreError, StoreUnavailable
+from resumable.stores.port import NotFound, PreconditionFailed, Store, StoreError, StoreUnavailable
 from resumable.uploads.checksum import checksum
 from resumable.uploads.chunks import Slice, cut
 from resumable.uploads.fragments import Fragments
@@ -83,12 +83,12 @@ class StoredBytes:
                 theirs = await self._store.get_object(
                     upload.bucket, upload.key, limit=size, span=(first, end), etag=etag
                 )
+            except (NotFound, PreconditionFailed):
+                return False  # it is there no more, or is another by now
             except StoreUnavailable as error:
                 raise Unavailable(f"the store is in trouble: {error.code}") from error
             except StoreError as error:
-                if not error.said:
-                    raise Unavailable(f"the store refused: {error.code}") from error
-                return False  # it is there no more, or is another by now
+                raise Unavailable(f"the store refused: {error.code}") from error
             return checksum(theirs) == crc32c
 
 

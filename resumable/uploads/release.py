@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeGuard
 
 from resumable.model import State, Upload
-from resumable.stores.store import Fence, Store, StoredObject
+from resumable.stores.port import Fence, Store, StoredObject
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.policy import TOKEN
 
@@ -13,7 +13,7 @@ from resumable.uploads.policy import TOKEN
 async def release(store: Store, fragments: Fragments, upload: Upload) -> None:
     """Free what is stored of an upload that has ended, but for its object.
 
-    :raises resumable.stores.store.StoreError: the store would not; it may be asked again.
+    :raises resumable.stores.port.StoreError: the store would not; it may be asked again.
     """
     if upload.multipart_id is not None and upload.state is not State.FINISHED:
         await store.abort_multipart_upload(upload.bucket, upload.key, upload.multipart_id)

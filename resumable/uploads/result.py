@@ -7,8 +7,8 @@ from typing import Any
 
 from attrs import frozen
 
+from resumable.crc32c_text import encode_crc32c
 from resumable.model import State, Upload
-from resumable.uploads.checksum import to_base64
 from resumable.uploads.coverage import Coverage
 
 
@@ -57,7 +57,7 @@ def as_json(report: Report) -> dict[str, Any]:
     shown.update(bucket=upload.bucket, key=upload.key)
     if report.finished:
         shown["etag"] = upload.etag
-        shown["checksum"] = {} if upload.crc32c is None else {"crc32c": to_base64(upload.crc32c)}
+        shown["checksum"] = {} if upload.crc32c is None else {"crc32c": encode_crc32c(upload.crc32c)}
     shown.update(
         content_type=upload.options.content_type,
         metadata=dict(upload.options.metadata),

@@ -31,7 +31,7 @@ from resumable.model import (
 )
 from resumable.quoting import quote_briefly
 from resumable.single_flight import SingleFlight
-from resumable.stores.store import StoreError
+from resumable.stores.port import StoreError
 from resumable.uploads.claims import new_claim
 from resumable.uploads.completer import Completer
 from resumable.uploads.coverage import Coverage

@@ -16,7 +16,7 @@ from typing import Any
 
 from resumable.model import ObjectOptions, Rejected, Unsupported
 from resumable.stores.disposition import is_disposition
-from resumable.stores.options import METADATA, TOKEN_SYNTAX, encode_metadata, encode_tags, header_sizes
+from resumable.stores.s3.options import METADATA, TOKEN_SYNTAX, encode_metadata, encode_tags, header_sizes
 
 #: Bytes of UTF-8. S3 takes keys of 1024; an owner and a name together also fit PostgreSQL's indexes.
 MAX_KEY = MAX_NAME = MAX_OWNER = 1024

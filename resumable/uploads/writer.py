@@ -18,7 +18,7 @@ from resumable.metrics import Metrics
 from resumable.model import Conflict, Ended, Gap, Invalid, Piece, State, Unavailable, Upload
 from resumable.single_flight import SingleFlight
 from resumable.stores.faults import OperatorFaults
-from resumable.stores.store import Store, StoreError, StoreUnavailable
+from resumable.stores.port import NotFound, PreconditionFailed, Store, StoreError, StoreUnavailable
 from resumable.tasks import BackgroundTasks, together
 from resumable.uploads.chunks import Slice, plan
 from resumable.uploads.claims import Claim, new_claim
@@ -212,11 +212,9 @@ class UploadWriter:
                 try:
                     await self._store(number, buffer, sender, turn)
                     break
-                except StoreError as error:
+                except NotFound:
                     # Another node has joined the chunk, or some of its fragments, and deleted those: as long as there is
                     # something to learn of that, nothing is lost.
-                    if error.code != "NoSuchKey":
-                        raise
                     await self.refresh()
                     if set(self._pieces.get(number, ())) == known:
                         raise
@@ -463,7 +461,7 @@ class UploadWriter:
                 etag = await completer.check(upload, made, claim)
             except StoreError as error:
                 # It may be our own, whose answer was lost; of these bytes, or of those that were there before them.
-                taken = error.said and error.code == "PreconditionFailed"
+                taken = isinstance(error, PreconditionFailed)
                 found = await completer.own_object(upload) if taken else None
                 if found is None:
                     raise

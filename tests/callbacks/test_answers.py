@@ -18,7 +18,7 @@ from resumable.callbacks.caller import CallFailure, Said
 from resumable.callbacks.formats import Format, OwnFormat, TusdFormat, Verdict
 from resumable.model import ObjectOptions, Upload, UploadError
 from resumable.protocols.response import raw_headers
-from resumable.stores.options import option_headers
+from resumable.stores.s3.options import option_headers
 from resumable.uploads.events import event_of
 from resumable.uploads.policy import CreateOverrides, CreateRequest, Policy
 

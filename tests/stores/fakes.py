@@ -11,8 +11,8 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.python.failure import Failure
 
-from resumable.stores.s3 import S3Store
-from resumable.stores.transport import Transport
+from resumable.stores.s3.client import S3Store
+from resumable.stores.transport.pool import Transport
 
 R: Any = reactor
 

@@ -11,7 +11,7 @@ from hypothesis.strategies import characters, text
 
 from resumable.model import ObjectOptions
 from resumable.stores.disposition import encode_disposition, is_disposition
-from resumable.stores.options import option_headers
+from resumable.stores.s3.options import option_headers
 
 
 @pytest.mark.parametrize(

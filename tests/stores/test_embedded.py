@@ -21,8 +21,8 @@ from twisted.internet.threads import deferToThread
 from resumable.model import ObjectOptions
 from resumable.stores import embedded
 from resumable.stores.embedded import EmbeddedS3
-from resumable.stores.s3 import S3Store
-from resumable.stores.store import PartRef, StoreError
+from resumable.stores.port import PartRef, StoreError
+from resumable.stores.s3.client import S3Store
 from tests.stores.fakes import R
 
 COMMAND = [sys.executable, "-m", "resumable.stores.embedded"]

@@ -1,4 +1,4 @@
-"""Whose fault a store's refusal is, and how often the operator is told."""
+"""How often the operator is told of what a store refuses."""
 
 from __future__ import annotations
 
@@ -9,36 +9,9 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import LogLevel
 
-from resumable.stores.faults import AGAIN, FRESH, OperatorFaults, client_fault, of_all
-from resumable.stores.store import StoreError
-
-
-@pytest.mark.parametrize(
-    ("code", "field"),
-    [
-        ("KeyTooLongError", "key"),
-        ("InvalidObjectName", "key"),
-        ("XMinioInvalidObjectName", "key"),
-        ("XMinioParentIsObject", "key"),
-        ("MetadataTooLarge", "metadata"),
-        ("EntityTooLarge", "length"),
-    ],
-)
-def test_the_clients(code: str, field: str) -> None:
-    assert client_fault(code) == field
-    assert not of_all(code)
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        *("AccessDenied", "NoSuchBucket", "KMS.DisabledException", "InvalidAccessKeyId", "XMinioStorageFull"),
-        *("InvalidStorageClass", "InvalidTag", "InvalidArgument", "InvalidRequest", "NotImplemented", "", "HTTP418"),
-    ],
-)
-def test_the_operators(code: str) -> None:
-    """Also what nobody knows: it may pass, and the upload waits."""
-    assert client_fault(code) is None
+from resumable.stores.faults import AGAIN, FRESH, OperatorFaults
+from resumable.stores.port import StoreError
+from resumable.stores.s3.codes import refusal
 
 
 @pytest.fixture
@@ -53,16 +26,16 @@ def test_one_line_in_the_log(errors: list[Any]) -> None:
     clock = Clock()
     faults = OperatorFaults(clock)
     for _ in range(100):
-        faults.refused("b", StoreError("AccessDenied", "no"), "u1")
+        faults.refused("b", refusal("AccessDenied", "no"), "u1")
         faults.granted("b")  # by another way to write there
         clock.advance(1)
     assert [event["error"] for event in errors if event["log_level"] is LogLevel.error] == ["AccessDenied: no"]
     errors.clear()
-    faults.refused("b", StoreError("NoSuchBucket", ""), "u1")
-    faults.refused("c", StoreError("AccessDenied", ""), "u1")
+    faults.refused("b", refusal("NoSuchBucket", ""), "u1")
+    faults.refused("c", refusal("AccessDenied", ""), "u1")
     assert len(errors) == 2
     clock.advance(AGAIN)
-    faults.refused("b", StoreError("AccessDenied", ""), "u1")
+    faults.refused("b", refusal("AccessDenied", ""), "u1")
     assert len(errors) == 3
 
 
@@ -71,16 +44,16 @@ def test_it_is_told_while_it_lasts(errors: list[Any]) -> None:
     clock = Clock()
     faults = OperatorFaults(clock)
     faults.check("b")
-    faults.refused("b", StoreError("KMS.DisabledException", ""), "u1")
+    faults.refused("b", refusal("KMS.DisabledException", ""), "u1")
     faults.check("another")
     with pytest.raises(StoreError, match=r"KMS\.DisabledException"):
         faults.check("b")
     faults.granted("b")
     faults.check("b")
-    faults.refused("b", StoreError("AccessDenied", ""), "u1")
+    faults.refused("b", refusal("AccessDenied", ""), "u1")
     clock.advance(FRESH)
     faults.check("b")
-    faults.refused("b", StoreError("InvalidStorageClass", ""), "u1")
+    faults.refused("b", refusal("InvalidStorageClass", ""), "u1")
     faults.check("b")  # of that upload alone, as far as anybody knows
 
 
@@ -88,5 +61,5 @@ def test_what_is_remembered_has_an_end(errors: list[Any]) -> None:
     """The main application may name a new bucket each time."""
     faults = OperatorFaults(Clock())
     for number in range(3000):
-        faults.refused(f"b{number}", StoreError("InvalidTag", ""), "u")
+        faults.refused(f"b{number}", refusal("InvalidTag", ""), "u")
     assert len(faults._logged) <= 1000

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 
 from resumable.model import Unavailable
-from resumable.stores.store import StoreError, StoreUnavailable
+from resumable.stores.port import StoreError, StoreUnavailable
 from resumable.upkeep.readiness import FRESH, LIMIT, Readiness, Verdict
 
 

@@ -12,14 +12,19 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
 from resumable.model import ObjectOptions
-from resumable.stores.store import (
+from resumable.stores.port import (
+    AnswerTooLong,
     Fence,
     Made,
+    NoSuchUpload,
+    NotFound,
     OpenMultipart,
+    PartMismatch,
     PartRef,
+    PreconditionFailed,
+    Refused,
     StoredObject,
     StoredPart,
-    StoreError,
     StoreUnavailable,
 )
 
@@ -77,7 +82,7 @@ class MemoryStore:
 
         def work() -> Made:
             if not overwrite and key in self._bucket.objects:
-                raise StoreError("PreconditionFailed", "", 412, said=True)
+                raise PreconditionFailed("PreconditionFailed", "", 412)
             self._bucket.objects[key] = (data, dict(options.metadata))
             return Made(_etag(data), True)
 
@@ -88,13 +93,13 @@ class MemoryStore:
     ) -> list[bytes]:
         def work() -> list[bytes]:
             if key not in self._bucket.objects:
-                raise StoreError("NoSuchKey", "", 404, said=True)
+                raise NotFound("NoSuchKey", "", 404)
             data = self._bucket.objects[key][0]
             if etag is not None and not same_etag(etag, data):
-                raise StoreError("PreconditionFailed", "", 412, said=True)
+                raise PreconditionFailed("PreconditionFailed", "", 412)
             wanted = data if span is None else data[slice(*span)]
             if len(wanted) > limit:
-                raise StoreError("AnswerTooLong", "")
+                raise AnswerTooLong("AnswerTooLong")
             return [wanted]
 
         return await self._call("get_object", work)
@@ -135,7 +140,7 @@ class MemoryStore:
 
     def _parts(self, multipart_id: str) -> dict[int, bytes]:
         if multipart_id not in self._bucket.multiparts:
-            raise StoreError("NoSuchUpload", "", 404, said=True)
+            raise NoSuchUpload("NoSuchUpload", "", 404)
         return self._bucket.multiparts[multipart_id][2]
 
     async def upload_part(
@@ -162,13 +167,13 @@ class MemoryStore:
         def work() -> Made:
             stored = self._parts(multipart_id)
             if any(_etag(stored.get(part.number, b"")) != part.etag for part in parts):
-                raise StoreError("InvalidPart", "", 400, said=True)
+                raise PartMismatch("InvalidPart", "", 400)
             sizes = {len(stored[part.number]) for part in parts[:-1]}
             if len(sizes) > 1:
-                raise StoreError("EntityTooSmall", "", 400, said=True)
+                raise Refused("EntityTooSmall", "", 400)
             data = b"".join(stored[part.number] for part in parts)
             if not overwrite and key in self._bucket.objects:
-                raise StoreError("PreconditionFailed", "", 412, said=True)
+                raise PreconditionFailed("PreconditionFailed", "", 412)
             self._bucket.objects[key] = (data, self._bucket.multiparts.pop(multipart_id)[1])
             return Made(_etag(data), True)
 

@@ -35,7 +35,7 @@ from resumable.protocols.put import PutProtocol
 from resumable.protocols.ranges import Ranges
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results
-from resumable.stores.store import Fence, StoreError, StoreUnavailable
+from resumable.stores.port import Fence, StoreError, StoreUnavailable
 from resumable.tasks import BackgroundTasks
 from resumable.upkeep.recovery import CompletionRecovery
 from resumable.uploads.fragments import Fragments

@@ -17,7 +17,7 @@ from resumable.boot import machine
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Holder, Ledger
 from resumable.model import LIVE, Ended, Exists, State, Unavailable, Upload
-from resumable.stores.store import StoreUnavailable
+from resumable.stores.port import StoreUnavailable
 from resumable.uploads import claims
 from resumable.uploads.claims import Claims
 from resumable.uploads.policy import CreateRequest, Policy

@@ -18,7 +18,7 @@ from twisted.internet.task import deferLater
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.model import Conflict, Ended, Gap, Interrupted, Invalid, Piece, State, Superseded, Unavailable, Upload
-from resumable.stores.store import PartRef, StoredPart, StoreError
+from resumable.stores.port import PartMismatch, PartRef, StoredPart
 from resumable.uploads import marks, writer
 from resumable.uploads.chunks import plan
 from resumable.uploads.policy import CreateRequest
@@ -278,7 +278,7 @@ async def test_another_etag_for_the_same_bytes(bucket: Bucket, nodes: tuple[Node
 
     async def picky(bucket: str, key: str, multipart_id: str, parts: list[PartRef], **options: Any) -> Any:
         if parts[0].etag != "other":
-            raise StoreError("InvalidPart", "", 400, said=True)
+            raise PartMismatch("InvalidPart", "", 400)
         return await complete(bucket, key, multipart_id, [PartRef(1, pieces[1].etag), *parts[1:]], **options)
 
     async def listed(*_: Any) -> list[StoredPart]:

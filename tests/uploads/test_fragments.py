@@ -10,7 +10,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet.task import Clock
 
 from resumable.model import Piece, Upload
-from resumable.stores.store import StoreError
+from resumable.stores.port import StoreError
 from resumable.uploads.checksum import checksum
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.memory import MemoryBudget

@@ -24,7 +24,7 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.maintenance import Maintenance
 from resumable.model import Conflict, State, Unavailable, Upload, UploadError
-from resumable.stores.store import Fence, StoreUnavailable
+from resumable.stores.port import Fence, StoreUnavailable
 from resumable.upkeep.recovery import CompletionRecovery
 from resumable.uploads import claims, marks
 from resumable.uploads.policy import CreateRequest

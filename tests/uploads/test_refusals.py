@@ -11,7 +11,8 @@ import pytest_twisted
 from pytest_twisted import async_yield_fixture
 
 from resumable.model import Rejected, State, Unavailable, Upload, UploadError
-from resumable.stores.store import StoreError
+from resumable.stores.port import StoreError
+from resumable.stores.s3.codes import refusal
 from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Span
 from tests.uploads.test_states import Body, certain
@@ -30,7 +31,7 @@ async def put(wiring: House, call: str, code: str, size: int) -> tuple[Upload, U
     """Bring an upload while the store refuses a call; the upload as it is then, and what its client is told."""
 
     async def refuse(*_: Any, **__: Any) -> Any:
-        raise StoreError(code, "as the test wants it", 400, said=True)
+        raise refusal(code, "as the test wants it", 400, said=True)
 
     setattr(wiring.uploads._store, call, refuse)
     upload = await wiring.uploads.create(CreateRequest("put", "n", length=size))

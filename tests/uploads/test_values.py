@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resumable.model import Invalid, ObjectOptions, Rejected, Unavailable, Unsupported
-from resumable.stores.options import option_headers
+from resumable.stores.s3.options import option_headers
 from resumable.uploads import values
 from resumable.uploads.policy import CreateRequest, Policy
 from resumable.uploads.values import Unfit

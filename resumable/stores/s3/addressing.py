@@ -1,0 +1,91 @@
+"""Where a bucket is: in the host's name (virtual) or at the head of the path, at AWS or at an endpoint of one's own."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from attrs import evolve
+
+from resumable.stores.threads import ThreadSingleFlight
+from resumable.stores.transport.base import Base, parse_base
+from resumable.stores.transport.proxies import proxy_for
+
+
+def bucket_base(endpoint: str, bucket: str, *, in_host: bool = False) -> Base:
+    """Return the base of a bucket at an endpoint.
+
+    :param in_host: whether the bucket is put before the host's name, and not at the end of the path.
+    :raises ValueError: the endpoint is not an http or https URL with a host.
+    """
+    if in_host:
+        return parse_base(endpoint, subdomain=bucket)
+    base = parse_base(endpoint)
+    return evolve(base, prefix=f"{base.prefix}/{quote(bucket, safe='')}")
+
+
+class Addressing:
+    """Finds the base of a bucket, once for each.
+
+    :param endpoint: URL of a store that is not AWS, or None: botocore's rules then say where the bucket is in the region
+        (and that a name with dots, which no certificate covers, is put into the path).
+    :param style: ``path``, ``virtual``, or ``auto``: virtual at AWS and path elsewhere.
+    :param proxies: whether the environment's proxies are for this store.
+    """
+
+    def __init__(
+        self, reactor: Any, region: str, endpoint: str | None, style: str = "auto", *, proxies: bool = True
+    ) -> None:
+        if style not in ("auto", "path", "virtual"):
+            raise ValueError("addressing is auto, path or virtual")
+        if endpoint is not None:
+            parse_base(endpoint)
+        self._reactor = reactor
+        self._region = region
+        self._endpoint = endpoint
+        self._style = style
+        self._proxies = proxies
+        self._known: dict[str, Base] = {}
+        self._asked: dict[str, ThreadSingleFlight[Base]] = {}
+
+    async def base(self, bucket: str) -> Base:
+        """Return the bucket's base.
+
+        :raises resumable.stores.transport.proxies.BadProxy: the environment names a proxy for it that is none.
+        """
+        known = self._known.get(bucket)
+        if known is None:
+            known = await self._locate(bucket)
+            if self._proxies:
+                known = evolve(known, proxy=proxy_for(known.url))
+            self._known[bucket] = known
+        return known
+
+    async def _locate(self, bucket: str) -> Base:
+        if self._endpoint is not None:
+            return bucket_base(self._endpoint, bucket, in_host=self._style == "virtual")
+        if bucket not in self._asked:
+            self._asked[bucket] = ThreadSingleFlight(
+                self._reactor, lambda: resolve_aws(self._region, bucket, self._style)
+            )
+        try:
+            return await self._asked[bucket]()
+        finally:
+            if not self._asked[bucket].running:
+                del self._asked[bucket]
+
+
+def resolve_aws(region: str, bucket: str, style: str) -> Base:
+    """Return where botocore would send a request for the bucket. Blocks, for it loads megabytes of rules: for a thread.
+
+    Settings of AWS's own tools (``AWS_ENDPOINT_URL``, FIPS and dual-stack endpoints) have their effect here.
+    """
+    from botocore import UNSIGNED
+    from botocore.config import Config
+    from botocore.session import Session
+
+    # With "auto" botocore would take its old global endpoint for some regions.
+    s3 = {"addressing_style": "path" if style == "path" else "virtual", "us_east_1_regional_endpoint": "regional"}
+    client = Session().create_client("s3", region, config=Config(signature_version=UNSIGNED, s3=s3))
+    url = client.generate_presigned_url("head_object", Params={"Bucket": bucket, "Key": "k"})
+    return parse_base(url.partition("?")[0].removesuffix("/k"))

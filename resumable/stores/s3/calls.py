@@ -1,0 +1,222 @@
+"""Calls of the store: each tried, with growing pauses, until it is done, refused, or patience is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from attrs import define, field, frozen
+from twisted.internet.defer import CancelledError
+from twisted.internet.task import deferLater
+
+from resumable.stores.port import Fence, Observer
+from resumable.stores.s3.addressing import Addressing
+from resumable.stores.s3.answers import Answers, CallFailure, plain
+from resumable.stores.s3.codes import EXPIRED, REJECTED
+from resumable.stores.s3.signing import NoCredentials, Signer
+from resumable.stores.transport.exchange import ANSWER, ANSWER_LIMIT, TOO_LONG, Answer, CutOff
+from resumable.stores.transport.pool import Transport
+from resumable.stores.transport.proxies import BadProxy
+
+#: Seconds: the most that the first pause can be (it doubles from there), and the most that any can be.
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 10.0
+#: Answers to one call that may be lost, where each try that succeeded unheard leaves something behind.
+LOST = 2
+
+
+@frozen
+class Reply:
+    """A successful answer, and its body's fields where they were asked for."""
+
+    answer: Answer
+    fields: Mapping[str, Any]
+
+
+@define
+class Call:
+    """A request to be made, as often as it takes.
+
+    :ivar query: percent-encoded; every name has an ``=``.
+    :ivar reads: whether the answer's body is to be read by S3's model.
+    :ivar answer: seconds until the answer has to begin.
+    :ivar limit: bytes of the answer's body.
+    :ivar framed: whether an answer that only the connection's end ends is none.
+    :ivar passing: codes that, for this operation, may pass.
+    :ivar bare: statuses that, without a document, are the caller's to find out about at once.
+    :ivar once: whether a try that succeeded unheard does harm, so that it is not repeated again and again.
+    :ivar check: what is wrong with a success after all.
+    :ivar sent: of the last try: whether the store has the whole request.
+    """
+
+    operation: str
+    method: str
+    bucket: str
+    key: str | None = None
+    query: str = ""
+    headers: Mapping[str, str] = field(factory=dict)
+    body: Sequence[bytes] = ()
+    reads: bool = False
+    answer: float = ANSWER
+    limit: int = ANSWER_LIMIT
+    framed: bool = False
+    passing: frozenset[str] = frozenset()
+    bare: frozenset[int] = frozenset()
+    once: bool = False
+    check: Callable[[Reply], CallFailure | None] | None = None
+    sent: bool = False
+
+
+class Calls:
+    """Makes calls: full-jitter exponential back-off, as AWS recommends it.
+
+    :param patience: seconds for which what may pass is tried again.
+    :param random: a number from 0 to 1.
+    :param pauses: the first and the longest pause (seconds) before chance shortens them.
+    """
+
+    def __init__(
+        self,
+        clock: Any,
+        transport: Transport,
+        signer: Signer,
+        addressing: Addressing,
+        answers: Answers,
+        *,
+        patience: float,
+        random: Callable[[], float],
+        observe: Observer | None = None,
+        retried: Callable[[str], None] | None = None,
+        pauses: tuple[float, float] = (FIRST_PAUSE, LONGEST_PAUSE),
+    ) -> None:
+        self._clock = clock
+        self._transport = transport
+        self._signer = signer
+        self._addressing = addressing
+        self._answers = answers
+        self._patience = patience
+        self._random = random
+        self._observe = observe
+        self._retried = retried
+        self._first_pause, self._longest_pause = pauses
+
+    async def make(
+        self, call: Call, *, patience: float | None = None, fence: Fence | None = None, again: bool = False
+    ) -> Reply:
+        """Make the call; cancelled, it ends in the middle.
+
+        :param patience: for this call, if not the usual.
+        :param fence: who is asked before each try but the first, waits between them, and is told of those that may still
+            take effect.
+        :param again: whether the first try is not the first.
+        :raises StoreError: the store refuses.
+        :raises StoreUnavailable: patience is over, or the credentials are.
+        """
+        deadline = self._clock.seconds() + (self._patience if patience is None else patience)
+        replaced, lost, bound = False, 0, self._first_pause
+        try:
+            while True:
+                if again and fence is not None:
+                    await fence.proceed()
+                outcome = await self._doubting(call, fence)
+                again = True
+                if isinstance(outcome, Reply):
+                    return outcome
+                if not replaced and await self._replace_credentials(call, outcome):
+                    replaced = True
+                    self._again(call)
+                    continue
+                if outcome.code in EXPIRED:
+                    raise outcome.unavailable()
+                bare = outcome.status in call.bare and not outcome.said
+                if bare or not (outcome.transient or outcome.code in call.passing):
+                    raise outcome.refusal()
+                if outcome.lost and call.sent:
+                    lost += 1
+                pause = max(self._random() * bound, outcome.pause)
+                if self._clock.seconds() + pause > deadline or (call.once and lost >= LOST):
+                    raise outcome.unavailable()
+                await (deferLater(self._clock, pause) if fence is None else fence.pause(pause))
+                self._again(call)
+                bound = min(2 * bound, self._longest_pause)
+        finally:
+            # Whoever keeps an error, whose traceback leads here, keeps no body.
+            call.body = ()
+
+    def _again(self, call: Call) -> None:
+        if self._retried is not None:
+            self._retried(call.operation)
+
+    async def _replace_credentials(self, call: Call, trouble: CallFailure) -> bool:
+        """Look for new credentials if these are refused; return whether there may be others now."""
+        # The answer to a HEAD has no document that could say so.
+        hidden = call.method == "HEAD" and trouble.status in (400, 403)
+        if trouble.code not in EXPIRED and not (trouble.said and trouble.code in REJECTED) and not hidden:
+            return False
+        try:
+            return await self._signer.replace(guess=hidden)
+        except NoCredentials:
+            return False
+
+    async def _doubting(self, call: Call, fence: Fence | None) -> Reply | CallFailure:
+        """Try once; tell the fence if the store has the whole request and has not said what came of it."""
+        call.sent = False
+        try:
+            outcome = await self._try(call)
+        except CancelledError:
+            if fence is not None and call.sent:
+                fence.doubt()
+            raise
+        if fence is not None and call.sent and isinstance(outcome, CallFailure) and not outcome.definite:
+            fence.doubt()
+        return outcome
+
+    async def _try(self, call: Call) -> Reply | CallFailure:
+        started = self._clock.seconds()
+        outcome = await self._exchange(call)
+        if self._observe is not None:
+            code = outcome.code if isinstance(outcome, CallFailure) else "ok"
+            self._observe(call.operation, code, self._clock.seconds() - started)
+        return outcome
+
+    async def _exchange(self, call: Call) -> Reply | CallFailure:
+        try:
+            await self._signer.ready()
+        except NoCredentials as error:
+            return CallFailure("NoCredentials", plain(str(error)))
+        try:
+            base = await self._addressing.base(call.bucket)
+        except BadProxy as error:
+            return CallFailure("BadProxy", str(error), transient=False)
+        path = base.prefix if call.key is None else f"{base.prefix}/{quote(call.key, safe='/~')}"
+        target = f"{path or '/'}?{call.query}" if call.query else path or "/"
+        url = f"{base.scheme}://{base.authority}{target}"
+        headers = self._signer.sign(call.method, url, {"Host": base.authority, **call.headers})
+        try:
+            answer = await self._transport.request(
+                base,
+                call.method,
+                target,
+                headers,
+                call.body,
+                answer=call.answer,
+                limit=call.limit,
+                framed=call.framed,
+            )
+        except CutOff as cut:
+            call.sent = cut.sent
+            raise
+        call.sent = answer.sent
+        if not isinstance(answer, Answer):
+            # An object that is longer than it can be will be so the next time too.
+            final = answer.code == TOO_LONG and call.operation == "GetObject"
+            return CallFailure(answer.code, plain(answer.message), transient=not final)
+        if not 200 <= answer.status < 300:
+            return self._answers.refusal(answer)
+        fields = await self._answers.read(call.operation, answer) if call.reads else {}
+        if isinstance(fields, CallFailure):
+            return fields
+        reply = Reply(answer, fields)
+        wrong = call.check(reply) if call.check is not None else None
+        return wrong or reply

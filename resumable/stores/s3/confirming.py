@@ -1,0 +1,101 @@
+"""Whether an answer of success can be believed: what it has to carry, and the checksum that it tells of what was stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from crc32c import crc32c as crc32c_of
+
+from resumable.crc32c_text import encode_crc32c
+from resumable.stores.port import Made, PartRef
+from resumable.stores.s3.answers import CallFailure
+from resumable.stores.s3.calls import Reply
+
+CHECKSUM = b"x-amz-checksum-crc32c"
+#: Characters of an ETag: it goes into the ledger, and into requests. S3's have some forty.
+MOST_ETAG = 1000
+
+
+def composite(parts: Sequence[PartRef]) -> str | None:
+    """Return the checksum of an object made of the parts, as S3 writes it but without their number.
+
+    None if a part's checksum is not known.
+    """
+    sums = [part.crc32c for part in parts]
+    if any(each is None for each in sums):
+        return None
+    return encode_crc32c(crc32c_of(b"".join((each or 0).to_bytes(4, "big") for each in sums)))
+
+
+class Uploaded:
+    """The check of what PutObject and UploadPart are answered."""
+
+    def __init__(self, crc32c: int | None) -> None:
+        self._expected = None if crc32c is None else encode_crc32c(crc32c)
+
+    def __call__(self, reply: Reply) -> CallFailure | None:
+        """Return what is wrong with the answer, or None."""
+        answer = reply.answer
+        if not _unquoted(answer.header(b"etag")):
+            return lacking("ETag", reply)
+        return _damaged(reply, self._expected, answer.header(CHECKSUM))
+
+    def made(self, reply: Reply) -> Made:
+        """Return what a success tells of the object."""
+        told = reply.answer.header(CHECKSUM)
+        return Made(_unquoted(reply.answer.header(b"etag")), bool(told) and told == self._expected)
+
+
+class Completed:
+    """The check of what CompleteMultipartUpload is answered."""
+
+    def __init__(self, parts: Sequence[PartRef]) -> None:
+        self._expected = composite(parts)
+
+    def __call__(self, reply: Reply) -> CallFailure | None:
+        """Return what is wrong with the answer, or None."""
+        if not _unquoted(reply.fields.get("ETag")):
+            return lacking("ETag", reply)
+        return _damaged(reply, self._expected, self._told(reply))
+
+    def made(self, reply: Reply) -> Made:
+        """Return what a success tells of the object."""
+        told = self._told(reply)
+        return Made(_unquoted(reply.fields.get("ETag")), told is not None and told == self._expected)
+
+    def _told(self, reply: Reply) -> str | None:
+        """Return the checksum of the parts' checksums; that of the whole object is another, and cannot be computed from those."""
+        told: str | None = reply.fields.get("ChecksumCRC32C")
+        if not told or reply.fields.get("ChecksumType") == "FULL_OBJECT":
+            return None
+        return told.partition("-")[0]
+
+
+def has_upload_id(reply: Reply) -> CallFailure | None:
+    """Check the answer to CreateMultipartUpload."""
+    return None if reply.fields.get("UploadId") else lacking("UploadId", reply)
+
+
+def describes(reply: Reply) -> CallFailure | None:
+    """Check the answer to HeadObject: a page of something on the way has a length, but no ETag."""
+    if not _unquoted(reply.answer.header(b"etag")):
+        return lacking("ETag", reply)
+    length = reply.answer.header(b"content-length") or ""
+    return None if length.isascii() and length.isdigit() and len(length) < 20 else lacking("Content-Length", reply)
+
+
+def lacking(what: str, reply: Reply) -> CallFailure:
+    """Return the failure of a success that does not carry what it has to."""
+    return CallFailure("MalformedAnswer", f"no {what}", reply.answer.status)
+
+
+def _damaged(reply: Reply, expected: str | None, told: str | None) -> CallFailure | None:
+    if expected is None or not told or told == expected:
+        return None
+    return CallFailure("ChecksumMismatch", "the store tells another CRC32C than was sent", reply.answer.status)
+
+
+def _unquoted(etag: str | None) -> str:
+    """Return the ETag without quotes; empty if there is none, or none that could be kept."""
+    bare = (etag or "").strip().strip('"')
+    return bare if len(bare) <= MOST_ETAG and bare.isprintable() else ""

@@ -1,0 +1,78 @@
+"""What listings list: an entry that lacks what it has to have is left out, and does not end the listing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote_plus
+
+from twisted.logger import Logger
+
+from resumable.crc32c_text import decode_crc32c
+from resumable.stores.port import OpenMultipart, StoredObject, StoredPart
+from resumable.stores.s3.answers import CallFailure
+from resumable.stores.s3.calls import Reply
+from resumable.stores.s3.confirming import lacking
+
+_log = Logger()
+
+
+class Listing:
+    """The pages of one listing.
+
+    :param name: the field of a page that has its entries.
+    :param needed: what each entry has to have.
+    """
+
+    def __init__(self, bucket: str, name: str, needed: Sequence[str]) -> None:
+        self._bucket = bucket
+        self._name = name
+        self._needed = needed
+        self._warned = False
+
+    def entries(self, page: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Yield the page's entries that are whole; the first that is not is logged."""
+        for entry in page.get(self._name, ()):
+            # An empty file is an object too.
+            missing = [name for name in self._needed if entry.get(name) in (None, "")]
+            if not missing:
+                yield entry
+            elif not self._warned:
+                self._warned = True
+                _log.warn(
+                    "a listing of bucket {bucket} has entries without {missing}: they are left out",
+                    bucket=self._bucket,
+                    missing=", ".join(missing),
+                )
+
+
+def read_key(entry: Mapping[str, Any], page: Mapping[str, Any]) -> str:
+    """Return the entry's key, which may be encoded."""
+    key: str = entry["Key"]
+    return unquote_plus(key) if page.get("EncodingType") == "url" else key
+
+
+def read_object(entry: Mapping[str, Any], page: Mapping[str, Any]) -> StoredObject:
+    """Return an object, of an entry of ListObjectsV2."""
+    etag = (entry.get("ETag") or "").strip('"')
+    return StoredObject(read_key(entry, page), entry["Size"], etag, modified=entry["LastModified"].timestamp())
+
+
+def read_multipart(entry: Mapping[str, Any], page: Mapping[str, Any]) -> OpenMultipart:
+    """Return a multipart upload, of an entry of ListMultipartUploads."""
+    return OpenMultipart(read_key(entry, page), entry["UploadId"], entry["Initiated"].timestamp())
+
+
+def read_part(entry: Mapping[str, Any]) -> StoredPart:
+    """Return a part, of an entry of ListParts."""
+    etag = entry["ETag"].strip('"')
+    return StoredPart(entry["PartNumber"], entry["Size"], etag, decode_crc32c(entry.get("ChecksumCRC32C")))
+
+
+def whole_parts(reply: Reply) -> CallFailure | None:
+    """Check a page of ListParts: with an entry left out it would say that a part is gone."""
+    for entry in reply.fields.get("Parts", ()):
+        for name in ("PartNumber", "Size", "ETag"):
+            if entry.get(name) in (None, ""):
+                return lacking(name, reply)
+    return None

@@ -1,0 +1,105 @@
+"""What an object is created with, as request headers.
+
+Headers are ASCII. In metadata what is not (and what a header would not keep: blanks at the ends, control characters) is
+written as RFC 2047 encoded words, which is how S3 itself writes and reads it; a file name in Content-Disposition as RFC 8187
+has it; elsewhere it is percent-encoded as UTF-8.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from collections.abc import Mapping
+from email.errors import HeaderParseError
+from email.header import decode_header
+from urllib.parse import quote, urlencode
+
+from resumable.model import ObjectOptions
+from resumable.quoting import quote_briefly
+from resumable.stores.disposition import encode_disposition
+from resumable.stores.port import StoreError
+
+PLAIN = {
+    "content_type": "Content-Type",
+    "cache_control": "Cache-Control",
+    "content_encoding": "Content-Encoding",
+    "acl": "x-amz-acl",
+    "storage_class": "x-amz-storage-class",
+    "encryption": "x-amz-server-side-encryption",
+    "kms_key": "x-amz-server-side-encryption-aws-kms-key-id",
+}
+METADATA = "x-amz-meta-"
+TAGGING = "x-amz-tagging"
+
+#: What the name of a header, and with it of metadata, may be (RFC 9110, 5.6.2).
+TOKEN_SYNTAX = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+#: Bytes in an encoded word, which may have 75 characters.
+_WORD = 45
+_VISIBLE = "".join(map(chr, range(0x20, 0x7F)))
+
+
+def option_headers(options: ObjectOptions) -> dict[str, str]:
+    """Return the headers that say what an object is created with.
+
+    :raises StoreError: a metadata name cannot be a header's.
+    """
+    headers = {}
+    for name, header in PLAIN.items():
+        value = getattr(options, name)
+        if value:
+            headers[header] = quote(value.strip(), safe=_VISIBLE, errors="replace")
+    if options.content_disposition:
+        headers["Content-Disposition"] = encode_disposition(options.content_disposition)
+    for name, value in options.metadata.items():
+        if not TOKEN_SYNTAX.match(name):
+            raise StoreError("InvalidArgument", f"metadata name {quote_briefly(name)} cannot be a header's name", 400)
+        headers[METADATA + name.lower()] = encode_metadata(value)
+    if options.tags:
+        headers[TAGGING] = encode_tags(options.tags)
+    return headers
+
+
+def encode_tags(tags: Mapping[str, str]) -> str:
+    """Return the tags as a header says them, percent-encoded: most bytes that are no letter or digit take three."""
+    return urlencode(tags, quote_via=quote, errors="replace")
+
+
+def header_sizes(options: ObjectOptions) -> dict[str, int]:
+    """Return what each kind of header takes of a request, in bytes: ``metadata``, ``tags``, and `PLAIN`'s names.
+
+    A name counts twice: it stands before its value, and in the list of those that are signed.
+
+    :raises StoreError: as `option_headers`.
+    """
+    kinds = {header: name for name, header in PLAIN.items()}
+    kinds |= {"Content-Disposition": "content_disposition", TAGGING: "tags"}
+    sizes: dict[str, int] = {}
+    for header, value in option_headers(options).items():
+        kind = kinds.get(header, "metadata")
+        sizes[kind] = sizes.get(kind, 0) + 2 * len(header) + len(value) + len(": \r\n;")
+    return sizes
+
+
+def encode_metadata(value: str) -> str:
+    """Return the value as it is if a header can hold that, else as encoded words."""
+    if value.isascii() and value.isprintable() and value == value.strip() and "=?" not in value and "  " not in value:
+        return value
+    words, word = [], b""
+    for character in value:
+        encoded = character.encode("utf-8", "replace")
+        if len(word) + len(encoded) > _WORD:
+            words.append(word)
+            word = b""
+        word += encoded
+    return " ".join(f"=?UTF-8?B?{b64encode(word).decode()}?=" for word in [*words, word])
+
+
+def decode_metadata(value: str) -> str:
+    """Return what `encode_metadata` was given, whether the store hands on the encoded words or decodes them itself."""
+    if "=?" not in value:
+        return value
+    try:
+        parts = decode_header(value)
+        return "".join(part if isinstance(part, str) else part.decode(charset or "utf-8") for part, charset in parts)
+    except (HeaderParseError, LookupError, ValueError):
+        return value

@@ -1,0 +1,137 @@
+"""Signatures: whose they are (botocore's credentials) and what they say (Signature Version 4).
+
+Bodies are not part of the signature (``UNSIGNED-PAYLOAD``): hashing them would cost more than all else that is done with
+them. TLS keeps them whole on the way, and the checksum header tells the store what it must have received.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from botocore.auth import UNSIGNED_PAYLOAD, S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import ReadOnlyCredentials
+from botocore.session import Session
+from twisted.internet.defer import CancelledError, Deferred
+
+from resumable.stores.threads import ThreadSingleFlight
+
+#: Seconds before they expire in which credentials have to be new before anything is signed; botocore's own figure.
+MANDATORY = 10 * 60.0
+#: Seconds between two tries to get new ones while the old are still good.
+RENEWAL_PAUSE = 60.0
+
+# At debug level it writes signatures into the log.
+logging.getLogger("botocore.auth").setLevel(logging.INFO)
+
+
+class NoCredentials(Exception):
+    """There are no credentials, or those that expire could not be renewed; the message is for the operator."""
+
+
+class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
+    """The signature of everything but the body."""
+
+    def payload(self, request: AWSRequest) -> str:
+        """Return what stands for the body."""
+        return str(UNSIGNED_PAYLOAD)
+
+
+class Signer:
+    """Signs requests, with the given credentials or with what botocore's chain finds.
+
+    The chain (environment, profile, web identity, container and instance roles) may read files and ask servers: that, and
+    every renewal, happens in a thread, one at a time. Credentials that are due but still good are renewed while they go on
+    being used.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        region: str,
+        *,
+        access_key: str | None = None,
+        secret_key: str | None = None,
+        session_token: str | None = None,
+    ) -> None:
+        self._clock = reactor
+        self._region = region
+        self._source: Any = None
+        self._auth: _UnsignedPayload | None = None
+        self._find = ThreadSingleFlight(reactor, self._find_now)
+        self._renew = ThreadSingleFlight(reactor, self._renew_now)
+        self._next_renewal = 0.0
+        self._next_guess: float | None = None
+        self._given = access_key is not None
+        if access_key is not None:
+            self._use(ReadOnlyCredentials(access_key, secret_key, session_token))
+
+    async def ready(self) -> None:
+        """Wait until there are credentials that are good for a while.
+
+        :raises NoCredentials: there are none to be had just now.
+        """
+        if self._auth is None:
+            await self._obtain(self._find)
+        # Credentials that never expire have no such method.
+        elif self._source is not None and self._source.refresh_needed():
+            if self._source.refresh_needed(MANDATORY):
+                await self._obtain(self._renew)
+            elif not self._renew.running and self._clock.seconds() >= self._next_renewal:
+                self._next_renewal = self._clock.seconds() + RENEWAL_PAUSE
+                # botocore says in the log why it failed, and it is tried again.
+                self._renew().addCallbacks(self._use, lambda _: None)
+
+    async def replace(self, *, guess: bool = False) -> bool:
+        """Look for new credentials, since the store refuses these, unless they were given.
+
+        :param guess: the store did not say so: as it may be something else, they are not looked for again and again.
+        :return: whether they were looked for.
+        :raises NoCredentials: there are none to be had just now.
+        """
+        now = self._clock.seconds()
+        if self._given or (guess and self._next_guess is not None and now < self._next_guess):
+            return False
+        self._next_guess = now + RENEWAL_PAUSE
+        await self._obtain(self._find)
+        return True
+
+    def sign(self, method: str, url: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Return the headers to send, the signature among them.
+
+        :param url: percent-encoded as it will be sent; the query's names all have an ``=``.
+        """
+        assert self._auth is not None, "ready() comes first"
+        request = AWSRequest(method=method, url=url, headers=headers)
+        self._auth.add_auth(request)
+        signed: list[tuple[str, str]] = request.headers.items()
+        return signed
+
+    async def _obtain(self, source: ThreadSingleFlight[ReadOnlyCredentials]) -> None:
+        waiting: Deferred[ReadOnlyCredentials] = source()
+        try:
+            self._use(await waiting)
+        except (CancelledError, NoCredentials):
+            raise
+        except Exception as error:
+            # Whatever a provider of the chain ran into: botocore lets all kinds through.
+            raise NoCredentials(f"{type(error).__name__}: {error}") from None
+
+    def _use(self, credentials: ReadOnlyCredentials) -> None:
+        self._auth = _UnsignedPayload(credentials, "s3", self._region)
+
+    def _find_now(self) -> ReadOnlyCredentials:
+        """Ask the chain anew. Blocks: for a thread."""
+        found = Session().get_credentials()
+        if found is None:
+            raise NoCredentials("no credentials are configured, and none were found where AWS's tools look for them")
+        frozen: ReadOnlyCredentials = found.get_frozen_credentials()
+        self._source = found if hasattr(found, "refresh_needed") else None
+        return frozen
+
+    def _renew_now(self) -> ReadOnlyCredentials:
+        """Renew the credentials that are due. Blocks: for a thread."""
+        frozen: ReadOnlyCredentials = self._source.get_frozen_credentials()
+        return frozen

@@ -1,0 +1,1 @@
+"""HTTP to a store, whatever it speaks: connections, bodies on their way, answers, proxies. Nothing here knows a store."""

@@ -1,0 +1,216 @@
+"""Whose signature a request bears, and where credentials are come by."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+import pytest_twisted
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials, ReadOnlyCredentials, RefreshableCredentials
+from twisted.internet.defer import CancelledError, ensureDeferred, gatherResults
+from twisted.internet.task import deferLater
+
+from resumable.model import ObjectOptions
+from resumable.stores.port import StoreError, StoreUnavailable
+from resumable.stores.s3 import signing
+from resumable.stores.s3.signing import NoCredentials, Signer
+from tests.stores.fakes import FakeStore, R, answer, error, stored
+
+URL = "http://127.0.0.1/b/k%2B?partNumber=1&uploadId=u"
+
+
+class Chain:
+    """Stands for botocore's session: hands out what it is given, and notes the threads it is asked from."""
+
+    def __init__(self, *found: Any) -> None:
+        self.found = list(found)
+        self.threads: list[int] = []
+
+    def __call__(self) -> Chain:
+        return self
+
+    def get_credentials(self) -> Any:
+        self.threads.append(threading.get_ident())
+        return self.found.pop(0)
+
+
+@pytest.fixture
+def chain(monkeypatch: pytest.MonkeyPatch) -> Chain:
+    session = Chain()
+    monkeypatch.setattr(signing, "Session", session)
+    return session
+
+
+@pytest_twisted.async_yield_fixture
+async def fake() -> AsyncIterator[FakeStore]:
+    server = FakeStore()
+    yield server
+    await server.close()
+
+
+def refreshable(seconds: float, new: list[str], threads: list[int] | None = None) -> RefreshableCredentials:
+    """Credentials that expire so soon, and are then each of the new ones in turn, for an hour."""
+
+    def renew() -> dict[str, str]:
+        if threads is not None:
+            threads.append(threading.get_ident())
+        if not new:
+            raise OSError("the instance is not at home")
+        expiry = datetime.now(timezone.utc) + timedelta(hours=1)
+        return {"access_key": new.pop(0), "secret_key": "s", "token": "t", "expiry_time": expiry.isoformat()}
+
+    expiry = datetime.now(timezone.utc) + timedelta(seconds=seconds)
+    return RefreshableCredentials("old", "s", "t", expiry, renew, "test")
+
+
+def signed_by(signer: Signer) -> str:
+    authorization = dict(signer.sign("PUT", URL, {"Host": "127.0.0.1"}))["Authorization"]
+    return authorization.partition("Credential=")[2].partition("/")[0]
+
+
+def test_it_is_the_signature_that_botocore_makes() -> None:
+    signer = Signer(R, "eu-west-1", access_key="key", secret_key="hidden", session_token="token")
+    headers = {"Host": "127.0.0.1", "x-amz-meta-a": "b  c"}
+    signed = dict(signer.sign("PUT", URL, headers))
+    assert signed["X-Amz-Content-SHA256"] == "UNSIGNED-PAYLOAD"
+    assert signed["X-Amz-Security-Token"] == "token"
+    credentials = ReadOnlyCredentials("key", "hidden", "token")
+    theirs = AWSRequest(method="PUT", url=URL, headers=headers)
+    theirs.context["client_config"] = type("C", (), {"s3": {"payload_signing_enabled": False}})
+    S3SigV4Auth(credentials, "s3", "eu-west-1").add_auth(theirs)
+    if theirs.headers["X-Amz-Date"] == signed["X-Amz-Date"]:
+        assert theirs.headers["Authorization"] == signed["Authorization"]
+    assert "hidden" not in str(signed)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_chain_is_asked_once_and_in_a_thread(chain: Chain) -> None:
+    chain.found = [Credentials("found", "s")]
+    signer = Signer(R, "eu-west-1")
+    given_up = ensureDeferred(signer.ready())
+    waiting = [ensureDeferred(signer.ready()) for _ in range(5)]
+    given_up.cancel()
+    with pytest.raises(CancelledError):
+        await given_up
+    await gatherResults(waiting)
+    await signer.ready()
+    assert signed_by(signer) == "found"
+    assert len(chain.threads) == 1
+    assert chain.threads[0] != threading.get_ident()
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_found(chain: Chain, fake: FakeStore) -> None:
+    chain.found = [None] * 100
+    store = fake.store(access_key=None, secret_key=None, patience=0.05)
+    with pytest.raises(StoreUnavailable, match="NoCredentials: no credentials are configured"):
+        await store.put_object("b", "k", [b"x"], ObjectOptions())
+    with pytest.raises(StoreUnavailable, match="NoCredentials"):
+        await store.start()
+    assert len(chain.threads) > 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_due_is_renewed_while_the_old_is_used(chain: Chain) -> None:
+    threads: list[int] = []
+    chain.found = [source := refreshable(3600, ["new"], threads)]
+    signer = Signer(R, "eu-west-1")
+    await signer.ready()
+    assert signed_by(signer) == "old"
+    source._expiry_time = datetime.now(timezone.utc) + timedelta(minutes=12)
+    await signer.ready()
+    assert signed_by(signer) == "old"
+    await deferLater(R, 0.1)
+    assert signed_by(signer) == "new"
+    assert len(threads) == 1
+    assert threads[0] != threading.get_ident()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_expires_now_is_waited_for(chain: Chain) -> None:
+    chain.found = [source := refreshable(3600, ["new"])]
+    signer = Signer(R, "eu-west-1")
+    await signer.ready()
+    source._expiry_time = datetime.now(timezone.utc) + timedelta(minutes=1)
+    await gatherResults([ensureDeferred(signer.ready()) for _ in range(3)])
+    assert signed_by(signer) == "new"
+    source._expiry_time = datetime.now(timezone.utc) + timedelta(minutes=1)
+    with pytest.raises(NoCredentials, match="not at home"):
+        await signer.ready()
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_expired_token_is_replaced_once(chain: Chain, fake: FakeStore) -> None:
+    chain.found = [Credentials("first", "s", "t"), Credentials("second", "s", "t"), Credentials("third", "s", "t")]
+    store = fake.store(access_key=None, secret_key=None)
+    fake.answers = [error(400, "ExpiredToken"), stored()]
+    await store.put_object("b", "k", [b"x"], ObjectOptions())
+    signatures = [request.header("authorization") or "" for request in fake.requests]
+    assert ["Credential=first/" in signatures[0], "Credential=second/" in signatures[1]] == [True, True]
+    fake.answers = [error(400, "ExpiredToken")] * 2
+    with pytest.raises(StoreUnavailable, match="ExpiredToken"):
+        await store.put_object("b", "k", [b"x"], ObjectOptions())
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_given_token_that_expired_is_not_replaced(fake: FakeStore) -> None:
+    fake.answers = [error(400, "ExpiredToken")]
+    with pytest.raises(StoreUnavailable, match="ExpiredToken"):
+        await fake.store(session_token="t").put_object("b", "k", [b"x"], ObjectOptions())
+    assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch"])
+@pytest_twisted.ensureDeferred
+async def test_rotated_keys_are_looked_up_again(chain: Chain, fake: FakeStore, code: str) -> None:
+    """Keys that were replaced where they come from, while the old ones are in memory: once, and then it is a refusal."""
+    chain.found = [Credentials("first", "s"), Credentials("second", "s"), Credentials("third", "s")]
+    store = fake.store(access_key=None, secret_key=None)
+    fake.answers = [error(403, code), stored()]
+    await store.put_object("b", "k", [b"x"], ObjectOptions())
+    signatures = [request.header("authorization") or "" for request in fake.requests]
+    assert ["Credential=first/" in signatures[0], "Credential=second/" in signatures[1]] == [True, True]
+    fake.answers = [error(403, code)] * 2
+    with pytest.raises(StoreError, match=code) as caught:
+        await store.put_object("b", "k", [b"x"], ObjectOptions())
+    assert (caught.value.said, isinstance(caught.value, StoreUnavailable)) == (True, False)
+    assert (len(fake.requests), len(chain.threads)) == (4, 3)
+
+
+@pytest_twisted.ensureDeferred
+async def test_given_keys_are_not_looked_up(chain: Chain, fake: FakeStore) -> None:
+    fake.answers = [error(403, "InvalidAccessKeyId"), answer(403)]
+    with pytest.raises(StoreError, match="InvalidAccessKeyId"):
+        await fake.store().put_object("b", "k", [b"x"], ObjectOptions())
+    with pytest.raises(StoreError, match="AccessDenied"):
+        await fake.store().probe("b")
+    assert (len(fake.requests), chain.threads) == (2, [])
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_code_that_the_store_did_not_say_replaces_nothing(chain: Chain, fake: FakeStore) -> None:
+    chain.found = [Credentials("first", "s")]
+    fake.answers = [answer(403, "<html>InvalidAccessKeyId")]
+    with pytest.raises(StoreError, match="AccessDenied"):
+        await fake.store(access_key=None, secret_key=None).put_object("b", "k", [b"x"], ObjectOptions())
+    assert len(chain.threads) == 1
+
+
+@pytest.mark.parametrize("status", [400, 403])
+@pytest_twisted.ensureDeferred
+async def test_rotated_keys_are_found_by_a_probe_too(chain: Chain, fake: FakeStore, status: int) -> None:
+    """A HEAD is not told why it is refused; a node that is not ready makes no other calls. But it does not ask each time."""
+    chain.found = [Credentials("first", "s"), Credentials("second", "s"), Credentials("third", "s")]
+    store = fake.store(access_key=None, secret_key=None)
+    fake.answers = [answer(status), answer(200)]
+    await store.probe("b")
+    assert "Credential=second/" in (fake.requests[1].header("authorization") or "")
+    fake.answers = [answer(status)]
+    with pytest.raises(StoreError):
+        await store.probe("b")
+    assert len(chain.threads) == 2
