@@ -24,6 +24,7 @@ ROOMS = [
     {
         "model",
         "answering",
+        "backoff",
         "boot",
         "clock",
         "database_url",
@@ -36,8 +37,11 @@ ROOMS = [
         "listening",
         "blocks",
         "quoting",
+        "retry_after",
         "signals",
+        "stack",
         "log_output",
+        "timestamps",
     },
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}
