@@ -253,7 +253,8 @@ class Resumable(Service):
 
 async def _stop_listening(ports: Sequence[IListeningPort]) -> None:
     stopping = [maybeDeferred(port.stopListening) for port in ports]
-    for succeeded, failure in await DeferredList(stopping, consumeErrors=True):
+    outcomes: list[tuple[bool, Any]] = await DeferredList(stopping, consumeErrors=True)
+    for succeeded, failure in outcomes:
         if not succeeded:
             failure.raiseException()
 
