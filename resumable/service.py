@@ -260,7 +260,7 @@ async def _stop_listening(ports: Sequence[IListeningPort]) -> None:
 
 
 def give_up(failure: Any, reactor: Any) -> None:
-    """A start that failed: say why and end the process with exit status 1."""
+    """Say why a start has failed, and end the process with exit status 1."""
     if failure.check(CannotStart, LedgerError):
         Resumable._log.critical("cannot start: {reason}", reason=failure.getErrorMessage())
     else:
@@ -285,7 +285,7 @@ def make_resumable(
     listen: Listen = listen,
     figures: Figures | None = None,
 ) -> Resumable:
-    """The service for `settings`, not started yet.
+    """Return the service for `settings`, not started yet.
 
     :param prepare: bring the ledger's tables up to date first.
     :param metrics: where it counts; `listen` and `figures` as for `Resumable`.

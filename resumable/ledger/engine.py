@@ -34,7 +34,7 @@ class LedgerError(Exception):
 
 
 def open_engine(url: str, *, pooled: bool = True) -> Engine:
-    """An engine for `url`: ``sqlite:///FILE``, ``sqlite://`` (in memory) or ``postgresql://USER@HOST/DB``.
+    """Return an engine for `url`: ``sqlite:///FILE``, ``sqlite://`` (in memory) or ``postgresql://USER@HOST/DB``.
 
     There may be several hosts, with or without ports: ``postgresql://USER@HOST1,HOST2:5433/DB``. The one that can be written is
     taken, and left when it cannot any more.
