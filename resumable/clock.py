@@ -10,7 +10,7 @@ import time
 from collections.abc import Hashable
 from typing import Any, Generic, TypeVar
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 K = TypeVar("K", bound=Hashable)
 
@@ -49,6 +49,12 @@ def run_on_monotonic_time(reactor: Any) -> None:
     for call, left in waiting:
         call.seconds = reactor.seconds
         call.reset(max(left, 0.0))
+
+
+def cancel_if_active(call: IDelayedCall | None) -> None:
+    """Cancel a delayed call, unless there is none, or it has been made or cancelled already."""
+    if call is not None and call.active():
+        call.cancel()
 
 
 class Moments(Generic[K]):

@@ -7,18 +7,20 @@ import os
 import resource
 import secrets
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensureDeferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from resumable.assembly import Assembly
-from resumable.callbacks.authorizer import Authorizer
 from resumable.callbacks.outbox import Outbox
+from resumable.callbacks.webhooks import Webhooks
 from resumable.clock import now, run_on_monotonic_time
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
@@ -30,13 +32,12 @@ from resumable.malloc import keep_freed_memory, spare_the_collector
 from resumable.metrics import Metrics
 from resumable.model import Unavailable
 from resumable.settings import Settings
+from resumable.stack import Stack
 from resumable.stores.embedded import EmbeddedS3
 from resumable.stores.port import Store, StoreError
-from resumable.upkeep.periodic import PeriodicTask
 from resumable.upkeep.readiness import Probe, Readiness
-from resumable.uploads.service import Admit, UploadService
+from resumable.uploads.service import UploadService
 from resumable.web.health import Figures, HealthPages
-from resumable.web.router import Page
 from resumable.web.site import StreamingSite
 
 #: Seconds given at the end to what is still being freed in the store; the rest is freed after the next start.
@@ -70,23 +71,14 @@ class Resumable(Service):
         self.settings = settings
         self._assembly = Assembly(settings, database, reactor, metrics)
         self._listen = listen
-        self._leaving: Deferred[None] | None = None
         self._delay = settings.limits.drain_delay
+        self._leaving: Deferred[None] | None = None
         self._database = database
         self._metrics = metrics
         self._name = secrets.token_hex(8)
         self._figures = figures or self._own_figures
-        self._readiness: Readiness | None = None
         self._reactor = reactor
-        self._embedded: EmbeddedS3 | None = None
-        self._store: Store | None = None
-        self._uploads: UploadService | None = None
-        self._authorizer: Authorizer | None = None
-        self._site: StreamingSite | None = None
-        self._ports: list[IListeningPort] = []
-        self._rounds: list[PeriodicTask] = []
-        self._outbox: Outbox | None = None
-        self._nodes: PostgresNotifier | None = None
+        self._stack = Stack()
         self._starting: Deferred[None] | None = None
 
     def startService(self) -> None:
@@ -94,9 +86,8 @@ class Resumable(Service):
         super().startService()
         self._count_descriptors()
         keep_freed_memory()
-        self._database.start()
         self._starting = ensureDeferred(self._start())
-        self._starting.addErrback(self._give_up)
+        self._starting.addErrback(give_up, self._reactor)
 
     def _count_descriptors(self) -> None:
         """Warn where connections may use up the descriptors that store, ledger and application are reached with."""
@@ -112,47 +103,102 @@ class Resumable(Service):
             )
 
     async def _start(self) -> None:
+        """Start everything, and push with each how it is closed.
+
+        Closed is what was pushed last first, so that at SIGTERM this is read from the bottom up: say that the service is
+        draining; after the drain delay listen no more; end the periodic tasks; drain the connections; end the outbox, the
+        background tasks and what connects to peers, the application and the store; close the ledger; end the embedded store.
+        """
+        make, push = self._assembly, self._stack.push
+        endpoint = await self._start_embedded()
+        push("ledger", self._database.close)
+        self._database.start()
+        store = await self._start_store(endpoint)
+        authorizer = make.authorizer()
+        push("authorizer", authorizer.close)
+        peers = self._start_peers()
+        ledger, webhooks = make.ledger(), make.webhooks()
+        admit = None if webhooks is None else make.admit(webhooks)
         try:
-            store = self._store = await self._open_store()
-        except (StoreError, RuntimeError) as error:
-            raise CannotStart(f"store: {error}") from error
-        make = self._assembly
-        authorizer = self._authorizer = make.authorizer()
-        ledger, admit = self._hear_of_events()
-        try:
-            uploads = self._uploads = await make.uploads(ledger, store, admit=admit, peers=self._hear_of_nodes())
+            uploads = await make.uploads(ledger, store, admit=admit, peers=peers)
         except Unavailable as error:
             raise CannotStart(f"ledger: {error}") from error
-        self._site = make.site(make.protocols(uploads, authorizer, self._outbox), self._watched(store, uploads))
-        self._rounds = make.rounds(uploads, store)
+        push("background tasks", partial(uploads.close, FREEING))
+        outbox = None if webhooks is None else self._start_outbox(ledger, webhooks)
+        readiness = self._make_readiness(store, uploads)
+        pages = HealthPages(readiness, self._figures)
+        watched = {b"/healthz": pages.alive, b"/readyz": pages.ready, b"/metrics": pages.metrics}
+        site = make.site(make.protocols(uploads, authorizer, outbox), watched)
+        push("connections", partial(self._drain, site))
+        for task in make.rounds(uploads, store):
+            push("periodic task", task.stop)
         spare_the_collector()
-        for description in self.settings.listen:
-            try:
-                self._ports.append(await self._listen(self._reactor, description, self._site))
-            except CannotListen as error:
-                raise CannotStart(str(error)) from error
+        await self._start_listening(site)
+        push("drain delay", self._wait_for_balancers)
+        push("readiness", readiness.drain)
         tell_manager("READY=1")
 
-    def _hear_of_nodes(self) -> PeerNotifier | None:
-        """What other nodes say, where there may be some."""
+    async def _start_embedded(self) -> str | None:
+        """Start the embedded store, where it is the one that is wanted; returns its endpoint."""
+        if self.settings.store.kind != "embedded":
+            return None
+        embedded = EmbeddedS3(self._reactor)
+        self._stack.push("embedded store", embedded.stop)
+        try:
+            return await embedded.start()
+        except RuntimeError as error:
+            raise CannotStart(f"store: {error}") from error
+
+    async def _start_store(self, endpoint: str | None) -> Store:
+        """Start the client of the store; the embedded one, which has an `endpoint`, gets its bucket."""
+        store = self._assembly.store() if endpoint is None else self._assembly.embedded_store(endpoint)
+        self._stack.push("store", store.close)
+        bucket = self.settings.store.bucket
+        try:
+            if endpoint is None:
+                await store.start()
+            else:
+                await store.create_bucket(bucket)
+        except (StoreError, RuntimeError) as error:
+            raise CannotStart(f"store: {error}") from error
+        if endpoint is not None:
+            self._log.info(
+                "embedded S3 at {endpoint} with bucket {bucket!r} (any key and secret): what it holds is gone when this "
+                "ends. Read an object back with: curl {endpoint}/{bucket}/NAME",
+                endpoint=endpoint,
+                bucket=bucket,
+            )
+        return store
+
+    def _start_peers(self) -> PeerNotifier | None:
+        """Start hearing what other nodes say, where there may be some."""
         if not self._database.on_server:
             return None
-        self._nodes = PostgresNotifier(self._database, self._reactor)
-        self._nodes.start()
-        return self._nodes
+        peers = PostgresNotifier(self._database, self._reactor)
+        self._stack.push("peers", peers.stop)
+        peers.start()
+        return peers
 
-    def _hear_of_events(self) -> tuple[Ledger, Admit | None]:
-        """The ledger, which notes what the application wants to hear, and who asks it before an upload is created."""
-        ledger, webhooks = self._assembly.ledger(), self._assembly.webhooks()
-        if webhooks is None:
-            return ledger, None
-        self._outbox = self._assembly.outbox(webhooks)
-        ledger.announced = self._outbox.wake
-        self._outbox.start()
-        return ledger, self._assembly.admit(webhooks)
+    def _start_outbox(self, ledger: Ledger, webhooks: Webhooks) -> Outbox:
+        """Start delivering what the application wants to hear."""
+        outbox = self._assembly.outbox(webhooks)
+        self._stack.push("outbox", outbox.stop)
+        ledger.announced = outbox.wake
+        outbox.start()
+        return outbox
 
-    def _watched(self, store: Store, uploads: UploadService) -> dict[bytes, Page]:
-        """The pages for those who watch the service."""
+    async def _start_listening(self, site: StreamingSite) -> None:
+        """Listen on every endpoint."""
+        ports: list[IListeningPort] = []
+        self._stack.push("listening", partial(_stop_listening, ports))
+        for description in self.settings.listen:
+            try:
+                ports.append(await self._listen(self._reactor, description, site))
+            except CannotListen as error:
+                raise CannotStart(str(error)) from error
+
+    def _make_readiness(self, store: Store, uploads: UploadService) -> Readiness:
+        """Return what says whether the service can do its work."""
         bucket = self.settings.store.bucket
 
         async def try_store() -> None:
@@ -164,34 +210,10 @@ class Resumable(Service):
             "ledger": lambda: alive(self._database, self._name, now=now(self._reactor)),
             "store": try_store,
         }
-        self._readiness = Readiness(self._reactor, probes, self._metrics.ready)
-        pages = HealthPages(self._readiness, self._figures)
-        return {b"/healthz": pages.alive, b"/readyz": pages.ready, b"/metrics": pages.metrics}
+        return Readiness(self._reactor, probes, self._metrics.ready)
 
     async def _own_figures(self) -> bytes:
         return self._metrics.render()
-
-    async def _open_store(self) -> Store:
-        """The store; the embedded one is started first, and gets its bucket."""
-        settings = self.settings.store
-        if settings.kind != "embedded":
-            store = self._assembly.store()
-            await store.start()
-            return store
-        self._embedded = EmbeddedS3(self._reactor)
-        endpoint = await self._embedded.start()
-        store = self._assembly.embedded_store(endpoint)
-        await store.create_bucket(settings.bucket)
-        self._log.info(
-            "embedded S3 at {endpoint} with bucket {bucket!r} (any key and secret): what it holds is gone when this ends. "
-            "Read an object back with: curl {endpoint}/{bucket}/NAME",
-            endpoint=endpoint,
-            bucket=settings.bucket,
-        )
-        return store
-
-    def _give_up(self, failure: Any) -> None:
-        give_up(failure, self._reactor)
 
     def stopService(self) -> Deferred[None]:
         """Twisted's: stop, the last started first."""
@@ -201,32 +223,12 @@ class Resumable(Service):
     async def _stop(self) -> None:
         if self._starting is not None:
             self._starting.cancel()
-        await self._leave()
-        await DeferredList([Deferred.fromCoroutine(_stop_listening(port)) for port in self._ports])
-        for going in self._rounds:
-            going.stop()
-        if self._site is not None:
-            await self._drain(self._site)
-        if self._outbox is not None:
-            await self._outbox.stop()
-        if self._uploads is not None:
-            await self._uploads.close(FREEING)
-        if self._nodes is not None:
-            self._nodes.stop()
-        if self._authorizer is not None:
-            await self._authorizer.close()
-        if self._store is not None:
-            await self._store.close()
-        await self._database.close()
-        if self._embedded is not None:
-            await self._embedded.stop()
-
-    async def _leave(self) -> None:
-        """Go on for a while, and say that this is going to end: balancers are to look elsewhere first."""
         tell_manager("STOPPING=1")
-        if self._readiness is not None:
-            self._readiness.drain()
-        if self._ports and self._delay:
+        await self._stack.close()
+
+    async def _wait_for_balancers(self) -> None:
+        """Go on for a while: balancers, which see that this is going to end, are to look elsewhere first."""
+        if self._delay:
             self._log.info("stopping in {seconds:g} s", seconds=self._delay)
             self._leaving = deferLater(self._reactor, self._delay)
             with suppress(CancelledError):
@@ -248,14 +250,16 @@ class Resumable(Service):
             channel.forceAbortClient()
 
 
-async def _stop_listening(port: IListeningPort) -> None:
-    stopping = port.stopListening()
-    if stopping is not None:
-        await stopping
+async def _stop_listening(ports: Sequence[IListeningPort]) -> None:
+    stopping = [maybeDeferred(port.stopListening) for port in ports]
+    outcomes: list[tuple[bool, Any]] = await DeferredList(stopping, consumeErrors=True)
+    for succeeded, failure in outcomes:
+        if not succeeded:
+            failure.raiseException()
 
 
 def give_up(failure: Any, reactor: Any) -> None:
-    """A start that failed: say why and end the process with exit status 1."""
+    """Say why a start has failed, and end the process with exit status 1."""
     if failure.check(CannotStart, LedgerError):
         Resumable._log.critical("cannot start: {reason}", reason=failure.getErrorMessage())
     else:
@@ -280,7 +284,7 @@ def make_resumable(
     listen: Listen = listen,
     figures: Figures | None = None,
 ) -> Resumable:
-    """The service for `settings`, not started yet.
+    """Return the service for `settings`, not started yet.
 
     :param prepare: bring the ledger's tables up to date first.
     :param metrics: where it counts; `listen` and `figures` as for `Resumable`.

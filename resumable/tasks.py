@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, DeferredSemaphore
 from twisted.logger import Logger
 
+from resumable.clock import cancel_if_active
+
 T = TypeVar("T")
 
 
@@ -68,8 +70,7 @@ class BackgroundTasks:
         """Wait so long until nothing is left to do, then give up what is."""
         late = clock.callLater(seconds, self._cancel)
         await self.settle()
-        if late.active():
-            late.cancel()
+        cancel_if_active(late)
 
     def _cancel(self) -> None:
         # From the last to the first, or those that wait would have their turn.

@@ -27,6 +27,7 @@ ROOMS = [
     {
         "model",
         "answering",
+        "backoff",
         "boot",
         "clock",
         "crc32c_text",
@@ -40,8 +41,11 @@ ROOMS = [
         "listening",
         "blocks",
         "quoting",
+        "retry_after",
         "signals",
+        "stack",
         "log_output",
+        "timestamps",
     },
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

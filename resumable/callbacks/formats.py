@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from typing import Any, Protocol
 
 from attrs import field, frozen
@@ -18,6 +17,7 @@ from attrs import field, frozen
 from resumable.callbacks.answers import read_changes
 from resumable.callbacks.caller import MAX_ANSWER, CallFailure, Said
 from resumable.model import Event
+from resumable.timestamps import rfc3339
 from resumable.uploads.events import CREATED, FINISHED
 from resumable.uploads.values import answer_headers
 
@@ -64,7 +64,7 @@ class OwnFormat:
 
     def body(self, event: Event, *, waiting: bool) -> bytes:
         """See `Format`."""
-        return _json({"type": event.type, "timestamp": _timestamp(event.created), "data": event.data})
+        return _json({"type": event.type, "timestamp": rfc3339(event.created, "microseconds"), "data": event.data})
 
     def verdict(self, event: Event, said: Said, *, waiting: bool) -> Verdict:
         """See `Format`. Its status and body are the client's; asked before an upload is created, JSON may change it."""
@@ -187,8 +187,3 @@ def _read_object(said: Said) -> Mapping[str, Any]:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode("ascii")
-
-
-def _timestamp(seconds: float) -> str:
-    """ISO 8601 in UTC, to the microsecond."""
-    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -13,7 +13,7 @@ from twisted.logger import Logger
 
 from resumable.callbacks.formats import Verdict
 from resumable.callbacks.webhooks import NotDelivered, Webhooks
-from resumable.clock import Moments, now
+from resumable.clock import Moments, cancel_if_active, now
 from resumable.ledger.queue import DEAD, DELIVERED, EventQueue, Queued
 from resumable.metrics import Metrics
 from resumable.model import Unavailable, event_id
@@ -88,8 +88,7 @@ class Outbox:
         # First the loop: a look at the queue that is under way may begin some more.
         await DeferredList([self._running], consumeErrors=True)
         await DeferredList(list(self._tries.values()), consumeErrors=True)
-        if late.active():
-            late.cancel()
+        cancel_if_active(late)
         await self._webhooks.close()
 
     def wake(self) -> None:
@@ -114,8 +113,7 @@ class Outbox:
                 self._alarm = alarm
                 bell = self._clock.callLater(seconds, self.wake)
                 await alarm
-                if bell.active():
-                    bell.cancel()
+                cancel_if_active(bell)
 
     async def _round(self) -> float:
         """Begin what is due; returns the seconds until there may be more."""

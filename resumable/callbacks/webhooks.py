@@ -6,17 +6,17 @@ https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-w
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from standardwebhooks import Webhook
 from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
-from resumable.callbacks.caller import Caller, CallFailure, Said
+from resumable.callbacks.caller import Caller, CallFailure
 from resumable.callbacks.formats import Format, OwnFormat, TusdFormat, Verdict
 from resumable.clock import now
 from resumable.model import Event
+from resumable.retry_after import retry_after
 
 log = Logger()
 
@@ -67,7 +67,7 @@ class Webhooks:
             said = await self._caller.call("POST", self._headers(event, body), body)
         except CallFailure as trouble:
             raise NotDelivered(f"{trouble.reason}{trouble.detail}") from None
-        gone, pause = said.status == GONE, self._pause(said)
+        gone, pause = said.status == GONE, retry_after(said.header(b"retry-after"), now(self._clock))
         try:
             verdict = self._format.verdict(event, said, waiting=waiting)
         except CallFailure as trouble:
@@ -89,16 +89,6 @@ class Webhooks:
         if self._signer is not None:
             headers.addRawHeader("webhook-signature", self._signer.sign(event.id, stamped, body.decode("ascii")))
         return headers
-
-    def _pause(self, said: Said) -> float:
-        """What Retry-After asks for, in seconds (RFC 9110, 10.2.3)."""
-        value = said.header(b"retry-after") or ""
-        if value.isascii() and value.isdigit():
-            return float(value[:9])
-        try:
-            return max(0.0, parsedate_to_datetime(value).timestamp() - now(self._clock))
-        except (ValueError, OverflowError):
-            return 0.0
 
     async def close(self) -> None:
         """Close the connections that are kept."""

@@ -10,10 +10,11 @@ import click
 
 from resumable.commands.cli_common import Failed, config_option, examples, guarded, json_option, read_settings
 from resumable.commands.context import open_database
-from resumable.commands.output import age, say_json, say_table, timestamp
+from resumable.commands.output import age, say_json, say_table
 from resumable.commands.runner import run
 from resumable.ledger.queue import DEAD, DELIVERED, DUE, EventQueue, Queued
 from resumable.settings import Settings
+from resumable.timestamps import rfc3339
 
 T = TypeVar("T")
 
@@ -141,9 +142,9 @@ def _as_json(queued: Queued) -> dict[str, Any]:
         "upload": event.upload_id,
         "state": queued.state,
         "tries": queued.tries,
-        "created": timestamp(event.created),
-        "due": timestamp(queued.due) if queued.state == DUE else None,
-        "ended": None if queued.ended is None else timestamp(queued.ended),
+        "created": rfc3339(event.created),
+        "due": rfc3339(queued.due) if queued.state == DUE else None,
+        "ended": None if queued.ended is None else rfc3339(queued.ended),
         "problem": queued.problem,
         "data": dict(event.data),
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from resumable.commands.output import age, size, timestamp
+from resumable.commands.output import age, size
 from resumable.model import Piece
+from resumable.timestamps import rfc3339
 from resumable.uploads.result import Report
 from resumable.uploads.result import as_json as result_as_json
 
@@ -51,7 +52,7 @@ def details(report: Report, pieces: Sequence[Piece], now: float) -> Iterator[tup
     yield "Metadata", ", ".join(f"{name}={value}" for name, value in upload.options.metadata.items())
     for name, seconds in (("Created", upload.created), ("Updated", upload.updated), ("Finished", upload.finished)):
         if seconds is not None:
-            yield name, f"{timestamp(seconds)} ({age(now - seconds)} ago)"
+            yield name, f"{rfc3339(seconds)} ({age(now - seconds)} ago)"
     if upload.etag is not None:
         yield "ETag", upload.etag
 
@@ -62,7 +63,7 @@ def _exact(count: int) -> str:
 
 def as_json(report: Report) -> dict[str, Any]:
     """What ``GET /uploads/ID`` gives, and when something last happened to it."""
-    return {**result_as_json(report), "updated": timestamp(report.upload.updated)}
+    return {**result_as_json(report), "updated": rfc3339(report.upload.updated)}
 
 
 def as_json_with_pieces(report: Report, pieces: Sequence[Piece]) -> dict[str, Any]:

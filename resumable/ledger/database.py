@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from functools import partial
 from threading import Thread
@@ -17,6 +16,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from resumable.backoff import Backoff
 from resumable.ledger.engine import open_engine, prepare
 from resumable.ledger.errors import Kind, code_of, kind_of
 from resumable.ledger.writer import Writer
@@ -24,9 +24,10 @@ from resumable.model import Invalid, Unavailable
 
 T = TypeVar("T")
 
-#: Seconds for which a database server that is away (restarted, failing over) is tried again, and the longest pause.
+#: Seconds for which a database server that is away (restarted, failing over) is tried again.
 PATIENCE = 45.0
-LONGEST_PAUSE = 2.0
+#: The pauses between those tries.
+PAUSES = Backoff(0.05, 2.0, jitter=(0.5, 1.0))
 
 
 class Database:
@@ -152,13 +153,14 @@ class Database:
 
     async def _run(self, transaction: Callable[[], Deferred[T]], *, writes: bool = False) -> T:
         deadline = self._reactor.seconds() + self._patience
-        pause = 0.05
+        tries = 0
         while True:
             try:
                 result = await transaction()
             except IntegrityError:
                 raise
             except (DBAPIError, UnicodeEncodeError, OverflowError) as error:
+                tries += 1
                 kind = kind_of(error)
                 # The driver's words: SQLAlchemy's have the statement's values with them.
                 said = " ".join(str(getattr(error, "orig", error)).split())
@@ -167,7 +169,7 @@ class Database:
                     raise Invalid(
                         "a name or another value is too long, or has characters that cannot be kept"
                     ) from None
-                if kind is Kind.TROUBLE or self._reactor.seconds() + pause > deadline:
+                if kind is Kind.TROUBLE or self._reactor.seconds() + PAUSES.bound(tries) > deadline:
                     self._complain(said, code_of(error))
                     raise Unavailable("the ledger did not answer") from None
                 self._log.debug("ledger: {error}; trying again", error=said)
@@ -177,8 +179,7 @@ class Database:
                     self._wrong = ""
                     self._log.info("ledger: written again")
                 return result
-            await deferLater(self._reactor, pause * random.uniform(0.5, 1.0))
-            pause = min(2 * pause, LONGEST_PAUSE)
+            await deferLater(self._reactor, PAUSES.pause(tries))
 
     def _complain(self, what: str, code: str) -> None:
         """Say what is wrong, once for as long as it is: all who write run into it."""

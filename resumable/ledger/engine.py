@@ -5,10 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.pool import NullPool, StaticPool
 
@@ -37,7 +34,7 @@ class LedgerError(Exception):
 
 
 def open_engine(url: str, *, pooled: bool = True) -> Engine:
-    """An engine for `url`: ``sqlite:///FILE``, ``sqlite://`` (in memory) or ``postgresql://USER@HOST/DB``.
+    """Return an engine for `url`: ``sqlite:///FILE``, ``sqlite://`` (in memory) or ``postgresql://USER@HOST/DB``.
 
     There may be several hosts, with or without ports: ``postgresql://USER@HOST1,HOST2:5433/DB``. The one that can be written is
     taken, and left when it cannot any more.
@@ -97,17 +94,36 @@ def prepare(engine: Engine, version: str = "head") -> None:
     :param version: of the tables; ``head`` is the newest.
     :raises LedgerError: the database cannot be reached, or was made by a newer program.
     """
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     try:
         with engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-            config.attributes["connection"] = connection
-            command.upgrade(config, version)
+            if _version(connection) != (_newest() if version == "head" else version):
+                _upgrade(connection, version)
     except SQLAlchemyError as error:
         raise LedgerError(f"cannot be opened: {getattr(error, 'orig', None) or error}") from None
-    except CommandError:
+
+
+def _version(connection: Connection) -> str | None:
+    """Return the version of the tables; None: there are none, or none that tell."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+    return str(found[0]) if len(found) == 1 else None
+
+
+def _newest() -> str:
+    """Return the version that the newest migration makes: the number that its file's name begins with."""
+    return max(path.name for path in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
+
+
+def _upgrade(connection: Connection, version: str) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+    # Imported only now: alembic takes a third of a second, and a ledger that is up to date needs none of it.
+    from resumable.ledger.migrate import TooNew, upgrade
+
+    try:
+        upgrade(connection, MIGRATIONS, version)
+    except TooNew:
         raise LedgerError(
             "was made by a newer resumable (its tables have a version this program does not know); "
             "upgrade the program or use another ledger"

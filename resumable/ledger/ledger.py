@@ -11,23 +11,23 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-from attrs import asdict, evolve, frozen
-from sqlalchemy import Connection, and_, case, delete, func, select, update
+from attrs import asdict, evolve
+from sqlalchemy import Connection, case, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
-from resumable.ledger import statements
+from resumable.ledger import claims, statements
+from resumable.ledger.claims import Holder
 from resumable.ledger.database import Database
+from resumable.ledger.rows import as_piece, as_upload, check_same, stored_pieces, violated_index
 from resumable.ledger.schema import pieces, uploads
 from resumable.ledger.statements import NEWEST, PIECES, UPLOAD, state_in
 from resumable.metrics import Metrics
 from resumable.model import (
     LIVE,
-    Conflict,
     Ended,
     Event,
     Invalid,
     KeyTaken,
-    ObjectOptions,
     Piece,
     State,
     Superseded,
@@ -41,14 +41,6 @@ Announce = Callable[[Upload, Sequence[Piece]], "Event | None"]
 
 class Taken(Exception):
     """There is a live upload of this owner and name already."""
-
-
-@frozen
-class Holder:
-    """Who has the claim to the object under a key, and its last sign of life."""
-
-    upload_id: str
-    claim: str
 
 
 class Ledger:
@@ -93,7 +85,7 @@ class Ledger:
                 told = await self._database.write(work)
                 break
             except IntegrityError as error:
-                index = _violated(error)
+                index = violated_index(error)
                 if "generation" in index or index == "uploads_in_order":
                     continue  # another of the same name was entered in this moment
                 if "uploads.bucket" in index or index == "uploads_one_claim":
@@ -134,7 +126,7 @@ class Ledger:
             upload = as_upload(row)
             if upload.nameless:
                 return None
-            return upload, [] if upload.state is State.FINISHED else _pieces(connection, upload.id)
+            return upload, [] if upload.state is State.FINISHED else stored_pieces(connection, upload.id)
 
         return await self._database.read(work)
 
@@ -147,7 +139,7 @@ class Ledger:
 
         def work(connection: Connection) -> tuple[Upload, list[Piece]] | None:
             # The pieces first: where there is more to see by now, the row is what is newer.
-            stored = _pieces(connection, upload_id)
+            stored = stored_pieces(connection, upload_id)
             row = connection.execute(UPLOAD, {"this": upload_id}).mappings().first()
             return None if row is None else (as_upload(row), stored)
 
@@ -155,13 +147,13 @@ class Ledger:
 
     async def pieces(self, upload_id: str) -> list[Piece]:
         """The upload's pieces, by their first byte."""
-        return await self._database.read(lambda connection: _pieces(connection, upload_id))
+        return await self._database.read(lambda connection: stored_pieces(connection, upload_id))
 
     async def pieces_within(self, upload_id: str, first: int, end: int) -> list[Piece]:
         """Those of the upload's pieces that begin in ``[first, end)``."""
         query = PIECES.where(pieces.c.first >= first, pieces.c.first < end)
         rows = await self._database.read(lambda c: c.execute(query, {"this": upload_id}).mappings().all())
-        return [_piece(row) for row in rows]
+        return [as_piece(row) for row in rows]
 
     async def add_piece(
         self,
@@ -209,7 +201,7 @@ class Ledger:
                     )
                 )
             if alive and not connection.execute(enter(connection), values).rowcount:
-                _check_same(connection, upload.id, piece)
+                check_same(connection, upload.id, piece)
             return alive, ours
 
         try:
@@ -305,7 +297,7 @@ class Ledger:
                 return None, False
             moved = as_upload(row)
             # There may be ten thousand: only what has ended without an object is told with what there was of it.
-            stored = [] if to in (State.FINISHING, State.FINISHED) else _pieces(connection, upload.id)
+            stored = [] if to in (State.FINISHING, State.FINISHED) else stored_pieces(connection, upload.id)
             return moved, self._tell(connection, moved, stored)
 
         try:
@@ -361,30 +353,7 @@ class Ledger:
         :return: who has it, if somebody else does; None: it is ours.
         :raises Ended: the upload is in none of the states.
         """
-        holder = select(uploads.c.id, uploads.c.claim).where(
-            uploads.c.bucket == upload.bucket, uploads.c.key == upload.key, uploads.c.claim.is_not(None)
-        )
-        own_state = select(uploads.c.state).where(uploads.c.id == upload.id)
-        wanted = [state.value for state in tuple(states)]
-        # Others may be at it in this moment, for the same upload too.
-        free = (uploads.c.id == upload.id, uploads.c.claim.is_(None), state_in(states))
-        change = update(uploads).where(*free).values(claim=claim)
-
-        def work(connection: Connection) -> Holder | None:
-            if stale is not None:
-                has_it = and_(uploads.c.id == stale.upload_id, uploads.c.claim == stale.claim)
-                connection.execute(update(uploads).where(has_it).values(claim=None))
-            row = connection.execute(holder).first()
-            if row is None:
-                if connection.execute(change).rowcount:
-                    return None
-                row = connection.execute(holder).first()
-            # Who repeats this finds itself there.
-            if row is not None and row.claim == claim:
-                return None
-            ended = connection.execute(own_state).scalar() not in wanted
-            return Holder("", "") if row is None or ended else Holder(row[0], row[1])
-
+        work = partial(claims.take, upload=upload, claim=claim, states=tuple(states), stale=stale)
         try:
             found = await self._database.write(work)
         except IntegrityError:
@@ -395,29 +364,17 @@ class Ledger:
 
     async def renew_claim(self, upload: Upload, former: str, claim: str) -> State | None:
         """Give a sign of life: the claim `former` becomes `claim`; returns the upload's state, None if it was lost."""
-        change = (
-            update(uploads)
-            .where(uploads.c.id == upload.id, uploads.c.claim.in_([former, claim]))
-            .values(claim=claim)
-            .returning(uploads.c.state)
-        )
-        state = await self._database.write(lambda connection: connection.execute(change).scalar())
+        work = partial(claims.renew, upload=upload, former=former, claim=claim)
+        state = await self._database.write(work)
         return None if state is None else State(state)
 
     async def hand_claim_on(self, upload: Upload, claim: str, to: str, word: str) -> None:
         """Give the claim up to another upload of the key, where it is left to lie."""
-
-        def work(connection: Connection) -> None:
-            has_it = and_(uploads.c.id == upload.id, uploads.c.claim == claim)
-            if connection.execute(update(uploads).where(has_it).values(claim=None)).rowcount:
-                connection.execute(update(uploads).where(uploads.c.id == to).values(claim=word))
-
-        await self._database.write(work)
+        await self._database.write(partial(claims.hand_on, upload=upload, claim=claim, to=to, word=word))
 
     async def unclaim(self, upload: Upload, claim: str) -> None:
         """Give the claim up: nothing is made or removed by it any more."""
-        change = update(uploads).where(uploads.c.id == upload.id, uploads.c.claim == claim).values(claim=None)
-        await self._database.write(lambda connection: connection.execute(change))
+        await self._database.write(partial(claims.give_up, upload_id=upload.id, claim=claim))
 
     async def freed(self, upload: Upload) -> None:
         """Nothing of the ended upload is in the store any more, but for its object if it is finished."""
@@ -470,32 +427,3 @@ class Ledger:
         if end > length:
             raise Invalid(f"more than {quote_briefly(length)} bytes are stored already")
         return current
-
-
-def as_upload(row: Any) -> Upload:
-    """The upload in a row of the table."""
-    values = {**row, "state": State(row["state"]), "options": ObjectOptions.from_stored(row["options"])}
-    values.pop("generation", None)
-    return Upload(**{**values, "writers": tuple(row["writers"] or ())})
-
-
-def _violated(error: IntegrityError) -> str:
-    """The unique index that was in the way: its name on PostgreSQL, its columns on SQLite. No value is in it."""
-    diagnosis = getattr(error.orig, "diag", None)
-    return str(error.orig) if diagnosis is None else str(diagnosis.constraint_name)
-
-
-def _pieces(connection: Connection, upload_id: str) -> list[Piece]:
-    rows = connection.execute(PIECES, {"this": upload_id}).mappings()
-    return [_piece(row) for row in rows]
-
-
-def _piece(row: Any) -> Piece:
-    return Piece(row["first"], row["end"], row["number"], row["etag"], row["crc32c"])
-
-
-def _check_same(connection: Connection, upload_id: str, piece: Piece) -> None:
-    """See to it that the piece of the same range, which is there already, has the same bytes; else nothing is changed."""
-    which = (pieces.c.upload_id == upload_id, pieces.c.first == piece.first, pieces.c.end == piece.end)
-    if connection.execute(select(pieces.c.crc32c).where(*which)).scalar() not in (None, piece.crc32c):
-        raise Conflict(f"other bytes were brought of {piece.first}-{piece.end - 1} in this moment")

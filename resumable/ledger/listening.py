@@ -13,13 +13,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from resumable.backoff import Backoff
+from resumable.clock import cancel_if_active
 from resumable.ledger.database import Database
 from resumable.model import Unavailable
 
 #: The class of the advisory locks by which nodes know who listens: one for each node, held while it does.
 LOCKS = 7_305_221
-#: Seconds between tries to connect.
-PAUSE = 1.0
+#: The pauses between tries to connect: always the same.
+PAUSES = Backoff(1.0, 1.0)
 #: Seconds between looks whether the server can still be written, which is where the others are; an answer takes no longer.
 LOOK = 5.0
 _ONLY_READS = b"SELECT current_setting('transaction_read_only')"
@@ -143,6 +145,7 @@ class Listener:
         self._close()
 
     async def _connect(self) -> None:
+        tries = 0
         try:
             while True:
                 try:
@@ -150,7 +153,8 @@ class Listener:
                     break
                 except Unavailable as error:
                     self._log.debug("cannot listen to other nodes: {error}; trying again", error=str(error))
-                await deferLater(self._reactor, PAUSE)
+                tries += 1
+                await deferLater(self._reactor, PAUSES.pause(tries))
         except CancelledError:
             return
         self._ear = NotifyListener(connection, self._heard, self._on_lost, self._on_standby)
@@ -182,8 +186,7 @@ class Listener:
 
     def _close(self) -> None:
         looking, self._looking = self._looking, None
-        if looking is not None:
-            looking.cancel()
+        cancel_if_active(looking)
         ear, self._ear = self._ear, None
         if ear is not None:
             self._reactor.removeReader(ear)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from resumable.database_url import read_database_url
 from resumable.ledger.engine import LedgerError, open_engine, prepare
-from resumable.ledger.ledger import as_upload
+from resumable.ledger.rows import as_upload
 from resumable.ledger.schema import metadata, pieces, uploads
 from resumable.model import NotFound, Piece, State, Upload
 from resumable.quoting import quote_briefly

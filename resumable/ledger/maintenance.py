@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, exists, or_, select, tuple_, update
 
 from resumable.ledger.database import Database
-from resumable.ledger.ledger import as_upload
 from resumable.ledger.queue import DUE
+from resumable.ledger.rows import as_upload
 from resumable.ledger.schema import events, identity, leases, uploads
 from resumable.ledger.statements import insert_into, state_in
 from resumable.model import LIVE, State, Upload

@@ -7,7 +7,8 @@ from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
-from twisted.python.failure import Failure
+
+from resumable.single_flight import SingleFlight
 
 T = TypeVar("T")
 
@@ -19,33 +20,14 @@ class ThreadSingleFlight(Generic[T]):
     """
 
     def __init__(self, reactor: Any, function: Callable[[], T]) -> None:
-        self._reactor = reactor
-        self._function = function
-        self._waiters: list[Deferred[T]] = []
+        self._in_thread = lambda: deferToThreadPool(reactor, reactor.getThreadPool(), function)
+        self._flights: SingleFlight[T] = SingleFlight(to_end=True)
 
     @property
     def running(self) -> bool:
         """Whether the function is at work."""
-        return bool(self._waiters)
+        return self._flights.running(None)
 
     def __call__(self) -> Deferred[T]:
-        """Run the function, or wait for the run under way; fires with what it returns."""
-        waiter: Deferred[T] = Deferred()
-        self._waiters.append(waiter)
-        if len(self._waiters) == 1:
-            pool = self._reactor.getThreadPool()
-            deferToThreadPool(self._reactor, pool, self._function).addCallbacks(self._done, self._failed)
-        return waiter
-
-    def _done(self, result: T) -> None:
-        for waiter in self._take():
-            waiter.callback(result)
-
-    def _failed(self, failure: Failure) -> None:
-        for waiter in self._take():
-            # A failure of its own for each: a Failure that is raised again collects the frames of who raised it.
-            waiter.errback(Failure(failure.value))
-
-    def _take(self) -> list[Deferred[T]]:
-        waiters, self._waiters = self._waiters, []
-        return waiters
+        """Return what the function returns, this time."""
+        return Deferred.fromCoroutine(self._flights.join(None, self._in_thread))

@@ -9,6 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from resumable.clock import cancel_if_active
 from resumable.model import UploadError
 
 
@@ -42,8 +43,7 @@ class PeriodicTask:
 
     def stop(self) -> None:
         """Call it no more, and give up what is running."""
-        if self._beginning.active():
-            self._beginning.cancel()
+        cancel_if_active(self._beginning)
         if self._loop.running:
             self._loop.stop()
         if self._running is not None:

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from resumable.clock import now
+from resumable.clock import cancel_if_active, now
 from resumable.model import UploadError
 from resumable.stores.port import StoreError
 
@@ -99,8 +99,7 @@ class _Part:
             self._log.failure("{part} cannot be tried", part=self._name)
             reason = type(error).__name__
         self._running = False
-        if late.active():
-            late.cancel()
+        cancel_if_active(late)
         self._settle(reason)
 
     def _settle(self, reason: str) -> None:

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
+from resumable.backoff import Backoff
 from resumable.clock import Moments, now
 from resumable.ledger.maintenance import Maintenance
 from resumable.model import Unavailable, Upload, UploadError
 from resumable.uploads.service import UploadService
 
-#: Seconds for which an upload lies untouched before it is taken up; the first pause between tries, which doubles; the longest.
+#: Seconds for which an upload lies untouched before it is taken up.
 IDLE = 10.0
-FIRST_PAUSE = 10.0
-LONGEST_PAUSE = 3600.0
+#: The pauses between tries.
+PAUSES = Backoff(10.0, 3600.0, jitter=(0.75, 1.0))
 #: Uploads taken up at a time.
 BATCH = 8
-
-
-def pause(tries: int) -> float:
-    """Seconds until the next try after so many, shortened by chance so that not all come back together."""
-    return min(FIRST_PAUSE * 2.0 ** min(tries - 1, 20), LONGEST_PAUSE) * random.uniform(0.75, 1.0)
 
 
 class CompletionRecovery:
@@ -60,7 +55,7 @@ class CompletionRecovery:
         idle: float,
         work: Callable[[Upload], Awaitable[None]],
     ) -> None:
-        while batch := await take(now=now(self._clock), idle=idle, pause=pause, most=BATCH):
+        while batch := await take(now=now(self._clock), idle=idle, pause=PAUSES.pause, most=BATCH):
             for upload in batch:
                 if upload.due is not None:
                     self._moments.enter((upload.id, upload.tries), upload.due)

@@ -24,7 +24,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from resumable.boot import moment, seconds_since
-from resumable.ledger.ledger import Holder, Ledger
+from resumable.ledger.claims import Holder
+from resumable.ledger.ledger import Ledger
 from resumable.model import LIVE, Ended, State, Unavailable, Upload
 
 T = TypeVar("T")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Any
 
 from attrs import frozen
 
 from resumable.crc32c_text import encode_crc32c
 from resumable.model import State, Upload
+from resumable.timestamps import rfc3339
 from resumable.uploads.coverage import Coverage
 
 
@@ -74,6 +74,4 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def _timestamp(seconds: float | None) -> str | None:
     """RFC 3339 in UTC, to the second."""
-    if seconds is None:
-        return None
-    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if seconds is None else rfc3339(seconds)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timezone
 from typing import Any
 
 from resumable.metrics import CONTENT_TYPE
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.response import Response, problem
+from resumable.timestamps import rfc3339
 from resumable.upkeep.readiness import Readiness, Verdict
 
 #: Gives what has been counted, in Prometheus's text format.
@@ -49,6 +49,5 @@ def _other_methods(request: Request) -> Response | None:
 
 
 def _as_json(verdict: Verdict) -> dict[str, Any]:
-    since = datetime.fromtimestamp(verdict.since, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    shown: dict[str, Any] = {"ok": verdict.ok, "since": since}
+    shown: dict[str, Any] = {"ok": verdict.ok, "since": rfc3339(verdict.since)}
     return shown if verdict.ok else {**shown, "reason": verdict.reason}

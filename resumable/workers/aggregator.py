@@ -7,6 +7,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
+from resumable.clock import cancel_if_active
 from resumable.workers.figures import Snapshot, add_up, lasting, snapshot
 from resumable.workers.process import Process
 
@@ -63,8 +64,7 @@ class MetricsAggregator:
 
     def _settle(self) -> None:
         self._missing.clear()
-        if self._late.active():
-            self._late.cancel()
+        cancel_if_active(self._late)
         waiting, self._waiting = self._waiting, []
         figures = add_up([*self._last.values(), self._dead, snapshot(self._registry)])
         for answer in waiting:

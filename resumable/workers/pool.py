@@ -12,7 +12,8 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
-from resumable.clock import run_on_monotonic_time
+from resumable.backoff import Backoff
+from resumable.clock import cancel_if_active, run_on_monotonic_time
 from resumable.ledger.engine import open_engine, prepare
 from resumable.listening import CannotListen, announce, tell_manager
 from resumable.service import CannotStart, give_up
@@ -26,9 +27,8 @@ from resumable.workers.sockets import bind
 
 #: Seconds beyond ``limits.drain`` after which a worker that was told to end is killed.
 GRACE = 10.0
-#: Seconds before a worker is started again that died soon; they double with each time, up to the longest.
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 30.0
+#: The pauses before a worker is started again that died soon.
+PAUSES = Backoff(0.5, 30.0)
 #: A worker that has lived so long (seconds) is started again at once.
 SOUND = 60.0
 
@@ -138,7 +138,8 @@ class Slot:
         self.process: Process | None = None
         self.takes = False
         self._begun = 0.0
-        self._pause = 0.0
+        #: How many processes have died soon, one after the other.
+        self._early_deaths = 0
         self._again: Any = None
         self._ending: Deferred[None] | None = None
 
@@ -189,27 +190,22 @@ class Slot:
         level = LogLevel.warn if status == 0 else LogLevel.error
         self._log.emit(level, "worker {worker} has ended: {how}", worker=self.number, how=how)
         if self._pool.ended(status):
-            self._pause = self._next_pause(self._pool.reactor.seconds() - self._begun)
-            self._again = self._pool.reactor.callLater(self._pause, self.start)
-
-    def _next_pause(self, lived: float) -> float:
-        """Seconds until the next start, after a process that lived so long."""
-        if lived >= SOUND:
-            return 0.0
-        return min(max(2 * self._pause, FIRST_PAUSE), LONGEST_PAUSE)
+            sound = self._pool.reactor.seconds() - self._begun >= SOUND
+            self._early_deaths = 0 if sound else self._early_deaths + 1
+            pause = PAUSES.pause(self._early_deaths) if self._early_deaths else 0.0
+            self._again = self._pool.reactor.callLater(pause, self.start)
 
     def end(self, patience: float) -> Deferred[None]:
         """Tell the process to end, and kill it when it has not after `patience` seconds; fires when it is gone."""
         if self._ending is None:
             self._ending = Deferred()
-            if self._again is not None:
-                self._again.cancel()
+            cancel_if_active(self._again)
             if self.process is None:
                 self._ending.callback(None)
             else:
                 self.process.stop()
                 kill = self._pool.reactor.callLater(patience, self._kill, patience)
-                self._ending.addCallback(lambda _: kill.cancel() if kill.active() else None)
+                self._ending.addCallback(lambda _: cancel_if_active(kill))
         return self._ending
 
     def _kill(self, patience: float) -> None:

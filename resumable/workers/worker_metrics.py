@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
+from resumable.clock import cancel_if_active
 from resumable.metrics import Metrics
 from resumable.model import Unavailable
 from resumable.workers.figures import render, snapshot
@@ -48,8 +49,7 @@ class WorkerMetrics:
         try:
             return await waiting
         finally:
-            if late.active():
-                late.cancel()
+            cancel_if_active(late)
 
     def _give_up(self, waiting: Deferred[bytes]) -> None:
         self._waiting.remove(waiting)

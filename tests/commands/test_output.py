@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from resumable.commands.output import age, printable, say_table, size, timestamp
+from resumable.commands.output import age, printable, say_table, size
+from resumable.timestamps import rfc3339
 
 
 @pytest.mark.parametrize(
@@ -31,8 +32,8 @@ def test_age(seconds: float, shown: str) -> None:
     assert age(seconds) == shown
 
 
-def test_timestamp() -> None:
-    assert timestamp(1_767_225_600.9) == "2026-01-01T00:00:00Z"
+def test_rfc3339() -> None:
+    assert rfc3339(1_767_225_600.9) == "2026-01-01T00:00:00Z"
 
 
 def test_names_cannot_forge(capsys: pytest.CaptureFixture[str]) -> None:

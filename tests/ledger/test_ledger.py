@@ -11,9 +11,10 @@ from sqlalchemy import create_engine, text
 from twisted.internet import reactor
 from twisted.internet.defer import ensureDeferred, gatherResults
 
+from resumable.ledger.claims import Holder
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
-from resumable.ledger.ledger import Holder, Ledger, Taken
+from resumable.ledger.ledger import Ledger, Taken
 from resumable.model import LIVE, Ended, ObjectOptions, Piece, State, Unavailable, Upload
 
 UPLOAD = Upload(

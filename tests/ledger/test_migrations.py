@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest_twisted
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Column, Index, Integer, MetaData, Table, insert, text
 from twisted.internet import reactor
 
 from resumable.ledger.database import Database
-from resumable.ledger.engine import open_engine, prepare
+from resumable.ledger.engine import MIGRATIONS, _newest, open_engine, prepare
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.schema import metadata, pieces, uploads
 from resumable.model import Piece
@@ -30,6 +34,22 @@ def test_the_migrations_make_the_tables_of_the_schema(url: str) -> None:
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, metadata) == []
+
+
+def test_the_newest_version() -> None:
+    """Alembic is not asked for it, and has to be of the same opinion."""
+    scripts = ScriptDirectory(str(MIGRATIONS), version_locations=[str(MIGRATIONS / "versions")])
+    assert _newest() == scripts.get_current_head()
+
+
+def test_a_ledger_that_is_up_to_date_starts_without_alembic(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    script = (
+        "import sys\nfrom resumable.ledger.engine import open_engine, prepare\n"
+        f"prepare(open_engine({url!r}))\nprint('alembic' in sys.modules)"
+    )
+    said = [subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout for _ in range(2)]
+    assert said == [b"True\n", b"False\n"]
 
 
 def test_nodes_that_start_together(postgres_or_file: str) -> None:

@@ -16,7 +16,7 @@ from twisted.web.http_headers import Headers
 from resumable import model
 from resumable.callbacks.authorizer import AuthorizationRequest, Grant
 from resumable.callbacks.formats import Verdict
-from resumable.ledger.ledger import as_upload
+from resumable.ledger.rows import as_upload
 from resumable.model import Invalid, KeyTaken, ObjectOptions, Rejected, State, Unsupported, Upload, UploadError
 from resumable.protocols.access import Gate, description_of
 from resumable.protocols.base import Target

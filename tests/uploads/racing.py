@@ -21,9 +21,10 @@ from twisted.web.http_headers import Headers
 
 from resumable.callbacks.authorizer import AllowAll
 from resumable.ledger.database import Database
-from resumable.ledger.ledger import Ledger, as_upload
+from resumable.ledger.ledger import Ledger
 from resumable.ledger.maintenance import Maintenance
 from resumable.ledger.notifier import NullNotifier, PostgresNotifier
+from resumable.ledger.rows import as_upload
 from resumable.ledger.schema import uploads
 from resumable.model import Piece, Unavailable, Upload, UploadError
 from resumable.protocols.access import Gate

@@ -14,8 +14,9 @@ from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import deferLater
 
 from resumable.boot import machine
+from resumable.ledger.claims import Holder
 from resumable.ledger.database import Database
-from resumable.ledger.ledger import Holder, Ledger
+from resumable.ledger.ledger import Ledger
 from resumable.model import LIVE, Ended, Exists, State, Unavailable, Upload
 from resumable.stores.port import StoreUnavailable
 from resumable.uploads import claims
@@ -339,7 +340,7 @@ async def test_what_a_live_upload_has_made_is_its_own(ledger: Ledger, bucket: Bu
 async def _all(ledger: Ledger) -> list[Upload]:
     from sqlalchemy import select
 
-    from resumable.ledger.ledger import as_upload
+    from resumable.ledger.rows import as_upload
     from resumable.ledger.schema import uploads
 
     rows = await ledger._database.read(lambda connection: connection.execute(select(uploads)).mappings().all())

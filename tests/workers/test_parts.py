@@ -20,7 +20,7 @@ from resumable.settings import Settings, parse_settings
 from resumable.workers.figures import Snapshot
 from resumable.workers.loads import ABSENT, LOOK, STALE, TIMES, WAIT, Loads, Turns, shared_file
 from resumable.workers.messages import Job, Lines, Uplink, pack_job, read_job
-from resumable.workers.pool import LONGEST_PAUSE, SOUND, WorkerPool
+from resumable.workers.pool import PAUSES, SOUND, WorkerPool
 from resumable.workers.process import Process
 
 CONFIG = """
@@ -101,7 +101,7 @@ def test_a_worker_that_dies_at_once_does_not_spin(pool: tuple[WorkerPool, Reacto
             reactor.started[-1].processEnded(killed())
             deaths += 1
         reactor.advance(0.1)
-    assert 3600 / LONGEST_PAUSE < deaths < 3600 / LONGEST_PAUSE + 10
+    assert 3600 / PAUSES.longest < deaths < 3600 / PAUSES.longest + 10
 
 
 def test_a_worker_that_lived_long_is_started_again_at_once(pool: tuple[WorkerPool, Reactor]) -> None:
@@ -123,7 +123,7 @@ def test_a_worker_that_says_it_cannot_start_ends_all(
     monkeypatch.setattr("resumable.service.atexit.register", lambda _: None)
     workers.startService()
     reactor.started[-1].processEnded(Failure(ProcessTerminated(exitCode=1)))
-    reactor.advance(LONGEST_PAUSE)
+    reactor.advance(PAUSES.longest)
     assert (reactor.stopped, len(reactor.started)) == (1, 1)
 
 
@@ -132,7 +132,7 @@ def test_a_later_start_that_fails_is_tried_again(pool: tuple[WorkerPool, Reactor
     workers.startService()
     workers.ready()
     reactor.started[-1].processEnded(Failure(ProcessTerminated(exitCode=1)))
-    reactor.advance(LONGEST_PAUSE)
+    reactor.advance(PAUSES.longest)
     assert (reactor.stopped, len(reactor.started)) == (0, 2)
 
 
@@ -143,7 +143,7 @@ def test_nothing_is_started_while_all_end(pool: tuple[WorkerPool, Reactor]) -> N
     reactor.started[-1].processEnded(killed())
     stopped: list[None] = []
     workers.stopService().addCallback(stopped.append)
-    reactor.advance(LONGEST_PAUSE)
+    reactor.advance(PAUSES.longest)
     assert (stopped, len(reactor.started)) == ([None], 1)
 
 
@@ -354,5 +354,5 @@ def test_a_worker_that_ends_by_itself_is_started_again(pool: tuple[WorkerPool, R
     workers, reactor = pool
     workers.startService()
     reactor.started[-1].processEnded(reason)
-    reactor.advance(LONGEST_PAUSE)
+    reactor.advance(PAUSES.longest)
     assert len(reactor.started) == 2

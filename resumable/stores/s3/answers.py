@@ -16,6 +16,8 @@ from botocore.parsers import ResponseParserError, ResponseParserFactory
 from botocore.utils import parse_timestamp
 from twisted.internet.threads import deferToThreadPool
 
+from resumable.clock import now
+from resumable.retry_after import retry_after
 from resumable.stores.port import StoreError, StoreUnavailable
 from resumable.stores.s3.codes import BUSY, BY_STATUS, OPERATORS, TRANSIENT, refusal
 from resumable.stores.threads import ThreadSingleFlight
@@ -127,7 +129,8 @@ class Answers:
             transient = status in (408, 429) or (status >= 500 and status not in (501, 505)) or code in TRANSIENT
         else:
             transient = status not in OPERATORS
-        return CallFailure(code, plain(message), status, transient, retry_after(answer), said)
+        pause = retry_after(answer.header(b"retry-after"), now(self._reactor))
+        return CallFailure(code, plain(message), status, transient, pause, said)
 
 
 def parse(body: bytes) -> ElementTree.Element | None:
@@ -181,12 +184,6 @@ def _timestamp(value: Any) -> datetime | None:
     except (ValueError, OverflowError, OSError, RuntimeError):
         return None
     return found
-
-
-def retry_after(answer: Answer) -> float:
-    """Return the seconds that the store wants to be left alone for; 0.0 if it says none, or says a date."""
-    value = answer.header(b"retry-after") or ""
-    return float(value) if value.isascii() and value.isdigit() and len(value) < 10 else 0.0
 
 
 def load_model() -> Any:

@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 
+from resumable.backoff import Backoff
 from resumable.stores.port import Fence, Observer
 from resumable.stores.s3.addressing import Addressing
 from resumable.stores.s3.answers import Answers, CallFailure, plain
@@ -96,10 +97,9 @@ class Calls:
         self._addressing = addressing
         self._answers = answers
         self._patience = patience
-        self._random = random
         self._observe = observe
         self._retried = retried
-        self._first_pause, self._longest_pause = pauses
+        self._backoff = Backoff(*pauses, jitter=(0.0, 1.0), random=random)
 
     async def make(
         self, call: Call, *, patience: float | None = None, fence: Fence | None = None, again: bool = False
@@ -114,7 +114,7 @@ class Calls:
         :raises StoreUnavailable: patience is over, or the credentials are.
         """
         deadline = self._clock.seconds() + (self._patience if patience is None else patience)
-        replaced, lost, bound = False, 0, self._first_pause
+        replaced, lost, failed = False, 0, 0
         try:
             while True:
                 if again and fence is not None:
@@ -134,12 +134,12 @@ class Calls:
                     raise outcome.refusal()
                 if outcome.lost and call.sent:
                     lost += 1
-                pause = max(self._random() * bound, outcome.pause)
+                failed += 1
+                pause = max(self._backoff.pause(failed), outcome.pause)
                 if self._clock.seconds() + pause > deadline or (call.once and lost >= LOST):
                     raise outcome.unavailable()
                 await (deferLater(self._clock, pause) if fence is None else fence.pause(pause))
                 self._again(call)
-                bound = min(2 * bound, self._longest_pause)
         finally:
             # Whoever keeps an error, whose traceback leads here, keeps no body.
             call.body = ()
