@@ -26,8 +26,7 @@ from resumable.web.connection import HEAD_READ_SIZE
 from resumable.web.request import ORDINARY_LIMIT, StreamingRequest
 from resumable.web.router import Root
 from tests.uploads.wiring import House, ledger_in
-from tests.web.test_streaming import statuses
-from tests.web.wire import Wire, head
+from tests.web.wire import Wire, head, statuses
 
 
 class Reads:

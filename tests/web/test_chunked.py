@@ -18,8 +18,7 @@ from resumable.web import chunked
 from resumable.web import connection as channels
 from resumable.web.chunked import ChunkedDecoder, MalformedChunk, Turns
 from resumable.web.request import StreamingRequest
-from tests.web.test_streaming import statuses
-from tests.web.wire import IDLE, Basin, Service, Wire, head
+from tests.web.wire import IDLE, Basin, Service, Wire, head, statuses
 
 
 def turn(clock: Clock) -> None:

@@ -20,8 +20,7 @@ from resumable.web import chunked
 from resumable.web import connection as channels
 from resumable.web.request import StreamingRequest
 from resumable.web.site import StreamingSite
-from tests.web.test_streaming import body_of, statuses
-from tests.web.wire import Basin, Leaf, Service, Wire, head
+from tests.web.wire import Basin, Leaf, Service, Wire, body_of, head, statuses
 
 
 async def tell(request: StreamingRequest) -> Response:

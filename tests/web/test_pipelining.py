@@ -11,8 +11,7 @@ from resumable.protocols.response import Response, problem
 from resumable.web import connection as channels
 from resumable.web.request import StreamingRequest
 from tests.web.test_chunked import turn
-from tests.web.test_streaming import statuses
-from tests.web.wire import Basin, Transport, Wire, head
+from tests.web.wire import Basin, Transport, Wire, head, statuses
 
 READ = channels.HEAD_READ_SIZE
 #: What a channel may hold of requests whose time has not come: a head that is nearly complete, and a read.
