@@ -45,7 +45,7 @@ class SmallBodies:
 
     @asynccontextmanager
     async def of(self, request: Pours, limit: int) -> AsyncIterator[bytes]:
-        """The body of a request; it counts as held until the context ends.
+        """Give the body of a request; it counts as held until the context ends.
 
         :param limit: bytes it may have.
         :raises TooLarge: it has more.
@@ -73,7 +73,7 @@ class SmallBodies:
         body.counted = 0
 
     def make_room(self, size: int, body: _SmallBody) -> bool:
-        """Whether `body` may hold `size` more bytes: those that have been unfinished for longer give way."""
+        """Say whether `body` may hold `size` more bytes: those that have been unfinished for longer give way."""
         while self.held + size > self._most:
             first = next(iter(self._unfinished), body)
             if first is body:

@@ -21,7 +21,7 @@ class ReadSize:
         self.size = FIRST
 
     def learn(self, asked: int, came: int) -> None:
-        """`came` bytes were there when `asked` were asked for."""
+        """Take note that `came` bytes were there when `asked` were asked for."""
         if came >= asked:
             self.size = min(2 * self.size, LARGEST)
         elif came < self.size // 2:

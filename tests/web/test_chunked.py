@@ -14,7 +14,7 @@ from twisted.web import http
 from resumable.blocks import BLOCK, LARGE
 from resumable.model import Interrupted
 from resumable.protocols.response import Response
-from resumable.web import chunked
+from resumable.web import chunked, lingering
 from resumable.web import connection as channels
 from resumable.web.chunked import ChunkedDecoder, MalformedChunk, Turns
 from resumable.web.request import StreamingRequest
@@ -338,7 +338,7 @@ def test_ends_while_the_decoder_is_behind(how: str) -> None:
     else:
         assert len(basin.data) == got
     if how != "lost":
-        wire.clock.advance(channels.LINGER_SECONDS)
+        wire.clock.advance(lingering.LINGER_SECONDS)
         assert wire.closing
         wire.lose()
     assert wire.clock.getDelayedCalls() == []

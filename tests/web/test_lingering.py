@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from resumable.web import connection as channels
+from resumable.web import lingering
 from tests.web.wire import (
     IDLE,
     Service,
@@ -34,7 +35,7 @@ def test_answer_without_the_body() -> None:
 def test_lingering_ends_by_time() -> None:
     """30 s of steady sending, then a clean close; what still comes is not looked at, and force follows."""
     wire = early()
-    for _ in range(int(channels.LINGER_SECONDS) - 1):
+    for _ in range(int(lingering.LINGER_SECONDS) - 1):
         wire.clock.advance(1)
         wire.send(b"a" * 1000)
     wire.clock.advance(0.9)
@@ -49,8 +50,8 @@ def test_lingering_ends_by_time() -> None:
 
 def test_lingering_is_not_cut_short_by_the_idle_timer(monkeypatch: pytest.MonkeyPatch) -> None:
     """A site may have little patience otherwise."""
-    monkeypatch.setattr(channels, "LINGER_SECONDS", 2 * IDLE)
-    monkeypatch.setattr(channels, "LINGER_SILENCE", 2 * IDLE)
+    monkeypatch.setattr(lingering, "LINGER_SECONDS", 2 * IDLE)
+    monkeypatch.setattr(lingering, "LINGER_SILENCE", 2 * IDLE)
     wire = Wire(refuse)
     wire.send(b"nonsense\r\n\r\n")
     wire.clock.advance(IDLE)
@@ -70,9 +71,9 @@ def test_lingering_is_not_ended_by_size() -> None:
 def test_lingering_ends_by_silence() -> None:
     """One that sends no more has read the answer."""
     wire = early()
-    wire.clock.advance(channels.LINGER_SILENCE - 1)
+    wire.clock.advance(lingering.LINGER_SILENCE - 1)
     wire.send(b"a")
-    wire.clock.advance(channels.LINGER_SILENCE - 0.1)
+    wire.clock.advance(lingering.LINGER_SILENCE - 0.1)
     assert not wire.closing
     wire.clock.advance(0.1)
     assert wire.closing
@@ -129,7 +130,7 @@ def test_lingering_survives_the_idle_timer() -> None:
     wire.send(head("PUT", "/", "Content-Length: 9"), b"abc")
     wire.clock.advance(IDLE)
     assert not wire.paused
-    wire.clock.advance(channels.LINGER_SECONDS)
+    wire.clock.advance(lingering.LINGER_SECONDS)
     assert wire.closing
     wire.lose()
     assert wire.clock.getDelayedCalls() == []

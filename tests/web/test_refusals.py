@@ -6,7 +6,7 @@ import pytest
 
 from resumable.model import Interrupted
 from resumable.protocols.response import reason_phrase
-from resumable.web import connection as channels
+from resumable.web import lingering
 from tests.web.wire import (
     Service,
     Wire,
@@ -55,7 +55,7 @@ def test_malformed_heads(bad: bytes, status: int, word: str) -> None:
     assert said["status"] == status
     assert word in said["detail"]
     assert service.requests == []
-    wire.clock.advance(channels.LINGER_SECONDS)
+    wire.clock.advance(lingering.LINGER_SECONDS)
     assert wire.closing
     wire.lose()
     assert wire.clock.getDelayedCalls() == []
@@ -83,7 +83,7 @@ def test_malformed_chunk(together: bool) -> None:
     assert statuses(wire.said) == [400]
     assert "chunked" in body_of(wire.said)["detail"]
     wire.send(b"3\r\nabc\r\n")
-    wire.clock.advance(channels.LINGER_SECONDS)
+    wire.clock.advance(lingering.LINGER_SECONDS)
     assert wire.closing
 
 

@@ -8,7 +8,7 @@ from twisted.internet.error import ConnectionLost
 
 from resumable.model import Interrupted
 from resumable.protocols.response import Response
-from resumable.web import connection as channels
+from resumable.web import head_timer, lingering
 from resumable.web.request import StreamingRequest
 from tests.web.wire import (
     IDLE,
@@ -84,9 +84,9 @@ def test_a_silent_head_is_closed() -> None:
     """One who connects and says half a head is not waited for."""
     wire = Wire(Service())
     wire.send(b"GET / HTTP/1.1\r\nHo")
-    wire.clock.advance(channels.HEAD_SECONDS)
+    wire.clock.advance(head_timer.HEAD_SECONDS)
     assert statuses(wire.said) == [408]
-    wire.clock.advance(channels.LINGER_SECONDS)
+    wire.clock.advance(lingering.LINGER_SECONDS)
     assert wire.closing
     wire.lose()
     assert wire.clock.getDelayedCalls() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from resumable.model import Interrupted
-from resumable.web import connection as channels
+from resumable.web import lingering
 from resumable.web import site as sites
 from tests.web.wire import (
     Service,
@@ -76,7 +76,7 @@ def test_drain_ends_bodies() -> None:
     assert statuses(wire.said) == [503]
     assert b"Retry-After: 1\r\n" in wire.said
     assert b"Connection: close\r\n" in wire.said
-    wire.clock.advance(channels.LINGER_SECONDS)
+    wire.clock.advance(lingering.LINGER_SECONDS)
     assert wire.closing
 
 

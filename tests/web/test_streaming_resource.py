@@ -4,63 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-from twisted.web.resource import Resource
-
-from resumable.web.request import ORDINARY_LIMIT
-from tests.web.wire import (
-    Leaf,
-    Wire,
-    head,
-    refuse,
-    statuses,
-)
+from resumable.protocols.response import Response
+from resumable.web.router import Root
+from tests.web.wire import Wire, head, statuses
 
 
-class Echo(Resource):
-    """An ordinary resource of Twisted."""
+def test_it_is_asked_for_every_path() -> None:
+    """Nothing of Twisted's way through a tree of resources is left between the site and it."""
+    seen: list[bytes] = []
 
-    isLeaf = True
+    async def answer(request: Any, rest: bytes) -> Response:
+        seen.append(rest)
+        return Response(200, b"here")
 
-    def render_POST(self, request: Any) -> bytes:
-        request.setHeader("X-Half", "done")
-        if request.path == b"/echo/fail":
-            raise ValueError("no")
-        return b"<" + request.content.read() + b">"
-
-
-def tree() -> Resource:
-    """A root with an ordinary and a streaming child."""
-    root = Resource()
-    root.putChild(b"echo", Echo())
-    root.putChild(b"stream", Leaf(refuse))
-    return root
-
-
-@pytest.mark.filterwarnings("ignore:twisted.web.resource:DeprecationWarning")  # Twisted's own 404 and 405
-def test_a_resource_tree() -> None:
-    """Children are found as ever; ordinary ones find a small body in ``content``."""
-    wire = Wire(root=tree())
-    wire.send(head("POST", "/stream/x"))
-    wire.send(head("POST", "/echo", "Content-Length: 5", "Expect: 100-continue"), b"ab", b"cde")
-    wire.send(head("GET", "/nowhere"), head("GET", "/echo"))
-    assert statuses(wire.said) == [401, 100, 200, 404, 405]
-    assert b"\r\n\r\n<abcde>" in wire.said
+    wire = Wire(root=Root({b"/a/": answer}))
+    wire.send(head("GET", "/a/b%2Fc/d"), head("GET", "/a/"), head("GET", "/nowhere"))
+    assert statuses(wire.said) == [200, 200, 404]
+    assert seen == [b"b%2Fc/d", b""]
     assert not wire.closing
-
-
-def test_an_ordinary_resource_takes_no_big_body() -> None:
-    """What it wants whole has to fit in memory."""
-    wire = Wire(root=tree())
-    wire.send(head("POST", "/echo", f"Content-Length: {ORDINARY_LIMIT + 1}"), bytes(ORDINARY_LIMIT), b"abc")
-    assert statuses(wire.said) == [413]
-
-
-def test_an_ordinary_resource_that_fails(logged_errors: list[Any]) -> None:
-    """It is treated like ours; nothing of what it had prepared goes out."""
-    wire = Wire(root=tree())
-    wire.send(head("POST", "/echo/fail"))
-    assert statuses(wire.said) == [500]
-    assert b"X-Half" not in wire.said
-    assert len(logged_errors) == 1
-    logged_errors.clear()
