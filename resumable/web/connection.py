@@ -10,11 +10,6 @@ The life of a connection (`State`)::
       +------------------------loseConnection-----------+
 
 In OPEN and LINGERING what arrives is looked at; in REFUSED and CLOSING it is not (`deaf`).
-
-In OPEN the socket is read unless there is a reason not to. Each reason is a flag of its own, as any of them may hold at the
-same time, and `_read_on` looks at all of them: a request does not want its body now (`_held`), the decoder has not come to
-what was read (`_behind`), more was read than the request that is served (`_ahead`), the client does not read its answers
-(`_waitingForTransport`, our base's), or it sends no more (`_last_said`).
 """
 
 from __future__ import annotations
@@ -26,7 +21,6 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web import http
 from zope.interface import implementer
@@ -39,18 +33,11 @@ from resumable.web.chunked import ChunkedDecoder, MalformedChunk, Turns
 from resumable.web.head_timer import HeadTimer
 from resumable.web.lingering import Lingering
 from resumable.web.pipelining import RequestTurns
-from resumable.web.reading import ReadSize
-from resumable.web.refusals import RefusingChannel, refusal
+from resumable.web.reading import HEAD_READ_SIZE, TLS_READ_SIZE, ReadChannel
+from resumable.web.refusals import refusal
 from resumable.web.target import BadTarget, check_host, read_target
 
 log = Logger()
-
-#: Bytes asked at a time of a socket under TLS, which hands on 16 KiB at a time whatever it is given.
-TLS_READ_SIZE = 256 * 1024
-
-#: As long as nobody has asked for the body: what comes with the head lies in memory uncounted while the application and
-#: the ledger are asked, on every connection at once.
-HEAD_READ_SIZE = 16 * 1024
 
 
 class Site(Protocol):
@@ -91,35 +78,22 @@ class State(Enum):
 
 
 @implementer(IHalfCloseableProtocol)
-class StreamingChannel(RefusingChannel):
+class StreamingChannel(ReadChannel):
     """An HTTP/1.1 connection whose requests decide, from their headers on, whether it is read."""
 
     site: Site
-    #: True when nothing that still arrives is looked at. Only `_become` changes it.
-    deaf = False
     _state = State.OPEN
     _greeted = False  # the head of a request has been read
-    _patience: float | None = None  # the idle timeout (seconds) that stands still while `_held`
     _lingering: Lingering | None = None
     _head_timer: HeadTimer
     _turns: RequestTurns
-    # Why the socket is not read; see above.
-    _held = False
-    _behind = False
-    _ahead = False
-    _last_said = False
 
     def connectionMade(self) -> None:
         """Join the site's channels."""
         super().connectionMade()
         self.site.channels.add(self)
         self.site.metrics.connections.set(len(self.site.channels))
-        innermost: Any = self.transport
-        while isinstance(innermost, ProtocolWrapper):  # TLS: only the socket below it has a read size
-            innermost = innermost.transport
-        self._socket = innermost
-        self._reading = ReadSize() if innermost is self.transport else None
-        innermost.bufferSize = HEAD_READ_SIZE
+        self._find_socket()
         self._head_timer = HeadTimer(self.callLater, self.site.head_timeout, self._refuse_slowness)
         self._turns = RequestTurns(self.site.request_turns, self._take_turn)
 
@@ -165,37 +139,7 @@ class StreamingChannel(RefusingChannel):
         """Whether there is a request to answer, or the first is still to come."""
         return bool(self.requests) or not self._greeted
 
-    # Whether the connection is read
-
-    def hold(self) -> None:
-        """Read no more until ``release``. The idle timer stands still: this silence is ours."""
-        if not self._held and not self.deaf:
-            self._held = True
-            self._patience = self.setTimeout(None)
-            self._networkProducer.pauseProducing()
-
-    def release(self, room: int | None = None) -> None:
-        """Read on, in large pieces but no more than ``room`` bytes at once: somebody takes them."""
-        size = TLS_READ_SIZE if self._reading is None else self._reading.size
-        decoder = self._transferDecoder
-        if type(decoder) is ChunkedDecoder:
-            most = decoder.read_size
-        else:
-            # What follows the body would lie in memory, uncounted, until the answer. (TLS needs more than it hands on.)
-            left: int = 0 if decoder is None else decoder.contentLength
-            most = (left or 1) if self._reading is not None else left + HEAD_READ_SIZE
-        if most < size:
-            size = most
-        self._socket.bufferSize = size if room is None or size < room else room
-        if self._held:
-            self._held = False
-            self.setTimeout(self._patience)
-            self._read_on()
-
-    def _read_on(self) -> None:
-        self._ahead = self._has_more
-        if not (self._held or self._behind or self._ahead or self._waitingForTransport or self._last_said):
-            self._networkProducer.resumeProducing()
+    # Whether the connection is read; see also `ReadChannel`
 
     def resumeProducing(self) -> None:
         """Go on: the transport could send what it had. Our base would now read on, whatever a request wants."""
@@ -206,17 +150,6 @@ class StreamingChannel(RefusingChannel):
             self._networkProducer.pauseProducing()
         if self._has_more and not self._handlingRequest:
             self._next_request()
-
-    def _stall(self, behind: bool) -> None:
-        """Read no more until what was read is decoded: it takes more than this turn of the reactor.
-
-        :param behind: False when it is decoded.
-        """
-        self._behind = behind
-        if behind:
-            self._networkProducer.pauseProducing()
-        else:
-            self._read_on()
 
     def _decode_on(self) -> None:
         """Give the decoder of a body another turn."""
@@ -237,20 +170,6 @@ class StreamingChannel(RefusingChannel):
     # What follows a request stays in `_buffer`, where it was read to, until the answer is given (`paused` is
     # LineReceiver's, and has it look at no more); as long as there is something no more is read. Our base would read a
     # little more after each request, and move all of it for each.
-
-    @property
-    def _has_more(self) -> bool:
-        """Whether more than the request that is served has been read."""
-        return bool(self.paused and self._buffer)
-
-    def _watch_read_ahead(self) -> None:
-        """Read no more while something is left of what was read."""
-        if self._has_more != self._ahead:
-            if self._ahead:
-                self._read_on()
-            else:
-                self._ahead = True
-                self._networkProducer.pauseProducing()
 
     def _finishRequestBody(self, data: bytes) -> None:
         """End the body (Twisted's).

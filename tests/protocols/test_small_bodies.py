@@ -20,7 +20,7 @@ from resumable.protocols.response import Response
 from resumable.protocols.results import Results
 from resumable.protocols.sessions import MOST, Sessions
 from resumable.protocols.small_body import ALL, READ_SIZE, SECONDS, SmallBodies
-from resumable.web.connection import HEAD_READ_SIZE
+from resumable.web.reading import HEAD_READ_SIZE
 from resumable.web.request import StreamingRequest
 from resumable.web.router import Root
 from tests.uploads.wiring import House, ledger_in

@@ -14,8 +14,7 @@ from twisted.web import http
 from resumable.blocks import BLOCK, LARGE
 from resumable.model import Interrupted
 from resumable.protocols.response import Response
-from resumable.web import chunked, lingering
-from resumable.web import connection as channels
+from resumable.web import chunked, lingering, reading
 from resumable.web.chunked import ChunkedDecoder, MalformedChunk, Turns
 from resumable.web.request import StreamingRequest
 from tests.web.wire import IDLE, Basin, Service, Wire, head, statuses
@@ -365,7 +364,7 @@ def test_a_read_ends_with_the_body() -> None:
     wire.send(b"a" * 60)
     assert wire.transport.bufferSize == 40  # type: ignore[attr-defined]
     wire.send(b"a" * 40)
-    assert wire.transport.bufferSize == channels.HEAD_READ_SIZE  # type: ignore[attr-defined]
+    assert wire.transport.bufferSize == reading.HEAD_READ_SIZE  # type: ignore[attr-defined]
 
 
 # Trailers

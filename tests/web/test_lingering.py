@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from resumable.web import connection as channels
-from resumable.web import lingering
+from resumable.web import lingering, reading
 from tests.web.wire import (
     IDLE,
     Service,
@@ -61,7 +60,7 @@ def test_lingering_is_not_cut_short_by_the_idle_timer(monkeypatch: pytest.Monkey
 def test_lingering_is_not_ended_by_size() -> None:
     """A client that sends all before it reads is listened to, and none of it is kept."""
     wire = early()
-    segment = bytes(channels.TLS_READ_SIZE)
+    segment = bytes(reading.TLS_READ_SIZE)
     for _ in range(300):
         wire.send(segment)
     assert not wire.closing

@@ -8,13 +8,12 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from resumable.protocols.response import Response, problem
-from resumable.web import connection as channels
-from resumable.web import pipelining
+from resumable.web import pipelining, reading
 from resumable.web.request import StreamingRequest
 from tests.web.test_chunked import turn
 from tests.web.wire import Basin, Transport, Wire, head, statuses
 
-READ = channels.HEAD_READ_SIZE
+READ = reading.HEAD_READ_SIZE
 #: What a channel may hold of requests whose time has not come: a head that is nearly complete, and a read.
 MOST_HELD = 32 * 1024
 
