@@ -31,7 +31,7 @@ setup(
         "click>=8.1",
         "rich>=13",
         "prometheus-client>=0.20",
-        "python-multipart>=0.0.20",
+        "python-multipart>=0.0.34",
     ],
     extras_require={
         "postgresql": ["psycopg[binary]>=3.1.18"],
