@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IConsumer
 from twisted.web.http_headers import Headers
 
 from resumable.protocols.origin import Origin
-from resumable.protocols.response import Response
+from resumable.protocols.response import HeaderPairs, Response
 
 #: The most bytes of a ``Range``'s value. A proxy takes the whole head of an answer in a buffer of 4 KiB (nginx's default), so
 #: the header leaves some of that to the others.
@@ -29,8 +29,25 @@ class Request(Protocol):
     #: Who sends it, and the base of URLs handed out to the sender.
     origin: Origin
 
+    @property
+    def query(self) -> Mapping[str, list[str]]:
+        """The query's fields and their values; see `resumable.protocols.query.parse_query`."""
+
+    @property
+    def trailers(self) -> Headers:
+        """The fields after a chunked body, once all of it has been poured; else empty."""
+
     async def pour_into(self, consumer: IConsumer) -> None:
-        """See `resumable.uploads.registry.Body`."""
+        """Give the body to `consumer`; see `resumable.uploads.registry.Body`."""
+
+    def inform(self, status: int, headers: HeaderPairs = ()) -> None:
+        """Send an interim answer (1xx) at once, where the client can take one; else do nothing.
+
+        It can where it speaks HTTP/1.1, and the answer to this request is the next to go out and has not begun.
+
+        :param headers: checked as those of an answer are.
+        :raises ValueError: `status` is no interim one, or is 101.
+        """
 
 
 def json_response(status: int, value: Any) -> Response:

@@ -73,7 +73,7 @@ class SmallBodies:
         body.counted = 0
 
     def make_room(self, size: int, body: _SmallBody) -> bool:
-        """Whether `body` may hold `size` more bytes: those that have been unfinished for longer give way."""
+        """Say whether `body` may hold `size` more bytes: those that have been unfinished for longer give way."""
         while self.held + size > self._most:
             first = next(iter(self._unfinished), body)
             if first is body:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.http import _MalformedChunkedDataError
+from twisted.web.http_headers import Headers
 
 from resumable.blocks import LARGE, Blocks
 
@@ -41,7 +42,7 @@ _DOUBTFUL = re.compile(rb"[\x00\n]|\r(?!\Z)")
 
 
 class Turns:
-    """Shares the turns of the reactor among all connections that have much to do, such as those that decode chunks."""
+    """The turns of the reactor, shared among all connections that have much to do, such as those that decode chunks."""
 
     def __init__(self, clock: IReactorTime, each: int = CHUNKS_PER_TURN) -> None:
         """:param each: what may be done in a turn, counted in what is shared (chunks, requests)."""
@@ -79,6 +80,7 @@ class ChunkedDecoder:
     """Decodes a body. What it does not come to in a turn it decodes in the next ones.
 
     :ivar read_size: bytes that should be asked of the socket at a time.
+    :ivar trailers: the fields after the last chunk, as far as they have come.
     :ivar behind: whether bytes wait for the next turn; no more should then be read.
     """
 
@@ -107,7 +109,8 @@ class ChunkedDecoder:
         self._late = bytearray()  # came while we were behind
         self._left = 0  # bytes of the chunk still to come
         self._state: Callable[[], bool | None] = self._size
-        self._trailers = 0
+        self.trailers = Headers()
+        self._trailer_bytes = 0
         self._blocks = Blocks()
         self.read_size = READ_SIZE
         self.behind = False
@@ -136,12 +139,12 @@ class ChunkedDecoder:
         self._decode()
 
     def abandon(self) -> None:
-        """Nobody wants the rest."""
+        """Let go of the rest: nobody wants it."""
         self._data, self._position, self._late = b"", 0, bytearray()
         self.behind = False
 
     def noMoreData(self) -> None:
-        """Twisted's."""
+        """Do nothing: Twisted's channel calls this, and knows itself whether the body has ended."""
 
     def _decode(self) -> None:
         turns = self._turns
@@ -177,7 +180,7 @@ class ChunkedDecoder:
     # The states: each returns whether to go on with the one that follows, None after the last.
 
     def _size(self) -> bool:
-        """A line with the size of a chunk; and what follows it, if it is small and whole."""
+        """Read a line with the size of a chunk; and what follows it, if it is small and whole."""
         data, position = self._data, self._position
         found = _SIZE.match(data, position)
         if found is None:
@@ -223,13 +226,13 @@ class ChunkedDecoder:
         return True
 
     def _trailer(self) -> bool | None:
-        """A line after the last chunk: a field, which nobody wants, or the empty line that ends all.
+        """Read a line after the last chunk: a field, or the empty line that ends all.
 
-        It is looked at as strictly as those of a head: another reader could see the end elsewhere.
+        It is read as strictly as those of a head: another reader could see the end elsewhere.
         """
         data, position = self._data, self._position
         end = data.find(b"\r\n", position, position + MOST_TRAILERS + 2)
-        if self._trailers + (len(data) if end < 0 else end) - position > MOST_TRAILERS:
+        if self._trailer_bytes + (len(data) if end < 0 else end) - position > MOST_TRAILERS:
             raise MalformedChunk("there are too many trailers")
         if end < 0:
             if _DOUBTFUL.search(data, position):
@@ -237,6 +240,10 @@ class ChunkedDecoder:
             return False
         if end > position and not _TRAILER.fullmatch(data, position, end + 2):
             raise MalformedChunk("a trailer is malformed")
-        self._trailers += end + 2 - position
+        self._trailer_bytes += end + 2 - position
         self._position = end + 2
-        return None if end == position else True
+        if end == position:
+            return None
+        name, _, value = data[position:end].partition(b":")
+        self.trailers.addRawHeader(name, value.strip(b" \t"))
+        return True

@@ -1,103 +1,120 @@
 """The connection under the streaming requests: when it is read, and how it is closed.
 
 HTTP/1.1 only: Twisted's HTTP/2 costs five times the CPU for a body and loses the connection on an early answer.
+
+The life of a connection (`State`)::
+
+    OPEN --linger--> LINGERING --loseConnection--> CLOSING
+      |                                              ^  ^
+      +--_refuse--> REFUSED --------loseConnection---+  |
+      +------------------------loseConnection-----------+
+
+In OPEN and LINGERING what arrives is looked at; in REFUSED and CLOSING it is not (`deaf`).
 """
 
 from __future__ import annotations
 
+from enum import Enum, auto
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.protocols.policies import ProtocolWrapper
 from twisted.python.failure import Failure
 from twisted.web import http
 from zope.interface import implementer
 
-from resumable.protocols.response import NO_STORE, problem, raw_headers, reason_phrase
-from resumable.web.chunked import ChunkedDecoder, MalformedChunk
-from resumable.web.reading import ReadSize
+from resumable.metrics import Metrics
+from resumable.model import Invalid, UploadError
+from resumable.protocols.messages import Request
+from resumable.protocols.origin import Proxies
+from resumable.protocols.response import Answer, problem, reason_phrase
+from resumable.web.chunked import ChunkedDecoder, MalformedChunk, Turns
+from resumable.web.head_timer import HeadTimer
+from resumable.web.lingering import Lingering
+from resumable.web.pipelining import RequestTurns
+from resumable.web.reading import HEAD_READ_SIZE, TLS_READ_SIZE, ReadChannel
+from resumable.web.refusals import closing
 from resumable.web.target import BadTarget, check_host, read_target
-
-if TYPE_CHECKING:
-    from resumable.web.site import StreamingSite
 
 log = Logger()
 
-#: Bytes asked at a time of a socket under TLS, which hands on 16 KiB at a time whatever it is given.
-TLS_READ_SIZE = 256 * 1024
 
-#: As long as nobody has asked for the body: what comes with the head lies in memory uncounted while the application and
-#: the ledger are asked, on every connection at once.
-HEAD_READ_SIZE = 16 * 1024
+class Site(Protocol):
+    """What a connection, and a request on it, needs of its site."""
 
-#: Requests begun in a turn of the reactor, on all connections together, of those that were read together with a former one
-#: (pipelined): 16 KiB hold some 250, each costs a fraction of a millisecond, and everybody else waits meanwhile.
-REQUESTS_PER_TURN = 32
-#: The same on one connection.
-REQUESTS_AT_ONCE = 4
+    #: The clock. (Twisted's attribute is named so.)
+    reactor: Any
+    metrics: Metrics
+    #: Who is believed about where requests come from.
+    proxies: Proxies
+    channels: set[StreamingChannel]
+    #: The longest (seconds) that the head of a request may take from its first byte on.
+    head_timeout: float
+    #: While True every answer closes its connection.
+    draining: bool
+    #: Shared by all that decode chunks.
+    turns: Turns
+    #: Shared by all requests that were read together with a former one.
+    request_turns: Turns
 
-#: How long (seconds) a client that got its answer early may go on sending; many send all they have before they read. Closing
-#: with unread bytes in the socket resets the connection, which can destroy the answer on its way (RFC 9112, 9.6).
-LINGER_SECONDS = 30.0
-#: The longest silence (seconds) meanwhile: then it has read the answer, or never will.
-LINGER_SILENCE = 5.0
-#: In place of both when the service stops.
-LINGER_STOPPING = 2.0
+    async def serve(self, request: Request) -> Answer:
+        """Answer `request`; its body arrives only if, and when, it is poured."""
 
-#: The longest (seconds) that the head of a request may take from its first byte on, unless the idle timeout is shorter.
-HEAD_SECONDS = 20.0
+    def answer_error(self, request: Request, error: UploadError) -> Answer:
+        """Return the answer for what went wrong with a request outside `serve`."""
+
+    def log(self, request: http.Request) -> None:
+        """Write the access line."""
+
+
+class State(Enum):
+    """How far a connection is; see the diagram above."""
+
+    OPEN = auto()
+    #: An answer was given before the request's end; the client has time to read it.
+    LINGERING = auto()
+    #: The same, after a request that could not be understood.
+    REFUSED = auto()
+    #: It ends as soon as what was written has gone out.
+    CLOSING = auto()
 
 
 @implementer(IHalfCloseableProtocol)
-class StreamingChannel(http.HTTPChannel):
+class StreamingChannel(ReadChannel):
     """An HTTP/1.1 connection whose requests decide, from their headers on, whether it is read."""
 
-    site: StreamingSite
-    #: True when nothing that still arrives is looked at: the connection is about to be closed.
-    deaf = False
-    _greeted = False
-    _held = False
-    _patience: float | None = None
-    _lingering: IDelayedCall | None = None
-    _linger_ends = 0.0
-    _heard = 0.0  # when something came last, while lingering
-    _behind = False  # what was read is not decoded yet
-    _last_said = False  # the client has closed its half of the connection
-    _head_ends: IDelayedCall | None = None  # there is a head that has begun and is not complete
-    _closing = False
-    _ahead = False  # the socket is paused because more was read than the request that is served
-    _in_turn = False  # the next request waits for its turn
-    _at_once = 0  # requests begun since bytes came, or we had a turn
+    site: Site
+    _state = State.OPEN
+    _greeted = False  # the head of a request has been read
+    _lingering: Lingering | None = None
+    _head_timer: HeadTimer
+    _turns: RequestTurns
 
     def connectionMade(self) -> None:
         """Join the site's channels."""
         super().connectionMade()
         self.site.channels.add(self)
         self.site.metrics.connections.set(len(self.site.channels))
-        innermost: Any = self.transport
-        while isinstance(innermost, ProtocolWrapper):  # TLS: only the socket below it has a read size
-            innermost = innermost.transport
-        self._socket = innermost
-        self._reading = ReadSize() if innermost is self.transport else None
-        innermost.bufferSize = HEAD_READ_SIZE
+        self._find_socket()
+        self._head_timer = HeadTimer(self.callLater, self.site.head_timeout, self._refuse_slowness)
+        self._turns = RequestTurns(self.site.request_turns, self._take_turn)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave the site's channels; the requests hear of it from our base."""
         self.site.channels.discard(self)
         self.site.metrics.connections.set(len(self.site.channels))
-        if self._lingering is not None and self._lingering.active():
-            self._lingering.cancel()
-        self._head_is_over()
+        if self._lingering is not None:
+            self._lingering.stop()
+        self._head_timer.stop()
         if isinstance(self._transferDecoder, ChunkedDecoder):
             self._transferDecoder.abandon()  # only a reset, or we, can end it here
         self.clearLineBuffer()
         super().connectionLost(reason)
 
     def readConnectionLost(self) -> None:
-        """Twisted's: the client will send no more. It may still read (as one that has gone away may not: we see no difference).
+        """Take note that the client will send no more (Twisted's). It may still read, or may have gone: we see no difference.
 
         Requests that are whole are answered; a body that has not ended is cut short.
         """
@@ -108,10 +125,10 @@ class StreamingChannel(http.HTTPChannel):
             self._end_of_input()
 
     def writeConnectionLost(self) -> None:
-        """Twisted's: we never close our half alone."""
+        """Do nothing (Twisted's): we never close our half alone."""
 
     def _end_of_input(self) -> None:
-        """Nothing more is going to come; all that came has been looked at."""
+        """Cut a body short that has not ended: nothing more will come, and all that came has been looked at."""
         if self.requests and self.requests[-1].incomplete:
             self.requests[-1].break_off("the client ended the connection in the middle of the body")
         self._close_if_done()
@@ -126,40 +143,10 @@ class StreamingChannel(http.HTTPChannel):
         """Whether there is a request to answer, or the first is still to come."""
         return bool(self.requests) or not self._greeted
 
-    # Whether the connection is read
-
-    def hold(self) -> None:
-        """Read no more until ``release``. The idle timer stands still: this silence is ours."""
-        if not self._held and not self.deaf:
-            self._held = True
-            self._patience = self.setTimeout(None)
-            self._networkProducer.pauseProducing()
-
-    def release(self, room: int | None = None) -> None:
-        """Read on, in large pieces but no more than ``room`` bytes at once: somebody takes them."""
-        size = TLS_READ_SIZE if self._reading is None else self._reading.size
-        decoder = self._transferDecoder
-        if type(decoder) is ChunkedDecoder:
-            most = decoder.read_size
-        else:
-            # What follows the body would lie in memory, uncounted, until the answer. (TLS needs more than it hands on.)
-            left: int = 0 if decoder is None else decoder.contentLength
-            most = (left or 1) if self._reading is not None else left + HEAD_READ_SIZE
-        if most < size:
-            size = most
-        self._socket.bufferSize = size if room is None or size < room else room
-        if self._held:
-            self._held = False
-            self.setTimeout(self._patience)
-            self._read_on()
-
-    def _read_on(self) -> None:
-        self._ahead = self._has_more
-        if not (self._held or self._behind or self._ahead or self._waitingForTransport or self._last_said):
-            self._networkProducer.resumeProducing()
+    # Whether the connection is read; see also `ReadChannel`
 
     def resumeProducing(self) -> None:
-        """The transport could send what it had. Our base would now read on, whatever a request wants."""
+        """Go on: the transport could send what it had. Our base would now read on, whatever a request wants."""
         super().resumeProducing()
         if self._has_more:
             self._ahead = True
@@ -168,16 +155,8 @@ class StreamingChannel(http.HTTPChannel):
         if self._has_more and not self._handlingRequest:
             self._next_request()
 
-    def _stall(self, behind: bool) -> None:
-        """What was read takes more than this turn of the reactor: read no more until it is decoded."""
-        self._behind = behind
-        if behind:
-            self._networkProducer.pauseProducing()
-        else:
-            self._read_on()
-
     def _decode_on(self) -> None:
-        """Another turn for the decoder of a body."""
+        """Give the decoder of a body another turn."""
         decoder = self._transferDecoder
         if self.deaf or not isinstance(decoder, ChunkedDecoder) or not decoder.behind:
             return
@@ -196,27 +175,19 @@ class StreamingChannel(http.HTTPChannel):
     # LineReceiver's, and has it look at no more); as long as there is something no more is read. Our base would read a
     # little more after each request, and move all of it for each.
 
-    @property
-    def _has_more(self) -> bool:
-        """Whether more than the request that is served has been read."""
-        return bool(self.paused and self._buffer)
-
-    def _watch_read_ahead(self) -> None:
-        """Read no more while something is left of what was read."""
-        if self._has_more != self._ahead:
-            if self._ahead:
-                self._read_on()
-            else:
-                self._ahead = True
-                self._networkProducer.pauseProducing()
-
     def _finishRequestBody(self, data: bytes) -> None:
-        """Twisted's: the body has ended, and this came after it."""
+        """End the body (Twisted's).
+
+        :param data: what came after it.
+        """
+        decoder = self._transferDecoder
+        if isinstance(decoder, ChunkedDecoder):
+            self.requests[-1].trailers_received(decoder.trailers)
         self._buffer = data
         self.allContentReceived()
 
     def requestDone(self, request: http.Request) -> None:
-        """Twisted's: an answer is complete; go on with the next request, if there is one."""
+        """Go on with the next request, if there is one: an answer is complete (Twisted's)."""
         if request is not self.requests[0]:
             raise TypeError("answers are given in the order of the requests")
         del self.requests[0]
@@ -239,34 +210,26 @@ class StreamingChannel(http.HTTPChannel):
 
     def _next_request(self) -> None:
         """Begin with what was read ahead: now, or, where that would be many at once, in turn with the others."""
-        if self._in_turn or self._waitingForTransport:
+        if self._turns.waiting or self._waitingForTransport:
             return
-        turns = self.site.request_turns
-        if self._at_once < REQUESTS_AT_ONCE and turns.left > 0:
-            self._at_once += 1
-            turns.left -= 1
+        if self._turns.take():
             self.paused = False
             if not self._busyReceiving:  # else it comes to it by itself
                 super().dataReceived(b"")
                 self._after_reading()
-        else:
-            self._in_turn = True
-            turns.wait(self._take_turn)
 
     def _take_turn(self) -> None:
-        self._in_turn = False
-        self._at_once = 0
         if self._has_more and not self._handlingRequest:
             self._next_request()
             if self.site.draining and self.line_mode and not self.paused:  # only half a head was left
                 self.loseConnection()
 
     def _after_reading(self) -> None:
-        """What was read has been looked at, as far as it may be now."""
+        """See what is to be done when what was read has been looked at, as far as it may be now."""
         if self.deaf:
             return
         self._watch_read_ahead()
-        if self.line_mode or self._head_ends is not None:
+        if self.line_mode or self._head_timer.running:
             self._watch_head()
         if self._last_said:
             self._close_if_done()
@@ -294,8 +257,10 @@ class StreamingChannel(http.HTTPChannel):
         request.requestHeaders.removeHeader(b"expect")
         super().allHeadersReceived()
         waiting = len(self._buffer)  # bytes of the body that came with the head
-        invites = not waiting and self.length != 0 and b"100-continue" in (value.lower() for value in expectations)
-        request.head_received(self._command, target, self._version, invites)
+        owes_continue = (
+            not waiting and self.length != 0 and b"100-continue" in (value.lower() for value in expectations)
+        )
+        request.head_received(self._command, target, self._version, owes_continue)
         if self.length is None or self.length > waiting:
             self.hold()
             if self.site.draining:
@@ -303,7 +268,7 @@ class StreamingChannel(http.HTTPChannel):
             request.begin()
 
     def allContentReceived(self) -> None:
-        """The body is in: our base takes the flow over, and must find the idle timer as it left it."""
+        """Let our base take the flow over: the body is in. It must find the idle timer as it left it."""
         if self.deaf:  # the head was refused
             return
         self.paused = True
@@ -314,63 +279,53 @@ class StreamingChannel(http.HTTPChannel):
     def dataReceived(self, data: bytes) -> None:
         """Read; or, after an early answer, look for nothing but the end."""
         if self._lingering is not None:
-            self._heard = self.site.reactor.seconds()
+            self._lingering.hear()
         if not self.deaf:
             asked = self._socket.bufferSize
             if self._reading is not None and asked != HEAD_READ_SIZE:  # how long a head is tells nothing
                 self._reading.learn(asked, len(data))
-            self._at_once = 0
+            self._turns.at_once = 0
             super().dataReceived(data)
             self._after_reading()
 
     def timeoutConnection(self) -> None:
-        """Silence. In the middle of a body that is for the request to answer; between requests close."""
-        if self._head_ends is not None:
+        """Answer silence in the middle of a head or a body; close between requests."""
+        if self._head_timer.running:
             self._refuse_slowness()
         elif not (self.requests and self.requests[-1].fell_silent()):
             self.loseConnection()
 
     def _watch_head(self) -> None:
-        """A head that has begun has to end in time, however steadily it drips: the idle timer begins anew with each byte."""
+        """See to it that a head that has begun ends in time."""
         begun = self.line_mode and not (self.deaf or self.paused) and bool(self._buffer or self._receivedHeaderSize)
-        if not begun:
-            self._head_is_over()
-        elif self._head_ends is None:
-            self._head_ends = self.callLater(self.site.head_timeout, self._refuse_slowness)
-
-    def _head_is_over(self) -> None:
-        if self._head_ends is not None and self._head_ends.active():
-            self._head_ends.cancel()
-        self._head_ends = None
+        if begun:
+            self._head_timer.start()
+        else:
+            self._head_timer.stop()
 
     def _refuse_slowness(self) -> None:
-        self._head_is_over()
+        self._head_timer.stop()
         self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"The head took more than {self.site.head_timeout:g} seconds.")
 
     # The end of a connection
 
+    def _become(self, state: State) -> None:
+        self._state = state
+        self.deaf = state is State.REFUSED or state is State.CLOSING
+
     def linger(self) -> None:
-        """An answer was given before the request's end: let the client read it, discarding what it sends, and close."""
+        """Let the client read an answer that was given before the request's end; discard what it sends, and close."""
+        if self._state is State.OPEN:
+            self._become(State.LINGERING)
         self.persistent = False
         self._held = False
         self.setTimeout(None)
         if self._last_said:
             self.loseConnection()
             return
-        self._heard = self.site.reactor.seconds()
-        self._linger_ends = self._heard + (LINGER_STOPPING if self.site.draining else LINGER_SECONDS)
-        self._linger_on()
+        self._lingering = Lingering(self.site.reactor, self.loseConnection, hurried=self.site.draining)
         self._socket.bufferSize = TLS_READ_SIZE
         self._read_on()
-
-    def _linger_on(self) -> None:
-        """Close when the time is over, or the client has been silent for long; else see to it that we look again."""
-        now = self.site.reactor.seconds()
-        left = min(self._linger_ends, self._heard + LINGER_SILENCE) - now
-        if left > 0:
-            self._lingering = self.callLater(left, self._linger_on)
-        else:
-            self.loseConnection()
 
     def loseConnection(self) -> None:
         """Close after what is written has gone out; by force if that takes too long.
@@ -378,11 +333,11 @@ class StreamingChannel(http.HTTPChannel):
         Over TLS closing waits for the other side's close_notify, behind all it has still to say: nobody listens to
         that any more.
         """
-        if not self._closing:
-            self._closing = self.deaf = True
-            self._head_is_over()
-            if self._lingering is not None and self._lingering.active():
-                self._lingering.cancel()
+        if self._state is not State.CLOSING:
+            self._become(State.CLOSING)
+            self._head_timer.stop()
+            if self._lingering is not None:
+                self._lingering.stop()
             self.clearLineBuffer()
             self._abortingCall = self.callLater(self.abortTimeout, self.forceAbortClient)
             super().loseConnection()
@@ -396,10 +351,7 @@ class StreamingChannel(http.HTTPChannel):
     def drain(self) -> None:
         """Close if nothing was begun here, else see to it that an answer will come soon; it closes."""
         if self._lingering is not None:
-            if self._lingering.active():
-                self._lingering.cancel()
-                self._linger_ends = min(self._linger_ends, self.site.reactor.seconds() + LINGER_STOPPING)
-                self._linger_on()
+            self._lingering.hurry()
         elif self.requests:
             self.requests[-1].turn_away()
         elif not self._has_more:  # else it has its turn, and the answer closes
@@ -407,66 +359,14 @@ class StreamingChannel(http.HTTPChannel):
 
     # Requests that are none
 
-    def lineReceived(self, line: bytes) -> None:
-        """A line of the head, unless the head grows too long (RFC 6585, 5; RFC 9110, 15.5.15)."""
-        if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
-            self._refuse_length()
-        else:
-            super().lineReceived(line)
-
-    def lineLengthExceeded(self, line: bytes) -> None:
-        """A single line longer than the whole head may be; our base would close without a word."""
-        self._refuse_length()
-
-    def _refuse_length(self) -> None:
-        if self._receivedHeaderSize:
-            self._refuse(
-                HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
-                f"The header fields take more than {self.totalHeadersSize} bytes.",
-            )
-        else:
-            self._refuse(
-                HTTPStatus.REQUEST_URI_TOO_LONG, f"The request line takes more than {self.totalHeadersSize} bytes."
-            )
-
-    def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
-        """Choose as our base does, but for what it lets pass: a number of more digits than Python converts, and
-        ``identity``, which is no transfer coding any more, and beside Content-Length leaves in doubt where the body ends.
-        """
-        if header == b"Transfer-Encoding" and data.lower() != b"chunked":
-            return bool(self._failChooseTransferDecoder())
-        try:
-            chosen = bool(super()._maybeChooseTransferDecoder(header, data))
-        except ValueError:
-            return bool(self._failChooseTransferDecoder())
-        if isinstance(self._transferDecoder, http._ChunkedTransferDecoder):
-            self._transferDecoder = ChunkedDecoder(
-                self.requests[-1].handleContentChunk,
-                self._finishRequestBody,
-                turns=self.site.turns,
-                stall=self._stall,
-                go_on=self._decode_on,
-            )
-        return chosen
-
-    def _failChooseTransferDecoder(self) -> bool:
-        """Where a body ends must be beyond doubt (RFC 9112, 6.3): or it could smuggle a request past a proxy."""
-        self._refuse(
-            HTTPStatus.BAD_REQUEST,
-            "Content-Length or Transfer-Encoding is malformed, not supported, or given more than once.",
+    def _make_chunked_decoder(self) -> ChunkedDecoder:
+        return ChunkedDecoder(
+            self.requests[-1].handleContentChunk,
+            self._finishRequestBody,
+            turns=self.site.turns,
+            stall=self._stall,
+            go_on=self._decode_on,
         )
-        return super()._failChooseTransferDecoder()
-
-    def _respondToBadRequestAndDisconnect(self) -> None:
-        """Say what is wrong where our base says only that something is."""
-        if self._receivedHeaderCount > self.maxHeaders:
-            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"There are more than {self.maxHeaders} fields.")
-        elif not hasattr(self, "_command"):
-            self._refuse(HTTPStatus.BAD_REQUEST, "The request line is malformed.")
-        elif self.line_mode:
-            self._refuse(HTTPStatus.BAD_REQUEST, "A header field is malformed.")
-        else:
-            self._refuse(HTTPStatus.BAD_REQUEST, "The chunked transfer coding of the body is malformed.")
 
     def _refuse(self, status: int, detail: str) -> None:
         """Answer what cannot be understood, and close: nobody knows where the next request would begin."""
@@ -475,17 +375,16 @@ class StreamingChannel(http.HTTPChannel):
         if self._lingering is not None:  # there has been an answer
             self.loseConnection()
             return
-        self.deaf = True
-        self._head_is_over()
+        self._become(State.REFUSED)
+        self._head_timer.stop()
         self.clearLineBuffer()
         log.debug("{status} to {peer}: {detail}", status=int(status), peer=str(self.getPeer()), detail=detail)
-        self.site.metrics.answered("", status)
-        answer = problem(status, detail, {"Connection": "close"})
-        headers = raw_headers(answer.headers)
-        headers.setRawHeaders(b"content-length", [b"%d" % len(answer.body)])
-        headers.setRawHeaders(b"date", [http.datetimeToString()])
-        headers.setRawHeaders(*NO_STORE)
-        self.writeHeaders(b"HTTP/1.1", b"%d" % status, reason_phrase(status), headers)
+        answer: Answer = problem(status, detail)
+        if self.requests and not self.line_mode:
+            # Its head was in order: it is known how what it speaks answers.
+            answer = self.site.answer_error(self.requests[-1], Invalid(detail))
+        self.site.metrics.answered("", answer.status)
+        self.writeHeaders(b"HTTP/1.1", b"%d" % answer.status, reason_phrase(answer.status), closing(answer))
         self.write(answer.body)
         self.linger()
         if self.requests:

@@ -41,18 +41,18 @@ class TurnedAway(Protocol):
         self._end: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        """Twisted's: say it."""
+        """Say it at once (Twisted's)."""
         assert self.transport is not None
         # Over TLS closing would wait for the client, so in the end it is done by force.
         self._end = self._clock.callLater(PATIENCE, self.transport.abortConnection)  # type: ignore[attr-defined]
         self.transport.write(_ANSWER)
 
     def dataReceived(self, data: bytes) -> None:
-        """Twisted's: whatever it is, it has had its answer."""
+        """Close (Twisted's): whatever came, it has had its answer."""
         assert self.transport is not None
         self.transport.loseConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Twisted's."""
+        """Leave no timer behind (Twisted's)."""
         if self._end is not None and self._end.active():
             self._end.cancel()

@@ -3,32 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.logger import Logger
 from twisted.web import http, server
-from twisted.web.resource import IResource
 
 from resumable.metrics import Metrics
+from resumable.model import UploadError
+from resumable.protocols.messages import Request
 from resumable.protocols.origin import Proxies
-from resumable.protocols.small_body import SmallBodies
+from resumable.protocols.response import Answer
 from resumable.web.chunked import Turns
-from resumable.web.connection import HEAD_SECONDS, REQUESTS_PER_TURN, StreamingChannel
+from resumable.web.connection import StreamingChannel
+from resumable.web.head_timer import HEAD_SECONDS
 from resumable.web.overload import COMPLAIN_SECONDS, TurnedAway
+from resumable.web.pipelining import REQUESTS_PER_TURN
 from resumable.web.request import StreamingRequest
 
 log = Logger()
 
 
+class StreamingResource(Protocol):
+    """The one resource of a site. It is asked at the headers of a request, not at its end, and for every path."""
+
+    async def serve(self, request: Request) -> Answer:
+        """Answer ``request``; its body arrives only if, and when, this awaits ``request.pour_into(consumer)``."""
+
+    def answer_error(self, request: Request, error: UploadError) -> Answer:
+        """Return the answer for what went wrong with a request outside `serve`."""
+
+
 class StreamingSite(server.Site):
-    """A tree of resources on streaming connections; knows its connections, so that it can be drained."""
+    """A resource on streaming connections; knows its connections, so that it can be drained."""
 
     protocol = StreamingChannel  # type: ignore[assignment]  # and with it no HTTP/2
 
     def __init__(
         self,
-        resource: IResource,
+        resource: StreamingResource,
         *,
         idle_timeout: float,
         reactor: IReactorTime,
@@ -43,6 +56,7 @@ class StreamingSite(server.Site):
         :param proxies: who is believed about where requests come from; None: nobody.
         """
         self.metrics = metrics or Metrics()
+        self._served = resource
         super().__init__(resource, requestFactory=StreamingRequest, timeout=idle_timeout, reactor=reactor)
         self.head_timeout = min(idle_timeout, HEAD_SECONDS)
         self.proxies = proxies or Proxies()
@@ -50,19 +64,17 @@ class StreamingSite(server.Site):
         self.turns = Turns(self.reactor)
         #: For requests that were read together with a former one.
         self.request_turns = Turns(self.reactor, REQUESTS_PER_TURN)
-        #: Of ordinary resources.
-        self.small_bodies = SmallBodies()
         self._most = connections
         self._complained: float | None = None
         #: While True every answer closes its connection.
         self.draining = False
 
     def acceptableProtocols(self) -> Sequence[bytes]:
-        """What TLS may negotiate (ALPN)."""
+        """Return what TLS may negotiate (ALPN)."""
         return [b"http/1.1"]
 
     def buildProtocol(self, addr: IAddress | None) -> Any:
-        """A channel for a new connection; beyond the limit one that only says so."""
+        """Return a channel for a new connection; beyond the limit one that only says so."""
         if self._most is None or len(self.channels) < self._most:
             return super().buildProtocol(addr)
         now = self.reactor.seconds()
@@ -71,14 +83,22 @@ class StreamingSite(server.Site):
             log.warn("limits.connections ({most}) is reached: new connections get a 503", most=self._most)
         return TurnedAway(self.reactor)
 
+    async def serve(self, request: Request) -> Answer:
+        """Have the resource answer."""
+        return await self._served.serve(request)
+
+    def answer_error(self, request: Request, error: UploadError) -> Answer:
+        """Have the resource say how an error is answered."""
+        return self._served.answer_error(request, error)
+
     def startFactory(self) -> None:
-        """Unlike our base, open no log file and start no clock to stamp its lines with."""
+        """Open no log file and start no clock to stamp its lines with, unlike our base."""
 
     def stopFactory(self) -> None:
-        """Nothing was started."""
+        """Do nothing: nothing was started."""
 
     def log(self, request: http.Request) -> None:
-        """The access line: no header values and no query, they may hold secrets."""
+        """Write the access line: no header values and no query, as they may hold secrets."""
         self.metrics.answered(request.method.decode("latin-1"), request.code)
         assert isinstance(request, StreamingRequest)
         log.debug(

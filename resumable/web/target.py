@@ -22,7 +22,7 @@ class BadTarget(Exception):
 
 
 def check_host(hosts: Sequence[bytes], *, required: bool) -> None:
-    """See whether the Host fields of a request are as they have to be.
+    """Refuse a request whose Host fields are not as they have to be.
 
     :param required: as by HTTP/1.1.
     :raises BadTarget: there is none, more than one, or it is malformed.
@@ -36,7 +36,7 @@ def check_host(hosts: Sequence[bytes], *, required: bool) -> None:
 
 
 def read_target(method: bytes, target: bytes) -> tuple[bytes, bytes | None]:
-    """The target in origin-form (or ``*``), and the authority that an absolute-form names; None for the others.
+    """Return the target in origin-form (or ``*``), and the authority that an absolute-form names; None for the others.
 
     :raises BadTarget: it is none that this service has.
     """

@@ -12,9 +12,7 @@ import pytest
 from pytest_twisted import async_yield_fixture, ensureDeferred
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
-from twisted.web.resource import Resource
 
-from resumable.blocks import LARGE
 from resumable.callbacks.authorizer import AuthorizationRequest, Grant
 from resumable.model import Interrupted, TooLarge, Unavailable, UploadError
 from resumable.protocols.access import Gate
@@ -22,12 +20,11 @@ from resumable.protocols.response import Response
 from resumable.protocols.results import Results
 from resumable.protocols.session import MOST, SessionProtocol
 from resumable.protocols.small_body import ALL, READ_SIZE, SECONDS, SmallBodies
-from resumable.web.connection import HEAD_READ_SIZE
-from resumable.web.request import ORDINARY_LIMIT, StreamingRequest
+from resumable.web.reading import HEAD_READ_SIZE
+from resumable.web.request import StreamingRequest
 from resumable.web.router import Router
 from tests.uploads.wiring import House, ledger_in
-from tests.web.test_streaming import statuses
-from tests.web.wire import Wire, head
+from tests.web.wire import Wire, head, statuses
 
 
 class Reads:
@@ -139,14 +136,6 @@ def test_a_body_that_stops_is_cut() -> None:
     assert reads.bodies.held == 0
 
 
-def test_a_body_of_an_ordinary_resource_is_cut_too() -> None:
-    wire = Wire(root=Ordinary())
-    wire.send(head("POST", "/", "Content-Length: 100"), b"abc")
-    wire.clock.advance(SECONDS)
-    assert statuses(wire.said) == [408]
-    assert wire.site.small_bodies.held == 0
-
-
 def test_a_body_that_is_whole_has_all_the_time() -> None:
     """Only the sender is hurried, and no timer stays behind."""
     reads = Reads()
@@ -200,30 +189,6 @@ def test_a_body_that_breaks_off_is_let_go(sent: bytes) -> None:
     assert reads.bodies.held == len(sent)
     wire.lose(ConnectionDone())
     assert reads.bodies.held == 0
-
-
-class Ordinary(Resource):
-    """Twisted's kind."""
-
-    isLeaf = True
-
-    def render_POST(self, request: Any) -> bytes:
-        return b"%d" % len(request.content.read())
-
-
-def test_ordinary_resources_are_no_exception() -> None:
-    wire = Wire(root=Ordinary())
-    wire.send(head("POST", "/", "Content-Length: 100000"))
-    assert asked(wire.transport) <= READ_SIZE
-    wire.site.small_bodies.held = ALL
-    wire.send(bytes(100))
-    assert statuses(wire.said) == [503]
-    other, transport = another(wire)
-    wire.site.small_bodies.held = 0
-    other.dataReceived(head("POST", "/", "Content-Length: 100") + bytes(100))
-    assert transport.value().endswith(b"\r\n\r\n100")
-    assert wire.site.small_bodies.held == 0
-    assert ORDINARY_LIMIT <= LARGE
 
 
 # POST /uploads

@@ -14,12 +14,10 @@ from twisted.web import http
 from resumable.blocks import BLOCK, LARGE
 from resumable.model import Interrupted
 from resumable.protocols.response import Response
-from resumable.web import chunked
-from resumable.web import connection as channels
+from resumable.web import chunked, lingering, reading
 from resumable.web.chunked import ChunkedDecoder, MalformedChunk, Turns
 from resumable.web.request import StreamingRequest
-from tests.web.test_streaming import statuses
-from tests.web.wire import IDLE, Basin, Service, Wire, head
+from tests.web.wire import IDLE, Basin, Service, Wire, head, statuses
 
 
 def turn(clock: Clock) -> None:
@@ -339,7 +337,7 @@ def test_ends_while_the_decoder_is_behind(how: str) -> None:
     else:
         assert len(basin.data) == got
     if how != "lost":
-        wire.clock.advance(channels.LINGER_SECONDS)
+        wire.clock.advance(lingering.LINGER_SECONDS)
         assert wire.closing
         wire.lose()
     assert wire.clock.getDelayedCalls() == []
@@ -366,7 +364,7 @@ def test_a_read_ends_with_the_body() -> None:
     wire.send(b"a" * 60)
     assert wire.transport.bufferSize == 40  # type: ignore[attr-defined]
     wire.send(b"a" * 40)
-    assert wire.transport.bufferSize == channels.HEAD_READ_SIZE  # type: ignore[attr-defined]
+    assert wire.transport.bufferSize == reading.HEAD_READ_SIZE  # type: ignore[attr-defined]
 
 
 # Trailers

@@ -12,7 +12,7 @@ from twisted.internet.testing import StringTransport
 
 from resumable.protocols.origin import Proxies
 from resumable.protocols.response import Response
-from resumable.web import connection as channels
+from resumable.web import head_timer, lingering
 from resumable.web import site as sites
 from resumable.web.connection import StreamingChannel
 from resumable.web.overload import COMPLAIN_SECONDS, PATIENCE
@@ -20,7 +20,7 @@ from resumable.web.request import StreamingRequest
 from resumable.web.router import front_page
 from tests.web.wire import IDLE, Service, Transport, Wire, head
 
-HEAD = channels.HEAD_SECONDS
+HEAD = head_timer.HEAD_SECONDS
 assert HEAD < IDLE
 
 
@@ -57,7 +57,7 @@ def test_a_head_that_drips_is_cut(dripping: bytes) -> None:
     status, said = problem_in(wire.said)
     assert (status, said["status"]) == (408, 408)
     wire.send(dripping[int(HEAD) :] + b"\r\n\r\n")
-    wire.clock.advance(channels.LINGER_SECONDS)
+    wire.clock.advance(lingering.LINGER_SECONDS)
     assert wire.closing
     assert wire.said.count(b"HTTP/1.1 ") == 1
 

@@ -16,12 +16,10 @@ from twisted.internet.threads import deferToThread
 
 from resumable.model import Interrupted
 from resumable.protocols.response import Response, problem
-from resumable.web import chunked
-from resumable.web import connection as channels
+from resumable.web import chunked, lingering
 from resumable.web.request import StreamingRequest
 from resumable.web.site import StreamingSite
-from tests.web.test_streaming import body_of, statuses
-from tests.web.wire import Basin, Leaf, Service, Wire, head
+from tests.web.wire import Basin, Leaf, Service, Wire, body_of, head, statuses
 
 
 async def tell(request: StreamingRequest) -> Response:
@@ -74,7 +72,7 @@ def test_host_is_said_once(first: bytes) -> None:
     assert "Host" in body_of(wire.said)["detail"]
     assert b"Connection: close\r\n" in wire.said
     assert service.requests == []
-    wire.clock.advance(channels.LINGER_SILENCE)
+    wire.clock.advance(lingering.LINGER_SILENCE)
     assert wire.closing
     wire.lose()
     assert wire.clock.getDelayedCalls() == []

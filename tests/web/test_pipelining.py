@@ -8,13 +8,12 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from resumable.protocols.response import Response, problem
-from resumable.web import connection as channels
+from resumable.web import pipelining, reading
 from resumable.web.request import StreamingRequest
 from tests.web.test_chunked import turn
-from tests.web.test_streaming import statuses
-from tests.web.wire import Basin, Transport, Wire, head
+from tests.web.wire import Basin, Transport, Wire, head, statuses
 
-READ = channels.HEAD_READ_SIZE
+READ = reading.HEAD_READ_SIZE
 #: What a channel may hold of requests whose time has not come: a head that is nearly complete, and a read.
 MOST_HELD = 32 * 1024
 
@@ -66,12 +65,12 @@ def test_one_connection_begins_few_requests_in_a_turn(handler: Any, request_: by
     wire = Wire(handler)
     wire.send(request_ * 100)
     answered = len(statuses(wire.said))
-    assert 1 <= answered <= 1 + channels.REQUESTS_AT_ONCE
+    assert 1 <= answered <= 1 + pipelining.REQUESTS_AT_ONCE
     assert wire.paused
     for _ in range(100):
         turn(wire.clock)
         now = len(statuses(wire.said))
-        assert now - answered <= channels.REQUESTS_AT_ONCE
+        assert now - answered <= pipelining.REQUESTS_AT_ONCE
         answered = now
     assert answered == 100
     assert not wire.paused
@@ -92,12 +91,12 @@ def test_all_connections_share_a_turn() -> None:
 
     before = sum(answers())
     # Each read begins one, as it would without pipelining.
-    assert before <= len(others) + channels.REQUESTS_PER_TURN
+    assert before <= len(others) + pipelining.REQUESTS_PER_TURN
     turn(wire.clock)
-    assert sum(answers()) - before <= channels.REQUESTS_PER_TURN
+    assert sum(answers()) - before <= pipelining.REQUESTS_PER_TURN
     for _ in range(2 * len(others)):
         turn(wire.clock)
-    assert max(answers()) - min(answers()) <= 2 * channels.REQUESTS_AT_ONCE
+    assert max(answers()) - min(answers()) <= 2 * pipelining.REQUESTS_AT_ONCE
 
 
 def test_one_who_does_not_pipeline_does_not_wait() -> None:
@@ -124,7 +123,7 @@ def test_answers_that_come_later_count_as_well() -> None:
     wire.send(GET * 100)
     assert len(begun) == 1
     gate.callback(None)
-    assert len(begun) <= 1 + channels.REQUESTS_AT_ONCE
+    assert len(begun) <= 1 + pipelining.REQUESTS_AT_ONCE
     wire.clock.pump([0] * 100)
     assert statuses(wire.said) == [200] * 100
 
@@ -200,7 +199,7 @@ def test_a_half_closed_client_that_pipelined_gets_all_its_answers() -> None:
 def test_draining_lets_no_one_wait(tail: bytes) -> None:
     """What has its turn next is answered and closes; and half a head is not waited for."""
     wire = Wire(not_found)
-    wire.send(GET * (1 + channels.REQUESTS_AT_ONCE) + tail)
+    wire.send(GET * (1 + pipelining.REQUESTS_AT_ONCE) + tail)
     answered = len(statuses(wire.said))
     wire.site.drain()
     wire.clock.pump([0, 0])

@@ -25,8 +25,8 @@ from twisted.internet.threads import deferToThread
 from resumable.model import Interrupted
 from resumable.protocols.origin import Proxies
 from resumable.protocols.response import Response, problem
-from resumable.web.connection import HEAD_READ_SIZE, TLS_READ_SIZE
-from resumable.web.reading import FIRST, LARGEST
+from resumable.web.read_size import FIRST, LARGEST
+from resumable.web.reading import HEAD_READ_SIZE, TLS_READ_SIZE
 from resumable.web.request import StreamingRequest
 from resumable.web.site import StreamingSite
 from tests.web.wire import Basin, Leaf, head

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,12 +16,20 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource, Resource
 from zope.interface import implementer
 
-from resumable.protocols.response import Response
+from resumable.blocks import LARGE
+from resumable.model import UploadError
+from resumable.protocols.problems import render_problem
+from resumable.protocols.response import Response, problem
 from resumable.web.connection import StreamingChannel
 from resumable.web.request import StreamingRequest
 from resumable.web.site import StreamingSite
 
 IDLE = 30.0
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+#: Chunks that are handed on one by one: small ones are put together.
+A, B, C = (letter * LARGE for letter in (b"a", b"b", b"c"))
+
 Handler = Callable[[StreamingRequest], Awaitable[Response]]
 
 
@@ -82,7 +92,13 @@ class Leaf(Resource):
         self.handler = handler
 
     async def serve(self, request: StreamingRequest) -> Response:
-        return await self.handler(request)
+        try:
+            return await self.handler(request)
+        except UploadError as error:
+            return render_problem(error)
+
+    def answer_error(self, request: object, error: UploadError) -> Response:
+        return render_problem(error)
 
 
 class Wire:
@@ -148,3 +164,28 @@ class Service:
 def head(method: str = "PUT", target: str = "/a", *fields: str, version: str = "1.1") -> bytes:
     """The head of a request."""
     return "\r\n".join([f"{method} {target} HTTP/{version}", "Host: h", *fields, "", ""]).encode("latin-1")
+
+
+def statuses(said: bytes) -> list[int]:
+    """The status of each answer, in order."""
+    return [int(status) for status in re.findall(rb"HTTP/1\.[01] (\d{3}) ", said)]
+
+
+def body_of(said: bytes) -> Any:
+    """The JSON body of the last answer."""
+    return json.loads(said.rsplit(b"\r\n\r\n", 1)[1])
+
+
+def unfinished(*chunks: bytes) -> bytes:
+    """The beginning of a chunked body."""
+    return b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks)
+
+
+def chunked(*chunks: bytes) -> bytes:
+    """A chunked body."""
+    return unfinished(*chunks, b"")
+
+
+async def refuse(request: StreamingRequest) -> Response:
+    """A handler that answers without the body."""
+    return problem(401, "who are you?")

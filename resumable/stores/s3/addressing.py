@@ -68,11 +68,13 @@ class Addressing:
             self._asked[bucket] = ThreadSingleFlight(
                 self._reactor, lambda: resolve_aws(self._region, bucket, self._style)
             )
+        asking = self._asked[bucket]
         try:
-            return await self._asked[bucket]()
+            return await asking()
         finally:
-            if not self._asked[bucket].running:
-                del self._asked[bucket]
+            # All who have waited come by here.
+            if not asking.running:
+                self._asked.pop(bucket, None)
 
 
 def resolve_aws(region: str, bucket: str, style: str) -> Base:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from resumable.malloc import OWN
-from resumable.web.reading import FIRST, LARGEST, SMALLEST, ReadSize
+from resumable.web.read_size import FIRST, LARGEST, SMALLEST, ReadSize
 
 
 def test_grows_while_reads_are_filled() -> None:
