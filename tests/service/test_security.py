@@ -37,7 +37,12 @@ def raw(service: Service, request: bytes) -> bytes:
 @FORMATS
 def test_log_lines_are_not_forged(tmp_path: Path, s3: MotoServer, application: Application, form: str) -> None:
     """By names, owners, keys, URLs, headers, and what a store answers: a line is an event."""
-    config = configuration(s3, auth={"url": application.url, "cache": 0}, log={"format": form, "level": "debug"})
+    config = configuration(
+        s3,
+        store={"patience": "1s"},
+        auth={"url": application.url, "cache": 0},
+        log={"format": form, "level": "debug"},
+    )
     forged = f"{NASTY}\r\n{FORGED}"
     with Service(tmp_path, config) as service:
         application.grant(owner=f"{NASTY} {FORGED}")
