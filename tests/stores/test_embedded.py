@@ -25,6 +25,8 @@ from resumable.stores.s3 import S3Store
 from resumable.stores.store import PartRef, StoreError
 from tests.stores.fakes import R
 
+pytestmark = pytest.mark.process
+
 COMMAND = [sys.executable, "-m", "resumable.stores.embedded"]
 PART = 5 << 20
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
