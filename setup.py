@@ -50,7 +50,7 @@ setup(
     packages=[*find_packages(include=["resumable", "resumable.*"]), "twisted.plugins"],
     package_data={"resumable": ["py.typed"]},
     install_requires=[
-        "Twisted[tls]>=25.5",
+        "Twisted[tls]>=26.10",
         "treq>=24.9",
         "PyYAML>=6.0.1",
         "botocore>=1.36",

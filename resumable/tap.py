@@ -51,11 +51,11 @@ class Options(UsageOptions):
         self.settings: Settings
 
     def getUsage(self, width: int | None = None) -> str:
-        """Twisted's: the text of --help; the examples keep their lines."""
+        """Return the text of --help; the examples keep their lines."""
         return f"{super().getUsage(width)}\n{self.examples}"
 
     def opt_listen(self, endpoint: str) -> None:
-        """a Twisted endpoint string (tcp:8080, tcp:0:interface=127.0.0.1, unix:/run/up.sock); may be repeated, and wins
+        """listen on a Twisted endpoint string (tcp:8080, tcp:0:interface=127.0.0.1, unix:/run/up.sock); may be repeated, and wins
         over the configuration
         """
         self.listen.append(endpoint)
@@ -76,7 +76,7 @@ _chosen: list[Options] = []
 
 
 def configured_observer() -> ILogObserver:
-    """What logs where twistd has been told to, in the configured format."""
+    """Return the observer that logs where twistd was told to, in the configured format."""
     options = _chosen[-1]
     assert options.parent is not None
     name, foreground = options.parent.get("logfile"), options.parent.get("nodaemon")
@@ -87,7 +87,7 @@ def configured_observer() -> ILogObserver:
 
 
 def standard_output(form: str) -> Any:
-    """Standard output for the log; who reads it, or does not, holds nothing up."""
+    """Return standard output for the log; a reader that is slow or absent does not block the service."""
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
@@ -106,7 +106,7 @@ def standard_output(form: str) -> Any:
 
 
 def read_settings(config: str | None, listen: Sequence[str] = ()) -> Settings:
-    """The settings of a configuration file, or the embedded default's; `listen` wins over what they say."""
+    """Return the settings of a configuration file, or the embedded default's; `listen` overrides theirs."""
     try:
         settings = embedded_settings() if config is None else load_settings(config)
     except SettingsError as error:
@@ -122,7 +122,7 @@ def end(problems: Sequence[str]) -> NoReturn:
 
 
 def make_service(settings: Settings) -> IService:
-    """The service, ready to be started; a ledger that cannot be used ends the program."""
+    """Return the service, ready to be started; a ledger that cannot be used ends the program."""
     from twisted.internet import reactor
 
     run_on_monotonic_time(reactor)
@@ -135,5 +135,5 @@ def make_service(settings: Settings) -> IService:
 
 
 def makeService(options: Options) -> IService:
-    """twistd's: the service for the options."""
+    """Return the service for the options; twistd calls this."""
     return make_service(options.settings)

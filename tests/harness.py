@@ -64,6 +64,12 @@ class Service:
         """Have so much time pass at once. The first time has to be before the start."""
         self._change_clocks(seconds, 0.0)
 
+    @property
+    def ahead(self) -> float:
+        """Seconds by which its clocks have gone on at the test's word."""
+        assert self._clock is not None
+        return float(struct.unpack("dd", self._clock.read_bytes())[0])
+
     def set_system_clock(self, seconds: float) -> None:
         """Set the system's clock forward, or back, by so much; no time passes. The first time has to be before the start."""
         self._change_clocks(0.0, seconds)

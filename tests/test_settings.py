@@ -373,7 +373,7 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 
 
 def declared(cls: type[Any], path: str = "") -> Iterator[tuple[str, Any]]:
-    """The dotted path and the default of every key there is."""
+    """Yield the dotted path and the default of every key there is."""
     for item in attrs.fields(cls):
         inner = item.metadata["resumable.settings"].section
         if inner is not None:

@@ -14,6 +14,8 @@ from twisted.internet.error import ReactorNotRunning
 
 from resumable.signals import Signals
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parent.parent
 
 #: A reactor that takes its time to stop, and is sent signals by itself; with or without a terminal, which may be closed.

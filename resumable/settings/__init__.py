@@ -54,7 +54,9 @@ auth: open
 
 
 def load_settings(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings in the YAML file at `path`; ``${NAME}`` comes from `environ`, the process's own by default.
+    """Return the settings in the YAML file at `path`.
+
+    :param environ: where ``${NAME}`` comes from; the process's own environment by default.
 
     :raises SettingsError: with every problem there is, also when the file cannot be read.
     """
@@ -74,7 +76,7 @@ def load_settings(path: str | os.PathLike[str], environ: Mapping[str, str] | Non
 
 
 def parse_settings(text: str, source: str, environ: Mapping[str, str]) -> Settings:
-    """The settings in the YAML `text`; `source` is what problems call it.
+    """Return the settings in the YAML `text`; `source` is what problems call it.
 
     :raises SettingsError: with every problem there is.
     """
@@ -91,5 +93,5 @@ def parse_settings(text: str, source: str, environ: Mapping[str, str]) -> Settin
 
 
 def embedded_settings() -> Settings:
-    """What runs without a configuration file."""
+    """Return the settings that apply without a configuration file."""
     return parse_settings(EMBEDDED, "built-in configuration", {})

@@ -66,7 +66,7 @@ def setting(parse: Callable[[object], T], *, shown: Callable[[T], str] = repr) -
 @overload
 def setting(parse: Callable[[object], T], default: D) -> T | D: ...
 def setting(parse: Callable[[object], Any], default: Any = attrs.NOTHING, *, shown: Callable[[Any], str] = repr) -> Any:
-    """A field read by `parse`; without a `default` it is required. `shown` is its repr, where that must not say all."""
+    """Make a field that `parse` reads; without a `default` it is required. `shown` is its repr, where that must not say all."""
     if isinstance(default, dict):
         default = attrs.Factory(default.copy)
     return attrs.field(default=default, metadata={_RULE: Rule(parse)}, repr=shown)
@@ -77,7 +77,7 @@ def section(cls: type[S]) -> S: ...
 @overload
 def section(cls: type[S], *, word: D, required: str) -> S | D: ...
 def section(cls: type[Any], *, word: Any = None, required: str = "") -> Any:
-    """A field that is a section of its own; one that is left out has all its defaults.
+    """Make a field that is a section of its own; one that is left out has all its defaults.
 
     With a `word` the field may be just that word instead, and has to be given; `required` is said where it is not.
     """
@@ -87,12 +87,12 @@ def section(cls: type[Any], *, word: Any = None, required: str = "") -> Any:
 
 
 def optional_section(cls: type[S]) -> S | None:
-    """A field that is a section of its own, or None where it is left out."""
+    """Make a field that is a section of its own, or None where it is left out."""
     return cast("S | None", attrs.field(default=None, metadata={_RULE: Rule(section=cls)}))
 
 
 def read_section(cls: type[S], tree: Any, path: str, problems: Problems) -> S | None:
-    """The section `cls` from `tree`; None, and something in `problems`, where that cannot be done."""
+    """Read the section `cls` from `tree`; return None, and add to `problems`, where that cannot be done."""
     fields = {item.name: item for item in attrs.fields(cast(Any, cls))}
     if tree is None:
         tree = {}
@@ -119,7 +119,11 @@ def read_section(cls: type[S], tree: Any, path: str, problems: Problems) -> S | 
 
 
 def _read(item: attrs.Attribute[Any], value: Any, path: str, problems: Problems) -> Any:
-    """The value of one field; ValueError where there is none, Faults without any where they are reported already."""
+    """Return the value of one field.
+
+    :raises ValueError: it cannot be read, or is missing.
+    :raises Faults: without any, where they are reported already.
+    """
     rule: Rule = item.metadata[_RULE]
     if rule.section is not None and (hasattr(item.default, "factory") or value is not None):
         if rule.word is not None and value == rule.word:

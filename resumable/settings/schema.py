@@ -79,7 +79,7 @@ class StoreSettings:
 
     @staticmethod
     def check(values: Mapping[str, Any], given: Collection[str]) -> Iterator[tuple[str, str]]:
-        """What keys ask of each other."""
+        """Yield what is wrong between keys: a key and the problem."""
         if values.get("kind") == "s3" and "bucket" not in given:
             yield "bucket", "required"
         for name, other in (("access_key", "secret_key"), ("secret_key", "access_key")):
@@ -116,7 +116,7 @@ class EventSettings:
 
     @staticmethod
     def check(values: Mapping[str, Any], given: Collection[str]) -> Iterator[tuple[str, str]]:
-        """What keys ask of each other."""
+        """Yield what is wrong between keys: a key and the problem."""
         if values.get("format") == "resumable" and "secret" not in given:
             yield "secret", "required: events are signed (make one with: echo whsec_$(openssl rand -base64 32))"
 
@@ -174,7 +174,7 @@ class Settings:
 
     @staticmethod
     def check(values: Mapping[str, Any], given: Collection[str]) -> Iterator[tuple[str, str]]:
-        """What several workers cannot share."""
+        """Yield what several workers cannot share: a key and the problem."""
         if values.get("workers", 1) == 1:
             return
         if "store" in values and values["store"].kind == "embedded":

@@ -17,7 +17,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself; not for logs."""
+        """Return the text itself; not for logs."""
         return self._text
 
     def __eq__(self, other: object) -> bool:

@@ -20,7 +20,7 @@ class BadYaml(ValueError):
 
 
 def parse_yaml(text: str, report: Report) -> Any:
-    """What the YAML `text` holds; keys given twice are reported, and the later one counts.
+    """Return what the YAML `text` holds; keys given twice are reported, and the later one counts.
 
     :raises BadYaml: for syntax errors, with the line, and for a text that holds nothing.
     """
@@ -70,7 +70,7 @@ def _report_duplicates(node: yaml.Node, path: str, report: Report) -> None:
 
 
 def join(path: str, name: str) -> str:
-    """The dotted path of the key `name` in the section at `path`."""
+    """Return the dotted path of the key `name` in the section at `path`."""
     return f"{path}.{name}" if path else name
 
 

@@ -50,7 +50,7 @@ class Faults(ValueError):
 
 
 def parse_size(value: object) -> int:
-    """Bytes from ``6MiB``, ``5GB`` or a plain number.
+    """Read bytes from ``6MiB``, ``5GB`` or a plain number.
 
     :raises ValueError: saying what is accepted.
     """
@@ -61,7 +61,7 @@ def parse_size(value: object) -> int:
 
 
 def parse_duration(value: object) -> float:
-    """Seconds from ``500ms``, ``30s``, ``5m``, ``2h``, ``7d`` or a plain number.
+    """Read seconds from ``500ms``, ``30s``, ``5m``, ``2h``, ``7d`` or a plain number.
 
     :raises ValueError: saying what is accepted.
     """
@@ -88,7 +88,7 @@ def _amount(value: object, units: Mapping[str, float], *, fraction: bool) -> flo
 
 
 def parse_endpoint(value: object) -> str:
-    """A Twisted endpoint description to listen on, such as ``tcp:8080``; looked at, but nothing is opened.
+    """Check a Twisted endpoint description to listen on, such as ``tcp:8080``; nothing is opened.
 
     :raises ValueError: saying what Twisted says of it.
     """
@@ -109,7 +109,7 @@ def parse_endpoint(value: object) -> str:
 
 
 def text(value: object) -> str:
-    """A line of text."""
+    """Read a line of text."""
     if not isinstance(value, str):
         raise ValueError("must be text (put it in quotes)")
     if not value:
@@ -120,12 +120,12 @@ def text(value: object) -> str:
 
 
 def secret(value: object) -> Secret:
-    """A line of text that is never shown."""
+    """Read a line of text that is never shown."""
     return Secret(text(value))
 
 
 def webhook_secret(value: object) -> Secret:
-    """What webhooks are signed with: ``whsec_`` and the base64 of 24 to 64 bytes (Standard Webhooks)."""
+    """Read what webhooks are signed with: ``whsec_`` and the base64 of 24 to 64 bytes (Standard Webhooks)."""
     found = text(value)
     try:
         size = len(b64decode(found.removeprefix("whsec_"), validate=True))
@@ -138,7 +138,7 @@ def webhook_secret(value: object) -> Secret:
 
 
 def boolean(value: object) -> bool:
-    """True or false, as YAML has them."""
+    """Read true or false, as YAML has them."""
     found = _BOOLEANS.get(value.lower()) if isinstance(value, str) else value
     if not isinstance(found, bool):
         raise ValueError("must be true or false")
@@ -146,7 +146,7 @@ def boolean(value: object) -> bool:
 
 
 def forwarded_header(value: object) -> str:
-    """The name of a header that can be shown to another server, in lower case."""
+    """Read the name of a header that may be forwarded to another server; return it in lower case."""
     name = text(value).lower()
     if _TOKEN.fullmatch(name) is None:
         raise ValueError("must be the name of an HTTP header")
@@ -156,7 +156,7 @@ def forwarded_header(value: object) -> str:
 
 
 def web_url(value: object) -> str:
-    """An http(s) URL with a host and nothing secret in front of it."""
+    """Read an http(s) URL with a host, and without a user name or a password."""
     url = text(value)
     wanted = "must be a URL such as https://example.com/path"
     try:
@@ -174,12 +174,12 @@ def web_url(value: object) -> str:
 
 
 def without_query(url: str) -> str:
-    """How a URL is shown whose query may hold a token."""
+    """Return how a URL is shown whose query may hold a token."""
     return repr(urlsplit(url)._replace(query="").geturl())
 
 
 def base_url(value: object) -> str:
-    """A `web_url` that paths are put behind: no query, and without the slash at its end."""
+    """Read a `web_url` that paths are appended to: it has no query, and its final slash is removed."""
     url = web_url(value)
     if "?" in url:
         raise ValueError("must not hold a ?query")
@@ -187,7 +187,7 @@ def base_url(value: object) -> str:
 
 
 def proxy(value: object) -> str:
-    """A network or an address, or ``unix``: whoever connects to a Unix socket."""
+    """Read a network, an address, or ``unix``, which stands for whoever connects to a Unix socket."""
     network = text(value)
     if network != "unix":
         try:
@@ -198,7 +198,7 @@ def proxy(value: object) -> str:
 
 
 def ledger_url(value: object) -> SecretUrl:
-    """Where the ledger is: ``sqlite:///FILE`` or ``postgresql://USER@HOST/DB``."""
+    """Read where the ledger is: ``sqlite:///FILE`` or ``postgresql://USER@HOST/DB``."""
     url = text(value)
     try:
         known = read_database_url(url).get_backend_name() in ("sqlite", "postgresql")
@@ -210,13 +210,13 @@ def ledger_url(value: object) -> SecretUrl:
 
 
 def in_memory(ledger: SecretUrl) -> bool:
-    """Whether the ledger is a SQLite database that only one process can see."""
+    """Say whether the ledger is a SQLite database that only one process can see."""
     url = read_database_url(ledger.reveal())
     return url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:")
 
 
 def key_template(value: object) -> str:
-    """What object keys are made of: text with {name}, {owner}, {id} and {date} in it."""
+    """Read the template of object keys: text with {name}, {owner}, {id} and {date} in it."""
     template = text(value)
     if re.search(r"[{}]", re.sub(r"\{(?:name|owner|id|date)\}", "", template)):
         raise ValueError("may hold only {name}, {owner}, {id} and {date} in braces")
@@ -228,7 +228,7 @@ def key_template(value: object) -> str:
 
 
 def folder(value: object) -> str:
-    """A prefix of object keys that ends with a slash."""
+    """Read a prefix of object keys that ends with a slash."""
     prefix = text(value)
     if not prefix.endswith("/"):
         raise ValueError("must end with /")
@@ -236,7 +236,7 @@ def folder(value: object) -> str:
 
 
 def whole(least: int, most: int) -> Callable[[object], int]:
-    """A whole number from `least` to `most`."""
+    """Make a parser of a whole number from `least` to `most`, both inclusive."""
 
     def parse(value: object) -> int:
         number = int(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,18}", value, re.ASCII) else value
@@ -248,12 +248,12 @@ def whole(least: int, most: int) -> Callable[[object], int]:
 
 
 def size(least: str, most: str | None = None) -> Callable[[object], int]:
-    """A size of at least `least` and at most `most`, both as people write them."""
+    """Make a parser of a size from `least` to `most`, both inclusive and as people write them (``5MiB``)."""
     return _between(parse_size, least, most)
 
 
 def duration(least: str, most: str | None = None) -> Callable[[object], float]:
-    """A duration of at least `least` and at most `most`, both as people write them."""
+    """Make a parser of a duration from `least` to `most`, both inclusive and as people write them (``30s``)."""
     return _between(parse_duration, least, most)
 
 
@@ -270,7 +270,7 @@ def _between(parse: Callable[[object], T], least: str, most: str | None) -> Call
 
 
 def choice(*words: str) -> Callable[[object], str]:
-    """One of `words`."""
+    """Make a parser of one of `words`."""
 
     def parse(value: object) -> str:
         if value not in words:
@@ -281,7 +281,7 @@ def choice(*words: str) -> Callable[[object], str]:
 
 
 def listed(parse: Callable[[object], T], *, least: int = 0) -> Callable[[object], tuple[T, ...]]:
-    """One value or a list of them, at least `least`."""
+    """Make a parser of one value or a list of at least `least` values."""
 
     def parse_all(value: object) -> tuple[T, ...]:
         if not isinstance(value, list):
@@ -302,7 +302,7 @@ def listed(parse: Callable[[object], T], *, least: int = 0) -> Callable[[object]
 
 
 def table(value: object) -> dict[str, str]:
-    """Names and texts."""
+    """Read names and texts."""
     if not isinstance(value, dict):
         raise ValueError("must be names and texts, such as {team: video}")
     found, faults = {}, []

@@ -12,6 +12,8 @@ import pytest
 from bench.disc import DiscWatch
 from bench.tree import ProcessTree
 
+pytestmark = pytest.mark.process
+
 MIB = 1 << 20
 #: Runs the second argument as Python in a child and waits for it.
 PARENT = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"

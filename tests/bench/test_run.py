@@ -21,6 +21,8 @@ from bench.servers.resumable import Resumable
 from bench.servers.server import Server
 from bench.sink.handle import Sink
 
+pytestmark = pytest.mark.process
+
 MIB = 1 << 20
 LOADS = [
     Load(name="one", about="", count=1, size=13 * MIB),

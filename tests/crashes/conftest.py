@@ -18,7 +18,7 @@ def moto() -> Iterator[MotoServer]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    on_each_ledger(metafunc, plain={"test_killed_at_random"})
+    on_each_ledger(metafunc, plain=())
 
 
 @pytest.fixture

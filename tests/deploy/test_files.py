@@ -26,7 +26,7 @@ PATHS = {"/healthz", "/readyz", "/metrics"}
 
 
 def program(name: str) -> str:
-    """The program, or the test is skipped."""
+    """Return the program's path, or skip the test."""
     found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if found is None:
         pytest.skip(f"{name} is not installed (Debian: apt-get install {name.split('-')[0]})")
@@ -40,7 +40,7 @@ def run(*command: str) -> str:
 
 
 def wrapped(directory: Path, site: str) -> Path:
-    """A whole nginx configuration around a site, which writes into the directory only."""
+    """Return a whole nginx configuration around a site, which writes into the directory only."""
     bodies = "".join(
         f"{name}_temp_path {directory}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
@@ -75,7 +75,7 @@ def test_systemd(tmp_path: Path, unit: str) -> None:
 
 
 def unit(name: str) -> dict[str, dict[str, list[str]]]:
-    """The sections of a unit file."""
+    """Return the sections of a unit file."""
 
     class Many(dict[str, Any]):
         def __setitem__(self, key: str, value: Any) -> None:
@@ -91,7 +91,7 @@ def unit(name: str) -> dict[str, dict[str, list[str]]]:
 
 
 def stops_within(settings: Settings) -> float:
-    """The longest that an orderly end takes, in seconds."""
+    """Return the longest that an orderly end takes, in seconds."""
     return settings.limits.drain_delay + settings.limits.drain + GRACE
 
 
@@ -175,7 +175,7 @@ def test_compose_runs_the_configuration_beside_it() -> None:
 
 
 def instructions() -> Iterator[tuple[str, str]]:
-    """The Dockerfile's, each on a line."""
+    """Yield the Dockerfile's instructions."""
     text = re.sub(r"^#.*\n", "", (DEPLOY / "Dockerfile").read_text(), flags=re.MULTILINE).replace("\\\n", "")
     for line in filter(None, text.splitlines()):
         name, _, rest = line.partition(" ")

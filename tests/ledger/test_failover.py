@@ -24,6 +24,8 @@ from tests.databases import Postgres
 from tests.ledger.test_ledger import UPLOAD
 from tests.ledger.test_notifier import until
 
+pytestmark = pytest.mark.process
+
 R: Any = reactor
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from resumable.assembly import GAUGES
 from tests.faults.proxy import FaultyS3
 from tests.harness import Application, Client, Service, eventually
 from tests.s3servers import MotoServer
@@ -21,6 +22,8 @@ from tests.scraping import Scrape
 from tests.service.conftest import configuration
 
 CHUNK = 6 << 20
+#: Seconds: how long a verdict is told again, and how long a refusal of the store's (with some more, to be over it).
+FRESH, HALF_A_MINUTE = 5.1, 31.0
 PAGES = ("/healthz", "/readyz", "/metrics")
 DOCUMENTED = Path(__file__).parent.parent.parent / "docs/metrics.md"
 
@@ -43,7 +46,9 @@ def watched(proxy: FaultyS3, application: Application, tmp_path_factory: pytest.
     config = configuration(
         proxy, auth={"url": application.url, "timeout": "1s", "cache": "0s"}, limits={"idle_timeout": "20s"}
     )
-    with Service(tmp_path_factory.mktemp("watched"), config) as started:
+    service = Service(tmp_path_factory.mktemp("watched"), config)
+    service.advance(0)
+    with service as started:
         yield started
         assert "Traceback" not in started.log
         assert "Unhandled" not in started.log
@@ -169,13 +174,16 @@ def test_no_names_and_no_secrets(watched: Service, application: Application, sto
 def test_a_store_that_is_down_and_up_again(watched: Service, store: FaultyS3) -> None:
     """503 with the reason of now and since when, as long as it is down; one cheap request, and not at every look."""
     # What the store has refused before is told for half a minute.
-    eventually(lambda: ready(watched)[0] == 200, seconds=45)
+    watched.advance(HALF_A_MINUTE)
+    eventually(lambda: ready(watched)[0] == 200)
     store.fail("*", "break before", 0)
+    watched.advance(FRESH)
     _, parts = eventually(lambda: (found := ready(watched))[0] == 503 and found)
     assert parts["ledger"]["ok"]
     assert parts["store"]["reason"].startswith("Connection")
     since = parts["store"]["since"]
-    assert abs(time.time() - time.mktime(time.strptime(since, "%Y-%m-%dT%H:%M:%SZ")) + time.timezone) < 10
+    ahead = watched.ahead
+    assert abs(time.time() + ahead - time.mktime(time.strptime(since, "%Y-%m-%dT%H:%M:%SZ")) + time.timezone) < 10
     asked = store.counts["HEAD bucket"]
     for _ in range(20):
         assert ready(watched)[1]["store"]["since"] == since
@@ -185,9 +193,11 @@ def test_a_store_that_is_down_and_up_again(watched: Service, store: FaultyS3) ->
     assert watched.request("GET", "/healthz").status == 200
     store.mend()
     store.fail("HEAD bucket", "403 AccessDenied", 0)
+    watched.advance(FRESH)
     eventually(lambda: ready(watched)[1]["store"] == {"ok": False, "since": since, "reason": "AccessDenied"})
     store.mend()
-    eventually(lambda: ready(watched)[0] == 200, seconds=45)
+    watched.advance(HALF_A_MINUTE)
+    eventually(lambda: ready(watched)[0] == 200)
     assert Scrape.of(watched).get("resumable_ready", part="store") == 1
     assert "not ready: store: Connection" in watched.log
     assert "ready again: store" in watched.log
@@ -196,7 +206,7 @@ def test_a_store_that_is_down_and_up_again(watched: Service, store: FaultyS3) ->
 def test_a_ledger_that_is_locked(watched: Service) -> None:
     """Somebody holds it exclusively: an answer comes in time, the process lives, and when it is free all is well."""
     eventually(lambda: ready(watched)[0] == 200)
-    time.sleep(5)
+    watched.advance(FRESH)
     other = sqlite3.connect(watched.directory / "ledger.sqlite3", isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     began = time.monotonic()
@@ -218,9 +228,11 @@ def test_a_ledger_that_is_locked(watched: Service) -> None:
 
 def test_draining(tmp_path: Path, store: FaultyS3) -> None:
     """Whoever has asked when the process is told to stop hears that it stops."""
-    with Service(tmp_path, configuration(store)) as service:
+    service = Service(tmp_path, configuration(store))
+    service.advance(0)
+    with service:
         assert ready(service)[0] == 200
-        time.sleep(5)
+        service.advance(FRESH)
         store.fail("HEAD bucket", "late", 0)
         with Client(service.port) as client:
             client.head("GET", "/readyz", {})
@@ -238,6 +250,7 @@ def test_draining(tmp_path: Path, store: FaultyS3) -> None:
 def test_uploads_in_the_ledger_are_counted_by_the_clock(tmp_path: Path, s3: MotoServer) -> None:
     """What another process has left is there from the first scrape on; what changes is there a quarter of a minute later."""
     service = Service(tmp_path, configuration(s3))
+    service.advance(0)
     with service:
         assert put(service, "half", bytes(1000), 2000).status == 308
         assert put(service, "whole", bytes(1000)).status == 200
@@ -246,4 +259,5 @@ def test_uploads_in_the_ledger_are_counted_by_the_clock(tmp_path: Path, s3: Moto
         eventually(lambda: Scrape.of(service).get("resumable_uploads", state="open", protocol="put") == 1)
         assert Scrape.of(service).get("resumable_uploads", state="finishing") == 0
         assert service.request("DELETE", "/upload/half").status == 204
+        service.advance(GAUGES)
         eventually(lambda: Scrape.of(service).get("resumable_uploads", state="open") == 0)

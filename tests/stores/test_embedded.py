@@ -25,6 +25,8 @@ from resumable.stores.port import PartRef, StoreError
 from resumable.stores.s3.client import S3Store
 from tests.stores.fakes import R
 
+pytestmark = pytest.mark.process
+
 COMMAND = [sys.executable, "-m", "resumable.stores.embedded"]
 PART = 5 << 20
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
