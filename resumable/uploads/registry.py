@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 from attrs import frozen
@@ -15,10 +16,12 @@ from resumable.model import Ended, Interrupted, Invalid, Piece, State, Supersede
 from resumable.quoting import quote_briefly
 from resumable.uploads.claims import Claim
 from resumable.uploads.completer import Completer
+from resumable.uploads.digest import BodyDigest
+from resumable.uploads.held import HeldBack
 from resumable.uploads.log import log_upload
 from resumable.uploads.policy import Policy
 from resumable.uploads.sender import Confirm, Sender, confirmed
-from resumable.uploads.stream import ChunkBuffer, ChunkedStream
+from resumable.uploads.stream import ChunkBuffer, ChunkedStream, HeldStream
 from resumable.uploads.writer import Dependencies, UploadWriter
 
 
@@ -42,6 +45,16 @@ class Span:
     first: int = 0
     end: int | None = None
     last: bool = False
+
+
+@frozen
+class Incoming:
+    """A body that is about to be written into an upload, or is being."""
+
+    writer: UploadWriter
+    span: Span
+    sender: Sender
+    stream: ChunkedStream
 
 
 class WriterRegistry:
@@ -94,18 +107,22 @@ class WriterRegistry:
             raise Ended("the upload is gone")
         return found
 
-    async def take_over(self, writer: UploadWriter, span: Span) -> None:
+    async def take_over(self, writer: UploadWriter, span: Span) -> bool:
         """End those who write the same bytes, here and on other nodes, once what they hold has been stored.
 
         A client comes back while its old connection still looks alive. Where many connections write one upload nobody can
         tell that from two who write at once, and nobody has to: what the old one holds is stored when it has been silent
         for a while, and what is stored twice does no harm.
+
+        :return: whether there are other nodes that may have written.
         """
         if writer.upload.swarm:
-            return
+            return False
         await self._end_overlapping(writer, span)
-        if await self._deps.peers.take_over(writer.upload, span.first, span.end):
+        told = await self._deps.peers.take_over(writer.upload, span.first, span.end)
+        if told:
             await writer.refresh()
+        return told
 
     async def _end_overlapping(self, writer: UploadWriter, span: Span) -> None:
         former = [stream for stream in writer.streams if stream.overlaps(span.first, span.end)]
@@ -114,41 +131,85 @@ class WriterRegistry:
         for stream in former:
             await stream.settle()
 
-    async def pour(
-        self, writer: UploadWriter, body: Body, span: Span, *, max_size: int | None, confirm: Confirm
-    ) -> None:
-        """Let the body run into a stream, and end it properly whatever happens to the body.
+    @asynccontextmanager
+    async def incoming(
+        self,
+        writer: UploadWriter,
+        span: Span,
+        *,
+        max_size: int | None,
+        confirm: Confirm,
+        digest: BodyDigest | None = None,
+        committed: Callable[[], None] = lambda: None,
+    ) -> AsyncIterator[Incoming]:
+        """Open a stream for a body. From here on, whoever writes the same bytes ends it.
+
+        Parameters as of `resumable.uploads.service.UploadService.receive`.
+
+        :param committed: called when more of the body has come to be acknowledged.
+        """
+        # Nothing of a body whose digest is not verified yet may take the place of what is stored.
+        anew = span.first == 0 and not writer.upload.swarm and digest is None
+        held = None if digest is None else HeldBack()
+        sender = Sender(confirm, edition=writer.upload.edition, anew=anew, held=held, committed=committed)
+        async with self._stream(writer, span, max_size, partial(writer.store, sender=sender), digest) as stream:
+            yield Incoming(writer, span, sender, stream)
+
+    async def pour(self, incoming: Incoming, body: Body) -> None:
+        """Let the body run into its stream, and end it properly whatever happens to the body.
 
         Errors as `resumable.uploads.service.UploadService.receive`.
         """
-        anew = span.first == 0 and not writer.upload.swarm
-        sender = Sender(confirm, edition=writer.upload.edition, anew=anew)
-        async with self._stream(writer, span, max_size, lambda buffer: writer.store(buffer, sender)) as stream:
-            try:
+        writer, stream = incoming.writer, incoming.stream
+        try:
+            if isinstance(stream, HeldStream):
+                await self._pour_held(incoming, stream, body)
+            else:
                 await body.pour_into(stream)
-                if span.last and not stream.failed:
-                    await self._end_here(stream, writer, sender)
-                await stream.drain()
-            except Interrupted as interruption:
-                await self._keep(stream, writer, str(interruption))
-                raise
+            if incoming.span.last and not stream.failed:
+                await self._end_here(stream, writer, incoming.sender)
+            await stream.drain()
+        except Interrupted as interruption:
+            await self._keep(stream, writer, str(interruption))
+            raise
 
-    async def compare(self, writer: UploadWriter, body: Body, span: Span) -> None:
+    async def _pour_held(self, incoming: Incoming, stream: HeldStream, body: Body) -> None:
+        """Let the body run into its stream, and let its bytes count if they are what its digest says."""
+        writer, sender = incoming.writer, incoming.sender
+        try:
+            await body.pour_into(stream)
+            await stream.verify(partial(writer.accept, sender))
+        except Exception as error:
+            stream.fail(error)
+        finally:
+            # Before the stream is drained: what would make the object waits for it.
+            if sender.holding is not None:
+                writer.reject(sender, stream.failure or Interrupted("the body was given up"))
+
+    async def compare(self, writer: UploadWriter, body: Body, span: Span, digest: BodyDigest | None = None) -> None:
         """Let the body run into a stream that stores nothing, but compares it with the finished object.
 
         :raises Conflict: the bytes are others.
         """
         sender = Sender(confirmed, edition=writer.upload.edition)
-        async with self._stream(writer, span, None, lambda buffer: writer.compare(buffer, sender)) as stream:
+        async with self._stream(writer, span, None, partial(writer.compare, sender=sender), digest) as stream:
             await body.pour_into(stream)
             await stream.drain()
+            if digest is not None:
+                await digest.verify()
 
     @asynccontextmanager
     async def _stream(
-        self, writer: UploadWriter, span: Span, max_size: int | None, store: Callable[[ChunkBuffer], Awaitable[None]]
+        self,
+        writer: UploadWriter,
+        span: Span,
+        max_size: int | None,
+        store: Callable[[ChunkBuffer], Awaitable[None]],
+        digest: BodyDigest | None,
     ) -> AsyncIterator[ChunkedStream]:
         most = self._policy.most_bytes(writer.upload, max_size)
-        stream = ChunkedStream(
+        kind = ChunkedStream if digest is None else partial(HeldStream, digest=digest)
+        stream = kind(
             writer.grid,
             position=span.first,
             stored_to=writer.coverage.end_from(span.first),
@@ -162,7 +223,11 @@ class WriterRegistry:
         self._deps.metrics.streams.inc()
         try:
             yield stream
-        except TooLarge:
+        except BaseException as error:
+            # What it still holds of a chunk leaves memory, whatever has happened.
+            stream.fail(error if isinstance(error, Exception) else Interrupted("the body was given up"))
+            if not isinstance(error, TooLarge):
+                raise
             if span.end is not None and span.end <= most:
                 raise Invalid(
                     f"the body is longer than its range, which ends before byte {quote_briefly(span.end)}"

@@ -8,6 +8,8 @@ from typing import TypeVar
 from attrs import define, field
 from twisted.internet.defer import DeferredLock
 
+from resumable.uploads.held import HeldBack
+
 #: Asked right before an upload is finished by what a writer brings; what it raises keeps the upload open.
 Confirm = Callable[[], Awaitable[None]]
 
@@ -30,9 +32,18 @@ class Sender:
     confirm: Confirm
     edition: int
     anew: bool = False
+    #: The pieces that wait for the body's digest; None where each piece counts as soon as it is stored.
+    held: HeldBack | None = None
+    #: Called when the ledger has one more piece of it.
+    committed: Callable[[], None] = lambda: None
     #: Why nothing of it is stored any more.
     failure: Exception | None = None
     _lock: DeferredLock = field(factory=DeferredLock, init=False)
+
+    @property
+    def holding(self) -> HeldBack | None:
+        """Where its pieces are held back, as long as they do not count."""
+        return None if self.held is None or self.held.accepted else self.held
 
     def turn(self) -> Turn:
         """The turn of the next run: until it is over, no later run of the body is looked at."""

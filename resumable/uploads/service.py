@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from resumable.model import (
     Interrupted,
     Invalid,
     NotFound,
+    OffsetMismatch,
     Piece,
     State,
     Superseded,
@@ -32,9 +34,11 @@ from resumable.model import (
 from resumable.quoting import quote_briefly
 from resumable.single_flight import SingleFlight
 from resumable.stores.store import StoreError
+from resumable.uploads.acknowledged import Acknowledgements
 from resumable.uploads.claims import new_claim
 from resumable.uploads.completer import Completer
 from resumable.uploads.coverage import Coverage
+from resumable.uploads.digest import BodyDigest
 from resumable.uploads.log import log_upload
 from resumable.uploads.policy import CreateOverrides, CreateRequest, Policy
 from resumable.uploads.registry import Body, Span, WriterRegistry
@@ -249,6 +253,10 @@ class UploadService:
         confirm: Confirm,
         new: bool = False,
         max_size: int | None = None,
+        exact: bool = False,
+        digest: BodyDigest | None = None,
+        acknowledged: Callable[[int], None] | None = None,
+        every: float = 1.0,
     ) -> Report:
         """Stream `body` into the upload. A complete upload is finished.
 
@@ -256,17 +264,28 @@ class UploadService:
         compared with them: the same are not stored again. Where they differ, a body from byte 0 (but of no swarm) has it and
         all after it taken anew, for its client brings another file; any other is refused.
 
+        A body with a digest counts as a whole, when the digest is verified, or not at all: not if it breaks off, and not if it
+        is superseded. Its pieces are stored as they come; the ledger gets them at its end. It takes nothing anew.
+
         :param confirm: may the client still finish the upload? Asked right before, for a body may stream for hours. What it
             raises comes out here; the upload stays open, with what was acknowledged.
         :param new: the upload has just been created: nothing of it is stored.
+        :param exact: the body has to begin at the upload's offset, as it is once older writers have been ended. Of two bodies
+            that begin there at the same time one is taken.
+        :param digest: looks at each segment as it arrives, and is verified at the body's end.
+        :param acknowledged: is called with the upload's offset in bytes when that has moved while the body is received: at
+            most once in `every` seconds, and once more at the end. It is not called any more when this has returned.
+        :raises OffsetMismatch: `exact`, and the body begins elsewhere; nothing of it is taken.
+        :raises DigestMismatch: from the digest; nothing of the body counts.
         :raises Gap: the body begins past what is stored, and nothing of it is taken; or it has turned out to be another file's,
             and goes on past what is left.
         :raises Conflict: the bytes are others than those that are stored.
         :raises Ended: the upload has ended, or was cancelled while the body came.
         :raises Superseded: the client has come back on another connection while the body came.
-        :raises Invalid: the body is not what its span says.
+        :raises Invalid: the body is not what its span says; or many connections write the upload, and it was to be `exact` or
+            has a digest: their pieces meet in the same parts, whose bytes nobody could vouch for until the body's end.
         :raises TooLarge: the body is longer than allowed.
-        :raises Interrupted: the body broke off; what came of it is stored.
+        :raises Interrupted: the body broke off; what came of it is stored, unless it has a digest.
         :raises Unavailable: the store or the ledger was in trouble for too long; what was confirmed is kept.
         """
         claim = self._completer.claims.entered(upload.id) if new else None
@@ -274,26 +293,74 @@ class UploadService:
             raise Ended("the upload has ended")
         confirm = self._noting(upload, confirm)
         async with self.writing.writer(upload, new=new, claim=claim) as writer:
-            await self.writing.take_over(writer, span)
-            if writer.upload.state is State.FINISHED:
-                # By whoever wrote before, and perhaps another file.
-                return await self._compare(writer, body, span)
-            if not writer.upload.live:
-                raise Ended("the upload has ended")
-            offset = writer.coverage.offset
-            if span.first > offset and not writer.upload.swarm:
-                raise Gap(f"byte {offset} comes next, not {span.first}", offset)
-            if not new:
-                self._tell("resumed", upload, offset)
-                if span.first == 0 and writer.upload.state is State.OPEN and not writer.upload.swarm:
-                    await writer.begin_edition()
-            try:
-                await self.writing.pour(writer, body, span, max_size=max_size, confirm=confirm)
-            except Interrupted:
-                if writer.upload.swarm:
-                    await self._finish_alone(writer, confirm)
-                raise
-            return await self._outcome(writer, confirm)
+            with self._telling(writer, acknowledged, every) as committed:
+                try:
+                    async with AsyncExitStack() as stream:
+                        async with writer.entrance:
+                            await self._admit_body(writer, span, new=new, exact=exact, held=digest is not None)
+                            finished = writer.upload.state is State.FINISHED
+                            if not finished:
+                                opened = self.writing.incoming(
+                                    writer,
+                                    span,
+                                    max_size=max_size,
+                                    confirm=confirm,
+                                    digest=digest,
+                                    committed=committed,
+                                )
+                                incoming = await stream.enter_async_context(opened)
+                        if finished:
+                            # By whoever wrote before, and perhaps another file.
+                            return await self._compare(writer, body, span, digest)
+                        await self.writing.pour(incoming, body)
+                except Interrupted:
+                    if writer.upload.swarm:
+                        await self._finish_alone(writer, confirm)
+                    raise
+                return await self._outcome(writer, confirm)
+
+    @contextmanager
+    def _telling(
+        self, writer: UploadWriter, observer: Callable[[int], None] | None, every: float
+    ) -> Iterator[Callable[[], None]]:
+        """Tell an observer how far the upload is acknowledged: whenever what this yields is called, but not too often."""
+        if observer is None:
+            yield lambda: None
+            return
+        telling = Acknowledgements(observer, lambda: writer.offset, self._clock, every)
+        try:
+            yield telling.moved
+        finally:
+            telling.close()
+
+    async def _admit_body(self, writer: UploadWriter, span: Span, *, new: bool, exact: bool, held: bool) -> None:
+        """End older writers of the same bytes, and see whether a body may begin where it does.
+
+        :param held: the body has a digest. Errors as `receive`.
+        """
+        if writer.upload.swarm and (exact or held):
+            raise Invalid("many connections write this upload: a body has neither an exact offset nor a digest there")
+        others = await self.writing.take_over(writer, span)
+        upload, offset = writer.upload, writer.offset
+        if not upload.live and upload.state is not State.FINISHED:
+            raise Ended("the upload has ended")
+        if exact and span.first != offset:
+            raise OffsetMismatch(f"the body has to begin at byte {offset}, not {quote_briefly(span.first)}", offset)
+        if upload.state is State.FINISHED:
+            return
+        if span.first > offset and not upload.swarm:
+            raise Gap(f"byte {offset} comes next, not {span.first}", offset)
+        if new:
+            return
+        self._tell("resumed", upload, offset)
+        begins = span.first == 0
+        if exact:
+            # On another node somebody may begin at the same offset in this moment: one of the two has the next edition. Where
+            # there is no other node, older writers have been ended by now, and that saves the commit.
+            # And where bytes are held back, nothing that counts is stored where they belong.
+            begins = others or (held and writer.coverage.size > offset)
+        if begins and upload.state is State.OPEN and not upload.swarm:
+            await writer.begin_edition()
 
     async def compare(self, upload: Upload, body: Body, span: Span) -> Report:
         """Take a body for a finished upload, whose answer was lost: store nothing, and see whether it is the object's.
@@ -306,9 +373,9 @@ class UploadService:
         async with self.writing.writer(upload) as writer:
             return await self._compare(writer, body, span)
 
-    async def _compare(self, writer: UploadWriter, body: Body, span: Span) -> Report:
+    async def _compare(self, writer: UploadWriter, body: Body, span: Span, digest: BodyDigest | None = None) -> Report:
         try:
-            await self.writing.compare(writer, body, span)
+            await self.writing.compare(writer, body, span, digest)
         except Conflict:
             if span.first == 0:
                 raise Unavailable("another file was finished under the name in this moment") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -11,6 +12,7 @@ from zope.interface import implementer
 
 from resumable.blocks import Blocks
 from resumable.model import TooLarge
+from resumable.uploads.digest import BodyDigest
 from resumable.uploads.grid import Grid
 from resumable.uploads.marks import Marker
 from resumable.uploads.memory import MemoryBudget
@@ -180,8 +182,12 @@ class ChunkedStream:
             self.fail(error)
         # Whoever still holds the run (a traceback, a cycle) shall not hold its bytes.
         buffer.segments.clear()
+        self._stored(buffer.size)
+
+    def _stored(self, size: int) -> None:
+        """Count one less that is being stored, and its bytes as gone from memory."""
         self._storing -= 1
-        self._budget.give(buffer.size)
+        self._budget.give(size)
         self._steer()
         if not self._storing:
             waiting, self._idle = self._idle, []
@@ -223,6 +229,11 @@ class ChunkedStream:
     def failed(self) -> bool:
         """Whether the taking has ended before the body."""
         return self._failure is not None
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why the taking has ended before the body; None while it has not."""
+        return self._failure
 
     async def drain(self) -> None:
         """Hand on what is left of a chunk and wait until everything is stored.
@@ -284,3 +295,42 @@ class ChunkedStream:
         elif self._paused and not rest:
             self._paused = False
             self._producer.resumeProducing()
+
+
+class HeldStream(ChunkedStream):
+    """A stream whose bytes count together or not at all: a digest of them is verified when all have come."""
+
+    def __init__(self, grid: Grid, *, digest: BodyDigest, **how: Any) -> None:
+        """
+        :param how: as for `ChunkedStream`.
+        """
+        super().__init__(grid, **how)
+        self._digest = digest
+
+    def write(self, data: bytes) -> None:
+        """Take one segment, and have the digest look at it as it is."""
+        if not self.failed:
+            self._digest.update(data)
+        super().write(data)
+
+    def end(self, reason: Exception) -> None:
+        """Take no more. What was taken does not count, so there is no need to store it."""
+        self.fail(reason)
+
+    async def verify(self, accept: Callable[[], Awaitable[None]]) -> None:
+        """Verify the digest once the body has come, and accept what was stored. `settle` waits for that too.
+
+        What either raises fails the stream; `drain` raises it. A stream that has failed before verifies nothing.
+        """
+        if self.failed:
+            return
+        self._storing += 1
+        try:
+            await self._digest.verify()
+            # The client may have come back meanwhile, on another connection, which waits until this is settled.
+            if not self.failed:
+                await accept()
+        except Exception as error:
+            self.fail(error)
+        finally:
+            self._stored(0)

@@ -26,6 +26,7 @@ from resumable.uploads.completer import Completer
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.fragments import MOST, Fragments
 from resumable.uploads.grid import Grid
+from resumable.uploads.held import HeldPiece
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.log import log_upload
 from resumable.uploads.marks import Marker, marked, pack
@@ -94,6 +95,8 @@ class UploadWriter:
         self._deps = deps
         self._opening: SingleFlight[Upload] = SingleFlight()
         self._chunks: defaultdict[int, DeferredLock] = defaultdict(DeferredLock)
+        #: Held by whoever begins to write, from the end of an older writer to the opening of the new stream.
+        self.entrance = DeferredLock()
         self._learn(pieces)
 
     def _learn(self, pieces: Iterable[Piece]) -> None:
@@ -147,6 +150,13 @@ class UploadWriter:
         return Coverage.of(piece for pieces in self._pieces.values() for piece in pieces)
 
     @property
+    def offset(self) -> int:
+        """How many bytes from the start are acknowledged, as far as is known here."""
+        if self.upload.state is State.FINISHED:
+            return self.upload.length or 0
+        return self.coverage.offset
+
+    @property
     def whole(self) -> bool:
         """Whether all bytes are stored, or the upload has come further than that."""
         length = self.upload.length
@@ -158,7 +168,7 @@ class UploadWriter:
         A run that is all that was missing of its chunk makes it a part; any other becomes a fragment. Bytes that meet stored
         ones are compared with them.
 
-        :param writer: whose it is. What its confirm raises comes out here; what was acknowledged before stays, and this run
+        :param sender: whose it is. What its confirm raises comes out here; what was acknowledged before stays, and this run
             is not.
         :raises Conflict: other bytes are stored there; nothing was altered.
         :raises Gap: other bytes were stored there, and those before them are not at hand any more: the client begins there.
@@ -252,7 +262,7 @@ class UploadWriter:
             if number not in self._parts:  # another connection was first
                 await self._put_chunk(number, buffer.segments, buffer, sender)
             return
-        pieces = list(self._pieces[number])
+        pieces = self._of_chunk(number, sender)
         if buffer is not None:
             if Coverage.of(pieces).covers(buffer.first, buffer.end):
                 return
@@ -281,8 +291,24 @@ class UploadWriter:
         )
 
     async def begin_edition(self) -> None:
-        """A client begins at byte 0, perhaps with another file: those who still bring the former can add nothing more."""
-        await self._renew(self.upload, self.coverage.offset)
+        """Begin a new edition at the upload's offset: whoever still brings bytes of the former can add nothing more."""
+        await self._begin_at(self.coverage.offset, self.upload.edition)
+
+    async def _begin_at(self, cut_at: int, edition: int) -> None:
+        """Begin the edition that follows `edition`, from offset `cut_at` on: pieces that end beyond it are struck out."""
+        await self._renew(evolve(self.upload, edition=edition), cut_at)
+        stored = [piece for pieces in self._pieces.values() for piece in pieces]
+        self._learn([piece for piece in stored if piece.end <= cut_at])
+        self._delete_fragments(piece for piece in stored if piece.end > cut_at)
+        for stream in self.streams:
+            stream.stored_to = min(stream.stored_to, self.coverage.offset)
+
+    def _delete_fragments(self, pieces: Iterable[Piece]) -> None:
+        """Delete the fragments among these pieces, which nobody needs any more, in the background."""
+        fragments = [piece for piece in pieces if piece.number is None]
+        if fragments:
+            self._deps.fragments.forget(self.upload.id, fragments)
+            self._deps.background.run(partial(self._deps.fragments.delete, self.upload, fragments))
 
     async def _renew(self, former: Upload, cut_at: int) -> None:
         upload, deps = await self._deps.ledger.begin_anew(former, cut_at, now=now(self._deps.clock)), self._deps
@@ -298,18 +324,10 @@ class UploadWriter:
 
     async def _begin_anew(self, buffer: ChunkBuffer, cut_at: int, sender: Sender, turn: Turn) -> None:
         """The client brings other bytes, from byte 0 on: drop what differs, and all after it."""
-        deps = self._deps
-        stored = [piece for pieces in self._pieces.values() for piece in pieces]
-        await self._renew(evolve(self.upload, edition=sender.edition), cut_at)
+        await self._begin_at(cut_at, sender.edition)
         sender.edition = self.upload.edition
-        self._learn(piece for piece in stored if piece.end <= cut_at)
-        dropped = [piece for piece in stored if piece.end > cut_at and piece.number is None]
-        deps.fragments.forget(self.upload.id, dropped)
-        deps.background.run(partial(deps.fragments.delete, self.upload, dropped))
         offset = self.coverage.offset
-        for stream in self.streams:
-            stream.stored_to = min(stream.stored_to, offset)
-        log_upload("begun anew", self.upload, offset, now(deps.clock), f"other bytes came from byte {cut_at} on")
+        log_upload("begun anew", self.upload, offset, now(self._deps.clock), f"other bytes came from byte {cut_at} on")
         if buffer.first > offset:
             raise turn.fail(Gap(f"the file has changed: byte {offset} comes next, not {buffer.first}", offset))
 
@@ -322,10 +340,11 @@ class UploadWriter:
             await deps.ledger.mark_fragmented(self.upload, claim=word)
             self._completer.claims.forget(self.take_claim())
             self.upload = evolve(self.upload, fragmented=True)
-        neighbour = self._neighbour(buffer)
+        pieces = self._of_chunk(buffer.number, sender)
+        neighbour = self._neighbour(buffer, pieces)
         marker: Marker = buffer
         if neighbour is None:
-            if len(self._pieces[buffer.number]) >= CROWD:
+            if len(pieces) >= CROWD:
                 raise Invalid(f"more than {CROWD} ranges within {self.grid.chunk_size} bytes: send larger ones")
             segments = list(buffer.segments)
         else:
@@ -341,9 +360,13 @@ class UploadWriter:
             segments.clear()
         await self._enter(piece, sender, marker, [] if neighbour is None else [neighbour])
 
-    def _neighbour(self, buffer: ChunkBuffer) -> Piece | None:
+    def _of_chunk(self, number: int, sender: Sender) -> list[Piece]:
+        """Return the pieces of a chunk: those that count, and those of the sender's body that do not count yet."""
+        held = sender.holding
+        return [*self._pieces[number], *(held.within(number) if held is not None else ())]
+
+    def _neighbour(self, buffer: ChunkBuffer, pieces: Sequence[Piece]) -> Piece | None:
         """Return a fragment that ends where the run begins, or begins where it ends, and is rather written once more."""
-        pieces = self._pieces[buffer.number]
         small = max(SMALL, self.grid.chunk_size // 64)
         for piece in pieces:
             if piece.number is None and (piece.end == buffer.first or piece.first == buffer.end):
@@ -359,6 +382,8 @@ class UploadWriter:
         wanted = [slice_.piece for slice_ in slices if slice_.piece.etag]
         segments: list[bytes] = []
         if self._in_one(number):
+            if sender.held is not None:
+                await sender.held.decided()
             # Before there is room taken for what is read: others wait for that.
             self._claim = await self._claim_key()
         try:
@@ -380,9 +405,16 @@ class UploadWriter:
     async def _put_chunk(self, number: int, segments: Sequence[bytes], marker: Marker, sender: Sender) -> None:
         first, end = self.grid.first_of(number), self.grid.end_of(number)
         if self._in_one(number):
+            if sender.held is not None:
+                # This makes the object. The run is all that was missing: its bytes are in memory until then.
+                await sender.held.decided()
             await sender.confirm()
             await self._put_whole(segments, marker)
+            sender.committed()
             return
+        # Where the body is held back this writes over no part that counts: of a chunk whose part is in the ledger a run is only
+        # compared (see `_store`). A part that a rejected body has left is written over by the next body: the ledger has none
+        # of that number, and the store is told by its ETag which one is meant.
         upload = await self._multipart()
         assert upload.multipart_id is not None
         etag = await self._deps.store.upload_part(
@@ -399,6 +431,43 @@ class UploadWriter:
         return number == 1 and self.grid.end_of(1) == upload.length and upload.multipart_id is None
 
     async def _enter(self, piece: Piece, sender: Sender, marker: Marker, replaces: Sequence[Piece] = ()) -> None:
+        """Let the ledger have a stored piece, or hold it back as long as its body does not count."""
+        marks = [mark for mark in marker.marks if mark[0] < piece.end]
+        held = sender.holding
+        if held is None:
+            await self._commit(piece, sender, marks, replaces)
+        elif held.rejection is not None:
+            self._delete_fragments([piece])
+            raise held.rejection
+        else:
+            number = self.grid.number_at(piece.first)
+            known = self._pieces[number]
+            counting = tuple(old for old in replaces if old in known)
+            self._delete_fragments(held.add(number, HeldPiece(piece, marks, counting)))
+
+    async def accept(self, sender: Sender) -> None:
+        """Let the ledger have what was held back of a body, in order: its digest is right. Errors as `store`."""
+        assert sender.held is not None
+        pieces = iter(sender.held.accept())
+        try:
+            for held in pieces:
+                await self._commit(held.piece, sender, held.marks, held.replaces)
+        except Exception as error:
+            sender.held.settle(error)
+            # (Whether the ledger has the one that has failed nobody can say.)
+            self._delete_fragments(held.piece for held in pieces)
+            raise
+        sender.held.settle()
+
+    def reject(self, sender: Sender, why: Exception) -> None:
+        """Let nothing of a body count that was held back. What is still being stored of it fails with `why`."""
+        assert sender.held is not None
+        sender.failure = sender.failure or why
+        self._delete_fragments(sender.held.reject(why))
+
+    async def _commit(
+        self, piece: Piece, sender: Sender, marks: Sequence[tuple[int, int]], replaces: Sequence[Piece]
+    ) -> None:
         """Let the ledger have a stored piece. A part strikes its chunk's fragments out; some time later they are deleted."""
         deps = self._deps
         number = self.grid.number_at(piece.first)
@@ -409,14 +478,13 @@ class UploadWriter:
         if complete:
             await sender.confirm()
         time, begun = now(deps.clock), deps.clock.seconds()
-        marks = pack([mark for mark in marker.marks if mark[0] < piece.end])
         try:
             word = await deps.ledger.add_piece(
                 evolve(self.upload, edition=sender.edition),
                 piece,
                 now=time,
                 replaces=replaces,
-                marks=marks,
+                marks=pack(marks),
                 claim=new_claim() if complete else None,
             )
         except Ended:
@@ -434,9 +502,8 @@ class UploadWriter:
             if word is not None:
                 self._claim = self._completer.claims.of(self.upload, begun)
                 deps.metrics.moved(self.upload.protocol, State.FINISHING)
-        if replaces:
-            deps.fragments.forget(self.upload.id, replaces)
-            deps.background.run(partial(deps.fragments.delete, self.upload, replaces))
+        self._delete_fragments(replaces)
+        sender.committed()
 
     def _count(self, first: int, end: int) -> None:
         """Count what is acknowledged now, of bytes of one chunk, and was not before."""
