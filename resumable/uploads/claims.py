@@ -305,7 +305,7 @@ class Claims:
                 del self._held[claim.upload.id]
 
     def ended(self, upload_id: str) -> None:
-        """The upload has ended: no call that makes its object is tried again."""
+        """Try no call again that makes the object of an upload: it has ended."""
         for key in [key for key in self._lying if key[0] == upload_id]:
             del self._lying[key]
         for claim in self._held.get(upload_id, ()):

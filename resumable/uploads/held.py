@@ -79,7 +79,7 @@ class HeldBack:
         return sorted(self._let_go(), key=lambda held: held.piece.first)
 
     def settle(self, failure: Exception | None = None) -> None:
-        """The ledger has the pieces, or failed to take them: those who wait go on, or fail with that."""
+        """Let those who wait go on, for the ledger has the pieces; or let them fail, for it has failed to take them."""
         self.rejection = failure
         self._settled = True
         waiting, self._waiting = self._waiting, []

@@ -67,7 +67,7 @@ class WriterRegistry:
         self._completer = completer
         self._policy = policy
         self._writers: dict[str, UploadWriter] = {}
-        #: How many use each intake.
+        #: How many use each writer.
         self._users: dict[str, int] = {}
         deps.peers.speak_for(self)
 
@@ -75,7 +75,7 @@ class WriterRegistry:
     async def writer(
         self, upload: Upload, *, new: bool = False, claim: Claim | None = None
     ) -> AsyncIterator[UploadWriter]:
-        """The upload's intake, shared with all who write it meanwhile.
+        """Give the upload's writer, shared with all who write it meanwhile.
 
         :param new: the upload has just been created: nothing of it is stored.
         :param claim: to its key, if that was entered with it.
@@ -101,7 +101,7 @@ class WriterRegistry:
                 await writer.close()
 
     async def _known(self, upload: Upload) -> tuple[Upload, list[Piece]]:
-        """The upload and its pieces as the ledger has them now: it may have been begun anew since the caller has read it."""
+        """Return the upload and its pieces as the ledger has them now: the caller's may be old."""
         found = await self._deps.ledger.whole(upload.id)
         if found is None:
             raise Ended("the upload is gone")
@@ -238,7 +238,7 @@ class WriterRegistry:
             self._deps.metrics.streams.dec()
 
     async def _keep(self, stream: ChunkedStream, writer: UploadWriter, why: str) -> None:
-        """The body broke off: store what came of it."""
+        """Store what came of a body that broke off."""
         try:
             await stream.drain()
         except UploadError as error:
@@ -246,7 +246,7 @@ class WriterRegistry:
         log_upload("interrupted", writer.upload, writer.coverage.offset, now(self._deps.clock), why)
 
     async def _end_here(self, stream: ChunkedStream, writer: UploadWriter, sender: Sender) -> None:
-        """The body's end is the object's end: now the length is known."""
+        """End the upload where the body ends: now its length is known."""
         if writer.upload.length is None:
             writer.upload = await self._deps.ledger.declare(writer.upload, stream.position)
             stream.grid = writer.grid

@@ -1,4 +1,4 @@
-"""Writers: what one body that is written may do, and the order in which its runs are compared with what is stored."""
+"""One body that is written: what it may do, and the order in which its runs are compared with what is stored."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from twisted.internet.defer import DeferredLock
 
 from resumable.uploads.held import HeldBack
 
-#: Asked right before an upload is finished by what a writer brings; what it raises keeps the upload open.
+#: Asked right before an upload is finished by what a body brings; what it raises keeps the upload open.
 Confirm = Callable[[], Awaitable[None]]
 
 E = TypeVar("E", bound=Exception)
 
 
 async def confirmed() -> None:
-    """Nothing is to be asked: this finishes nothing, or for one who has just been asked about."""
+    """Ask nothing: this finishes nothing, or for one who has just been asked about."""
 
 
 @define(eq=False)
@@ -46,7 +46,7 @@ class Sender:
         return None if self.held is None or self.held.accepted else self.held
 
     def turn(self) -> Turn:
-        """The turn of the next run: until it is over, no later run of the body is looked at."""
+        """Return the turn of the next run: until it is over, no later run of the body is looked at."""
         return Turn(self, self._lock)
 
 
@@ -76,6 +76,6 @@ class Turn:
             self._lock.release()
 
     def fail(self, why: E) -> E:
-        """No later run of the body is stored; returns `why`, to be raised."""
+        """Store no later run of the body. Return `why`, to be raised."""
         self._sender.failure = why
         return why

@@ -1,4 +1,4 @@
-"""The desk: what can be done with uploads, whoever speaks. Protocols call it and know nothing beneath."""
+"""Uploads: what can be done with uploads, whoever speaks. Protocols call it and know nothing beneath."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class UploadService:
         return upload, True
 
     async def _new_upload(self, wanted: CreateRequest) -> tuple[Upload, bool]:
-        """The upload that the client and the main application want, and whether the latter has chosen its key."""
+        """Return the upload that client and main application want, and whether the latter has chosen its key."""
         upload = self.policy.new_upload(wanted, secrets.token_urlsafe(16), now(self._clock))
         if self._admit is not None:
             wanted = (await self._admit(upload)).of(wanted)
@@ -123,7 +123,7 @@ class UploadService:
         return evolve(upload, writers=self._peers.writers), wanted.key is not None
 
     async def open_to_many(self, upload: Upload) -> Upload:
-        """The upload, which from now on many connections may write at once, in any order.
+        """Let many connections write the upload at once, in any order. Return it.
 
         :raises Invalid: its length is not known.
         """
@@ -135,7 +135,7 @@ class UploadService:
         return evolve(upload, swarm=True)
 
     async def get(self, upload_id: str, owner: str) -> Upload:
-        """The upload with this id.
+        """Return the upload with this id.
 
         :raises NotFound: there is none, or it is another owner's.
         """
@@ -145,7 +145,7 @@ class UploadService:
         return upload
 
     async def find(self, owner: str, name: str, protocol: str) -> Upload:
-        """The newest upload of this owner and name that was not given up.
+        """Return the newest upload of this owner and name that was not given up.
 
         :raises NotFound: there is none.
         """
@@ -155,14 +155,14 @@ class UploadService:
         return upload
 
     async def look(self, owner: str, name: str, protocol: str) -> Report:
-        """How far the upload is that `find` finds. Errors as there."""
+        """Report how far the upload is that `find` finds. Errors as there."""
         found = await self._ledger.newest(owner, name, protocol)
         if found is None:
             raise NotFound("no such upload")
         return self._report(*found)
 
     async def report(self, upload: Upload) -> Report:
-        """How far the upload is. Asks the ledger alone, and disturbs nobody who is writing."""
+        """Report how far the upload is. Asks the ledger alone, and disturbs nobody who is writing."""
         return self._report(upload, () if upload.state is State.FINISHED else await self._ledger.pieces(upload.id))
 
     def _report(self, upload: Upload, pieces: Iterable[Piece]) -> Report:
@@ -171,7 +171,7 @@ class UploadService:
         return Report(upload, Coverage.of(pieces), self.policy.expires(upload))
 
     async def declare(self, upload: Upload, length: int, *, max_size: int | None = None) -> Upload:
-        """The client says how long the object is; where nobody has said before, it becomes the upload's length.
+        """Take the client's word for the object's length. Where nobody has said before, it becomes the upload's length.
 
         :raises Invalid: the upload has another length, or bytes beyond this one.
         :raises TooLarge: that is more than is allowed, or than the upload's grid holds.
@@ -200,7 +200,7 @@ class UploadService:
         return report
 
     def _noting(self, upload: Upload, confirm: Confirm) -> Confirm:
-        """The last question, whose no is noted: nobody finishes the upload on its own account then."""
+        """Return the last question, whose no is noted: nobody finishes the upload on its own account then."""
 
         async def ask() -> None:
             try:
@@ -237,7 +237,7 @@ class UploadService:
             return Report(writer.upload, Coverage.whole(writer.upload.length or 0))
 
     def _finished(self, upload: Upload) -> Report:
-        """The object exists: nothing else of the upload shall, but the client need not wait for that."""
+        """Report that the object exists. What else there is of the upload is freed; the client need not wait for that."""
         self._tell("finished", upload, upload.length or 0)
         if upload.fragmented:
             self._fragments.forget(upload.id)
@@ -383,14 +383,14 @@ class UploadService:
         return Report(writer.upload, Coverage.whole(writer.upload.length or 0))
 
     async def _finish_alone(self, writer: UploadWriter, confirm: Confirm) -> None:
-        """The client has gone, and may have brought the last byte of what others wrote too: nobody else would see that."""
+        """Finish the upload if it is complete, though the client has gone: nobody else might see that."""
         try:
             await self._outcome(writer, confirm)
         except UploadError as error:
             self._log.info("upload {id} is not finished yet: {error}", id=writer.upload.id, error=str(error))
 
     async def _outcome(self, writer: UploadWriter, confirm: Confirm) -> Report:
-        """A body is stored: finish the upload if it is complete."""
+        """Finish the upload if it is complete, now that a body is stored."""
         if not writer.whole:
             # Others may have stored what is missing, or said where the end is.
             await writer.refresh()
@@ -417,7 +417,7 @@ class UploadService:
         await self._ledger.forget_name(upload.id)
 
     async def expire(self, upload: Upload, *, untouched_since: float) -> bool:
-        """End an open upload that nobody has touched since then (seconds since the epoch); whether it was so.
+        """End an open upload that nobody has touched since then (seconds since the epoch). Say whether it was so.
 
         :raises Unavailable: the ledger was in trouble.
         """

@@ -40,7 +40,7 @@ class ChunkBuffer(Marker):
         self.mark(data)
 
     def seal(self) -> None:
-        """No more will be added."""
+        """Make segments of all that was added: no more will be."""
         self.segments += self._blocks.seal()
         self._blocks.clear()
 
@@ -103,14 +103,14 @@ class ChunkedStream:
     # IConsumer
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Twisted's: whom to pause. Only push producers are served."""
+        """Remember whom to pause (Twisted's). Only push producers are served."""
         assert streaming, "a body is pushed"
         self._producer = IPushProducer(producer)
         self._budget.join(self)
         self._steer()
 
     def unregisterProducer(self) -> None:
-        """Twisted's: no more bytes will come."""
+        """Note that no more bytes will come (Twisted's)."""
         self._producer = None
         self._budget.leave(self)
         # What the producer still had it has let go.
@@ -195,9 +195,9 @@ class ChunkedStream:
                 deferred.callback(None)
 
     def checkpoint(self) -> None:
-        """Called by the clock: a writer that has been silent since the last call has what it brought stored.
+        """Store what was brought, if nothing has come since the last call; called by the clock.
 
-        One that is made to wait is not silent, and one that repeats what is stored is left to it: as a whole chunk it can be
+        A stream that is made to wait is not silent, and one that repeats what is stored is left to it: as a whole chunk it can be
         compared as a whole.
         """
         if not self._touched and not self._paused and self._failure is None and self.position > self.stored_to:
@@ -254,7 +254,7 @@ class ChunkedStream:
             await deferred
 
     def overlaps(self, first: int, end: int | None) -> bool:
-        """Whether the bytes that this stream was opened for, written or not, meet ``[first, end)``."""
+        """Say whether the bytes that this stream was opened for, written or not, meet ``[first, end)``."""
         return first < self._limit and (end is None or self.first < end)
 
     # Back-pressure

@@ -1,4 +1,4 @@
-"""Intake: what becomes of each run of bytes of one upload, until it is stored and the ledger has it."""
+"""What becomes of each run of bytes of one upload, until it is stored and the ledger has it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ CROWD = 256
 
 @frozen
 class Dependencies:
-    """What every intake works with."""
+    """What every writer works with."""
 
     ledger: Ledger
     store: Store
@@ -100,14 +100,14 @@ class UploadWriter:
         self._learn(pieces)
 
     def _learn(self, pieces: Iterable[Piece]) -> None:
-        """The pieces are as the ledger has them."""
+        """Know the pieces as the ledger has them."""
         self._pieces.clear()
         self._parts.clear()
         for piece in pieces:
             self._add(piece)
 
     async def _learn_of(self, number: int) -> None:
-        """Know what other nodes have stored of a chunk, for other clients perhaps."""
+        """Learn what other nodes have stored of a chunk, for other clients perhaps."""
         first = self.grid.first_of(number)
         known = {(piece.first, piece.end, piece.number) for piece in self._pieces.get(number, ())}
         for piece in await self._deps.ledger.pieces_within(self.upload.id, first, first + self.grid.chunk_size):
@@ -115,7 +115,7 @@ class UploadWriter:
                 self._add(piece)
 
     async def refresh(self) -> None:
-        """Know again what the ledger knows: others may have written, finished or ended the upload.
+        """Learn again what the ledger knows: others may have written, finished or ended the upload.
 
         :raises Ended: the ledger has forgotten it.
         """
@@ -198,7 +198,7 @@ class UploadWriter:
         return claim
 
     async def close(self) -> None:
-        """Nobody writes the upload here any more."""
+        """Give up the claim: nobody writes the upload here any more."""
         await self._completer.claims.drop(self.take_claim())
 
     async def assemble(self) -> None:
@@ -323,7 +323,7 @@ class UploadWriter:
         self.upload = upload
 
     async def _begin_anew(self, buffer: ChunkBuffer, cut_at: int, sender: Sender, turn: Turn) -> None:
-        """The client brings other bytes, from byte 0 on: drop what differs, and all after it."""
+        """Drop what differs, and all after it: the client brings other bytes, from byte 0 on."""
         await self._begin_at(cut_at, sender.edition)
         sender.edition = self.upload.edition
         offset = self.coverage.offset
@@ -423,7 +423,7 @@ class UploadWriter:
         await self._enter(Piece(first, end, number, etag, marker.crc32c), sender, marker)
 
     def _in_one(self, number: int) -> bool:
-        """Whether the chunk is all of the object, so that one request makes it.
+        """Say whether the chunk is all of the object, so that one request makes it.
 
         A multipart upload that was opened while nobody knew the length would stay behind if it was not used.
         """
@@ -511,7 +511,7 @@ class UploadWriter:
         self._deps.metrics.durable(end - first - known.overlap(first, end))
 
     async def _put_whole(self, segments: Sequence[bytes], marker: Marker) -> None:
-        """An upload of one chunk: one request, and it is finished."""
+        """Make the object of an upload of one chunk: one request, and it is finished."""
         upload, store, completer = self.upload, self._deps.store, self._completer
         claim = await self._claim_key()
         try:
@@ -552,7 +552,7 @@ class UploadWriter:
         return await claims.take(self.upload, (State.OPEN,))
 
     async def _multipart(self) -> Upload:
-        """The upload with its multipart upload open; the first of several runs opens it, the others wait."""
+        """Return the upload with its multipart upload open; the first of several runs opens it, the others wait."""
         if self.upload.multipart_id is None:
             opened = await self._opening.join(None, self._open_multipart)
             self.upload = evolve(self.upload, multipart_id=opened.multipart_id, length=opened.length)

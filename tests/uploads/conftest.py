@@ -62,7 +62,7 @@ def bucket() -> Bucket:
 
 
 class Node:
-    """A desk in a process of its own, as far as it knows."""
+    """A service in a process of its own, as far as it knows."""
 
     def __init__(self, ledger: Ledger, bucket: Bucket) -> None:
         self.store = MemoryStore(bucket)

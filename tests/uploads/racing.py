@@ -291,7 +291,7 @@ class RacingStore(MemoryStore):
             self._watched(work, begun)
 
 
-class WatchedDesk(UploadService):
+class WatchedService(UploadService):
     """Tells the record to which upload a body goes."""
 
     record: Record
@@ -327,7 +327,7 @@ class WatchedDesk(UploadService):
 
 
 class Process:
-    """A process, as far as it knows: a desk, a store, and its own connections to the ledger that all share."""
+    """A process, as far as it knows: an upload service, a store, and its own connections to the ledger that all share."""
 
     def __init__(self, url: str, bucket: Bucket, record: Record, *, nodes: bool) -> None:
         self.record = record
@@ -353,7 +353,7 @@ class Process:
             background=BackgroundTasks(4),
             peers=self.peers,
         )
-        self.uploads = WatchedDesk(self.deps, Policy("bucket", chunk_size=CHUNK))
+        self.uploads = WatchedService(self.deps, Policy("bucket", chunk_size=CHUNK))
         self.uploads.record = record
         self.recovery = CompletionRecovery(self.uploads, Maintenance(self.database), reactor, give_up_after=60)  # type: ignore[arg-type]
         authorizer = AllowAll()

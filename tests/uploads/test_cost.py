@@ -65,7 +65,7 @@ def uploads(database: Database) -> UploadService:
     budget = MemoryBudget(1 << 20, reactor)  # type: ignore[arg-type]
     deps: dict[str, Any] = {
         "clock": reactor,
-        "notices": PostgresNotifier(database, reactor) if database.on_server else NullNotifier(),
+        "peers": PostgresNotifier(database, reactor) if database.on_server else NullNotifier(),
     }
     fragments = Fragments(store, budget, ".resumable/", "ledger")
     return UploadService(

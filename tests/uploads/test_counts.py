@@ -38,7 +38,7 @@ DATA = random.Random(1).randbytes(350)
 
 @define
 class Counted:
-    """A desk on a store in memory, and what it counts."""
+    """An upload service on a store in memory, and what it counts."""
 
     metrics: Metrics = field(factory=Metrics)
     store: MemoryStore = field(factory=lambda: MemoryStore(Bucket()))

@@ -1,6 +1,6 @@
 """Clients send, drop, come back, ask and cancel; the store is in trouble, the process dies: a bytearray says what is right.
 
-A state machine of Hypothesis over the desk, with a real ledger and a store in memory, on chunks of 16 bytes.
+A state machine of Hypothesis over the upload service, with a real ledger and a store in memory, on chunks of 16 bytes.
 """
 
 from __future__ import annotations

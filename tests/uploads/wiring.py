@@ -1,4 +1,4 @@
-"""A desk on a real ledger and a store in memory, for tests of what protocols do with uploads."""
+"""An upload service on a real ledger and a store in memory, for tests of what protocols do with uploads."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def ledger_in(directory: Path) -> AsyncIterator[Ledger]:
 
 
 class House:
-    """The desk, and what it works with."""
+    """The upload service, and what it works with."""
 
     def __init__(self, ledger: Any) -> None:
         self.ledger = ledger
