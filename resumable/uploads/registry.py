@@ -16,13 +16,14 @@ from resumable.model import Ended, Interrupted, Invalid, Piece, State, Supersede
 from resumable.quoting import quote_briefly
 from resumable.uploads.claims import Claim
 from resumable.uploads.completer import Completer
+from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.digest import BodyDigest
 from resumable.uploads.held import HeldBack
 from resumable.uploads.log import log_upload
 from resumable.uploads.policy import Policy
 from resumable.uploads.sender import Confirm, Sender, confirmed
 from resumable.uploads.stream import ChunkBuffer, ChunkedStream, HeldStream
-from resumable.uploads.writer import Dependencies, UploadWriter
+from resumable.uploads.writer import UploadWriter
 
 
 class Body(Protocol):
@@ -212,7 +213,7 @@ class WriterRegistry:
         stream = kind(
             writer.grid,
             position=span.first,
-            stored_to=writer.coverage.end_from(span.first),
+            stored_to=writer.state.coverage.end_from(span.first),
             limit=most if span.end is None else min(most, span.end),
             store=store,
             in_flight=self._policy.parts_in_flight,
@@ -243,12 +244,12 @@ class WriterRegistry:
             await stream.drain()
         except UploadError as error:
             self._log.info("upload {id}: what came last is not stored: {error}", id=writer.upload.id, error=str(error))
-        log_upload("interrupted", writer.upload, writer.coverage.offset, now(self._deps.clock), why)
+        log_upload("interrupted", writer.upload, writer.state.coverage.offset, now(self._deps.clock), why)
 
     async def _end_here(self, stream: ChunkedStream, writer: UploadWriter, sender: Sender) -> None:
         """End the upload where the body ends: now its length is known."""
         if writer.upload.length is None:
-            writer.upload = await self._deps.ledger.declare(writer.upload, stream.position)
+            writer.state.became(await self._deps.ledger.declare(writer.upload, stream.position))
             stream.grid = writer.grid
         if writer.upload.length != stream.position:
             raise Invalid(f"the body ended at byte {stream.position} of {writer.upload.length}")

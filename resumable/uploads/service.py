@@ -38,6 +38,7 @@ from resumable.uploads.acknowledged import Acknowledgements
 from resumable.uploads.claims import new_claim
 from resumable.uploads.completer import Completer
 from resumable.uploads.coverage import Coverage
+from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.digest import BodyDigest
 from resumable.uploads.log import log_upload
 from resumable.uploads.policy import CreateOverrides, CreateRequest, Policy
@@ -45,7 +46,7 @@ from resumable.uploads.registry import Body, Span, WriterRegistry
 from resumable.uploads.release import release
 from resumable.uploads.result import Report
 from resumable.uploads.sender import Confirm
-from resumable.uploads.writer import Dependencies, UploadWriter
+from resumable.uploads.writer import UploadWriter
 
 #: Asks the main application about an upload that is about to be created. May raise what its client is to be told.
 Admit = Callable[[Upload], Awaitable[CreateOverrides]]
@@ -221,14 +222,15 @@ class UploadService:
         async with self.writing.writer(upload) as writer:
             if writer.upload.state is State.OPEN:
                 await writer.assemble()
-            if not writer.whole:
+            if not writer.state.whole:
                 # Since the caller has seen that all is there, another client has begun anew.
                 raise Superseded("the client has begun anew with other bytes")
             if writer.upload.state is State.FINISHED:
                 return self._finished(writer.upload)
             try:
                 with self._deps.metrics.completing():
-                    writer.upload, here = await self._completer.finish(writer.upload, writer.take_claim())
+                    upload, here = await self._completer.finish(writer.upload, writer.take_claim())
+                    writer.state.became(upload)
             except (Ended, Exists):
                 await self.free(upload.id)
                 raise
@@ -327,7 +329,7 @@ class UploadService:
         if observer is None:
             yield lambda: None
             return
-        telling = Acknowledgements(observer, lambda: writer.offset, self._clock, every)
+        telling = Acknowledgements(observer, lambda: writer.state.offset, self._clock, every)
         try:
             yield telling.moved
         finally:
@@ -341,7 +343,7 @@ class UploadService:
         if writer.upload.swarm and (exact or held):
             raise Invalid("many connections write this upload: a body has neither an exact offset nor a digest there")
         others = await self.writing.take_over(writer, span)
-        upload, offset = writer.upload, writer.offset
+        upload, offset = writer.upload, writer.state.offset
         if not upload.live and upload.state is not State.FINISHED:
             raise Ended("the upload has ended")
         if exact and span.first != offset:
@@ -358,7 +360,7 @@ class UploadService:
             # On another node somebody may begin at the same offset in this moment: one of the two has the next edition. Where
             # there is no other node, older writers have been ended by now, and that saves the commit.
             # And where bytes are held back, nothing that counts is stored where they belong.
-            begins = others or (held and writer.coverage.size > offset)
+            begins = others or (held and writer.state.coverage.size > offset)
         if begins and upload.state is State.OPEN and not upload.swarm:
             await writer.begin_edition()
 
@@ -391,16 +393,16 @@ class UploadService:
 
     async def _outcome(self, writer: UploadWriter, confirm: Confirm) -> Report:
         """Finish the upload if it is complete, now that a body is stored."""
-        if not writer.whole:
+        if not writer.state.whole:
             # Others may have stored what is missing, or said where the end is.
             await writer.refresh()
         if writer.upload.state is State.FINISHED:
             return self._finished(writer.upload)
-        if writer.whole:
+        if writer.state.whole:
             if writer.upload.state is State.OPEN:
                 await confirm()
             return await self.finish(writer.upload)
-        return Report(writer.upload, writer.coverage, self.policy.expires(writer.upload))
+        return Report(writer.upload, writer.state.coverage, self.policy.expires(writer.upload))
 
     async def cancel(self, upload: Upload) -> None:
         """End the upload and free what is stored of it. One that has ended already stays as it is.

@@ -16,6 +16,7 @@ from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.model import Event, State, Upload
 from resumable.tasks import BackgroundTasks
+from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
@@ -23,7 +24,6 @@ from resumable.uploads.policy import Policy
 from resumable.uploads.registry import Span
 from resumable.uploads.service import UploadService
 from resumable.uploads.stream import ChunkedStream
-from resumable.uploads.writer import Dependencies
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import Body, certain
 

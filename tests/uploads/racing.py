@@ -37,6 +37,7 @@ from resumable.protocols.results import Results
 from resumable.stores.store import Fence, StoreError, StoreUnavailable
 from resumable.tasks import BackgroundTasks
 from resumable.upkeep.recovery import CompletionRecovery
+from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
@@ -46,7 +47,6 @@ from resumable.uploads.registry import Span
 from resumable.uploads.result import Report
 from resumable.uploads.sender import Confirm
 from resumable.uploads.service import UploadService
-from resumable.uploads.writer import Dependencies
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import Body
 

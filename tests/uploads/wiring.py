@@ -12,12 +12,12 @@ from twisted.internet import reactor
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.tasks import BackgroundTasks
+from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
 from resumable.uploads.policy import Policy
 from resumable.uploads.service import UploadService
-from resumable.uploads.writer import Dependencies
 from tests.uploads.memory_store import Bucket, MemoryStore
 
 CHUNK = 16
