@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -62,3 +63,18 @@ class Acknowledgements:
         if self._later is not None:
             self._later.cancel()
         self._now()
+
+
+@contextmanager
+def telling(
+    observer: Callable[[int], None] | None, offset: Callable[[], int], clock: IReactorTime, every: float
+) -> Iterator[Callable[[], None]]:
+    """Give what is to be called when more has been acknowledged. Parameters as of `Acknowledgements`; None: nobody is told."""
+    if observer is None:
+        yield lambda: None
+        return
+    acknowledgements = Acknowledgements(observer, offset, clock, every)
+    try:
+        yield acknowledgements.moved
+    finally:
+        acknowledgements.close()

@@ -317,5 +317,5 @@ class Claims:
         return held[0] if held else None
 
     def holds(self, upload_id: str) -> bool:
-        """Whether the upload's claim is held here: whoever has it sees to the key."""
+        """Say whether the upload's claim is held here: whoever has it sees to the key."""
         return upload_id in self._held

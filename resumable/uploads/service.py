@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,7 @@ from resumable.model import (
 from resumable.quoting import quote_briefly
 from resumable.single_flight import SingleFlight
 from resumable.stores.store import StoreError
-from resumable.uploads.acknowledged import Acknowledgements
+from resumable.uploads.acknowledged import telling
 from resumable.uploads.claims import new_claim
 from resumable.uploads.completer import Completer
 from resumable.uploads.coverage import Coverage
@@ -295,7 +295,7 @@ class UploadService:
             raise Ended("the upload has ended")
         confirm = self._noting(upload, confirm)
         async with self.writing.writer(upload, new=new, claim=claim) as writer:
-            with self._telling(writer, acknowledged, every) as committed:
+            with telling(acknowledged, lambda: writer.state.offset, self._clock, every) as committed:
                 try:
                     async with AsyncExitStack() as stream:
                         async with writer.entrance:
@@ -320,20 +320,6 @@ class UploadService:
                         await self._finish_alone(writer, confirm)
                     raise
                 return await self._outcome(writer, confirm)
-
-    @contextmanager
-    def _telling(
-        self, writer: UploadWriter, observer: Callable[[int], None] | None, every: float
-    ) -> Iterator[Callable[[], None]]:
-        """Tell an observer how far the upload is acknowledged: whenever what this yields is called, but not too often."""
-        if observer is None:
-            yield lambda: None
-            return
-        telling = Acknowledgements(observer, lambda: writer.state.offset, self._clock, every)
-        try:
-            yield telling.moved
-        finally:
-            telling.close()
 
     async def _admit_body(self, writer: UploadWriter, span: Span, *, new: bool, exact: bool, held: bool) -> None:
         """End older writers of the same bytes, and see whether a body may begin where it does.
