@@ -30,13 +30,13 @@ from resumable.upkeep.gauges import LedgerGauges
 from resumable.upkeep.janitor import Janitor
 from resumable.upkeep.periodic import PeriodicTask
 from resumable.upkeep.recovery import CompletionRecovery
+from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.events import CREATED, Announcer
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
 from resumable.uploads.policy import Policy
 from resumable.uploads.service import Admit, UploadService
-from resumable.uploads.writer import Dependencies
 from resumable.web.router import Page, Router, front_page
 from resumable.web.site import StreamingSite
 

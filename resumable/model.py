@@ -223,6 +223,18 @@ class Gap(UploadError):
         self.offset = offset
 
 
+class OffsetMismatch(UploadError):
+    """The body does not begin at ``offset``, the upload's offset in bytes, as it has to. Nothing of it was taken."""
+
+    def __init__(self, message: str, offset: int) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class DigestMismatch(UploadError):
+    """The body's bytes are not those that its digest was made of. Nothing of it counts; the offset is as before."""
+
+
 class Exists(UploadError):
     """There is an object under the key and it may not be replaced."""
 

@@ -121,29 +121,33 @@ class Janitor:
                 yield removal
 
     async def _stale(self, old: float, dry_run: bool) -> AsyncIterator[Removal]:
-        """Open uploads that nobody goes on with."""
+        """End open uploads that nobody goes on with; one that lacks nothing but its finish is finished."""
         after: Upload | None = None
         while batch := await self._maintenance.stale(untouched_since=old, most=BATCH, after=after):
             for upload in batch:
-                if await self._all_there(upload, dry_run):
+                if await self._lacks_only_its_finish(upload):
+                    if not dry_run:
+                        await self._finish(upload)
                     continue
                 if dry_run or await self._uploads.expire(upload, untouched_since=old):
                     yield Removal("upload", upload.id, f"untouched for {self._age(upload.updated)}")
             after = batch[-1]
 
-    async def _all_there(self, upload: Upload, dry_run: bool) -> bool:
-        """Whether it lacks nothing but its finish: that it gets. All who wrote it may have gone, and none known of the others."""
-        if not upload.swarm or upload.refused or not (await self._uploads.report(upload)).complete:
-            return False
-        if not dry_run:
-            try:
-                await self._uploads.finish(upload)
-            except UploadError as error:
-                self._log.warn("upload {id} is not finished yet: {error}", id=upload.id, error=str(error))
-        return True
+    async def _lacks_only_its_finish(self, upload: Upload) -> bool:
+        """Say whether all bytes of an open upload are stored that many have written. Asks the ledger alone.
+
+        They may all have gone, and none of them known of the others. One whose client was refused the finish is none of these.
+        """
+        return upload.swarm and not upload.refused and (await self._uploads.report(upload)).complete
+
+    async def _finish(self, upload: Upload) -> None:
+        try:
+            await self._uploads.finish(upload)
+        except UploadError as error:
+            self._log.warn("upload {id} is not finished yet: {error}", id=upload.id, error=str(error))
 
     async def _fragments(self, bucket: str, old: float, dry_run: bool) -> AsyncIterator[Removal]:
-        """Fragments of uploads that are unknown or done with."""
+        """Remove fragments of uploads that are unknown or done with."""
         identity = await self._maintenance.identity()
         for batch in _batches(await self._store.list_objects(bucket, self._prefix)):
             owners = {one.key: one.key.removeprefix(self._prefix).partition("/")[0] for one in batch}
@@ -161,7 +165,7 @@ class Janitor:
                 yield Removal("fragment", f"{bucket}/{one.key}", f"of no upload, {self._age(modified)} old")
 
     async def _multiparts(self, bucket: str, old: float, dry_run: bool) -> AsyncIterator[Removal]:
-        """Multipart uploads that were begun for an upload of ours, and that it does not use."""
+        """Abort multipart uploads that were begun for an upload of ours, and that it does not use."""
         for one in await self._store.list_multipart_uploads(bucket):
             if one.initiated <= old and _orphaned(one, await self._maintenance.at(bucket, one.key)):
                 if not dry_run:
@@ -169,7 +173,7 @@ class Janitor:
                 yield Removal("multipart", f"{bucket}/{one.key}", f"of no upload, {self._age(one.initiated)} old")
 
     async def _rows(self) -> AsyncIterator[Removal]:
-        """Rows of what ended long ago."""
+        """Delete the rows of what ended long ago."""
         before = now(self._clock) - self._keep
         events = await self._queue.forget(ended_before=before)
         if events:
@@ -185,7 +189,7 @@ class Janitor:
 
 
 def _orphaned(one: OpenMultipart, ours: Sequence[Upload]) -> bool:
-    """Whether a multipart upload must have been begun for one of the uploads under its key, but is used by none."""
+    """Say whether a multipart upload must have been begun for one of the uploads under its key, but is used by none."""
     used = any(upload.multipart_id == one.multipart_id for upload in ours)
     begun_for = any(upload.created - SKEW <= one.initiated <= upload.updated + SKEW for upload in ours)
     return begun_for and not used

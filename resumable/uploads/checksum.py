@@ -17,7 +17,7 @@ _ONE = 1 << 31
 
 
 def _multiply(a: int, b: int) -> int:
-    """The product of two polynomials modulo Castagnoli's."""
+    """Return the product of two polynomials modulo Castagnoli's."""
     product = 0
     for bit in range(31, -1, -1):
         if a >> bit & 1:
@@ -47,7 +47,7 @@ def checksum(segments: Iterable[bytes]) -> int:
 
 
 def combine(parts: Iterable[tuple[int, int]]) -> int:
-    """The CRC32C of the concatenation of parts given as ``(crc32c, size in bytes)``."""
+    """Return the CRC32C of the concatenation of parts given as ``(crc32c, size in bytes)``."""
     crc = 0
     for part_crc, size in parts:
         crc = _multiply(_shift(size), crc) ^ part_crc

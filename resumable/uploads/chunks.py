@@ -19,7 +19,7 @@ class Slice:
 
 
 def plan(pieces: Iterable[Piece], first: int, end: int) -> list[Slice] | None:
-    """What to take, in order, to have ``[first, end)`` once, from as few pieces as can be; None if they do not cover it."""
+    """Return what to take, in order, to have ``[first, end)`` once, from few pieces; None if they do not cover it."""
     left = sorted((p for p in pieces if p.first < end and p.end > first), key=lambda piece: piece.first, reverse=True)
     slices: list[Slice] = []
     best: Piece | None = None
@@ -36,7 +36,7 @@ def plan(pieces: Iterable[Piece], first: int, end: int) -> list[Slice] | None:
 
 
 def cut(segments: Sequence[bytes], start: int, stop: int) -> list[bytes]:
-    """The bytes ``[start, stop)`` of the segments together; those that lie within are passed on as they are."""
+    """Return the bytes ``[start, stop)`` of the segments together; those that lie within are passed on as they are."""
     found = []
     position = 0
     for segment in segments:

@@ -306,7 +306,7 @@ class Claims:
                 del self._held[claim.upload.id]
 
     def ended(self, upload_id: str) -> None:
-        """The upload has ended: no call that makes its object is tried again."""
+        """Try no call again that makes the object of an upload: it has ended."""
         for key in [key for key in self._lying if key[0] == upload_id]:
             del self._lying[key]
         for claim in self._held.get(upload_id, ()):
@@ -318,5 +318,5 @@ class Claims:
         return held[0] if held else None
 
     def holds(self, upload_id: str) -> bool:
-        """Whether the upload's claim is held here: whoever has it sees to the key."""
+        """Say whether the upload's claim is held here: whoever has it sees to the key."""
         return upload_id in self._held

@@ -17,7 +17,7 @@ class Coverage:
 
     @classmethod
     def of(cls, pieces: Iterable[Piece]) -> Coverage:
-        """What the pieces cover together, in whatever order and overlap they come."""
+        """Return what the pieces cover together, in whatever order and overlap they come."""
         merged: list[tuple[int, int]] = []
         for first, end in sorted((piece.first, piece.end) for piece in pieces):
             if merged and first <= merged[-1][1]:
@@ -28,7 +28,7 @@ class Coverage:
 
     @classmethod
     def whole(cls, length: int) -> Coverage:
-        """All of an object of `length` bytes."""
+        """Return all of an object of `length` bytes."""
         return cls(((0, length),) if length else ())
 
     @property
@@ -44,13 +44,13 @@ class Coverage:
         return sum(end - first for first, end in self.ranges)
 
     def end_from(self, first: int) -> int:
-        """The end of the stored run that holds the byte at `first`; `first` itself where that is not stored."""
+        """Return the end of the stored run that holds the byte at `first`; `first` itself where that is not stored."""
         return next((end for low, end in self.ranges if low <= first < end), first)
 
     def covers(self, first: int, end: int) -> bool:
-        """Whether every byte of ``[first, end)`` is stored."""
+        """Say whether every byte of ``[first, end)`` is stored."""
         return first >= end or any(low <= first and end <= high for low, high in self.ranges)
 
     def overlap(self, first: int, end: int) -> int:
-        """How many bytes of ``[first, end)`` are stored."""
+        """Return how many bytes of ``[first, end)`` are stored."""
         return sum(max(0, min(end, high) - max(first, low)) for low, high in self.ranges)

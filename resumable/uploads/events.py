@@ -13,7 +13,7 @@ FINISHED = EVENTS[State.FINISHED]
 
 
 def event_of(upload: Upload, stored: Sequence[Piece] = ()) -> Event | None:
-    """The event of an upload that has come into its state, with the pieces it has there; None if that state has none."""
+    """Return the event of an upload that has come into its state, with its pieces; None if that state has none."""
     kind = EVENTS.get(upload.state)
     if kind is None:
         return None
@@ -32,7 +32,7 @@ class Announcer:
         self._types = frozenset(types)
 
     def __call__(self, upload: Upload, stored: Sequence[Piece]) -> Event | None:
-        """What there is to tell; see `resumable.ledger.ledger.Announce`."""
+        """Return what there is to tell; see `resumable.ledger.ledger.Announce`."""
         if EVENTS.get(upload.state) not in self._types:
             return None
         return event_of(upload, stored)

@@ -39,15 +39,15 @@ class Grid:
     length: int | None
 
     def number_at(self, offset: int) -> int:
-        """The number, from 1, of the chunk that holds the byte at `offset`."""
+        """Return the number, from 1, of the chunk that holds the byte at `offset`."""
         return offset // self.chunk_size + 1
 
     def first_of(self, number: int) -> int:
-        """The offset of the chunk's first byte."""
+        """Return the offset of the chunk's first byte."""
         return (number - 1) * self.chunk_size
 
     def end_of(self, number: int) -> int:
-        """The offset behind the chunk's last byte, as far as is known."""
+        """Return the offset behind the chunk's last byte, as far as is known."""
         end = number * self.chunk_size
         return end if self.length is None else min(end, self.length)
 

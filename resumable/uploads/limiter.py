@@ -28,7 +28,7 @@ class ReadBackLimiter:
             self._lent += size
 
     def give(self, size: int) -> None:
-        """What was taken is free again."""
+        """Give back what was taken, in bytes."""
         self._lent -= size
         self._serve()
 

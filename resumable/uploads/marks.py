@@ -41,7 +41,7 @@ class Marker:
     _joints: list[tuple[int, int]] = field(factory=list, repr=False, init=False)
 
     def mark(self, data: bytes | memoryview) -> None:
-        """Bytes have come; they are looked at once, and not copied."""
+        """Look at bytes that have come, once and without a copy."""
         following = self._following()
         end = self.end + len(data)
         if end < following:
@@ -58,13 +58,13 @@ class Marker:
                 following = self._following()
 
     def _following(self) -> int:
-        """The offset of the next mark."""
+        """Return the offset of the next mark."""
         regular = self.end - self.end % EVERY + EVERY
         have = self.end - self.first
         return regular if have >= EVERY else min(regular, self.first + (1 << have.bit_length()))
 
     def joint(self) -> None:
-        """What comes next was brought by another request. Of many joints the latest are remembered."""
+        """Note that what comes next was brought by another request. Of many joints the latest are remembered."""
         if self.end == self.first or (self.marks and self.marks[-1][0] == self.end):
             return
         joint = (self.end, self.crc32c)

@@ -64,7 +64,7 @@ class MemoryBudget:
         self._kept: dict[object, Callable[[], int]] = {}
 
     def join(self, holder: Holder) -> None:
-        """A new stream, which asks before it reads."""
+        """Add a stream. It is told to wait where there is no room."""
         if self._line or self.held >= self.limit:
             self._line[holder] = None
             holder.hold()
@@ -73,13 +73,13 @@ class MemoryBudget:
             self._admitted[holder] = None
 
     def leave(self, holder: Holder) -> None:
-        """A stream that takes nothing in any more."""
+        """Remove a stream: it takes nothing in any more."""
         self._admitted.pop(holder, None)
         self._line.pop(holder, None)
         self._expected.discard(holder)
 
     def take(self, size: int, by: Holder) -> None:
-        """`size` bytes have come into memory."""
+        """Count `size` bytes that have come into memory."""
         self.held += size
         self._expected.discard(by)
         if self.held >= self.limit:
@@ -89,22 +89,22 @@ class MemoryBudget:
             self._spill()
 
     def wait(self, more: int) -> None:
-        """So many `more` bytes (or, below 0, less) lie in front of a holder that waits, and will be taken by it."""
+        """Count so many `more` bytes (below 0: fewer) that lie in front of a holder that waits, and will be taken by it."""
         self.held += more
 
     def move(self, size: int) -> None:
-        """`size` of the bytes held are on their way to the store."""
+        """Note that `size` of the bytes held are on their way to the store."""
         self._moving += size
 
     def give(self, size: int, *, moved: bool = True) -> None:
-        """`size` bytes have left memory; `moved` says that they were on their way to the store."""
+        """Count `size` bytes that have left memory; `moved` says that they were on their way to the store."""
         self.held -= size
         if moved:
             self._moving -= size
         self._go_on()
 
     def _close(self) -> None:
-        """Everybody waits."""
+        """Have everybody wait."""
         if not self._admitted:
             return
         holders, self._admitted = self._admitted, {}
@@ -137,7 +137,7 @@ class MemoryBudget:
             self._clock.callLater(PATIENCE, self._tick)
 
     def _tick(self) -> None:
-        """Those who were let in and brought nothing do not keep the others waiting."""
+        """Expect nothing more of those who were let in and brought nothing: they do not keep the others waiting."""
         self._ticking = False
         self._expected.clear()
         self._go_on()
@@ -174,7 +174,7 @@ class MemoryBudget:
         return True
 
     def forget(self, key: object) -> None:
-        """What was kept is not needed any more."""
+        """Let go of what was kept: it is not needed any more."""
         forget = self._kept.pop(key, None)
         if forget is not None:
             self.give(forget(), moved=False)

@@ -45,7 +45,7 @@ class CreateOverrides:
     metadata: Mapping[str, str] | None = None
 
     def of(self, wanted: CreateRequest) -> CreateRequest:
-        """The wish, changed."""
+        """Return what is wanted, with these changes."""
         options = wanted.options if self.metadata is None else evolve(wanted.options, metadata=dict(self.metadata))
         return evolve(wanted, bucket=self.bucket or wanted.bucket, key=self.key or wanted.key, options=options)
 
@@ -69,11 +69,11 @@ class Policy:
     options: ObjectOptions = field(factory=ObjectOptions)
 
     def limit(self, max_size: int | None) -> int:
-        """The most bytes an upload may have, given what the main application says."""
+        """Return the most bytes an upload may have, given what the main application says."""
         return self.max_size if max_size is None else min(self.max_size, max_size)
 
     def new_upload(self, wanted: CreateRequest, upload_id: str, now: float) -> Upload:
-        """The upload that `wish` asks for.
+        """Return the upload that `wanted` asks for.
 
         :raises TooLarge: its length is over the limit or does not fit the grid.
         :raises Rejected: no object can have one of its values, or the key it would get.
@@ -126,11 +126,11 @@ class Policy:
         return key
 
     def expires(self, upload: Upload) -> float | None:
-        """When the upload will be ended if nothing more comes of it (seconds since the epoch); None: not by the clock."""
+        """Return when the upload is ended if nothing more comes (seconds since the epoch); None: not by the clock."""
         return upload.updated + self.expire_after if upload.state is State.OPEN else None
 
     def most_bytes(self, upload: Upload, max_size: int | None) -> int:
-        """The offset that no byte of `upload` may reach: its length, or while that is unknown what limit and grid allow."""
+        """Return the offset that no byte may reach: the upload's length, or while that is unknown what limit and grid allow."""
         if upload.length is not None:
             return upload.length
         return min(self.limit(max_size), upload.chunk_size * self.max_parts)
@@ -143,12 +143,12 @@ def without_owner(template: str) -> str:
 
 
 def object_options(upload: Upload) -> ObjectOptions:
-    """What the store is told about the upload's object: its options, and the token that recognises it."""
+    """Return what the store is told about the upload's object: its options, and the token that recognises it."""
     metadata: Mapping[str, str] = {**upload.options.metadata, TOKEN: upload.token}
     return evolve(upload.options, metadata=metadata)
 
 
 def _over(base: ObjectOptions, wished: ObjectOptions) -> ObjectOptions:
-    """`base`, with what `wished` says in its place."""
+    """Return `base`, with what `wished` says in its place."""
     chosen = {f.name: getattr(wished, f.name) for f in fields(ObjectOptions)}
     return evolve(base, **{name: value for name, value in chosen.items() if value not in (None, {})})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol
 
 from attrs import frozen
@@ -15,11 +16,14 @@ from resumable.model import Ended, Interrupted, Invalid, Piece, State, Supersede
 from resumable.quoting import quote_briefly
 from resumable.uploads.claims import Claim
 from resumable.uploads.completer import Completer
+from resumable.uploads.dependencies import Dependencies
+from resumable.uploads.digest import BodyDigest
+from resumable.uploads.held import HeldBack
 from resumable.uploads.log import log_upload
 from resumable.uploads.policy import Policy
 from resumable.uploads.sender import Confirm, Sender, confirmed
-from resumable.uploads.stream import ChunkBuffer, ChunkedStream
-from resumable.uploads.writer import Dependencies, UploadWriter
+from resumable.uploads.stream import ChunkBuffer, ChunkedStream, HeldStream
+from resumable.uploads.writer import UploadWriter
 
 
 class Body(Protocol):
@@ -44,6 +48,16 @@ class Span:
     last: bool = False
 
 
+@frozen
+class Incoming:
+    """A body that is about to be written into an upload, or is being."""
+
+    writer: UploadWriter
+    span: Span
+    sender: Sender
+    stream: ChunkedStream
+
+
 class WriterRegistry:
     """Knows who writes what here. Other nodes ask it to let go (`resumable.ledger.notifier.Writers`)."""
 
@@ -54,7 +68,7 @@ class WriterRegistry:
         self._completer = completer
         self._policy = policy
         self._writers: dict[str, UploadWriter] = {}
-        #: How many use each intake.
+        #: How many use each writer.
         self._users: dict[str, int] = {}
         deps.peers.speak_for(self)
 
@@ -62,7 +76,7 @@ class WriterRegistry:
     async def writer(
         self, upload: Upload, *, new: bool = False, claim: Claim | None = None
     ) -> AsyncIterator[UploadWriter]:
-        """The upload's intake, shared with all who write it meanwhile.
+        """Give the upload's writer, shared with all who write it meanwhile.
 
         :param new: the upload has just been created: nothing of it is stored.
         :param claim: to its key, if that was entered with it.
@@ -88,24 +102,28 @@ class WriterRegistry:
                 await writer.close()
 
     async def _known(self, upload: Upload) -> tuple[Upload, list[Piece]]:
-        """The upload and its pieces as the ledger has them now: it may have been begun anew since the caller has read it."""
+        """Return the upload and its pieces as the ledger has them now: the caller's may be old."""
         found = await self._deps.ledger.whole(upload.id)
         if found is None:
             raise Ended("the upload is gone")
         return found
 
-    async def take_over(self, writer: UploadWriter, span: Span) -> None:
+    async def take_over(self, writer: UploadWriter, span: Span) -> bool:
         """End those who write the same bytes, here and on other nodes, once what they hold has been stored.
 
         A client comes back while its old connection still looks alive. Where many connections write one upload nobody can
         tell that from two who write at once, and nobody has to: what the old one holds is stored when it has been silent
         for a while, and what is stored twice does no harm.
+
+        :return: whether there are other nodes that may have written.
         """
         if writer.upload.swarm:
-            return
+            return False
         await self._end_overlapping(writer, span)
-        if await self._deps.peers.take_over(writer.upload, span.first, span.end):
+        told = await self._deps.peers.take_over(writer.upload, span.first, span.end)
+        if told:
             await writer.refresh()
+        return told
 
     async def _end_overlapping(self, writer: UploadWriter, span: Span) -> None:
         former = [stream for stream in writer.streams if stream.overlaps(span.first, span.end)]
@@ -114,44 +132,88 @@ class WriterRegistry:
         for stream in former:
             await stream.settle()
 
-    async def pour(
-        self, writer: UploadWriter, body: Body, span: Span, *, max_size: int | None, confirm: Confirm
-    ) -> None:
-        """Let the body run into a stream, and end it properly whatever happens to the body.
+    @asynccontextmanager
+    async def incoming(
+        self,
+        writer: UploadWriter,
+        span: Span,
+        *,
+        max_size: int | None,
+        confirm: Confirm,
+        digest: BodyDigest | None = None,
+        committed: Callable[[], None] = lambda: None,
+    ) -> AsyncIterator[Incoming]:
+        """Open a stream for a body. From here on, whoever writes the same bytes ends it.
+
+        Parameters as of `resumable.uploads.service.UploadService.receive`.
+
+        :param committed: called when more of the body has come to be acknowledged.
+        """
+        # Nothing of a body whose digest is not verified yet may take the place of what is stored.
+        anew = span.first == 0 and not writer.upload.swarm and digest is None
+        held = None if digest is None else HeldBack()
+        sender = Sender(confirm, edition=writer.upload.edition, anew=anew, held=held, committed=committed)
+        async with self._stream(writer, span, max_size, partial(writer.store, sender=sender), digest) as stream:
+            yield Incoming(writer, span, sender, stream)
+
+    async def pour(self, incoming: Incoming, body: Body) -> None:
+        """Let the body run into its stream, and end it properly whatever happens to the body.
 
         Errors as `resumable.uploads.service.UploadService.receive`.
         """
-        anew = span.first == 0 and not writer.upload.swarm
-        sender = Sender(confirm, edition=writer.upload.edition, anew=anew)
-        async with self._stream(writer, span, max_size, lambda buffer: writer.store(buffer, sender)) as stream:
-            try:
+        writer, stream = incoming.writer, incoming.stream
+        try:
+            if isinstance(stream, HeldStream):
+                await self._pour_held(incoming, stream, body)
+            else:
                 await body.pour_into(stream)
-                if span.last and not stream.failed:
-                    await self._end_here(stream, writer, sender)
-                await stream.drain()
-            except Interrupted as interruption:
-                await self._keep(stream, writer, str(interruption))
-                raise
+            if incoming.span.last and not stream.failed:
+                await self._end_here(stream, writer, incoming.sender)
+            await stream.drain()
+        except Interrupted as interruption:
+            await self._keep(stream, writer, str(interruption))
+            raise
 
-    async def compare(self, writer: UploadWriter, body: Body, span: Span) -> None:
+    async def _pour_held(self, incoming: Incoming, stream: HeldStream, body: Body) -> None:
+        """Let the body run into its stream, and let its bytes count if they are what its digest says."""
+        writer, sender = incoming.writer, incoming.sender
+        try:
+            await body.pour_into(stream)
+            await stream.verify(partial(writer.accept, sender))
+        except Exception as error:
+            stream.fail(error)
+        finally:
+            # Before the stream is drained: what would make the object waits for it.
+            if sender.holding is not None:
+                writer.reject(sender, stream.failure or Interrupted("the body was given up"))
+
+    async def compare(self, writer: UploadWriter, body: Body, span: Span, digest: BodyDigest | None = None) -> None:
         """Let the body run into a stream that stores nothing, but compares it with the finished object.
 
         :raises Conflict: the bytes are others.
         """
         sender = Sender(confirmed, edition=writer.upload.edition)
-        async with self._stream(writer, span, None, lambda buffer: writer.compare(buffer, sender)) as stream:
+        async with self._stream(writer, span, None, partial(writer.compare, sender=sender), digest) as stream:
             await body.pour_into(stream)
             await stream.drain()
+            if digest is not None:
+                await digest.verify()
 
     @asynccontextmanager
     async def _stream(
-        self, writer: UploadWriter, span: Span, max_size: int | None, store: Callable[[ChunkBuffer], Awaitable[None]]
+        self,
+        writer: UploadWriter,
+        span: Span,
+        max_size: int | None,
+        store: Callable[[ChunkBuffer], Awaitable[None]],
+        digest: BodyDigest | None,
     ) -> AsyncIterator[ChunkedStream]:
         most = self._policy.most_bytes(writer.upload, max_size)
-        stream = ChunkedStream(
+        kind = ChunkedStream if digest is None else partial(HeldStream, digest=digest)
+        stream = kind(
             writer.grid,
             position=span.first,
-            stored_to=writer.coverage.end_from(span.first),
+            stored_to=writer.state.coverage.end_from(span.first),
             limit=most if span.end is None else min(most, span.end),
             store=store,
             in_flight=self._policy.parts_in_flight,
@@ -162,7 +224,11 @@ class WriterRegistry:
         self._deps.metrics.streams.inc()
         try:
             yield stream
-        except TooLarge:
+        except BaseException as error:
+            # What it still holds of a chunk leaves memory, whatever has happened.
+            stream.fail(error if isinstance(error, Exception) else Interrupted("the body was given up"))
+            if not isinstance(error, TooLarge):
+                raise
             if span.end is not None and span.end <= most:
                 raise Invalid(
                     f"the body is longer than its range, which ends before byte {quote_briefly(span.end)}"
@@ -173,17 +239,17 @@ class WriterRegistry:
             self._deps.metrics.streams.dec()
 
     async def _keep(self, stream: ChunkedStream, writer: UploadWriter, why: str) -> None:
-        """The body broke off: store what came of it."""
+        """Store what came of a body that broke off."""
         try:
             await stream.drain()
         except UploadError as error:
             self._log.info("upload {id}: what came last is not stored: {error}", id=writer.upload.id, error=str(error))
-        log_upload("interrupted", writer.upload, writer.coverage.offset, now(self._deps.clock), why)
+        log_upload("interrupted", writer.upload, writer.state.coverage.offset, now(self._deps.clock), why)
 
     async def _end_here(self, stream: ChunkedStream, writer: UploadWriter, sender: Sender) -> None:
-        """The body's end is the object's end: now the length is known."""
+        """End the upload where the body ends: now its length is known."""
         if writer.upload.length is None:
-            writer.upload = await self._deps.ledger.declare(writer.upload, stream.position)
+            writer.state.became(await self._deps.ledger.declare(writer.upload, stream.position))
             stream.grid = writer.grid
         if writer.upload.length != stream.position:
             raise Invalid(f"the body ended at byte {stream.position} of {writer.upload.length}")

@@ -38,7 +38,7 @@ class Report:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """The upload as its owner may see it: the result of a finished one, the state of any other."""
+    """Return the upload as its owner may see it: the result of a finished one, the state of any other."""
     upload = report.upload
     shown: dict[str, Any] = {
         "id": upload.id,

@@ -1,4 +1,4 @@
-"""Writers: what one body that is written may do, and the order in which its runs are compared with what is stored."""
+"""One body that is written: what it may do, and the order in which its runs are compared with what is stored."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import TypeVar
 from attrs import define, field
 from twisted.internet.defer import DeferredLock
 
-#: Asked right before an upload is finished by what a writer brings; what it raises keeps the upload open.
+from resumable.uploads.held import HeldBack
+
+#: Asked right before an upload is finished by what a body brings; what it raises keeps the upload open.
 Confirm = Callable[[], Awaitable[None]]
 
 E = TypeVar("E", bound=Exception)
 
 
 async def confirmed() -> None:
-    """Nothing is to be asked: this finishes nothing, or for one who has just been asked about."""
+    """Ask nothing: this finishes nothing, or for one who has just been asked about."""
 
 
 @define(eq=False)
@@ -30,12 +32,21 @@ class Sender:
     confirm: Confirm
     edition: int
     anew: bool = False
+    #: The pieces that wait for the body's digest; None where each piece counts as soon as it is stored.
+    held: HeldBack | None = None
+    #: Called when the ledger has one more piece of it.
+    committed: Callable[[], None] = lambda: None
     #: Why nothing of it is stored any more.
     failure: Exception | None = None
     _lock: DeferredLock = field(factory=DeferredLock, init=False)
 
+    @property
+    def holding(self) -> HeldBack | None:
+        """Where its pieces are held back, as long as they do not count."""
+        return None if self.held is None or self.held.accepted else self.held
+
     def turn(self) -> Turn:
-        """The turn of the next run: until it is over, no later run of the body is looked at."""
+        """Return the turn of the next run: until it is over, no later run of the body is looked at."""
         return Turn(self, self._lock)
 
 
@@ -65,6 +76,6 @@ class Turn:
             self._lock.release()
 
     def fail(self, why: E) -> E:
-        """No later run of the body is stored; returns `why`, to be raised."""
+        """Store no later run of the body. Return `why`, to be raised."""
         self._sender.failure = why
         return why

@@ -1,9 +1,10 @@
-"""The desk: what can be done with uploads, whoever speaks. Protocols call it and know nothing beneath."""
+"""Uploads: what can be done with uploads, whoever speaks. Protocols call it and know nothing beneath."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -21,6 +22,7 @@ from resumable.model import (
     Interrupted,
     Invalid,
     NotFound,
+    OffsetMismatch,
     Piece,
     State,
     Superseded,
@@ -32,16 +34,19 @@ from resumable.model import (
 from resumable.quoting import quote_briefly
 from resumable.single_flight import SingleFlight
 from resumable.stores.port import StoreError
+from resumable.uploads.acknowledged import telling
 from resumable.uploads.claims import new_claim
 from resumable.uploads.completer import Completer
 from resumable.uploads.coverage import Coverage
+from resumable.uploads.dependencies import Dependencies
+from resumable.uploads.digest import BodyDigest
 from resumable.uploads.log import log_upload
 from resumable.uploads.policy import CreateOverrides, CreateRequest, Policy
 from resumable.uploads.registry import Body, Span, WriterRegistry
 from resumable.uploads.release import release
 from resumable.uploads.result import Report
 from resumable.uploads.sender import Confirm
-from resumable.uploads.writer import Dependencies, UploadWriter
+from resumable.uploads.writer import UploadWriter
 
 #: Asks the main application about an upload that is about to be created. May raise what its client is to be told.
 Admit = Callable[[Upload], Awaitable[CreateOverrides]]
@@ -111,7 +116,7 @@ class UploadService:
         return upload, True
 
     async def _new_upload(self, wanted: CreateRequest) -> tuple[Upload, bool]:
-        """The upload that the client and the main application want, and whether the latter has chosen its key."""
+        """Return the upload that client and main application want, and whether the latter has chosen its key."""
         upload = self.policy.new_upload(wanted, secrets.token_urlsafe(16), now(self._clock))
         if self._admit is not None:
             wanted = (await self._admit(upload)).of(wanted)
@@ -119,7 +124,7 @@ class UploadService:
         return evolve(upload, writers=self._peers.writers), wanted.key is not None
 
     async def open_to_many(self, upload: Upload) -> Upload:
-        """The upload, which from now on many connections may write at once, in any order.
+        """Let many connections write the upload at once, in any order. Return it.
 
         :raises Invalid: its length is not known.
         """
@@ -131,7 +136,7 @@ class UploadService:
         return evolve(upload, swarm=True)
 
     async def get(self, upload_id: str, owner: str) -> Upload:
-        """The upload with this id.
+        """Return the upload with this id.
 
         :raises NotFound: there is none, or it is another owner's.
         """
@@ -141,7 +146,7 @@ class UploadService:
         return upload
 
     async def find(self, owner: str, name: str, protocol: str) -> Upload:
-        """The newest upload of this owner and name that was not given up.
+        """Return the newest upload of this owner and name that was not given up.
 
         :raises NotFound: there is none.
         """
@@ -151,14 +156,14 @@ class UploadService:
         return upload
 
     async def look(self, owner: str, name: str, protocol: str) -> Report:
-        """How far the upload is that `find` finds. Errors as there."""
+        """Report how far the upload is that `find` finds. Errors as there."""
         found = await self._ledger.newest(owner, name, protocol)
         if found is None:
             raise NotFound("no such upload")
         return self._report(*found)
 
     async def report(self, upload: Upload) -> Report:
-        """How far the upload is. Asks the ledger alone, and disturbs nobody who is writing."""
+        """Report how far the upload is. Asks the ledger alone, and disturbs nobody who is writing."""
         return self._report(upload, () if upload.state is State.FINISHED else await self._ledger.pieces(upload.id))
 
     def _report(self, upload: Upload, pieces: Iterable[Piece]) -> Report:
@@ -167,7 +172,7 @@ class UploadService:
         return Report(upload, Coverage.of(pieces), self.policy.expires(upload))
 
     async def declare(self, upload: Upload, length: int, *, max_size: int | None = None) -> Upload:
-        """The client says how long the object is; where nobody has said before, it becomes the upload's length.
+        """Take the client's word for the object's length. Where nobody has said before, it becomes the upload's length.
 
         :raises Invalid: the upload has another length, or bytes beyond this one.
         :raises TooLarge: that is more than is allowed, or than the upload's grid holds.
@@ -196,7 +201,7 @@ class UploadService:
         return report
 
     def _noting(self, upload: Upload, confirm: Confirm) -> Confirm:
-        """The last question, whose no is noted: nobody finishes the upload on its own account then."""
+        """Return the last question, whose no is noted: nobody finishes the upload on its own account then."""
 
         async def ask() -> None:
             try:
@@ -217,14 +222,15 @@ class UploadService:
         async with self.writing.writer(upload) as writer:
             if writer.upload.state is State.OPEN:
                 await writer.assemble()
-            if not writer.whole:
+            if not writer.state.whole:
                 # Since the caller has seen that all is there, another client has begun anew.
                 raise Superseded("the client has begun anew with other bytes")
             if writer.upload.state is State.FINISHED:
                 return self._finished(writer.upload)
             try:
                 with self._deps.metrics.completing():
-                    writer.upload, here = await self._completer.finish(writer.upload, writer.take_claim())
+                    upload, here = await self._completer.finish(writer.upload, writer.take_claim())
+                    writer.state.became(upload)
             except (Ended, Exists):
                 await self.free(upload.id)
                 raise
@@ -233,7 +239,7 @@ class UploadService:
             return Report(writer.upload, Coverage.whole(writer.upload.length or 0))
 
     def _finished(self, upload: Upload) -> Report:
-        """The object exists: nothing else of the upload shall, but the client need not wait for that."""
+        """Report that the object exists. What else there is of the upload is freed; the client need not wait for that."""
         self._tell("finished", upload, upload.length or 0)
         if upload.fragmented:
             self._fragments.forget(upload.id)
@@ -249,6 +255,10 @@ class UploadService:
         confirm: Confirm,
         new: bool = False,
         max_size: int | None = None,
+        exact: bool = False,
+        digest: BodyDigest | None = None,
+        acknowledged: Callable[[int], None] | None = None,
+        every: float = 1.0,
     ) -> Report:
         """Stream `body` into the upload. A complete upload is finished.
 
@@ -256,17 +266,28 @@ class UploadService:
         compared with them: the same are not stored again. Where they differ, a body from byte 0 (but of no swarm) has it and
         all after it taken anew, for its client brings another file; any other is refused.
 
+        A body with a digest counts as a whole, when the digest is verified, or not at all: not if it breaks off, and not if it
+        is superseded. Its pieces are stored as they come; the ledger gets them at its end. It takes nothing anew.
+
         :param confirm: may the client still finish the upload? Asked right before, for a body may stream for hours. What it
             raises comes out here; the upload stays open, with what was acknowledged.
         :param new: the upload has just been created: nothing of it is stored.
+        :param exact: the body has to begin at the upload's offset, as it is once older writers have been ended. Of two bodies
+            that begin there at the same time one is taken.
+        :param digest: looks at each segment as it arrives, and is verified at the body's end.
+        :param acknowledged: is called with the upload's offset in bytes when that has moved while the body is received: at
+            most once in `every` seconds, and once more at the end. It is not called any more when this has returned.
+        :raises OffsetMismatch: `exact`, and the body begins elsewhere; nothing of it is taken.
+        :raises DigestMismatch: from the digest; nothing of the body counts.
         :raises Gap: the body begins past what is stored, and nothing of it is taken; or it has turned out to be another file's,
             and goes on past what is left.
         :raises Conflict: the bytes are others than those that are stored.
         :raises Ended: the upload has ended, or was cancelled while the body came.
         :raises Superseded: the client has come back on another connection while the body came.
-        :raises Invalid: the body is not what its span says.
+        :raises Invalid: the body is not what its span says; or many connections write the upload, and it was to be `exact` or
+            has a digest: their pieces meet in the same parts, whose bytes nobody could vouch for until the body's end.
         :raises TooLarge: the body is longer than allowed.
-        :raises Interrupted: the body broke off; what came of it is stored.
+        :raises Interrupted: the body broke off; what came of it is stored, unless it has a digest.
         :raises Unavailable: the store or the ledger was in trouble for too long; what was confirmed is kept.
         """
         claim = self._completer.claims.entered(upload.id) if new else None
@@ -274,26 +295,60 @@ class UploadService:
             raise Ended("the upload has ended")
         confirm = self._noting(upload, confirm)
         async with self.writing.writer(upload, new=new, claim=claim) as writer:
-            await self.writing.take_over(writer, span)
-            if writer.upload.state is State.FINISHED:
-                # By whoever wrote before, and perhaps another file.
-                return await self._compare(writer, body, span)
-            if not writer.upload.live:
-                raise Ended("the upload has ended")
-            offset = writer.coverage.offset
-            if span.first > offset and not writer.upload.swarm:
-                raise Gap(f"byte {offset} comes next, not {span.first}", offset)
-            if not new:
-                self._tell("resumed", upload, offset)
-                if span.first == 0 and writer.upload.state is State.OPEN and not writer.upload.swarm:
-                    await writer.begin_edition()
-            try:
-                await self.writing.pour(writer, body, span, max_size=max_size, confirm=confirm)
-            except Interrupted:
-                if writer.upload.swarm:
-                    await self._finish_alone(writer, confirm)
-                raise
-            return await self._outcome(writer, confirm)
+            with telling(acknowledged, lambda: writer.state.offset, self._clock, every) as committed:
+                try:
+                    async with AsyncExitStack() as stream:
+                        async with writer.entrance:
+                            await self._admit_body(writer, span, new=new, exact=exact, held=digest is not None)
+                            finished = writer.upload.state is State.FINISHED
+                            if not finished:
+                                opened = self.writing.incoming(
+                                    writer,
+                                    span,
+                                    max_size=max_size,
+                                    confirm=confirm,
+                                    digest=digest,
+                                    committed=committed,
+                                )
+                                incoming = await stream.enter_async_context(opened)
+                        if finished:
+                            # By whoever wrote before, and perhaps another file.
+                            return await self._compare(writer, body, span, digest)
+                        await self.writing.pour(incoming, body)
+                except Interrupted:
+                    if writer.upload.swarm:
+                        await self._finish_alone(writer, confirm)
+                    raise
+                return await self._outcome(writer, confirm)
+
+    async def _admit_body(self, writer: UploadWriter, span: Span, *, new: bool, exact: bool, held: bool) -> None:
+        """End older writers of the same bytes, and see whether a body may begin where it does.
+
+        :param held: the body has a digest. Errors as `receive`.
+        """
+        if writer.upload.swarm and (exact or held):
+            raise Invalid("many connections write this upload: a body has neither an exact offset nor a digest there")
+        others = await self.writing.take_over(writer, span)
+        upload, offset = writer.upload, writer.state.offset
+        if not upload.live and upload.state is not State.FINISHED:
+            raise Ended("the upload has ended")
+        if exact and span.first != offset:
+            raise OffsetMismatch(f"the body has to begin at byte {offset}, not {quote_briefly(span.first)}", offset)
+        if upload.state is State.FINISHED:
+            return
+        if span.first > offset and not upload.swarm:
+            raise Gap(f"byte {offset} comes next, not {span.first}", offset)
+        if new:
+            return
+        self._tell("resumed", upload, offset)
+        begins = span.first == 0
+        if exact:
+            # On another node somebody may begin at the same offset in this moment: one of the two has the next edition. Where
+            # there is no other node, older writers have been ended by now, and that saves the commit.
+            # And where bytes are held back, nothing that counts is stored where they belong.
+            begins = others or (held and writer.state.coverage.size > offset)
+        if begins and upload.state is State.OPEN and not upload.swarm:
+            await writer.begin_edition()
 
     async def compare(self, upload: Upload, body: Body, span: Span) -> Report:
         """Take a body for a finished upload, whose answer was lost: store nothing, and see whether it is the object's.
@@ -306,9 +361,9 @@ class UploadService:
         async with self.writing.writer(upload) as writer:
             return await self._compare(writer, body, span)
 
-    async def _compare(self, writer: UploadWriter, body: Body, span: Span) -> Report:
+    async def _compare(self, writer: UploadWriter, body: Body, span: Span, digest: BodyDigest | None = None) -> Report:
         try:
-            await self.writing.compare(writer, body, span)
+            await self.writing.compare(writer, body, span, digest)
         except Conflict:
             if span.first == 0:
                 raise Unavailable("another file was finished under the name in this moment") from None
@@ -316,24 +371,24 @@ class UploadService:
         return Report(writer.upload, Coverage.whole(writer.upload.length or 0))
 
     async def _finish_alone(self, writer: UploadWriter, confirm: Confirm) -> None:
-        """The client has gone, and may have brought the last byte of what others wrote too: nobody else would see that."""
+        """Finish the upload if it is complete, though the client has gone: nobody else might see that."""
         try:
             await self._outcome(writer, confirm)
         except UploadError as error:
             self._log.info("upload {id} is not finished yet: {error}", id=writer.upload.id, error=str(error))
 
     async def _outcome(self, writer: UploadWriter, confirm: Confirm) -> Report:
-        """A body is stored: finish the upload if it is complete."""
-        if not writer.whole:
+        """Finish the upload if it is complete, now that a body is stored."""
+        if not writer.state.whole:
             # Others may have stored what is missing, or said where the end is.
             await writer.refresh()
         if writer.upload.state is State.FINISHED:
             return self._finished(writer.upload)
-        if writer.whole:
+        if writer.state.whole:
             if writer.upload.state is State.OPEN:
                 await confirm()
             return await self.finish(writer.upload)
-        return Report(writer.upload, writer.coverage, self.policy.expires(writer.upload))
+        return Report(writer.upload, writer.state.coverage, self.policy.expires(writer.upload))
 
     async def cancel(self, upload: Upload) -> None:
         """End the upload and free what is stored of it. One that has ended already stays as it is.
@@ -350,7 +405,7 @@ class UploadService:
         await self._ledger.forget_name(upload.id)
 
     async def expire(self, upload: Upload, *, untouched_since: float) -> bool:
-        """End an open upload that nobody has touched since then (seconds since the epoch); whether it was so.
+        """End an open upload that nobody has touched since then (seconds since the epoch). Say whether it was so.
 
         :raises Unavailable: the ledger was in trouble.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, ensureDeferred
@@ -11,6 +12,7 @@ from zope.interface import implementer
 
 from resumable.blocks import Blocks
 from resumable.model import TooLarge
+from resumable.uploads.digest import BodyDigest
 from resumable.uploads.grid import Grid
 from resumable.uploads.marks import Marker
 from resumable.uploads.memory import MemoryBudget
@@ -38,7 +40,7 @@ class ChunkBuffer(Marker):
         self.mark(data)
 
     def seal(self) -> None:
-        """No more will be added."""
+        """Make segments of all that was added: no more will be."""
         self.segments += self._blocks.seal()
         self._blocks.clear()
 
@@ -101,14 +103,14 @@ class ChunkedStream:
     # IConsumer
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Twisted's: whom to pause. Only push producers are served."""
+        """Remember whom to pause (Twisted's). Only push producers are served."""
         assert streaming, "a body is pushed"
         self._producer = IPushProducer(producer)
         self._budget.join(self)
         self._steer()
 
     def unregisterProducer(self) -> None:
-        """Twisted's: no more bytes will come."""
+        """Note that no more bytes will come (Twisted's)."""
         self._producer = None
         self._budget.leave(self)
         # What the producer still had it has let go.
@@ -180,8 +182,12 @@ class ChunkedStream:
             self.fail(error)
         # Whoever still holds the run (a traceback, a cycle) shall not hold its bytes.
         buffer.segments.clear()
+        self._stored(buffer.size)
+
+    def _stored(self, size: int) -> None:
+        """Count one less that is being stored, and its bytes as gone from memory."""
         self._storing -= 1
-        self._budget.give(buffer.size)
+        self._budget.give(size)
         self._steer()
         if not self._storing:
             waiting, self._idle = self._idle, []
@@ -189,9 +195,9 @@ class ChunkedStream:
                 deferred.callback(None)
 
     def checkpoint(self) -> None:
-        """Called by the clock: a writer that has been silent since the last call has what it brought stored.
+        """Store what was brought, if nothing has come since the last call; called by the clock.
 
-        One that is made to wait is not silent, and one that repeats what is stored is left to it: as a whole chunk it can be
+        A stream that is made to wait is not silent, and one that repeats what is stored is left to it: as a whole chunk it can be
         compared as a whole.
         """
         if not self._touched and not self._paused and self._failure is None and self.position > self.stored_to:
@@ -224,6 +230,11 @@ class ChunkedStream:
         """Whether the taking has ended before the body."""
         return self._failure is not None
 
+    @property
+    def failure(self) -> Exception | None:
+        """Why the taking has ended before the body; None while it has not."""
+        return self._failure
+
     async def drain(self) -> None:
         """Hand on what is left of a chunk and wait until everything is stored.
 
@@ -243,7 +254,7 @@ class ChunkedStream:
             await deferred
 
     def overlaps(self, first: int, end: int | None) -> bool:
-        """Whether the bytes that this stream was opened for, written or not, meet ``[first, end)``."""
+        """Say whether the bytes that this stream was opened for, written or not, meet ``[first, end)``."""
         return first < self._limit and (end is None or self.first < end)
 
     # Back-pressure
@@ -284,3 +295,42 @@ class ChunkedStream:
         elif self._paused and not rest:
             self._paused = False
             self._producer.resumeProducing()
+
+
+class HeldStream(ChunkedStream):
+    """A stream whose bytes count together or not at all: a digest of them is verified when all have come."""
+
+    def __init__(self, grid: Grid, *, digest: BodyDigest, **how: Any) -> None:
+        """
+        :param how: as for `ChunkedStream`.
+        """
+        super().__init__(grid, **how)
+        self._digest = digest
+
+    def write(self, data: bytes) -> None:
+        """Take one segment, and have the digest look at it as it is."""
+        if not self.failed:
+            self._digest.update(data)
+        super().write(data)
+
+    def end(self, reason: Exception) -> None:
+        """Take no more. What was taken does not count, so there is no need to store it."""
+        self.fail(reason)
+
+    async def verify(self, accept: Callable[[], Awaitable[None]]) -> None:
+        """Verify the digest once the body has come, and accept what was stored. `settle` waits for that too.
+
+        What either raises fails the stream; `drain` raises it. A stream that has failed before verifies nothing.
+        """
+        if self.failed:
+            return
+        self._storing += 1
+        try:
+            await self._digest.verify()
+            # The client may have come back meanwhile, on another connection, which waits until this is settled.
+            if not self.failed:
+                await accept()
+        except Exception as error:
+            self.fail(error)
+        finally:
+            self._stored(0)

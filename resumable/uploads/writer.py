@@ -1,4 +1,4 @@
-"""Intake: what becomes of each run of bytes of one upload, until it is stored and the ledger has it."""
+"""What becomes of each run of bytes of one upload, until it is stored and the ledger has it."""
 
 from __future__ import annotations
 
@@ -6,66 +6,38 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from attrs import Factory, evolve, field, frozen
+from attrs import evolve
 from twisted.internet.defer import DeferredLock
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from resumable.clock import now
-from resumable.ledger.ledger import Ledger
-from resumable.ledger.notifier import NullNotifier, PeerNotifier
-from resumable.metrics import Metrics
-from resumable.model import Conflict, Ended, Gap, Invalid, Piece, State, Unavailable, Upload
-from resumable.single_flight import SingleFlight
-from resumable.stores.faults import OperatorFaults
-from resumable.stores.port import NotFound, PreconditionFailed, Store, StoreError, StoreUnavailable
-from resumable.tasks import BackgroundTasks, together
+from resumable.model import Conflict, Ended, Gap, Piece, State, Unavailable, Upload
+from resumable.stores.port import NotFound, StoreError, StoreUnavailable
+from resumable.tasks import together
 from resumable.uploads.chunks import Slice, plan
 from resumable.uploads.claims import Claim, new_claim
 from resumable.uploads.completer import Completer
 from resumable.uploads.coverage import Coverage
-from resumable.uploads.fragments import MOST, Fragments
+from resumable.uploads.dependencies import Dependencies as Dependencies
+from resumable.uploads.fragments import MOST
 from resumable.uploads.grid import Grid
-from resumable.uploads.limiter import ReadBackLimiter
+from resumable.uploads.held import HeldPiece
 from resumable.uploads.log import log_upload
 from resumable.uploads.marks import Marker, marked, pack
-from resumable.uploads.memory import MemoryBudget
-from resumable.uploads.policy import object_options
+from resumable.uploads.multipart import MultipartOpener
+from resumable.uploads.neighbours import neighbour_of
 from resumable.uploads.readback import StoredBytes
-from resumable.uploads.release import delete_own_object, release
+from resumable.uploads.release import release
 from resumable.uploads.sender import Sender, Turn, confirmed
+from resumable.uploads.state import UploadState
 from resumable.uploads.stream import ChunkBuffer, ChunkedStream
-
-#: A fragment of so many bytes (or of a 64th of the chunk) is rather written once more, with what comes next to it.
-SMALL = 64 << 10
-#: Fragments of a chunk from which on larger ones are too, and more than which there cannot be.
-MANY = 16
-CROWD = 256
-
-
-@frozen
-class Dependencies:
-    """What every intake works with."""
-
-    ledger: Ledger
-    store: Store
-    fragments: Fragments
-    budget: MemoryBudget
-    #: For chunks that are made of fragments which have to be read back; the budget does not count them.
-    read_back: ReadBackLimiter
-    clock: IReactorTime
-    #: What is freed in the store while nobody waits for it.
-    background: BackgroundTasks
-    metrics: Metrics = field(factory=Metrics)
-    peers: PeerNotifier = field(factory=NullNotifier)
-    #: What the store refuses for the operator to mend.
-    faults: OperatorFaults = field(default=Factory(lambda self: OperatorFaults(self.clock), takes_self=True))
+from resumable.uploads.whole import WholeObject
 
 
 class UploadWriter:
     """Stores the runs of one upload, several at once, in any order. One for all who write it in this process.
 
-    :ivar upload: the upload as it stands now, as far as is known here.
+    :ivar state: the upload and its pieces, as far as they are known here.
     :ivar streams: those who are writing it.
     """
 
@@ -82,75 +54,38 @@ class UploadWriter:
         """
         :param claim: to the upload's key, if that was entered with the upload just now.
         """
-        self.upload = upload
+        self.state = UploadState(upload, pieces, deps.ledger)
         self.streams: list[ChunkedStream] = []
-        self._pieces: defaultdict[int, list[Piece]] = defaultdict(list)
-        self._parts: set[int] = set()
-        self._claim = claim
         self._completer = completer
         self._stored = StoredBytes(deps.ledger, deps.store, deps.fragments, deps.read_back)
-        #: Counts what is learned: something may be while the ledger is read.
-        self._learned = 0
+        self._whole = WholeObject(self.state, deps.store, self._stored, completer, deps.metrics, claim)
+        self._multipart = MultipartOpener(self.state, deps.ledger, deps.store)
         self._deps = deps
-        self._opening: SingleFlight[Upload] = SingleFlight()
         self._chunks: defaultdict[int, DeferredLock] = defaultdict(DeferredLock)
-        self._learn(pieces)
+        #: Held by whoever begins to write, from the end of an older writer to the opening of the new stream.
+        self.entrance = DeferredLock()
 
-    def _learn(self, pieces: Iterable[Piece]) -> None:
-        """The pieces are as the ledger has them."""
-        self._pieces.clear()
-        self._parts.clear()
-        for piece in pieces:
-            self._add(piece)
-
-    async def _learn_of(self, number: int) -> None:
-        """Know what other nodes have stored of a chunk, for other clients perhaps."""
-        first = self.grid.first_of(number)
-        known = {(piece.first, piece.end, piece.number) for piece in self._pieces.get(number, ())}
-        for piece in await self._deps.ledger.pieces_within(self.upload.id, first, first + self.grid.chunk_size):
-            if (piece.first, piece.end, piece.number) not in known:
-                self._add(piece)
-
-    async def refresh(self) -> None:
-        """Know again what the ledger knows: others may have written, finished or ended the upload.
-
-        :raises Ended: the ledger has forgotten it.
-        """
-        while True:
-            before, upload = self._learned, self.upload
-            found = await self._deps.ledger.whole(self.upload.id)
-            if found is None:
-                raise Ended("the upload is gone")
-            if before == self._learned and upload is self.upload:
-                break
-        self.upload, pieces = found
-        self._learn(pieces)
-
-    def _add(self, piece: Piece) -> None:
-        self._learned += 1
-        number = self.grid.number_at(piece.first)
-        if piece.number is not None:
-            # A part covers its whole chunk: whatever else there was has no use any more.
-            self._parts.add(number)
-            self._pieces[number] = [piece]
-        elif number not in self._parts:
-            self._pieces[number].append(piece)
+    @property
+    def upload(self) -> Upload:
+        """The upload as it stands now, as far as is known here."""
+        return self.state.upload
 
     @property
     def grid(self) -> Grid:
         """The upload's grid, as far as its length is known."""
-        return Grid(self.upload.chunk_size, self.upload.length)
+        return self.state.grid
 
-    @property
-    def coverage(self) -> Coverage:
-        """What is acknowledged, as far as is known here."""
-        return Coverage.of(piece for pieces in self._pieces.values() for piece in pieces)
+    async def refresh(self) -> None:
+        """See `UploadState.refresh`."""
+        await self.state.refresh()
 
-    @property
-    def whole(self) -> bool:
-        """Whether all bytes are stored, or the upload has come further than that."""
-        length = self.upload.length
-        return self.upload.state is not State.OPEN or (length is not None and self.coverage.covers(0, length))
+    def take_claim(self) -> Claim | None:
+        """See `WholeObject.take_claim`."""
+        return self._whole.take_claim()
+
+    async def close(self) -> None:
+        """Give up the claim: nobody writes the upload here any more."""
+        await self._completer.claims.drop(self.take_claim())
 
     async def store(self, buffer: ChunkBuffer, sender: Sender) -> None:
         """Store a run. When this returns, its bytes are acknowledged.
@@ -158,7 +93,7 @@ class UploadWriter:
         A run that is all that was missing of its chunk makes it a part; any other becomes a fragment. Bytes that meet stored
         ones are compared with them.
 
-        :param writer: whose it is. What its confirm raises comes out here; what was acknowledged before stays, and this run
+        :param sender: whose it is. What its confirm raises comes out here; what was acknowledged before stays, and this run
             is not.
         :raises Conflict: other bytes are stored there; nothing was altered.
         :raises Gap: other bytes were stored there, and those before them are not at hand any more: the client begins there.
@@ -182,15 +117,6 @@ class UploadWriter:
         if not await self._stored.is_object(upload, upload.etag, buffer.first, buffer.end, buffer.crc32c):
             raise turn.fail(self._conflict(buffer))
 
-    def take_claim(self) -> Claim | None:
-        """Return the claim to the upload's key that came with the last byte, if there was one; once."""
-        claim, self._claim = self._claim, None
-        return claim
-
-    async def close(self) -> None:
-        """Nobody writes the upload here any more."""
-        await self._completer.claims.drop(self.take_claim())
-
     async def assemble(self) -> None:
         """Make parts of all chunks whose fragments cover them, for one who may finish the upload. Errors as `store`."""
         sender = Sender(confirmed, edition=self.upload.edition)
@@ -198,7 +124,7 @@ class UploadWriter:
             await self.store(ChunkBuffer(0, 0, number=1), sender)
             return
         for number in range(1, self.grid.count + 1):
-            if number not in self._parts and self.upload.state is State.OPEN:
+            if number not in self.state.parts and self.upload.state is State.OPEN:
                 async with sender.turn() as turn:
                     await self._in_chunk(number, None, sender, turn)
 
@@ -208,7 +134,7 @@ class UploadWriter:
         await lock.acquire()
         try:
             while True:
-                known = set(self._pieces.get(number, ()))
+                known = set(self.state.pieces.get(number, ()))
                 try:
                     await self._store(number, buffer, sender, turn)
                     break
@@ -216,7 +142,7 @@ class UploadWriter:
                     # Another node has joined the chunk, or some of its fragments, and deleted those: as long as there is
                     # something to learn of that, nothing is lost.
                     await self.refresh()
-                    if set(self._pieces.get(number, ())) == known:
+                    if set(self.state.pieces.get(number, ())) == known:
                         raise
                 except Ended:
                     # It may have ended well: somebody else has brought the rest, or the same.
@@ -238,19 +164,19 @@ class UploadWriter:
             if buffer is not None:
                 await self._agree_with_object(buffer, turn)
             return
-        if self.upload.swarm and number not in self._parts:
-            await self._learn_of(number)
+        if self.upload.swarm and number not in self.state.parts:
+            await self.state.learn_of(number)
         if buffer is not None:
             await self._agree(buffer, sender, turn)
         turn.over()
-        if buffer is None and number in self._parts:
+        if buffer is None and number in self.state.parts:
             return
         first, end = self.grid.first_of(number), self.grid.end_of(number)
         if buffer is not None and (buffer.first, buffer.end) == (first, end):
-            if number not in self._parts:  # another connection was first
+            if number not in self.state.parts:  # another connection was first
                 await self._put_chunk(number, buffer.segments, buffer, sender)
             return
-        pieces = list(self._pieces[number])
+        pieces = self._of_chunk(number, sender)
         if buffer is not None:
             if Coverage.of(pieces).covers(buffer.first, buffer.end):
                 return
@@ -265,7 +191,7 @@ class UploadWriter:
 
     async def _agree(self, buffer: ChunkBuffer, sender: Sender, turn: Turn) -> None:
         """See to it that what is stored where the run belongs are the run's bytes."""
-        for piece in sorted(self._pieces.get(buffer.number, ()), key=lambda piece: piece.first):
+        for piece in sorted(self.state.pieces.get(buffer.number, ()), key=lambda piece: piece.first):
             if not await self._stored.same(self.upload, buffer, piece):
                 if not sender.anew:
                     raise turn.fail(self._conflict(buffer))
@@ -279,8 +205,24 @@ class UploadWriter:
         )
 
     async def begin_edition(self) -> None:
-        """A client begins at byte 0, perhaps with another file: those who still bring the former can add nothing more."""
-        await self._renew(self.upload, self.coverage.offset)
+        """Begin a new edition at the upload's offset: whoever still brings bytes of the former can add nothing more."""
+        await self._begin_at(self.state.coverage.offset, self.upload.edition)
+
+    async def _begin_at(self, cut_at: int, edition: int) -> None:
+        """Begin the edition that follows `edition`, from offset `cut_at` on: pieces that end beyond it are struck out."""
+        await self._renew(evolve(self.upload, edition=edition), cut_at)
+        stored = self.state.all_pieces()
+        self.state.learn([piece for piece in stored if piece.end <= cut_at])
+        self._delete_fragments(piece for piece in stored if piece.end > cut_at)
+        for stream in self.streams:
+            stream.stored_to = min(stream.stored_to, self.state.coverage.offset)
+
+    def _delete_fragments(self, pieces: Iterable[Piece]) -> None:
+        """Delete the fragments among these pieces, which nobody needs any more, in the background."""
+        fragments = [piece for piece in pieces if piece.number is None]
+        if fragments:
+            self._deps.fragments.forget(self.upload.id, fragments)
+            self._deps.background.run(partial(self._deps.fragments.delete, self.upload, fragments))
 
     async def _renew(self, former: Upload, cut_at: int) -> None:
         upload, deps = await self._deps.ledger.begin_anew(former, cut_at, now=now(self._deps.clock)), self._deps
@@ -292,22 +234,14 @@ class UploadWriter:
                 upload = await deps.ledger.begin_anew(upload, 0, now=now(deps.clock), multipart_gone=True)
             except StoreError as error:
                 self._log.info("upload {id} keeps its multipart upload: {error}", id=upload.id, error=str(error))
-        self.upload = upload
+        self.state.became(upload)
 
     async def _begin_anew(self, buffer: ChunkBuffer, cut_at: int, sender: Sender, turn: Turn) -> None:
-        """The client brings other bytes, from byte 0 on: drop what differs, and all after it."""
-        deps = self._deps
-        stored = [piece for pieces in self._pieces.values() for piece in pieces]
-        await self._renew(evolve(self.upload, edition=sender.edition), cut_at)
+        """Drop what differs, and all after it: the client brings other bytes, from byte 0 on."""
+        await self._begin_at(cut_at, sender.edition)
         sender.edition = self.upload.edition
-        self._learn(piece for piece in stored if piece.end <= cut_at)
-        dropped = [piece for piece in stored if piece.end > cut_at and piece.number is None]
-        deps.fragments.forget(self.upload.id, dropped)
-        deps.background.run(partial(deps.fragments.delete, self.upload, dropped))
-        offset = self.coverage.offset
-        for stream in self.streams:
-            stream.stored_to = min(stream.stored_to, offset)
-        log_upload("begun anew", self.upload, offset, now(deps.clock), f"other bytes came from byte {cut_at} on")
+        offset = self.state.coverage.offset
+        log_upload("begun anew", self.upload, offset, now(self._deps.clock), f"other bytes came from byte {cut_at} on")
         if buffer.first > offset:
             raise turn.fail(Gap(f"the file has changed: byte {offset} comes next, not {buffer.first}", offset))
 
@@ -316,15 +250,14 @@ class UploadWriter:
     async def _put_fragment(self, buffer: ChunkBuffer, sender: Sender) -> None:
         deps = self._deps
         if not self.upload.fragmented:
-            word = None if self._claim is None else self._claim.word
+            word = None if self._whole.claim is None else self._whole.claim.word
             await deps.ledger.mark_fragmented(self.upload, claim=word)
             self._completer.claims.forget(self.take_claim())
-            self.upload = evolve(self.upload, fragmented=True)
-        neighbour = self._neighbour(buffer)
+            self.state.change(fragmented=True)
+        pieces = self._of_chunk(buffer.number, sender)
+        neighbour = neighbour_of(buffer, pieces, self.grid.chunk_size, self._at_hand)
         marker: Marker = buffer
         if neighbour is None:
-            if len(self._pieces[buffer.number]) >= CROWD:
-                raise Invalid(f"more than {CROWD} ranges within {self.grid.chunk_size} bytes: send larger ones")
             segments = list(buffer.segments)
         else:
             async with self._stored.room(self.upload, [neighbour]):
@@ -339,16 +272,13 @@ class UploadWriter:
             segments.clear()
         await self._enter(piece, sender, marker, [] if neighbour is None else [neighbour])
 
-    def _neighbour(self, buffer: ChunkBuffer) -> Piece | None:
-        """Return a fragment that ends where the run begins, or begins where it ends, and is rather written once more."""
-        pieces = self._pieces[buffer.number]
-        small = max(SMALL, self.grid.chunk_size // 64)
-        for piece in pieces:
-            if piece.number is None and (piece.end == buffer.first or piece.first == buffer.end):
-                at_hand = self._deps.fragments.kept(self.upload, piece) is not None
-                if (piece.size <= small and (at_hand or len(pieces) >= MANY)) or len(pieces) >= CROWD:
-                    return piece
-        return None
+    def _at_hand(self, fragment: Piece) -> bool:
+        return self._deps.fragments.kept(self.upload, fragment) is not None
+
+    def _of_chunk(self, number: int, sender: Sender) -> list[Piece]:
+        """Return the pieces of a chunk: those that count, and those of the sender's body that do not count yet."""
+        held = sender.holding
+        return [*self.state.pieces[number], *(held.within(number) if held is not None else ())]
 
     async def _assemble_chunk(
         self, number: int, buffer: ChunkBuffer | None, slices: Sequence[Slice], sender: Sender
@@ -356,9 +286,11 @@ class UploadWriter:
         """Make the chunk of the run and of fragments, which are read back unless they are still in memory."""
         wanted = [slice_.piece for slice_ in slices if slice_.piece.etag]
         segments: list[bytes] = []
-        if self._in_one(number):
+        if self._whole.is_all(number):
+            if sender.held is not None:
+                await sender.held.decided()
             # Before there is room taken for what is read: others wait for that.
-            self._claim = await self._claim_key()
+            self._whole.claim = await self._whole.claim_key()
         try:
             async with self._stored.room(self.upload, wanted):
                 for found in await together(
@@ -377,44 +309,79 @@ class UploadWriter:
 
     async def _put_chunk(self, number: int, segments: Sequence[bytes], marker: Marker, sender: Sender) -> None:
         first, end = self.grid.first_of(number), self.grid.end_of(number)
-        if self._in_one(number):
+        if self._whole.is_all(number):
+            if sender.held is not None:
+                # This makes the object. The run is all that was missing: its bytes are in memory until then.
+                await sender.held.decided()
             await sender.confirm()
-            await self._put_whole(segments, marker)
+            await self._whole.put(segments, marker)
+            sender.committed()
             return
-        upload = await self._multipart()
+        # Where the body is held back this writes over no part that counts: of a chunk whose part is in the ledger a run is only
+        # compared (see `_store`). A part that a rejected body has left is written over by the next body: the ledger has none
+        # of that number, and the store is told by its ETag which one is meant.
+        upload = await self._multipart.opened()
         assert upload.multipart_id is not None
         etag = await self._deps.store.upload_part(
             upload.bucket, upload.key, upload.multipart_id, number, segments, crc32c=marker.crc32c
         )
         await self._enter(Piece(first, end, number, etag, marker.crc32c), sender, marker)
 
-    def _in_one(self, number: int) -> bool:
-        """Whether the chunk is all of the object, so that one request makes it.
-
-        A multipart upload that was opened while nobody knew the length would stay behind if it was not used.
-        """
-        upload = self.upload
-        return number == 1 and self.grid.end_of(1) == upload.length and upload.multipart_id is None
-
     async def _enter(self, piece: Piece, sender: Sender, marker: Marker, replaces: Sequence[Piece] = ()) -> None:
+        """Let the ledger have a stored piece, or hold it back as long as its body does not count."""
+        marks = [mark for mark in marker.marks if mark[0] < piece.end]
+        held = sender.holding
+        if held is None:
+            await self._commit(piece, sender, marks, replaces)
+        elif held.rejection is not None:
+            self._delete_fragments([piece])
+            raise held.rejection
+        else:
+            number = self.grid.number_at(piece.first)
+            known = self.state.pieces[number]
+            counting = tuple(old for old in replaces if old in known)
+            self._delete_fragments(held.add(number, HeldPiece(piece, marks, counting)))
+
+    async def accept(self, sender: Sender) -> None:
+        """Let the ledger have what was held back of a body, in order: its digest is right. Errors as `store`."""
+        assert sender.held is not None
+        pieces = iter(sender.held.accept())
+        try:
+            for held in pieces:
+                await self._commit(held.piece, sender, held.marks, held.replaces)
+        except Exception as error:
+            sender.held.settle(error)
+            # (Whether the ledger has the one that has failed nobody can say.)
+            self._delete_fragments(held.piece for held in pieces)
+            raise
+        sender.held.settle()
+
+    def reject(self, sender: Sender, why: Exception) -> None:
+        """Let nothing of a body count that was held back. What is still being stored of it fails with `why`."""
+        assert sender.held is not None
+        sender.failure = sender.failure or why
+        self._delete_fragments(sender.held.reject(why))
+
+    async def _commit(
+        self, piece: Piece, sender: Sender, marks: Sequence[tuple[int, int]], replaces: Sequence[Piece]
+    ) -> None:
         """Let the ledger have a stored piece. A part strikes its chunk's fragments out; some time later they are deleted."""
         deps = self._deps
         number = self.grid.number_at(piece.first)
         if piece.number is not None:
-            replaces = [old for old in self._pieces[number] if old.number is None]
-        parts = len(self._parts | {number})
+            replaces = [old for old in self.state.pieces[number] if old.number is None]
+        parts = len(self.state.parts | {number})
         complete = piece.number is not None and self.upload.length is not None and parts == self.grid.count
         if complete:
             await sender.confirm()
         time, begun = now(deps.clock), deps.clock.seconds()
-        marks = pack([mark for mark in marker.marks if mark[0] < piece.end])
         try:
             word = await deps.ledger.add_piece(
                 evolve(self.upload, edition=sender.edition),
                 piece,
                 now=time,
                 replaces=replaces,
-                marks=marks,
+                marks=pack(marks),
                 claim=new_claim() if complete else None,
             )
         except Ended:
@@ -423,79 +390,14 @@ class UploadWriter:
             if current is not None:
                 await release(deps.store, deps.fragments, evolve(self.upload, state=current.state))
             raise
-        self._count(piece.first, piece.end)
-        self._pieces[number] = [old for old in self._pieces[number] if old not in replaces]
-        self._add(piece)
-        self.upload = evolve(self.upload, updated=time)
+        known = Coverage.of(self.state.pieces[number])
+        deps.metrics.durable(piece.size - known.overlap(piece.first, piece.end))
+        self.state.replace(piece, replaces)
+        self.state.change(updated=time)
         if complete:
-            self.upload = evolve(self.upload, state=State.FINISHING, received=time, claim=word)
+            self.state.change(state=State.FINISHING, received=time, claim=word)
             if word is not None:
-                self._claim = self._completer.claims.of(self.upload, begun)
+                self._whole.claim = self._completer.claims.of(self.upload, begun)
                 deps.metrics.moved(self.upload.protocol, State.FINISHING)
-        if replaces:
-            deps.fragments.forget(self.upload.id, replaces)
-            deps.background.run(partial(deps.fragments.delete, self.upload, replaces))
-
-    def _count(self, first: int, end: int) -> None:
-        """Count what is acknowledged now, of bytes of one chunk, and was not before."""
-        known = Coverage.of(self._pieces[self.grid.number_at(first)])
-        self._deps.metrics.durable(end - first - known.overlap(first, end))
-
-    async def _put_whole(self, segments: Sequence[bytes], marker: Marker) -> None:
-        """An upload of one chunk: one request, and it is finished."""
-        upload, store, completer = self.upload, self._deps.store, self._completer
-        claim = await self._claim_key()
-        try:
-            try:
-                made = await claim.run(
-                    store.put_object(
-                        upload.bucket,
-                        upload.key,
-                        segments,
-                        object_options(upload),
-                        crc32c=marker.crc32c,
-                        overwrite=upload.overwrite,
-                        fence=claim,
-                    )
-                )
-                etag = await completer.check(upload, made, claim)
-            except StoreError as error:
-                # It may be our own, whose answer was lost; of these bytes, or of those that were there before them.
-                taken = isinstance(error, PreconditionFailed)
-                found = await completer.own_object(upload) if taken else None
-                if found is None:
-                    raise
-                if not await self._stored.is_object(upload, found.etag, 0, marker.end, marker.crc32c):
-                    await claim.run(delete_own_object(store, upload, claim))
-                    raise Unavailable("an earlier object of the upload was in the way") from error
-                etag = found.etag
-            self.upload = await completer.conclude(upload, etag, claim, crc32c=marker.crc32c)
-            self._count(0, self.upload.length or 0)
-        finally:
-            await completer.claims.drop(claim)
-
-    async def _claim_key(self) -> Claim:
-        """Claim the upload's key: by the claim that it was entered with, if nobody can have taken that."""
-        claim, claims = self.take_claim(), self._completer.claims
-        if claim is not None and claim.fresh:
-            return claim
-        await claims.drop(claim)
-        return await claims.take(self.upload, (State.OPEN,))
-
-    async def _multipart(self) -> Upload:
-        """The upload with its multipart upload open; the first of several runs opens it, the others wait."""
-        if self.upload.multipart_id is None:
-            opened = await self._opening.join(None, self._open_multipart)
-            self.upload = evolve(self.upload, multipart_id=opened.multipart_id, length=opened.length)
-        return self.upload
-
-    async def _open_multipart(self) -> Upload:
-        upload, store = self.upload, self._deps.store
-        opened = await store.init_multipart_upload(upload.bucket, upload.key, object_options(upload))
-        current = None
-        try:
-            current = await self._deps.ledger.set_once(upload, multipart_id=opened)
-        finally:
-            if current is None or current.multipart_id != opened:
-                await store.abort_multipart_upload(upload.bucket, upload.key, opened)
-        return current
+        self._delete_fragments(replaces)
+        sender.committed()

@@ -10,18 +10,20 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred
+from twisted.internet.task import deferLater
 
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.model import Event, State, Upload
 from resumable.tasks import BackgroundTasks
+from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
 from resumable.uploads.policy import Policy
 from resumable.uploads.registry import Span
 from resumable.uploads.service import UploadService
-from resumable.uploads.writer import Dependencies
+from resumable.uploads.stream import ChunkedStream
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import Body, certain
 
@@ -60,7 +62,7 @@ def bucket() -> Bucket:
 
 
 class Node:
-    """A desk in a process of its own, as far as it knows."""
+    """A service in a process of its own, as far as it knows."""
 
     def __init__(self, ledger: Ledger, bucket: Bucket) -> None:
         self.store = MemoryStore(bucket)
@@ -76,14 +78,28 @@ class Node:
         )
         self.uploads = UploadService(self.deps, Policy("bucket", chunk_size=CHUNK))
 
-    def begin(self, upload: Upload, first: int, sent: int, end: int | None = len(DATA)) -> tuple[Body, Deferred[Any]]:
+    def begin(
+        self, upload: Upload, first: int, sent: int, end: int | None = len(DATA), **how: Any
+    ) -> tuple[Body, Deferred[Any]]:
         """A body that has brought bytes up to `sent`, and then is silent: it looks as if it were to end at `end`."""
         body = Body(DATA[first:sent], 7, drop=False, stall=True)
-        return body, Deferred.fromCoroutine(self.uploads.receive(upload, body, Span(first, end), confirm=certain))
+        receiving = self.uploads.receive(upload, body, Span(first, end), confirm=certain, **how)
+        return body, Deferred.fromCoroutine(receiving)
 
-    async def send(self, upload: Upload, first: int, end: int = len(DATA)) -> Any:
-        body = Body(DATA[first:end], 7, drop=False, stall=False)
-        return await self.uploads.receive(upload, body, Span(first, end), confirm=certain)
+    async def streams(self, upload: Upload) -> list[ChunkedStream]:
+        """Wait until somebody writes the upload here; returns the streams."""
+        while True:
+            writer = self.uploads.writing._writers.get(upload.id)
+            if writer is not None and writer.streams:
+                return writer.streams
+            await deferLater(reactor, 0.002)  # type: ignore[arg-type]
+
+    async def send(self, upload: Upload, first: int, end: int = len(DATA), **how: Any) -> Any:
+        """A body with the bytes ``[first, end)`` of the file; a test may have it break off, bring others, or go another way."""
+        data, drop = how.pop("data", DATA[first:end]), how.pop("drop", False)
+        span = Span(first, end, last=how.pop("last", False))
+        body = Body(data, 7, drop=drop, stall=False)
+        return await self.uploads.receive(upload, body, span, confirm=certain, **how)
 
 
 @pytest.fixture

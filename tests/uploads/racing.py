@@ -39,6 +39,7 @@ from resumable.protocols.results import Results
 from resumable.stores.port import Fence, StoreError, StoreUnavailable
 from resumable.tasks import BackgroundTasks
 from resumable.upkeep.recovery import CompletionRecovery
+from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
@@ -48,7 +49,6 @@ from resumable.uploads.registry import Span
 from resumable.uploads.result import Report
 from resumable.uploads.sender import Confirm
 from resumable.uploads.service import UploadService
-from resumable.uploads.writer import Dependencies
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import Body
 
@@ -294,7 +294,7 @@ class RacingStore(MemoryStore):
             self._watched(work, begun)
 
 
-class WatchedDesk(UploadService):
+class WatchedService(UploadService):
     """Tells the record to which upload a body goes."""
 
     record: Record
@@ -330,7 +330,7 @@ class WatchedDesk(UploadService):
 
 
 class Process:
-    """A process, as far as it knows: a desk, a store, and its own connections to the ledger that all share."""
+    """A process, as far as it knows: an upload service, a store, and its own connections to the ledger that all share."""
 
     def __init__(self, url: str, bucket: Bucket, record: Record, *, nodes: bool) -> None:
         self.record = record
@@ -356,7 +356,7 @@ class Process:
             background=BackgroundTasks(4),
             peers=self.peers,
         )
-        self.uploads = WatchedDesk(self.deps, Policy("bucket", chunk_size=CHUNK))
+        self.uploads = WatchedService(self.deps, Policy("bucket", chunk_size=CHUNK))
         self.uploads.record = record
         self.recovery = CompletionRecovery(self.uploads, Maintenance(self.database), reactor, give_up_after=60)  # type: ignore[arg-type]
         self._gate = Gate(self.uploads, AllowAll(), "session")

@@ -19,7 +19,7 @@ from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.model import Conflict, Ended, Gap, Interrupted, Invalid, Piece, State, Superseded, Unavailable, Upload
 from resumable.stores.port import PartMismatch, PartRef, StoredPart
-from resumable.uploads import marks, writer
+from resumable.uploads import marks, neighbours
 from resumable.uploads.chunks import plan
 from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Span
@@ -77,7 +77,7 @@ async def stored(node: Node, upload: Upload) -> list[Piece]:
 @pytest.fixture(params=[0, 1 << 16])
 def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With fragments as they came, and with those that are written once more."""
-    monkeypatch.setattr(writer, "SMALL", request.param)
+    monkeypatch.setattr(neighbours, "SMALL", request.param)
 
 
 @pytest.mark.usefixtures("small")
@@ -467,8 +467,8 @@ async def test_backwards_too(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_crowd_is_refused(nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch) -> None:
     """Ranges that touch no other have no end: beyond some number they are refused, and what is stored goes on."""
-    monkeypatch.setattr(writer, "CROWD", 5)
-    monkeypatch.setattr(writer, "SMALL", 0)
+    monkeypatch.setattr(neighbours, "CROWD", 5)
+    monkeypatch.setattr(neighbours, "SMALL", 0)
     a, _ = nodes
     upload = await begin(a, swarm=True)
     for first in range(0, 10, 2):

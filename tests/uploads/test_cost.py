@@ -16,13 +16,13 @@ from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.notifier import NullNotifier, PostgresNotifier
 from resumable.tasks import BackgroundTasks
+from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
 from resumable.uploads.policy import CreateRequest, Policy
 from resumable.uploads.registry import Span
 from resumable.uploads.service import UploadService
-from resumable.uploads.writer import Dependencies
 from tests.databases import Postgres
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import Body, certain

@@ -20,13 +20,13 @@ from resumable.metrics import Metrics
 from resumable.model import Interrupted, Unavailable
 from resumable.tasks import BackgroundTasks
 from resumable.upkeep.recovery import CompletionRecovery
+from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
 from resumable.uploads.policy import CreateRequest, Policy
 from resumable.uploads.registry import Span
 from resumable.uploads.service import UploadService
-from resumable.uploads.writer import Dependencies
 from tests.scraping import Scrape
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import certain
@@ -38,7 +38,7 @@ DATA = random.Random(1).randbytes(350)
 
 @define
 class Counted:
-    """A desk on a store in memory, and what it counts."""
+    """An upload service on a store in memory, and what it counts."""
 
     metrics: Metrics = field(factory=Metrics)
     store: MemoryStore = field(factory=lambda: MemoryStore(Bucket()))

@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 
 from resumable.ledger.ledger import Ledger
 from resumable.model import Upload
-from resumable.uploads import writer
+from resumable.uploads import neighbours
 from resumable.uploads.policy import CreateRequest
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
@@ -22,7 +22,7 @@ from tests.uploads.memory_store import Bucket
 @pytest.fixture(autouse=True)
 def no_rewriting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fragments stay as many as they were brought in, however small."""
-    monkeypatch.setattr(writer, "SMALL", 0)
+    monkeypatch.setattr(neighbours, "SMALL", 0)
 
 
 class Gate:

@@ -1,6 +1,6 @@
 """Clients send, drop, come back, ask and cancel; the store is in trouble, the process dies: a bytearray says what is right.
 
-A state machine of Hypothesis over the desk, with a real ledger and a store in memory, on chunks of 16 bytes.
+A state machine of Hypothesis over the upload service, with a real ledger and a store in memory, on chunks of 16 bytes.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from resumable.model import Ended, Gap, Interrupted, Piece, State, Superseded, U
 from resumable.tasks import BackgroundTasks
 from resumable.upkeep.recovery import CompletionRecovery
 from resumable.uploads import claims
+from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
 from resumable.uploads.policy import CreateRequest, Policy
 from resumable.uploads.registry import Span
 from resumable.uploads.service import UploadService
-from resumable.uploads.writer import Dependencies
 from tests.databases import Postgres
 from tests.uploads.memory_store import CALLS, Bucket, MemoryStore
 

@@ -167,7 +167,7 @@ async def test_learning_while_something_is_stored(database: Database, ledger: Le
         await a.uploads.create(WANTED), [], deps, Completer(deps.ledger, deps.store, deps.clock, deps.faults)
     )
     await writer.refresh()
-    assert writer.coverage.offset == CHUNK
+    assert writer.state.coverage.offset == CHUNK
 
 
 @pytest_twisted.ensureDeferred

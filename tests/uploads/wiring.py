@@ -1,4 +1,4 @@
-"""A desk on a real ledger and a store in memory, for tests of what protocols do with uploads."""
+"""An upload service on a real ledger and a store in memory, for tests of what protocols do with uploads."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from twisted.internet import reactor
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.tasks import BackgroundTasks
+from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
 from resumable.uploads.policy import Policy
 from resumable.uploads.service import UploadService
-from resumable.uploads.writer import Dependencies
 from tests.uploads.memory_store import Bucket, MemoryStore
 
 CHUNK = 16
@@ -36,7 +36,7 @@ async def ledger_in(directory: Path) -> AsyncIterator[Ledger]:
 
 
 class House:
-    """The desk, and what it works with."""
+    """The upload service, and what it works with."""
 
     def __init__(self, ledger: Any) -> None:
         self.ledger = ledger

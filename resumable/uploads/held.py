@@ -1,0 +1,98 @@
+"""Pieces that are stored but do not count yet: they wait until their body's digest is verified."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import define, evolve, field, frozen
+from twisted.internet.defer import Deferred
+
+from resumable.model import Piece
+
+#: Marks of a held piece at the most: a body may have ten thousand pieces, and the memory budget does not count their marks.
+MOST_MARKS = 64
+
+
+@frozen
+class HeldPiece:
+    """A stored piece that the ledger does not have yet.
+
+    :ivar marks: see `resumable.uploads.marks`; offset in bytes and CRC32C of each.
+    :ivar replaces: the fragments in the ledger whose bytes it has too.
+    """
+
+    piece: Piece
+    marks: Sequence[tuple[int, int]] = ()
+    replaces: tuple[Piece, ...] = ()
+
+
+@define(eq=False)
+class HeldBack:
+    """The held pieces of one body, of any length: what is kept of each piece is a record, and none of its bytes.
+
+    It is decided once: either the body is accepted, or it is rejected.
+
+    :ivar accepted: whether the body's bytes count. Pieces that are stored from then on are not held any more.
+    :ivar rejection: why they never will.
+    """
+
+    accepted: bool = field(default=False, init=False)
+    rejection: Exception | None = field(default=None, init=False)
+    _settled: bool = field(default=False, init=False)
+    _chunks: dict[int, list[HeldPiece]] = field(factory=dict, init=False)
+    _waiting: list[Deferred[None]] = field(factory=list, init=False)
+
+    def within(self, number: int) -> list[Piece]:
+        """Return the held pieces of the chunk `number`."""
+        return [held.piece for held in self._chunks.get(number, ())]
+
+    def add(self, number: int, new: HeldPiece) -> list[Piece]:
+        """Hold back a piece of the chunk `number`. Return the held fragments that it covers: nobody needs them any more."""
+        if len(new.marks) > MOST_MARKS:
+            step = -(-len(new.marks) // MOST_MARKS)
+            new = evolve(new, marks=new.marks[step - 1 :: step])
+        piece, before = new.piece, self._chunks.get(number, [])
+        covered = [held for held in before if piece.first <= held.piece.first and held.piece.end <= piece.end]
+        replaces = tuple(old for held in covered for old in held.replaces)
+        left = [held for held in before if held not in covered]
+        self._chunks[number] = [*left, evolve(new, replaces=(*new.replaces, *replaces))]
+        return [held.piece for held in covered if held.piece.number is None]
+
+    async def decided(self) -> None:
+        """Wait until the body is accepted, and the ledger has what was held back of it.
+
+        :raises Exception: it was rejected, or the ledger did not take it.
+        """
+        if not self._settled:
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
+            await waiting
+        if self.rejection is not None:
+            raise self.rejection
+
+    def accept(self) -> list[HeldPiece]:
+        """Let the body's bytes count. Return its pieces in the order of their offsets, for the ledger.
+
+        Whoever waits in `decided` goes on when the ledger has them: see `settle`.
+        """
+        self.accepted = True
+        return sorted(self._let_go(), key=lambda held: held.piece.first)
+
+    def settle(self, failure: Exception | None = None) -> None:
+        """Let those who wait go on, for the ledger has the pieces; or let them fail, for it has failed to take them."""
+        self.rejection = failure
+        self._settled = True
+        waiting, self._waiting = self._waiting, []
+        for deferred in waiting:
+            deferred.callback(None)
+
+    def reject(self, why: Exception) -> list[Piece]:
+        """Let none of the body's bytes count. Return the fragments, which are to be deleted."""
+        fragments = [held.piece for held in self._let_go() if held.piece.number is None]
+        self.settle(why)
+        return fragments
+
+    def _let_go(self) -> list[HeldPiece]:
+        held = [one for pieces in self._chunks.values() for one in pieces]
+        self._chunks.clear()
+        return held

@@ -1,0 +1,38 @@
+"""The multipart upload of an upload in the store: opened once, when its first part is to be stored."""
+
+from __future__ import annotations
+
+from resumable.ledger.ledger import Ledger
+from resumable.model import Upload
+from resumable.single_flight import SingleFlight
+from resumable.stores.port import Store
+from resumable.uploads.policy import object_options
+from resumable.uploads.state import UploadState
+
+
+class MultipartOpener:
+    """Opens the multipart upload of one upload."""
+
+    def __init__(self, state: UploadState, ledger: Ledger, store: Store) -> None:
+        self._state = state
+        self._ledger = ledger
+        self._store = store
+        self._opening: SingleFlight[Upload] = SingleFlight()
+
+    async def opened(self) -> Upload:
+        """Return the upload with its multipart upload open; the first of several runs opens it, the others wait."""
+        if self._state.upload.multipart_id is None:
+            opened = await self._opening.join(None, self._open)
+            self._state.change(multipart_id=opened.multipart_id, length=opened.length)
+        return self._state.upload
+
+    async def _open(self) -> Upload:
+        upload, store = self._state.upload, self._store
+        opened = await store.init_multipart_upload(upload.bucket, upload.key, object_options(upload))
+        current = None
+        try:
+            current = await self._ledger.set_once(upload, multipart_id=opened)
+        finally:
+            if current is None or current.multipart_id != opened:
+                await store.abort_multipart_upload(upload.bucket, upload.key, opened)
+        return current
