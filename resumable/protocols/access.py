@@ -6,7 +6,7 @@ how much it may bring, and that it is asked about once more before an upload is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Literal
 
 from attrs import evolve, field, frozen
@@ -15,6 +15,7 @@ from resumable.callbacks.authorizer import AuthorizationRequest, Authorizer, Gra
 from resumable.model import NotFound, ObjectOptions, Upload, WrongProtocol
 from resumable.protocols.messages import Request
 from resumable.uploads import values
+from resumable.uploads.digest import BodyDigest
 from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Body, Span
 from resumable.uploads.result import Report
@@ -222,11 +223,33 @@ class AuthorizedUploads:
 
     # Writing
 
-    async def receive(self, upload: Upload, body: Body, span: Span, *, new: bool = False) -> Report:
-        """Stream a body into the upload. See `resumable.uploads.service.UploadService.receive`."""
+    async def receive(
+        self,
+        upload: Upload,
+        body: Body,
+        span: Span,
+        *,
+        new: bool = False,
+        exact: bool = False,
+        digest: BodyDigest | None = None,
+        acknowledged: Callable[[int], None] | None = None,
+    ) -> Report:
+        """Stream a body into the upload.
+
+        See `resumable.uploads.service.UploadService.receive`, also for the parameters. The application is asked once more right
+        before the upload is finished.
+        """
         self._require(*BRINGS)
         return await self._uploads.receive(
-            upload, body, span, confirm=self.revalidate, new=new, max_size=self._grant.max_size
+            upload,
+            body,
+            span,
+            confirm=self.revalidate,
+            new=new,
+            max_size=self._grant.max_size,
+            exact=exact,
+            digest=digest,
+            acknowledged=acknowledged,
         )
 
     async def compare(self, upload: Upload, body: Body, span: Span) -> Report:

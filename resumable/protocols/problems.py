@@ -5,6 +5,7 @@ from __future__ import annotations
 from resumable.callbacks.authorizer import Refused
 from resumable.model import (
     Conflict,
+    DigestMismatch,
     Ended,
     Exists,
     Gap,
@@ -13,6 +14,7 @@ from resumable.model import (
     Invalid,
     KeyTaken,
     NotFound,
+    OffsetMismatch,
     Rejected,
     Superseded,
     TooLarge,
@@ -34,6 +36,8 @@ _STATUS: dict[type[BaseException], int] = {
     Invalid: 400,
     Unsupported: 415,
     TooLarge: 413,
+    OffsetMismatch: 409,
+    DigestMismatch: 400,
     Exists: 412,
     Gap: 416,
     Unavailable: 503,

@@ -214,7 +214,12 @@ def test_errors_of_every_class() -> None:
     assert render_problem(Rejected("name", "no")).status == 400
     for cls in vars(model).values():
         if isinstance(cls, type) and issubclass(cls, UploadError):
-            made = {"Gap": ("x", 5), "Rejected": ("name", "x"), "Unsupported": ("content_encoding", "x")}
+            made = {
+                "Gap": ("x", 5),
+                "OffsetMismatch": ("x", 5),
+                "Rejected": ("name", "x"),
+                "Unsupported": ("content_encoding", "x"),
+            }
             assert 400 <= render_problem(cls(*made.get(cls.__name__, ("x",)))).status < 600
 
 

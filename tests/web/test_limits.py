@@ -195,7 +195,7 @@ def test_a_crowd_does_not_fill_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def who(request: StreamingRequest) -> Response:
-    page = await front_page(request, b"")
+    page = await front_page(request)
     base = re.search(rb"(http\S+)/upload", page.body)
     assert base is not None
     return Response(200, base[1] + b" " + request.origin.client.encode())
