@@ -23,7 +23,7 @@ from resumable.protocols.origin import Proxies
 from resumable.protocols.registry import make_protocols
 from resumable.protocols.results import Results
 from resumable.settings import Settings
-from resumable.stores.port import Store, StoreContext
+from resumable.stores.port import Store, StoreContext, StoreLimits
 from resumable.stores.registry import make_embedded_store, make_store
 from resumable.tasks import BackgroundTasks
 from resumable.upkeep.gauges import LedgerGauges
@@ -123,7 +123,9 @@ class Assembly:
         :raises Unavailable: the ledger was in trouble.
         """
         identity = await Maintenance(self.database).identity()
-        return UploadService(self._deps(ledger, store, identity, peers), make_policy(self.settings), admit)
+        return UploadService(
+            self._deps(ledger, store, identity, peers), make_policy(self.settings, store.limits), admit
+        )
 
     def _deps(self, ledger: Ledger, store: Store, identity: str, peers: PeerNotifier | None) -> Dependencies:
         """Return what uploads work with. A quarter of the memory is for chunks that are read back, the rest for bodies."""
@@ -208,7 +210,7 @@ class Assembly:
         )
 
 
-def make_policy(settings: Settings) -> Policy:
+def make_policy(settings: Settings, limits: StoreLimits) -> Policy:
     """Return what the settings say about every upload."""
     store = settings.store
     return Policy(
@@ -217,6 +219,7 @@ def make_policy(settings: Settings) -> Policy:
         overwrite=store.overwrite,
         chunk_size=store.chunk_size,
         max_parts=store.max_parts,
+        limits=limits,
         parts_in_flight=store.parts_in_flight,
         max_chunk=settings.limits.memory // 4,
         max_size=settings.limits.max_size,

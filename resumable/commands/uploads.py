@@ -26,6 +26,7 @@ from resumable.commands.runner import run
 from resumable.ledger.listing import Filter
 from resumable.model import Piece, State, Upload
 from resumable.settings import Settings
+from resumable.stores.port import StoreLimits
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.result import Report
 
@@ -174,4 +175,4 @@ def _named(upload: Upload) -> str:
 def _report(settings: Settings, upload: Upload, pieces: Iterable[Piece]) -> Report:
     if upload.state is State.FINISHED:
         return Report(upload, Coverage.whole(upload.length or 0))
-    return Report(upload, Coverage.of(pieces), make_policy(settings).expires(upload))
+    return Report(upload, Coverage.of(pieces), make_policy(settings, StoreLimits()).expires(upload))

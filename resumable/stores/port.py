@@ -91,7 +91,7 @@ class Refused(StoreVerdict):
 
 @frozen
 class StoreLimits:
-    """What a store takes at most, and at least.
+    """What a store takes at most, and at least. By default what S3 does, and what speaks like it.
 
     :ivar smallest_part: bytes of a part that is not the last.
     :ivar largest_part: bytes of a part, and of an object that is stored in one request.
@@ -101,12 +101,12 @@ class StoreLimits:
     :ivar metadata: bytes of all of an object's metadata, names (with their prefix) and encoded values.
     """
 
-    smallest_part: int
-    largest_part: int
-    parts: int
-    largest_object: int
-    key: int
-    metadata: int
+    smallest_part: int = 5 << 20
+    largest_part: int = 5 << 30
+    parts: int = 10_000
+    largest_object: int = 10_000 * (5 << 30)
+    key: int = 1024
+    metadata: int = 2048
 
 
 #: Told of every HTTP request to the store: operation, ``ok`` or an error code, seconds.

@@ -12,22 +12,23 @@ from resumable.model import TooLarge
 from resumable.quoting import quote_briefly
 
 MIB = 1 << 20
-#: The largest part S3 takes (Amazon S3 multipart upload limits).
-MAX_PART = 5 << 30
 
 
-def chunk_size_for(length: int | None, *, chunk_size: int, max_parts: int) -> int:
+def chunk_size_for(length: int | None, *, chunk_size: int, max_parts: int, largest_part: int) -> int:
     """Bytes of each chunk for an object of `length` bytes (None: unknown): as configured, or more where `max_parts` asks for it.
 
-    :raises TooLarge: no chunk S3 would take is large enough.
+    :param largest_part: bytes of the largest part that the store takes.
+    :raises TooLarge: no chunk that the store takes is large enough.
     """
     if length is None:
         return chunk_size
     needed = max(chunk_size, -(-length // max_parts))
     if needed > chunk_size:
         needed = -(-needed // MIB) * MIB
-    if needed > MAX_PART:
-        raise TooLarge(f"{quote_briefly(length)} bytes do not fit into {max_parts} parts of at most {MAX_PART} bytes")
+    if needed > largest_part:
+        raise TooLarge(
+            f"{quote_briefly(length)} bytes do not fit into {max_parts} parts of at most {largest_part} bytes"
+        )
     return needed
 
 

@@ -10,6 +10,7 @@ from twisted.logger import Logger
 
 from resumable.model import ObjectOptions, Rejected, State, TooLarge, Unavailable, Upload
 from resumable.quoting import quote_briefly
+from resumable.stores.port import StoreLimits
 from resumable.uploads import values
 from resumable.uploads.grid import chunk_size_for
 
@@ -50,23 +51,30 @@ class CreateOverrides:
         return evolve(wanted, bucket=self.bucket or wanted.bucket, key=self.key or wanted.key, options=options)
 
 
-@frozen
+@frozen(kw_only=True)
 class Policy:
-    """The settings that concern uploads; sizes in bytes."""
+    """The settings that concern uploads; sizes in bytes.
+
+    :ivar key: the template of the objects' keys.
+    :ivar overwrite: whether an object that is there already may be replaced.
+    :ivar chunk_size: bytes of each chunk of a grid, unless an object needs larger ones.
+    :ivar limits: what the store takes.
+    :ivar max_chunk: the largest chunk that memory is for.
+    :ivar expire_after: seconds after which an upload that nobody goes on with is ended.
+    """
 
     bucket: str
-    key: str = "{owner}/{name}"
-    overwrite: bool = True
-    chunk_size: int = 6 << 20
-    max_parts: int = 10_000
-    parts_in_flight: int = 4
-    #: The largest chunk that memory is for.
-    max_chunk: int = 64 << 20
-    max_size: int = 5 << 40
-    fragments_prefix: str = ".resumable/"
-    #: Seconds after which an upload that nobody goes on with is ended.
-    expire_after: float = 7 * 86400.0
-    options: ObjectOptions = field(factory=ObjectOptions)
+    key: str
+    overwrite: bool
+    chunk_size: int
+    max_parts: int
+    parts_in_flight: int
+    limits: StoreLimits
+    max_chunk: int
+    max_size: int
+    fragments_prefix: str
+    expire_after: float
+    options: ObjectOptions
 
     def limit(self, max_size: int | None) -> int:
         """Return the most bytes an upload may have, given what the main application says."""
@@ -82,7 +90,9 @@ class Policy:
         limit = self.limit(wanted.max_size)
         if wanted.length is not None and wanted.length > limit:
             raise TooLarge(f"{quote_briefly(wanted.length)} bytes are more than the {limit} allowed")
-        chunk_size = chunk_size_for(wanted.length, chunk_size=self.chunk_size, max_parts=self.max_parts)
+        chunk_size = chunk_size_for(
+            wanted.length, chunk_size=self.chunk_size, max_parts=self.max_parts, largest_part=self.limits.largest_part
+        )
         if chunk_size > max(self.max_chunk, self.chunk_size):
             raise TooLarge(
                 f"{quote_briefly(wanted.length)} bytes would need parts of {chunk_size}; limits.memory allows {self.max_chunk}"
@@ -111,7 +121,7 @@ class Policy:
 
     def _key(self, wanted: CreateRequest, upload_id: str, now: float) -> str:
         if wanted.key is not None:
-            key = values.check_key(wanted.key)
+            key = values.check_key(wanted.key, most=self.limits.key)
             if key.startswith(self.fragments_prefix):
                 log.warn("the application chose a key under {prefix}, the service's own", prefix=self.fragments_prefix)
                 raise Unavailable("the application gave an answer that cannot be used")
@@ -119,8 +129,8 @@ class Policy:
         date = datetime.fromtimestamp(now, timezone.utc).strftime("%Y-%m-%d")
         template, owner = self.key if wanted.owner else without_owner(self.key), values.owner_segment(wanted.owner)
         made = template.format(name=wanted.name, owner=owner, id=upload_id, date=date)
-        values.check_parts(made, owner=owner, name=wanted.name)
-        key = values.check_key(made, field="name")
+        values.check_parts(made, owner=owner, name=wanted.name, most=self.limits.key)
+        key = values.check_key(made, field="name", most=self.limits.key)
         if key.startswith(self.fragments_prefix):
             raise Rejected("name", f"the object's key would begin with {self.fragments_prefix!r}, the service's own")
         return key

@@ -135,12 +135,13 @@ def check_bucket(bucket: object) -> str:
     return bucket
 
 
-def check_key(key: object, *, field: str = "key") -> str:
+def check_key(key: object, *, field: str = "key", most: int = MAX_KEY) -> str:
     """Return the object's key.
 
     :param field: what is named if it does not fit: what the key was made of.
+    :param most: bytes that the store takes.
     """
-    checked = check_text(field, key, most=MAX_KEY)
+    checked = check_text(field, key, most=most)
     segments = checked.split("/")
     if not all(segments):
         raise Unfit(field, "must not make a key with empty segments (// or a slash at an end)")
@@ -149,16 +150,17 @@ def check_key(key: object, *, field: str = "key") -> str:
     return checked
 
 
-def check_parts(made: str, *, owner: str, name: str) -> None:
+def check_parts(made: str, *, owner: str, name: str, most: int = MAX_KEY) -> None:
     """Check that a key is not too long, and say which of what it was made of takes the more of it.
 
     :param made: the key.
     :param owner: the owner's segment of it.
+    :param most: bytes that the store takes.
     """
-    if len(made.encode()) > MAX_KEY and len(owner.encode()) > len(name.encode()):
-        raise Unfit("owner", f"leaves too few of the {MAX_KEY} bytes of the object's key for the name")
-    if len(made.encode()) > MAX_KEY:
-        raise Unfit("name", f"must make a key of at most {MAX_KEY} bytes, what stands before and after it included")
+    if len(made.encode()) > most and len(owner.encode()) > len(name.encode()):
+        raise Unfit("owner", f"leaves too few of the {most} bytes of the object's key for the name")
+    if len(made.encode()) > most:
+        raise Unfit("name", f"must make a key of at most {most} bytes, what stands before and after it included")
 
 
 def check_metadata(metadata: object) -> dict[str, str]:

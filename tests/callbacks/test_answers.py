@@ -20,7 +20,8 @@ from resumable.model import ObjectOptions, Upload, UploadError
 from resumable.protocols.response import raw_headers
 from resumable.stores.s3.options import option_headers
 from resumable.uploads.events import event_of
-from resumable.uploads.policy import CreateOverrides, CreateRequest, Policy
+from resumable.uploads.policy import CreateOverrides, CreateRequest
+from tests.policy import policy
 
 UPLOAD = Upload("u1", "put", "alice", "n", "bucket", "alice/n", 5, 16, created=1.0, updated=1.0)
 JSON = Headers({"Content-Type": ["application/json"]})
@@ -103,7 +104,7 @@ def usable(grant: Grant) -> None:
         assert header.isascii()
         assert header.isprintable()
     try:
-        upload = Policy("bucket").new_upload(wanted, "id", 0.0)
+        upload = policy("bucket").new_upload(wanted, "id", 0.0)
     except UploadError:
         return
     json.dumps(upload.key).encode("ascii")

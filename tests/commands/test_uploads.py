@@ -19,10 +19,11 @@ from sqlalchemy import insert, select
 from resumable.ledger.engine import open_engine, prepare
 from resumable.ledger.schema import events, pieces, uploads
 from resumable.model import State
-from resumable.uploads.policy import CreateRequest, Policy
+from resumable.uploads.policy import CreateRequest
 from tests.commands.conftest import RESUMABLE, Operator, contents
 from tests.faults.proxy import FaultyS3
 from tests.harness import ROOT, Client, Service, eventually
+from tests.policy import policy
 from tests.receiver import SECRET
 from tests.s3servers import MotoServer
 from tests.service.conftest import configuration
@@ -175,9 +176,7 @@ def ledger(operator: Operator, moto: MotoServer) -> Operator:
         for number, state in enumerate(states):
             created = NOW - HOUR * max(1, number)
             owner = "alice" if number % 2 else "bob\n\x1b[2J"
-            upload = Policy(bucket="b").new_upload(
-                CreateRequest("tus", f"name {number}", "", 100), f"id{number}-X", created
-            )
+            upload = policy("b").new_upload(CreateRequest("tus", f"name {number}", "", 100), f"id{number}-X", created)
             # No owner may be called so any more; one from before may.
             upload = evolve(upload, owner=owner, state=state, updated=created + 60)
             values = {column.name: getattr(upload, column.name) for column in uploads.columns

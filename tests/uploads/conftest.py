@@ -20,10 +20,10 @@ from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
-from resumable.uploads.policy import Policy
 from resumable.uploads.registry import Span
 from resumable.uploads.service import UploadService
 from resumable.uploads.stream import ChunkedStream
+from tests.policy import policy
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import Body, certain
 
@@ -76,7 +76,7 @@ class Node:
             clock=reactor,  # type: ignore[arg-type]
             background=BackgroundTasks(4),
         )
-        self.uploads = UploadService(self.deps, Policy("bucket", chunk_size=CHUNK))
+        self.uploads = UploadService(self.deps, policy("bucket", chunk_size=CHUNK))
 
     def begin(
         self, upload: Upload, first: int, sent: int, end: int | None = len(DATA), **how: Any

@@ -43,12 +43,13 @@ from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
-from resumable.uploads.policy import TOKEN, CreateRequest, Policy
+from resumable.uploads.policy import TOKEN, CreateRequest
 from resumable.uploads.registry import Body as AnyBody
 from resumable.uploads.registry import Span
 from resumable.uploads.result import Report
 from resumable.uploads.sender import Confirm
 from resumable.uploads.service import UploadService
+from tests.policy import policy
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import Body
 
@@ -356,7 +357,7 @@ class Process:
             background=BackgroundTasks(4),
             peers=self.peers,
         )
-        self.uploads = WatchedService(self.deps, Policy("bucket", chunk_size=CHUNK))
+        self.uploads = WatchedService(self.deps, policy("bucket", chunk_size=CHUNK))
         self.uploads.record = record
         self.recovery = CompletionRecovery(self.uploads, Maintenance(self.database), reactor, give_up_after=60)  # type: ignore[arg-type]
         self._gate = Gate(self.uploads, AllowAll(), "session")

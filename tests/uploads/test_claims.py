@@ -21,9 +21,10 @@ from resumable.model import LIVE, Ended, Exists, State, Unavailable, Upload
 from resumable.stores.port import StoreUnavailable
 from resumable.uploads import claims
 from resumable.uploads.claims import Claims
-from resumable.uploads.policy import CreateRequest, Policy
+from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Span
 from resumable.uploads.result import Report
+from tests.policy import policy
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
 from tests.uploads.test_states import Body, certain
@@ -351,7 +352,7 @@ async def _all(ledger: Ledger) -> list[Upload]:
 async def test_a_key_that_may_not_be_replaced(ledger: Ledger, bucket: Bucket) -> None:
     """The ghost of a cancelled upload does not take the key from the next."""
     a = Node(ledger, bucket)
-    a.uploads.policy = a.uploads.writing._policy = Policy("bucket", chunk_size=CHUNK, overwrite=False)
+    a.uploads.policy = a.uploads.writing._policy = policy("bucket", chunk_size=CHUNK, overwrite=False)
     late = Late(a, "put_object")
     assert isinstance(await begin(a, DATA[:5]), Unavailable)
     await late.land()

@@ -20,10 +20,11 @@ from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
-from resumable.uploads.policy import CreateRequest, Policy
+from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Span
 from resumable.uploads.service import UploadService
 from tests.databases import Postgres
+from tests.policy import policy
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import Body, certain
 
@@ -72,7 +73,7 @@ def uploads(database: Database) -> UploadService:
         Dependencies(
             Ledger(database), store, fragments, budget, ReadBackLimiter(CHUNK), background=BackgroundTasks(4), **deps
         ),
-        Policy("bucket", chunk_size=CHUNK),
+        policy("bucket", chunk_size=CHUNK),
     )
 
 

@@ -24,9 +24,10 @@ from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
-from resumable.uploads.policy import CreateRequest, Policy
+from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Span
 from resumable.uploads.service import UploadService
+from tests.policy import policy
 from tests.scraping import Scrape
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.uploads.test_states import certain
@@ -59,7 +60,7 @@ class Counted:
             background=BackgroundTasks(4),
             metrics=self.metrics,
         )
-        self.uploads = UploadService(deps, Policy("bucket", chunk_size=CHUNK))
+        self.uploads = UploadService(deps, policy("bucket", chunk_size=CHUNK))
 
     @property
     def bytes(self) -> tuple[float, float]:

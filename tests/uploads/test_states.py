@@ -38,10 +38,11 @@ from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
-from resumable.uploads.policy import CreateRequest, Policy
+from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Span
 from resumable.uploads.service import UploadService
 from tests.databases import Postgres
+from tests.policy import policy
 from tests.uploads.memory_store import CALLS, Bucket, MemoryStore
 
 T = TypeVar("T")
@@ -158,7 +159,7 @@ class Uploads(RuleBasedStateMachine):
             clock=reactor,  # type: ignore[arg-type]
             background=BackgroundTasks(4),
         )
-        self._uploads = UploadService(deps, Policy("bucket", chunk_size=CHUNK))
+        self._uploads = UploadService(deps, policy("bucket", chunk_size=CHUNK))
 
     @initialize(length=st.integers(1, 6 * CHUNK), seed=st.integers(0, 1000), known=st.booleans())
     def create(self, length: int, seed: int, known: bool) -> None:

@@ -17,8 +17,9 @@ from resumable.stores.s3.options import option_headers
 from resumable.uploads import values
 from resumable.uploads.policy import CreateRequest, Policy
 from resumable.uploads.values import Unfit
+from tests.policy import policy as defaults
 
-POLICY = Policy("bucket")
+POLICY = defaults("bucket")
 WANTED = CreateRequest("put", "name")
 
 
@@ -187,9 +188,9 @@ def test_names_that_would_make_them(name: str) -> None:
 
 def test_a_name_that_is_not_in_the_key() -> None:
     """It need only be a name."""
-    assert new(evolve(WANTED, name="a//b/"), Policy("bucket", key="{owner}/{id}")).key == "id"
+    assert new(evolve(WANTED, name="a//b/"), defaults("bucket", key="{owner}/{id}")).key == "id"
     with pytest.raises(Invalid):
-        new(evolve(WANTED, name="a/../b"), Policy("bucket", key="{id}"))
+        new(evolve(WANTED, name="a/../b"), defaults("bucket", key="{id}"))
 
 
 def test_the_services_own_prefix() -> None:
@@ -250,7 +251,7 @@ def test_no_two_owners_meet(one: str, other: str) -> None:
 )
 def test_nobody_in_particular(template: str, key: str) -> None:
     """An empty owner leaves no slash."""
-    assert new(evolve(WANTED, name="n"), Policy("bucket", key=template)).key == key
+    assert new(evolve(WANTED, name="n"), defaults("bucket", key=template)).key == key
 
 
 # Content codings

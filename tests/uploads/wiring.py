@@ -16,8 +16,8 @@ from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
-from resumable.uploads.policy import Policy
 from resumable.uploads.service import UploadService
+from tests.policy import policy
 from tests.uploads.memory_store import Bucket, MemoryStore
 
 CHUNK = 16
@@ -52,4 +52,4 @@ class House:
             clock=reactor,  # type: ignore[arg-type]
             background=BackgroundTasks(4),
         )
-        self.uploads = UploadService(deps, Policy("bucket", chunk_size=CHUNK))
+        self.uploads = UploadService(deps, policy("bucket", chunk_size=CHUNK))

@@ -50,14 +50,7 @@ HEADS = 3
 #: Bytes of the answer to whether there is an object: one was asked for.
 GLANCE = 64 * 1024
 #: As AWS documents them; a store that takes less says so itself.
-S3_LIMITS = StoreLimits(
-    smallest_part=5 << 20,
-    largest_part=5 << 30,
-    parts=10_000,
-    largest_object=10_000 * (5 << 30),
-    key=1024,
-    metadata=2048,
-)
+S3_LIMITS = StoreLimits()
 
 
 class S3Store:
