@@ -308,14 +308,14 @@ class WatchedService(UploadService):
         *,
         confirm: Confirm,
         new: bool = False,
-        max_size: int | None = None,
+        **options: Any,
     ) -> Report:
         self._note(upload, body)
         anew = span.first == 0 and not upload.swarm
         if anew:
             self.record.anew(upload.id)
         try:
-            return await super().receive(upload, body, span, confirm=confirm, new=new, max_size=max_size)
+            return await super().receive(upload, body, span, confirm=confirm, new=new, **options)
         finally:
             if anew:
                 self.record.anew(upload.id)
