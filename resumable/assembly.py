@@ -37,6 +37,7 @@ from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
 from resumable.uploads.policy import Policy
 from resumable.uploads.service import Admit, UploadService
+from resumable.web.cors import Cors
 from resumable.web.router import Page, Router, front_page
 from resumable.web.site import StreamingSite
 
@@ -198,10 +199,18 @@ class Assembly:
         results = Results(outbox.await_verdict if outbox is not None and waits else None)
         return make_protocols(self.settings.protocols, uploads, authorizer, results)
 
+    def _cors(self, protocols: Sequence[Protocol]) -> Cors | None:
+        cors, auth = self.settings.cors, self.settings.auth
+        if not cors.origins:
+            return None
+        # What the application decides by has to reach it.
+        forwarded = () if auth == "open" else auth.forward
+        return Cors(cors.origins, credentials=cors.credentials, protocols=protocols, sent=forwarded)
+
     def site(self, protocols: Sequence[Protocol], pages: Mapping[bytes, Page]) -> StreamingSite:
         """Return what listens, with its limits."""
         return StreamingSite(
-            Router(protocols, {b"/": front_page, **pages}),
+            Router(protocols, {b"/": front_page, **pages}, cors=self._cors(protocols)),
             idle_timeout=self.settings.limits.idle_timeout,
             connections=self.settings.limits.connections,
             proxies=Proxies(self.settings.trusted_proxies, self.settings.public_url),

@@ -115,8 +115,8 @@ def test_embedded() -> None:
 
 
 def test_all_problems_are_collected() -> None:
-    assert problems("store: {buckt: x, max_parts: 0}\nlisten: [tcp:1, nonsense]\nlog: {level: loud}\ncolour: red") == [
-        f"colour: unknown key; known are {KNOWN}",
+    assert problems("store: {buckt: x, max_parts: 0}\nlisten: [tcp:1, nonsense]\nlog: {level: loud}\nweather: red") == [
+        f"weather: unknown key; known are {KNOWN}",
         "listen[1]: must be a Twisted endpoint description such as tcp:8080 (Unknown endpoint type: 'nonsense')",
         "store.buckt: unknown key; did you mean bucket?",
         "store.max_parts: must be a whole number from 1 to 10000",
@@ -163,7 +163,7 @@ def test_workers_cannot_share_the_embedded_store() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["cors: {}"],
+    ["page: off"],
 )
 def test_what_is_not_there_yet_is_unknown(line: str) -> None:
     assert "unknown key" in problems(MINIMAL + line)[0]

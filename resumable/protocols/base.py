@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol as Structural
 
 from attrs import frozen
@@ -24,13 +25,29 @@ class Target:
     upload_id: str | None = None
 
 
+@frozen
+class Spoken:
+    """What a browser has to be told of a protocol, so that pages of other origins can speak it.
+
+    :ivar methods: of requests.
+    :ivar sent: headers of requests that the protocol reads.
+    :ivar read: headers of answers that its clients read.
+    """
+
+    methods: Sequence[str] = ()
+    sent: Sequence[str] = ()
+    read: Sequence[str] = ()
+
+
 class Protocol(Structural):
     """One way of speaking on the wire. `resumable.protocols.registry` says in which order they are asked.
 
     :ivar name: stands in `Upload.protocol`, in the metrics and in the JSON.
+    :ivar spoken: what pages of other origins may send and read.
     """
 
     name: str
+    spoken: Spoken
 
     def match(self, request: Request) -> Target | None:
         """Return what the request is about if it speaks this protocol, else None.
@@ -54,6 +71,8 @@ class Protocol(Structural):
 
 class Plain:
     """Errors as problem details (RFC 9457) and answers as they are: for protocols that have no form of their own."""
+
+    spoken = Spoken()
 
     def render_error(self, request: Request, error: UploadError) -> Response:
         """See `Protocol`."""

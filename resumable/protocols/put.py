@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from resumable.model import Invalid, NotFound, State, Upload
 from resumable.protocols.access import Action, AuthorizedUploads, Gate, description_of
-from resumable.protocols.base import Plain, Target
+from resumable.protocols.base import Plain, Spoken, Target
 from resumable.protocols.content_range import ContentRange, parse_content_range
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.names import parse_name
-from resumable.protocols.ranges import Ranges, wants_swarm
+from resumable.protocols.ranges import CHUNK_SIZE, Ranges, wants_swarm
 from resumable.protocols.response import Response, problem
 from resumable.protocols.results import Results
 from resumable.uploads.registry import Span
@@ -27,6 +27,11 @@ class PutProtocol(Plain):
     """Uploads that are known by their owner and name."""
 
     name = NAME
+    spoken = Spoken(
+        methods=("GET", "HEAD", "PUT", "DELETE"),
+        sent=("Content-Encoding", "Content-Range", "Upload-Swarm"),
+        read=("Range", CHUNK_SIZE, "Upload-Expires", OBJECT),
+    )
 
     def __init__(self, gate: Gate, results: Results) -> None:
         self._gate = gate

@@ -12,7 +12,7 @@ from zope.interface import implementer
 
 from resumable.model import Invalid, Rejected, State
 from resumable.protocols.access import Action, Description, Gate
-from resumable.protocols.base import Plain, Target
+from resumable.protocols.base import Plain, Spoken, Target
 from resumable.protocols.content_range import parse_content_range
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.ranges import CHUNK_SIZE, Ranges
@@ -55,6 +55,11 @@ class SessionProtocol(Plain):
     """Uploads that are known by their id."""
 
     name = NAME
+    spoken = Spoken(
+        methods=("GET", "HEAD", "POST", "PUT", "DELETE"),
+        sent=("Content-Encoding", "Content-Range"),
+        read=("Range", CHUNK_SIZE, "Upload-Expires"),
+    )
 
     def __init__(self, gate: Gate, results: Results) -> None:
         self._gate = gate

@@ -50,6 +50,7 @@ listen: tcp:8080:interface=127.0.0.1
 store: {kind: embedded, bucket: uploads}
 ledger: "sqlite://"
 auth: open
+cors: {origins: ["*"]}
 """
 
 

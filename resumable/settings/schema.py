@@ -28,6 +28,7 @@ from resumable.settings.values import (
     key_template,
     ledger_url,
     listed,
+    origin,
     parse_endpoint,
     proxy,
     secret,
@@ -143,6 +144,20 @@ class LimitSettings:
 
 
 @frozen(kw_only=True)
+class CorsSettings:
+    """Which pages of other origins may speak to the service."""
+
+    origins: tuple[str, ...] = setting(listed(origin), ())
+    credentials: bool = setting(boolean, False)
+
+    @staticmethod
+    def check(values: Mapping[str, Any], given: Collection[str]) -> Iterator[tuple[str, str]]:
+        """Yield what is wrong between keys: a key and the problem."""
+        if values.get("credentials") and "*" in values.get("origins", ()):
+            yield "credentials", 'must be false where origins has "*": any page could act for whoever opens it'
+
+
+@frozen(kw_only=True)
 class LogSettings:
     """How the log is written."""
 
@@ -168,6 +183,7 @@ class Settings:
     events: EventSettings | None = optional_section(EventSettings)
     #: Which protocols are spoken.
     protocols: tuple[str, ...] = setting(listed(choice("put", "session"), least=1), ("put", "session"))
+    cors: CorsSettings = section(CorsSettings)
     cleanup: CleanupSettings = section(CleanupSettings)
     limits: LimitSettings = section(LimitSettings)
     log: LogSettings = section(LogSettings)

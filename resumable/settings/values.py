@@ -186,6 +186,22 @@ def base_url(value: object) -> str:
     return url.rstrip("/")
 
 
+def origin(value: object) -> str:
+    """Read an origin, ``*``, or a pattern whose first label is ``*``, in the form in which browsers send origins."""
+    written = text(value)
+    if written == "*":
+        return written
+    parts = urlsplit(written)
+    wrong = parts.path not in ("", "/") or parts.query or parts.fragment or "@" in parts.netloc
+    if parts.scheme not in ("http", "https") or not parts.netloc or wrong:
+        raise ValueError("must be an origin such as https://app.example.com, https://*.example.com, or *")
+    host = parts.netloc.lower()
+    if "*" in host and (not host.startswith("*.") or "*" in host[1:]):
+        raise ValueError("may have a * as its first label alone: https://*.example.com")
+    default = {"http": ":80", "https": ":443"}[parts.scheme]
+    return f"{parts.scheme}://{host.removesuffix(default)}"
+
+
 def proxy(value: object) -> str:
     """Read a network, an address, or ``unix``, which stands for whoever connects to a Unix socket."""
     network = text(value)

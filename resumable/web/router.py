@@ -10,6 +10,7 @@ from resumable.model import UploadError
 from resumable.protocols.base import Plain, Protocol, Target
 from resumable.protocols.messages import Request
 from resumable.protocols.response import Response, problem
+from resumable.web.cors import Cors
 
 #: Serves a page: a whole path that no protocol has.
 Page = Callable[[Request], Awaitable[Response]]
@@ -20,12 +21,14 @@ class Router(Resource):
 
     :param protocols: in the order in which they are asked.
     :param pages: by their paths; they are looked at first.
+    :param cors: how pages of other origins are served; None: not at all.
     """
 
     isLeaf = True
 
-    def __init__(self, protocols: Sequence[Protocol], pages: Mapping[bytes, Page]) -> None:
+    def __init__(self, protocols: Sequence[Protocol], pages: Mapping[bytes, Page], *, cors: Cors | None = None) -> None:
         super().__init__()
+        self._cors = cors
         self._protocols = protocols
         self._pages = Pages(pages)
 
@@ -39,17 +42,24 @@ class Router(Resource):
 
     async def serve(self, request: Request) -> Response:
         """Return the answer to a request, from its head on. Errors are answered in the form of its protocol."""
+        preflight = None if self._cors is None else self._cors.preflight(request)
+        if preflight is not None:
+            return preflight
         protocol, target = self._find(request)
         try:
             response = await protocol.handle(request, target)
         except UploadError as error:
             response = protocol.render_error(request, error)
-        return protocol.decorate(request, response)
+        return self._decorate(protocol, request, response)
+
+    def _decorate(self, protocol: Protocol, request: Request, response: Response) -> Response:
+        response = protocol.decorate(request, response)
+        return response if self._cors is None else self._cors.decorate(request, response)
 
     def answer_error(self, request: Request, error: UploadError) -> Response:
         """Return the answer for what went wrong outside its protocol: the connection's own refusals."""
         protocol, _ = self._find(request)
-        return protocol.decorate(request, protocol.render_error(request, error))
+        return self._decorate(protocol, request, protocol.render_error(request, error))
 
 
 class Pages(Plain):
