@@ -22,6 +22,7 @@ from resumable.stores.port import StoreError, StoreUnavailable
 from resumable.stores.s3.codes import BUSY, BY_STATUS, OPERATORS, TRANSIENT, refusal
 from resumable.stores.threads import ThreadSingleFlight
 from resumable.stores.transport.exchange import ERROR_LIMIT, Answer
+from resumable.stores.transport.retry import FailedTry
 
 #: Bytes of XML above which it is read in a thread: each KiB of a listing takes a millisecond or so.
 LONG = 8 * 1024
@@ -31,8 +32,8 @@ MESSAGE = 500
 
 
 @frozen
-class CallFailure:
-    """Why a try came to nothing. A value and not an exception, whose traceback would keep the body alive.
+class CallFailure(FailedTry):
+    """Why a try came to nothing.
 
     :ivar status: the HTTP status, 0 without an answer.
     :ivar transient: whether it may pass.

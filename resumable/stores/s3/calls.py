@@ -8,7 +8,6 @@ from urllib.parse import quote
 
 from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError
-from twisted.internet.task import deferLater
 
 from resumable.backoff import Backoff
 from resumable.stores.port import Fence, Observer
@@ -19,6 +18,7 @@ from resumable.stores.s3.signing import NoCredentials, Signer
 from resumable.stores.transport.exchange import ANSWER, ANSWER_LIMIT, TOO_LONG, Answer, CutOff
 from resumable.stores.transport.pool import Transport
 from resumable.stores.transport.proxies import BadProxy
+from resumable.stores.transport.retry import FailedTry, Next, Retrying
 
 #: Seconds: the most that the first pause can be (it doubles from there), and the most that any can be.
 FIRST_PAUSE = 0.2
@@ -89,7 +89,7 @@ class Calls:
         random: Callable[[], float],
         observe: Observer | None = None,
         retried: Callable[[str], None] | None = None,
-        pauses: tuple[float, float] = (FIRST_PAUSE, LONGEST_PAUSE),
+        pauses: tuple[float, float],
     ) -> None:
         self._clock = clock
         self._transport = transport
@@ -113,33 +113,18 @@ class Calls:
         :raises StoreError: the store refuses.
         :raises StoreUnavailable: patience is over, or the credentials are.
         """
-        deadline = self._clock.seconds() + (self._patience if patience is None else patience)
-        replaced, lost, failed = False, 0, 0
+        judging = _Judging(self, call)
+        retrying: Retrying[Reply] = Retrying(
+            self._clock,
+            self._backoff,
+            attempt=lambda: self._doubting(call, fence),
+            judge=judging,
+            retried=lambda: self._again(call),
+        )
         try:
-            while True:
-                if again and fence is not None:
-                    await fence.proceed()
-                outcome = await self._doubting(call, fence)
-                again = True
-                if isinstance(outcome, Reply):
-                    return outcome
-                if not replaced and await self._replace_credentials(call, outcome):
-                    replaced = True
-                    self._again(call)
-                    continue
-                if outcome.code in EXPIRED:
-                    raise outcome.unavailable()
-                bare = outcome.status in call.bare and not outcome.said
-                if bare or not (outcome.transient or outcome.code in call.passing):
-                    raise outcome.refusal()
-                if outcome.lost and call.sent:
-                    lost += 1
-                failed += 1
-                pause = max(self._backoff.pause(failed), outcome.pause)
-                if self._clock.seconds() + pause > deadline or (call.once and lost >= LOST):
-                    raise outcome.unavailable()
-                await (deferLater(self._clock, pause) if fence is None else fence.pause(pause))
-                self._again(call)
+            return await retrying.run(
+                patience=self._patience if patience is None else patience, fence=fence, again=again
+            )
         finally:
             # Whoever keeps an error, whose traceback leads here, keeps no body.
             call.body = ()
@@ -148,7 +133,7 @@ class Calls:
         if self._retried is not None:
             self._retried(call.operation)
 
-    async def _replace_credentials(self, call: Call, trouble: CallFailure) -> bool:
+    async def replace_credentials(self, call: Call, trouble: CallFailure) -> bool:
         """Look for new credentials if these are refused; return whether there may be others now."""
         # The answer to a HEAD has no document that could say so.
         hidden = call.method == "HEAD" and trouble.status in (400, 403)
@@ -220,3 +205,28 @@ class Calls:
         reply = Reply(answer, fields)
         wrong = call.check(reply) if call.check is not None else None
         return wrong or reply
+
+
+class _Judging:
+    """Says what follows a try of one call that came to nothing: what S3's codes mean for that."""
+
+    def __init__(self, calls: Calls, call: Call) -> None:
+        self._calls = calls
+        self._call = call
+        self._replaced = False  # the credentials, once
+        self._lost = 0
+
+    async def __call__(self, failure: FailedTry) -> Next:
+        assert isinstance(failure, CallFailure)
+        call = self._call
+        if not self._replaced and await self._calls.replace_credentials(call, failure):
+            self._replaced = True
+            return Next.AT_ONCE
+        if failure.code in EXPIRED:
+            return Next.UNAVAILABLE
+        bare = failure.status in call.bare and not failure.said
+        if bare or not (failure.transient or failure.code in call.passing):
+            return Next.REFUSED
+        if failure.lost and call.sent:
+            self._lost += 1
+        return Next.UNAVAILABLE if call.once and self._lost >= LOST else Next.LATER

@@ -29,7 +29,7 @@ from resumable.stores.port import (
 )
 from resumable.stores.s3.addressing import Addressing
 from resumable.stores.s3.answers import Answers
-from resumable.stores.s3.calls import Call, Calls
+from resumable.stores.s3.calls import FIRST_PAUSE, LONGEST_PAUSE, Call, Calls
 from resumable.stores.s3.confirming import Completed, Uploaded, describes, has_upload_id
 from resumable.stores.s3.listings import Listing, read_multipart, read_object, read_part, whole_parts
 from resumable.stores.s3.options import METADATA, decode_metadata, option_headers
@@ -85,7 +85,7 @@ class S3Store:
         signer: Signer | None = None,
         transport: Transport | None = None,
         random: Callable[[], float] = chance.random,
-        pauses: tuple[float, float] = (0.2, 10.0),
+        pauses: tuple[float, float] = (FIRST_PAUSE, LONGEST_PAUSE),
         proxies: bool = True,
     ) -> None:
         self._region = region
