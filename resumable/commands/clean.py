@@ -26,7 +26,7 @@ COLUMNS = ("What", "Which", ">Count", "Why")
 @click.command(
     epilog=examples(
         ("resumable clean --dry-run", "what would be removed"),
-        ("resumable clean", "end stale uploads and remove what nobody knows of, now"),
+        ("resumable clean", "end stale uploads and remove orphans, now"),
         ("resumable clean --dry-run --json", "the same for programs"),
     )
 )

@@ -78,7 +78,7 @@ async def cancel(settings: Settings, upload: Upload, reactor: Any) -> None:
 
     Errors as `open_uploads`.
 
-    :raises resumable.model.Unavailable: the ledger was in trouble.
+    :raises resumable.model.Unavailable: the ledger could not be used just now.
     """
     async with open_uploads(settings, reactor) as (uploads, _, _):
         await uploads.cancel(upload)

@@ -1,1 +1,1 @@
-"""What runs by the clock."""
+"""What the service does periodically, without a client: cleaning, finishing what was left, counting, looking after itself."""
