@@ -1,6 +1,7 @@
 """Connections to servers that may answer without end: what comes before an answer's body is bounded.
 
-Twisted's own parser takes as many header fields and interim (1xx) answers as are sent. Whoever reads a body has to bound it.
+Twisted's own parser takes as many header fields and interim (1xx) answers as are sent. Whoever reads a body has to
+bound it.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ class UnexpectedBytes(Exception):
 class BoundedConnection(HTTP11ClientProtocol):
     """A connection that is aborted where the head of an answer has no end, or makes no sense.
 
-    :cvar piece: bytes of a body that are handed on in one go; None for all that came. With a limit, a reader that unpacks
-        what it gets can stop before it has unpacked it all.
+    :cvar piece: bytes of a body that are handed on in one go; None for all that came. With a limit, a reader that
+        unpacks what it gets can stop before it has unpacked it all.
     """
 
     piece: int | None = None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: Pieces of so many bytes or more are kept as the objects they are. A smaller one is copied: an object of its own takes some
-#: fifty bytes more than it holds, and a read from the socket that did not fill its buffer leaves a hole in memory.
+#: Pieces of so many bytes or more are kept as the objects they are. A smaller one is copied: an object of its own takes
+#: some fifty bytes more than it holds, and a read from the socket that did not fill its buffer leaves a hole in memory.
 LARGE = 16 * 1024
 #: Bytes of small pieces that are put together in one block.
 BLOCK = 64 * 1024

@@ -1,7 +1,8 @@
 """Two clocks: delays and time-outs use one that only goes forward, timestamps use the system's.
 
-A clock that is passed around (`twisted.internet.interfaces.IReactorTime`) is for delays: what its ``seconds`` returns may be
-compared only with other values of the same clock. What is written down, or compared with what others wrote, is `now`.
+A clock that is passed around (`twisted.internet.interfaces.IReactorTime`) is for delays: what its ``seconds`` returns
+may be compared only with other values of the same clock. What is written down, or compared with what others wrote, is
+`now`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 K = TypeVar("K", bound=Hashable)
 
-#: Seconds by which the system's clock may be set without counting as a step. A slewed clock moves less between two looks.
+#: Seconds by which the system's clock may be set without counting as a step. A slewed clock moves less between two
+#: looks.
 STEP = 1.0
 #: How many moments are kept; beyond that the oldest is forgotten.
 MOST = 10_000
@@ -36,8 +38,8 @@ def time_of_day() -> float:
 def run_on_monotonic_time(reactor: Any) -> None:
     """Make `reactor` run its delays by a clock that nobody can set; `now` of it stays the time of day.
 
-    By itself it uses the system's clock: when that is set back by an hour, every delay lasts an hour longer. Delays that
-    run already keep the time they have left. Call this before anything else; a second call does nothing.
+    By itself it uses the system's clock: when that is set back by an hour, every delay lasts an hour longer. Delays
+    that run already keep the time they have left. Call this before anything else; a second call does nothing.
     """
     if getattr(reactor, "wall", None) is not None:
         return
@@ -60,8 +62,8 @@ def cancel_if_active(call: IDelayedCall | None) -> None:
 class Moments(Generic[K]):
     """Future moments that are written down as timestamps, and that have to stay right when the system's clock is set.
 
-    Whoever writes down a moment enters it here, where it is kept by the clock that nobody can set. After the system's clock
-    was set, `after_a_step` tells what to write instead.
+    Whoever writes down a moment enters it here, where it is kept by the clock that nobody can set. After the system's
+    clock was set, `after_a_step` tells what to write instead.
 
     :ivar step: seconds by which the system's clock was set forward (or back, if less than 0) at the last step found.
     """
@@ -69,7 +71,8 @@ class Moments(Generic[K]):
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self.step = 0.0
-        #: Seconds by which the system's clock was ahead of the other: when all timestamps were right, and at the last look.
+        #: Seconds by which the system's clock was ahead of the other: when all timestamps were right, and at the last
+        #: look.
         self._ahead = self._seen = self._wall_ahead()
         #: In the order in which they were entered.
         self._moments: dict[K, float] = {}

@@ -19,12 +19,12 @@ from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 #: Listens. Takes the reactor, an endpoint description, and the factory of the connections' protocols.
 Listen = Callable[[Any, str, IProtocolFactory], Awaitable[IListeningPort]]
 
-#: Connections that may wait to be accepted, where the description does not say. With Twisted's 50 many of a burst would try
-#: again after one second, and again after three.
+#: Connections that may wait to be accepted, where the description does not say. With Twisted's 50 many of a burst would
+#: try again after one second, and again after three.
 BACKLOG = 1024
 
-#: Connections accepted in one iteration of the reactor. Each brings a request at once, and clients that are being served wait
-#: for the iteration to end. New connections wait better at the socket, where waiting costs nothing.
+#: Connections accepted in one iteration of the reactor. Each brings a request at once, and clients that are being
+#: served wait for the iteration to end. New connections wait better at the socket, where waiting costs nothing.
 ACCEPTED = 4
 
 #: Seconds between two warnings that no connection can be accepted.
@@ -98,8 +98,8 @@ def accept_at_most(most: int, port: Any) -> None:
 class AcceptErrors:
     """Replaces the log of Twisted's port, which writes several lines for each connection that it cannot accept.
 
-    Twisted keeps a descriptor in reserve. When no other is left, it accepts new connections with it and closes them. Without
-    the reserve they stay at the socket, and the reactor would find it readable without end.
+    Twisted keeps a descriptor in reserve. When no other is left, it accepts new connections with it and closes them.
+    Without the reserve they stay at the socket, and the reactor would find it readable without end.
     """
 
     def __init__(self, port: Any, clock: Any) -> None:
@@ -139,7 +139,7 @@ class AcceptErrors:
 
 
 def complain_seldom(port: Any, clock: Any) -> None:
-    """Make `port` (Twisted's, on a socket) warn once a minute that it cannot accept connections, and go on when it can."""
+    """Make `port` (Twisted's, on a socket) warn once a minute while it cannot accept, and go on when it can."""
     port._logger = Logger(namespace=port._logger.namespace, observer=cast(ILogObserver, AcceptErrors(port, clock)))
 
 

@@ -1,7 +1,7 @@
 """Log lines for a reader that may not read them: a pipe, a socket, a terminal.
 
-Writing to a full pipe waits for its reader, and the whole service would wait too. Here nothing waits: lines are kept up to a
-limit; beyond it they are dropped and counted.
+Writing to a full pipe waits for its reader, and the whole service would wait too. Here nothing waits: lines are kept up
+to a limit; beyond it they are dropped and counted.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Where log events go and what they look like: text as twistd writes it, or a JSON object for each line.
 
-Much of what is logged comes from others: names, URLs, answers of a store or an application. Whatever it holds, an event is
-one line, and nothing in it reaches a terminal as a command. In text, a traceback follows in indented lines of its own.
+Much of what is logged comes from others: names, URLs, answers of a store or an application. Whatever it holds, an event
+is one line, and nothing in it reaches a terminal as a command. In text, a traceback follows in indented lines of its
+own.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def text_line(event: LogEvent) -> str:
 
 
 def json_line(event: LogEvent) -> str:
-    """Return the event as a line of JSON: time (seconds since the epoch), level, system, message, and its plain fields."""
+    """Return the event as a line of JSON: time (seconds since the epoch), level, system, message and plain fields."""
     shown: dict[str, Any] = {
         "time": event.get("log_time"),
         "level": event["log_level"].name if "log_level" in event else "info",

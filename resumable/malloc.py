@@ -24,8 +24,8 @@ CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 def keep_freed_memory() -> bool:
     """Have glibc keep some of the freed memory of sent segments for the next ones; return whether it does.
 
-    By itself glibc gives it back to the kernel at once, part by part, and gets it from there again. The kernel clears each
-    page anew. What an operator has set in the environment stays.
+    By itself glibc gives it back to the kernel at once, part by part, and gets it from there again. The kernel clears
+    each page anew. What an operator has set in the environment stays.
     """
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in CHOSEN):
         return False
@@ -38,8 +38,8 @@ def keep_freed_memory() -> bool:
 def spare_the_collector() -> None:
     """Make Python's garbage collector look at fewer objects, and less often: everything stands still meanwhile.
 
-    What is in memory by now (modules, classes, statements) stays to the end, so the collector passes over it. It runs when
-    there are some thousand new objects, not some hundred.
+    What is in memory by now (modules, classes, statements) stays to the end, so the collector passes over it. It runs
+    when there are some thousand new objects, not some hundred.
     """
     gc.collect()
     gc.freeze()

@@ -1,8 +1,9 @@
 """What is counted and measured, for Prometheus: every instrument, in a registry of its own.
 
-All parts of the service share one `Metrics`, and tell it what has happened. A part that is given none counts into one that
-nobody reads. Labels have few values, whatever clients and stores send; names and owners are never among them. Nothing here
-is called for each segment of a body: at most once for each run of a chunk's bytes, each request or each call.
+All parts of the service share one `Metrics`, and tell it what has happened. A part that is given none counts into one
+that nobody reads. Labels have few values, whatever clients and stores send; names and owners are never among them.
+Nothing here is called for each segment of a body: at most once for each run of a chunk's bytes, each request or each
+call.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from resumable.model import EVENTS, LIVE, State, Unavailable, UploadError
 #: The content type of Prometheus's text format.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-#: Upper bounds of the histograms' buckets, in seconds: for calls, and for events, which wait while the application is down.
+#: Upper bounds of the histograms' buckets, in seconds: for calls, and for events, which wait while the application is
+#: down.
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0)
 LAG_SECONDS = (0.3, 1.0, 5.0, 30.0, 120.0, 600.0, 3600.0, 10_800.0, 43_200.0, 86_400.0, 259_200.0)
 

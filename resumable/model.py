@@ -127,15 +127,16 @@ class Upload:
     reason: str | None = None
     #: When the last byte was stored.
     received: float | None = None
-    #: How often recovery has taken the upload up in its present state, and when it may do so again (seconds since the epoch;
-    #: None: when the upload has been untouched for a while).
+    #: How often recovery has taken the upload up in its present state, and when it may do so again (seconds since the
+    #: epoch; None: when the upload has been untouched for a while).
     tries: int = 0
     due: float | None = None
     #: Whether many connections may write it at once, in any order.
     swarm: bool = False
     #: While a process makes, or removes, the object under the key: the last sign of life of that process.
     claim: str | None = None
-    #: The nodes that may be writing it. Another node tells them before it writes. Empty where nodes cannot tell each other.
+    #: The nodes that may be writing it. Another node tells them before it writes. Empty where nodes cannot tell each
+    #: other.
     writers: tuple[int, ...] = ()
     #: How often its bytes were begun anew. A writer of an earlier edition can add nothing to it.
     edition: int = 0
@@ -162,7 +163,8 @@ class Upload:
 class Event:
     """Something that happened to an upload, for the main application: ``upload.finished`` and the like.
 
-    Its id is made of the upload and the type, since each happens at most once. So every repeat of an event has the same id.
+    Its id is made of the upload and the type, since each happens at most once. So every repeat of an event has the same
+    id.
     """
 
     upload_id: str

@@ -10,8 +10,8 @@ _MORE = "…"
 def quote_briefly(value: object) -> str:
     """Return text or bytes in quotation marks, and anything else as ``str`` writes it: at most `QUOTED` characters.
 
-    What is not printable is escaped, so no control character and no surrogate gets into a log or an answer. Values of other
-    types must be ones that ``str`` writes in ASCII.
+    What is not printable is escaped, so no control character and no surrogate gets into a log or an answer. Values of
+    other types must be ones that ``str`` writes in ASCII.
     """
     if isinstance(value, int) and abs(value) >= 10**QUOTED:
         # Python refuses to write numbers of some thousand digits.

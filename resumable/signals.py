@@ -17,8 +17,9 @@ _log = Logger()
 class Signals:
     """Ends the service in order at the first signal that asks for it; further ones change nothing.
 
-    Where there is a terminal, SIGHUP says that it was closed, and ends the service. Elsewhere (a daemon, a service manager's
-    child) SIGHUP is the usual request to read the configuration again. There it only writes a line to the log.
+    Where there is a terminal, SIGHUP says that it was closed, and ends the service. Elsewhere (a daemon, a service
+    manager's child) SIGHUP is the usual request to read the configuration again. There it only writes a line to the
+    log.
     """
 
     def __init__(self, reactor: Any, *, terminal: bool) -> None:
@@ -28,7 +29,7 @@ class Signals:
         self._stopping = False
 
     def install(self) -> None:
-        """Replace Twisted's handlers, which complain of a second signal. A signal that is ignored (by nohup) stays ignored."""
+        """Replace Twisted's handlers, which complain of a second signal. What is ignored (by nohup) stays ignored."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._came)

@@ -1,7 +1,7 @@
 """The JSON that the application may send with a yes: its keys, and the values that each may have. Pure.
 
-JSON of any type and size may come. It becomes values that an upload can have, or a ValueError. The error says what is wrong
-and quotes nothing of the answer.
+JSON of any type and size may come. It becomes values that an upload can have, or a ValueError. The error says what is
+wrong and quotes nothing of the answer.
 """
 
 from __future__ import annotations

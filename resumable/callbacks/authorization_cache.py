@@ -28,7 +28,8 @@ class Memory(Generic[T]):
 
     def __init__(self, seconds: float, clock: IReactorTime) -> None:
         """
-        :param seconds: how long an answer is used, from the moment its question was asked; with 0 every question is asked.
+        :param seconds: how long an answer is used, from the moment its question was asked; with 0 every question is
+            asked.
         """
         self._seconds = seconds
         self._clock = clock

@@ -1,10 +1,11 @@
 """Who may upload: the main application is asked before anything is done for a request.
 
-A 2xx is a yes, and may say in JSON what the upload is to be. A 4xx is a no, and is passed on to the client. With any other
-answer nobody gets in. A yes is remembered for a short time (`resumable.callbacks.authorization_cache`), a no never.
+A 2xx is a yes, and may say in JSON what the upload is to be. A 4xx is a no, and is passed on to the client. With any
+other answer nobody gets in. A yes is remembered for a short time (`resumable.callbacks.authorization_cache`), a no
+never.
 
-In the headers that the application gets, what is not ASCII is percent-encoded as UTF-8. In ``X-Upload-Name`` ``%`` and the
-space are encoded too. The application always percent-decodes it, and so has the exact name.
+In the headers that the application gets, what is not ASCII is percent-encoded as UTF-8. In ``X-Upload-Name`` ``%`` and
+the space are encoded too. The application always percent-decodes it, and so has the exact name.
 """
 
 from __future__ import annotations
@@ -146,7 +147,8 @@ class CallbackAuthorizer:
         question = self._request_headers(ask)
         asker, grant = await self._memory.recall(question, lambda: self._ask(ask, question))
         if ask.action == "create" and grant.key is not None and asker() is not ask:
-            # This key was granted to another upload, whose request had the same headers: a file of the same length, say.
+            # This key was granted to another upload, whose request had the same headers: a file of the same length,
+            # say.
             _, grant = await self._ask(ask, question)
         return grant
 
@@ -192,7 +194,8 @@ class CallbackAuthorizer:
             # Whatever `forward` names: a client must never set these headers, even where they have no value here.
             headers.removeHeader(title)
             if value is not None:
-                # surrogatepass: a name that is not valid text still reaches the application, and differs from other names.
+                # surrogatepass: a name that is not valid text still reaches the application, and differs from other
+                # names.
                 headers.addRawHeader(title, quote(value, safe=safe, errors="surrogatepass"))
         return headers
 

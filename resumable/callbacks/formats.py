@@ -2,8 +2,8 @@
 
 In our own format the body is ``{"type", "timestamp", "data"}`` as in Standard Webhooks, and the answer is plain HTTP.
 
-In tusd's format (tusd's documentation, "Hooks", and its package ``hooks``) the body is a HookRequest. The answer is 2xx with
-a HookResponse as JSON, of which ``HTTPResponse``, ``RejectUpload`` and ``ChangeFileInfo`` are understood.
+In tusd's format (tusd's documentation, "Hooks", and its package ``hooks``) the body is a HookRequest. The answer is 2xx
+with a HookResponse as JSON, of which ``HTTPResponse``, ``RejectUpload`` and ``ChangeFileInfo`` are understood.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class OwnFormat:
         return _json({"type": event.type, "timestamp": rfc3339(event.created, "microseconds"), "data": event.data})
 
     def verdict(self, event: Event, said: Said, *, waiting: bool) -> Verdict:
-        """See `Format`. Status and body are passed on to the client; before an upload is created, JSON may change it."""
+        """See `Format`. Status and body are passed on to the client. JSON may change an upload before it is created."""
         # 408 says that the application did not get our request. All but 2xx and 4xx say that something is broken.
         if not 200 <= said.status < 300 and (not 400 <= said.status < 500 or said.status == 408):
             raise CallFailure(f"answered {said.status}")

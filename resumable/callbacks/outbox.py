@@ -1,4 +1,7 @@
-"""The outbox: tells the main application of every event in the ledger's queue, at least once, however long it is down."""
+"""The outbox tells the main application of every event in the ledger's queue, at least once.
+
+It goes on trying while the application is down, for as long as the settings say.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +22,11 @@ from resumable.metrics import Metrics
 from resumable.model import Unavailable, event_id
 from resumable.uploads.events import FINISHED
 
-#: Seconds from a failed try to the next one: after the first, the second and so on. The last value is used again and again.
+#: Seconds from a failed try to the next one: after the first, the second and so on. The last value is used for
+#: all further tries.
 PAUSES = (5.0, 30.0, 120.0, 600.0, 3600.0, 10800.0)
-#: Pauses are lengthened at random by up to this fraction, so that events that failed together do not come back together.
+#: Pauses are lengthened at random by up to this fraction, so that events that failed together do not come back
+#: together.
 JITTER = 0.1
 #: Events told at the same time.
 PARALLEL = 16
@@ -81,7 +86,7 @@ class Outbox:
         self._running = Deferred.fromCoroutine(self._run())
 
     async def stop(self) -> None:
-        """Stop. Tries under way get `LAST_TRIES` seconds; those that take longer are made again after the next start."""
+        """Stop. Tries under way get `LAST_TRIES` seconds; longer ones are made again after the next start."""
         self._stopping = True
         self.wake()
         late = self._clock.callLater(LAST_TRIES, lambda: _cancel([self._running, *self._tries.values()]))
@@ -134,8 +139,8 @@ class Outbox:
     async def _after_a_step(self) -> None:
         """Correct the due times of postponed events where the system's clock was set, so that none comes late or early.
 
-        Other processes on this machine do the same. After a step forward their events seem to be due at once. So nothing
-        is taken for a while, until they have corrected them.
+        Other processes on this machine do the same. After a step forward their events seem to be due at once. So
+        nothing is taken for a while, until they have corrected them.
         """
         moved = self._moments.after_a_step()
         if moved is not None:
@@ -185,7 +190,8 @@ class Outbox:
             await self._queue.try_later(queued, "the service was stopped", due=now(self._clock))
             raise
         except Exception as error:
-            # An unexpected error counts as a failed try: the same pauses follow, and it is given up after the same time.
+            # An unexpected error counts as a failed try: the same pauses follow, and it is given up after the same
+            # time.
             self._log.failure("event {id} could not be told, or its answer could not be read", id=queued.event.id)
             unforeseen = NotDelivered(f"could not be told, or its answer could not be read ({type(error).__name__})")
             await self._failed(queued, unforeseen)

@@ -35,8 +35,9 @@ Tell = Callable[[Finding], None]
 def check(config: str, as_json: bool) -> None:
     """Read the configuration and reach everything it names: ledger, bucket, the application's URLs.
 
-    It prints a line for each: to standard output if all is well, else to standard error, with the meaning and what to do.
-    In the bucket one byte is stored, read, listed and deleted under store.fragments_prefix, also as a multipart upload.
+    It prints a line for each: to standard output if all is well, else to standard error, with the meaning and what to
+    do. In the bucket one byte is stored, read, listed and deleted under store.fragments_prefix, also as a multipart
+    upload.
     """
     findings: list[Finding] = []
 

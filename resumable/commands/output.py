@@ -46,7 +46,7 @@ def _show(table: Table) -> None:
 
 
 def printable(text: str) -> str:
-    """Return the text with unprintable characters escaped: a client's name must not control a terminal or forge a line."""
+    """Return the text with unprintable characters escaped, so that it cannot control a terminal or forge a line."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 

@@ -31,8 +31,8 @@ T = TypeVar("T")
 def run(work: Callable[[Any], Coroutine[Any, Any, T]], *, within: float) -> T:
     """Return what ``work(reactor)`` returns, or raise what it raises.
 
-    It is cancelled when `within` seconds are over, and at Ctrl-C. Its ``finally`` clauses are still waited for. Warnings
-    and errors that are logged meanwhile go to standard error, a line each.
+    It is cancelled when `within` seconds are over, and at Ctrl-C. Its ``finally`` clauses are still waited for.
+    Warnings and errors that are logged meanwhile go to standard error, a line each.
 
     :raises TimeoutError: it took too long.
     :raises click.Abort: it was interrupted.

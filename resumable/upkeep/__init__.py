@@ -1,1 +1,1 @@
-"""What the service does periodically, without a client: cleaning, finishing what was left, counting, looking after itself."""
+"""What the service does without a client: cleaning, finishing what was left, counting, and trying its own parts."""

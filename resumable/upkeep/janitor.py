@@ -5,7 +5,8 @@ Orphans are left behind when an answer was lost or a process died at the wrong m
 - fragments of uploads that the ledger does not know or is done with;
 - multipart uploads under the key of one of our uploads, begun in its lifetime, that are not the one the ledger knows.
 
-Other multipart uploads are not touched, since the bucket may be shared: in a listing only key and time tell whose one is.
+Other multipart uploads are not touched, since the bucket may be shared: in a listing only key and time tell whose one
+is.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ SKEW = 900.0
 class Removal:
     """Something that was removed, or would be.
 
-    :ivar kind: ``upload`` (an expired one), ``multipart`` or ``fragment`` (orphans), or ``row`` (ended uploads and events).
+    :ivar kind: ``upload`` (an expired one), ``multipart`` or ``fragment`` (orphans), or ``row`` (ended uploads and
+        events).
     :ivar what: an upload's id, or a key in a bucket.
     :ivar why: for people.
     :ivar count: how many, for rows.

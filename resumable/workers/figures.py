@@ -1,7 +1,8 @@
 """The figures of all workers in one answer: whichever worker is asked answers for all, dead ones included.
 
-A worker sends its figures to the parent as a snapshot: a list of families, as JSON. Counters and histograms are added up, and
-those of a worker that has died are kept, so that they never decrease. Gauges show the present, so only living workers count.
+A worker sends its figures to the parent as a snapshot: a list of families, as JSON. Counters and histograms are added
+up, and those of a worker that has died are kept, so that they never decrease. Gauges show the present, so only living
+workers count.
 """
 
 from __future__ import annotations

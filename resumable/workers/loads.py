@@ -5,7 +5,8 @@ one takes all that are waiting: a burst of uploads would go to a single worker a
 each takes one at a time, and only if nobody has less to do. Otherwise it lets the others go first, for some
 hundredths of a second. How much each has to do stands in memory that all share.
 
-The fewer connections there are, the more it matters where each goes. Where there are many, small differences are ignored.
+The fewer connections there are, the more it matters where each goes. Where there are many, small differences are
+ignored.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from twisted.internet.task import LoopingCall
 
 from resumable.listening import accept_at_most
 
-#: Seconds that the others get to take a connection before this worker does, and how often they get them. One that has less
-#: to do may be occupied just now.
+#: Seconds that the others get to take a connection before this worker does, and how often they get them. One that has
+#: less to do may be occupied just now.
 WAIT = 0.002
 TIMES = 25
 #: A worker lets the others go first where it has more to do than the least busy one, by over one part in so many.

@@ -1,7 +1,7 @@
 """What parent and child say to each other over their pipes.
 
-The child first gets a `Job`, and then lines. It sends lines too. A line is the name of a message and, behind a space, maybe
-JSON. The end of the child's pipe means that the parent is gone.
+The child first gets a `Job`, and then lines. It sends lines too. A line is the name of a message and, behind a space,
+maybe JSON. The end of the child's pipe means that the parent is gone.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from twisted.python.failure import Failure
 
 from resumable.settings import Settings
 
-#: The child's file descriptors: from the parent (in place of standard input), to the parent, the loads of all workers, and
-#: the first of the listening sockets.
+#: The child's file descriptors: from the parent (in place of standard input), to the parent, the loads of all workers,
+#: and the first of the listening sockets.
 FROM_PARENT, TO_PARENT, LOADS, SOCKETS = 0, 3, 4, 5
 
 #: What the parent says: end in order; send your figures; these are the figures of all (`figures.Snapshot`).
@@ -47,7 +47,10 @@ class Job:
 
 
 def pack_job(job: Job) -> bytes:
-    """Return the job as bytes for the child's pipe. Secrets go that way too, so they are on no command line, in no file."""
+    """Return the job as bytes for the child's pipe.
+
+    Secrets go through the pipe too, so that they are on no command line and in no file.
+    """
     packed = pickle.dumps(job)
     return _LENGTH.pack(len(packed)) + packed
 
@@ -92,8 +95,8 @@ class Lines:
 class Uplink:
     """The child's way to its parent.
 
-    Writing waits for the parent, as every process waits that logs into a pipe. The parent does nothing but read, and write
-    its log. So no message is lost when a process ends, and none piles up.
+    Writing waits for the parent, as every process waits that logs into a pipe. The parent does nothing but read, and
+    write its log. So no message is lost when a process ends, and none piles up.
     """
 
     def __init__(self, fd: int = TO_PARENT) -> None:

@@ -1,7 +1,8 @@
 """Listening sockets that a parent binds and its children adopt.
 
-Endpoint descriptions are Twisted's, and both sides let Twisted read them. The parent has the endpoint bind a port, and stops
-that port from reading. A child gives the endpoint a stand-in for the reactor, which makes ports on the parent's sockets.
+Endpoint descriptions are Twisted's, and both sides let Twisted read them. The parent has the endpoint bind a port, and
+stops that port from reading. A child gives the endpoint a stand-in for the reactor, which makes ports on the parent's
+sockets.
 """
 
 from __future__ import annotations
