@@ -1,6 +1,7 @@
 """Connections to servers that may answer without end: what comes before an answer's body is bounded.
 
-Twisted's own parser takes as many header fields and interim (1xx) answers as are sent. Bodies are their readers' to bound.
+Twisted's own parser takes as many header fields and interim (1xx) answers as are sent. Whoever reads a body has to
+bound it.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from twisted.web.client import HTTPConnectionPool, _HTTP11ClientFactory
 
 #: Bytes that may come before an answer's body: status line and fields, those of interim answers included.
 MAX_HEAD = 64 * 1024
-#: Interim answers before the one that was asked for.
+#: Interim answers that may come before the final one.
 MAX_INTERIM = 20
 
 
 class HeadTooLong(Exception):
-    """More came before an answer's body than is listened to."""
+    """More came before an answer's body than is allowed."""
 
 
 class UnexpectedBytes(Exception):
-    """A server speaks that nobody has asked."""
+    """A server has sent bytes that nobody asked for."""
 
 
 class BoundedConnection(HTTP11ClientProtocol):
     """A connection that is aborted where the head of an answer has no end, or makes no sense.
 
-    :cvar piece: bytes of a body that are looked at in one go, None for all that came. A reader that unpacks what it gets can
-        then stop before it has unpacked it all.
+    :cvar piece: bytes of a body that are handed on in one go; None for all that came. With a limit, a reader that
+        unpacks what it gets can stop before it has unpacked it all.
     """
 
     piece: int | None = None
@@ -42,24 +43,24 @@ class BoundedConnection(HTTP11ClientProtocol):
     _reason: Failure | None = None
 
     def request(self, request: Request):  # type: ignore[no-untyped-def]
-        """Twisted's: send a request, whose answer begins with a head of its own."""
+        """Send a request, and count the head of its answer from 0 (called by Twisted)."""
         self._head = self._interim = 0
         finished = super().request(request)
         if self._parser is not None:
-            # The bound is the whole head's.
+            # The bound applies to the whole head, so a single line may be as long.
             self._parser.MAX_LENGTH = MAX_HEAD + 1
-            # By this a reader that has enough ends the connection; under TLS the other side could put a mere end off for ever.
+            # A reader that has enough calls this. Under TLS the other side could put off an orderly end for ever.
             ending: Any = self._parser.transport
             ending.loseConnection = self.hang_up
         return finished
 
     def dataReceived(self, data: bytes) -> None:
-        """Twisted's: bytes have come; those of a head are handed on line by line, so that its end is seen."""
+        """Hand on bytes that have come, those of a head line by line so that its end is seen (called by Twisted)."""
         parser, at = self._parser, 0
         try:
             while at < len(data) and self._reason is None:
                 if parser is None or parser is not self._parser:
-                    # The answer is whole. What follows it must not be taken for the next one.
+                    # The answer is whole. What follows must not be taken for the next answer.
                     raise UnexpectedBytes("after an answer")
                 if parser.state in (STATUS, HEADER):
                     end = data.find(b"\n", at) + 1 or len(data)
@@ -83,13 +84,13 @@ class BoundedConnection(HTTP11ClientProtocol):
                 raise HeadTooLong(f"more than {MAX_INTERIM} interim answers")
 
     def _finishResponse(self, rest: bytes) -> None:
-        """Twisted's: an answer is whole. What came with its last bytes has been read, so the connection is no good any more."""
+        """Finish an answer (called by Twisted). If more bytes came with its end, the connection is not used again."""
         if rest and self._parser is not None:
             self._parser.connHeaders.setRawHeaders(b"Connection", [b"close"])
         super()._finishResponse(rest)
 
     def _abort(self, reason: Failure) -> None:
-        """End the connection whatever is still to be written; who waits for the answer hears why."""
+        """Abort the connection, whatever is still to be written; tell `reason` to whoever waits for the answer."""
         if self._reason is None:
             reason.cleanFailure()
             self._reason = reason
@@ -97,16 +98,16 @@ class BoundedConnection(HTTP11ClientProtocol):
             transport.abortConnection()
 
     def hang_up(self) -> None:
-        """End the connection at once: nobody wants what else may come."""
+        """Abort the connection: nobody wants what else may come."""
         self._abort(Failure(ConnectionAborted()))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Twisted's: the connection has ended."""
+        """Pass on why the connection has ended (called by Twisted)."""
         super().connectionLost(self._reason or reason)  # type: ignore[no-untyped-call]
 
 
 class PiecewiseConnection(BoundedConnection):
-    """The same, for answers that may have been packed: 1 KiB unpacks to 1 MiB at most."""
+    """A bounded connection for answers that may be compressed: 1 KiB unpacks to 1 MiB at most."""
 
     piece = 1024
 
@@ -118,7 +119,7 @@ class _Factory(_HTTP11ClientFactory):
     noisy = False
 
     def buildProtocol(self, addr: IAddress | None) -> HTTP11ClientProtocol:
-        """Twisted's."""
+        """Return a bounded connection (called by Twisted)."""
         return self.protocol(self._quiescentCallback)  # type: ignore[no-untyped-call]
 
 
@@ -127,7 +128,7 @@ class _PiecewiseFactory(_Factory):
 
 
 class BoundedPool(HTTPConnectionPool):
-    """Keeps connections, as Twisted's pool does; they are bounded ones, and not each worth two lines in the log."""
+    """Keeps connections, as Twisted's pool does. They are bounded, and do not each write two lines to the log."""
 
     _factory = _Factory
 
@@ -135,12 +136,12 @@ class BoundedPool(HTTPConnectionPool):
         super().__init__(reactor)  # type: ignore[no-untyped-call]
 
     def closeCachedConnections(self) -> Deferred[None]:
-        """Twisted's: close the connections that are not in use."""
+        """Close the connections that are not in use (overrides Twisted's)."""
         closing: Deferred[None] = super().closeCachedConnections()  # type: ignore[no-untyped-call]
         return closing
 
 
 class PiecewisePool(BoundedPool):
-    """The same for packed answers."""
+    """A bounded pool for answers that may be compressed."""
 
     _factory = _PiecewiseFactory

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-#: Pieces of so many bytes or more are kept as the very objects they are. A smaller one is copied: an object of its own takes
-#: some fifty bytes more than it holds, and a read of the socket that was not filled leaves a hole behind.
+#: Pieces of so many bytes or more are kept as the objects they are. A smaller one is copied: an object of its own takes
+#: some fifty bytes more than it holds, and a read from the socket that did not fill its buffer leaves a hole in memory.
 LARGE = 16 * 1024
 #: Bytes of small pieces that are put together in one block.
 BLOCK = 64 * 1024
@@ -12,7 +12,7 @@ BLOCK = 64 * 1024
 class Blocks:
     """Bytes in order, first in, first out. A small piece costs little more memory than its bytes.
 
-    :ivar whole: the blocks, oldest first; small pieces that came last are in none yet (see `seal`).
+    :ivar whole: the blocks, oldest first. Small pieces that came last are in no block yet (see `seal`).
     :ivar size: bytes held, those in no block included.
     """
 
@@ -24,11 +24,11 @@ class Blocks:
         self._tail = bytearray()
 
     def __bool__(self) -> bool:
-        """Whether anything is held."""
+        """Say whether anything is held."""
         return self.size > 0
 
     def add(self, data: bytes) -> None:
-        """Put `data` behind all that is held."""
+        """Add `data` at the end."""
         self.size += len(data)
         if len(data) < LARGE:
             self._tail += data
@@ -39,20 +39,20 @@ class Blocks:
             self.whole.append(data)
 
     def seal(self) -> list[bytes]:
-        """Make a block of the small pieces that came last; returns all blocks."""
+        """Make a block of the small pieces that came last; return all blocks."""
         if self._tail:
             self.whole.append(bytes(self._tail))
             self._tail = bytearray()
         return self.whole
 
     def take(self) -> bytes:
-        """Let the oldest block go, and return it."""
+        """Remove the oldest block, and return it."""
         block = (self.whole or self.seal()).pop(0)
         self.size -= len(block)
         return block
 
     def clear(self) -> None:
-        """Let all go."""
+        """Drop everything."""
         self.whole.clear()
         self._tail = bytearray()
         self.size = 0

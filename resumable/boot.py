@@ -1,4 +1,4 @@
-"""Moments of this machine since it was started: processes of one machine can compare them, and nobody can set their clock."""
+"""Moments since this machine was started. Processes of one machine can compare them, and nobody can set their clock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from secrets import token_hex
 
-#: Another value each time the machine is started; its containers have the same.
+#: Holds a new value each time the machine is started; its containers have the same value.
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 #: Processes in another time namespace have another clock, though the machine is the same.
 _NAMESPACE = Path("/proc/self/ns/time")
@@ -16,7 +16,7 @@ _NAMESPACE = Path("/proc/self/ns/time")
 
 @lru_cache(maxsize=1)
 def machine() -> str | None:
-    """Return a word for this machine since its start and for its monotonic clock; None where neither can be known."""
+    """Return a text that names this start of the machine and its monotonic clock; None where it cannot be known."""
     try:
         boot = _BOOT.read_text().strip().replace("-", "")
     except OSError:
@@ -29,12 +29,12 @@ def machine() -> str | None:
 
 
 def moment() -> str:
-    """Return a word that was never used before; `seconds_since` tells how long ago that was."""
+    """Return a text that was never used before; `seconds_since` tells its age."""
     return f"{token_hex(8)}.{machine() or ''}.{time.monotonic():.3f}"
 
 
 def seconds_since(word: str) -> float:
-    """Return for how many seconds a word of `moment` has been there, as far as is known: 0 if it is another machine's."""
+    """Return the age in seconds of a text from `moment`; 0 if it is from another machine or cannot be read."""
     _, _, stamp = word.partition(".")
     whose, _, then = stamp.partition(".")
     here = machine()

@@ -1,7 +1,8 @@
-"""Two clocks: delays and time-outs run by one that only goes forward, timestamps are the system's.
+"""Two clocks: delays and time-outs use one that only goes forward, timestamps use the system's.
 
-A clock that is passed around (`twisted.internet.interfaces.IReactorTime`) is for delays: what its ``seconds`` returns may be
-compared with nothing but itself. What is written down, or compared with what others have written down, is `now`.
+A clock that is passed around (`twisted.internet.interfaces.IReactorTime`) is for delays: what its ``seconds`` returns
+may be compared only with other values of the same clock. What is written down, or compared with what others wrote, is
+`now`.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 K = TypeVar("K", bound=Hashable)
 
-#: Seconds by which the system's clock may be set without anybody minding. What is slewed goes by less between two looks.
+#: Seconds by which the system's clock may be set without counting as a step. A slewed clock moves less between two
+#: looks.
 STEP = 1.0
 #: How many moments are kept; beyond that the oldest is forgotten.
 MOST = 10_000
-#: Seconds after which a moment that is past is of no interest any more.
+#: Seconds after which a past moment may be forgotten.
 LONG = 60.0
 
 
@@ -29,21 +31,21 @@ def now(clock: IReactorTime) -> float:
 
 
 def time_of_day() -> float:
-    """Return the same where no clock is at hand."""
+    """Return the time of day, in seconds since the epoch, where no clock is at hand."""
     return time.time()
 
 
 def run_on_monotonic_time(reactor: Any) -> None:
-    """Have `reactor` run its delays by a clock that nobody can set; `now` of it stays the time of day.
+    """Make `reactor` run its delays by a clock that nobody can set; `now` of it stays the time of day.
 
-    Twisted's own takes the system's clock: set back by an hour, all that waits would wait an hour longer. What is waiting
-    already goes on waiting for as long as it would have. To be called before anything else; again does nothing.
+    By itself it uses the system's clock: when that is set back by an hour, every delay lasts an hour longer. Delays
+    that run already keep the time they have left. Call this before anything else; a second call does nothing.
     """
     if getattr(reactor, "wall", None) is not None:
         return
     before = reactor.seconds()
     waiting = [(call, call.getTime() - before) for call in reactor.getDelayedCalls()]
-    # Looked up at each call, as the modules' other users do.
+    # Looked up at each call, so that a replacement in the module `time` counts here too.
     reactor.wall = lambda: time.time()
     reactor.seconds = lambda: time.monotonic()
     for call, left in waiting:
@@ -52,24 +54,25 @@ def run_on_monotonic_time(reactor: Any) -> None:
 
 
 def cancel_if_active(call: IDelayedCall | None) -> None:
-    """Cancel a delayed call, unless there is none, or it has been made or cancelled already."""
+    """Cancel a delayed call; do nothing if there is none, or it was made or cancelled already."""
     if call is not None and call.active():
         call.cancel()
 
 
 class Moments(Generic[K]):
-    """Moments to come that are written down as timestamps, and that are to stay right when the system's clock is set.
+    """Future moments that are written down as timestamps, and that have to stay right when the system's clock is set.
 
-    Each is remembered here by the clock that nobody can set, by those who have written it down. When the system's clock
-    was set they learn what to write instead.
+    Whoever writes down a moment enters it here, where it is kept by the clock that nobody can set. After the system's
+    clock was set, `after_a_step` tells what to write instead.
 
-    :ivar step: by how much it was set forward (seconds), or back (less than 0), when it was last found to be.
+    :ivar step: seconds by which the system's clock was set forward (or back, if less than 0) at the last step found.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self.step = 0.0
-        #: By how much the system's clock was ahead of the other: when all was right, and at the last look.
+        #: Seconds by which the system's clock was ahead of the other: when all timestamps were right, and at the last
+        #: look.
         self._ahead = self._seen = self._wall_ahead()
         #: In the order in which they were entered.
         self._moments: dict[K, float] = {}
@@ -88,17 +91,17 @@ class Moments(Generic[K]):
             del self._moments[oldest]
 
     def forget(self, what: K) -> None:
-        """Note that `what` is past, or somebody else's."""
+        """Forget `what`: it is past, or another process has it now."""
         self._moments.pop(what, None)
 
     def after_a_step(self) -> dict[K, float] | None:
-        """Return the timestamps as they are right now, if the system's clock was set since the last time; else None.
+        """Return the timestamps as they have to be now, if the system's clock was set since the last call; else None.
 
-        It may be called again if they could not be written: until `settled` the answer is the same.
+        If they could not be written, call it again: until `settled` the clock counts as set.
         """
         ahead = self._seen = self._wall_ahead()
         if abs(ahead - self._ahead) < STEP:
-            # What creeps, as a clock does that is slewed, is no step.
+            # A small difference is no step: a slewed clock creeps.
             self._ahead = ahead
             return None
         self.step = ahead - self._ahead

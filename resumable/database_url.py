@@ -1,4 +1,4 @@
-"""How a database's URL is read: as SQLAlchemy does, and with several hosts as PostgreSQL's own URLs have them."""
+"""How a database's URL is read: as by SQLAlchemy, but with several hosts as in PostgreSQL's own URLs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from sqlalchemy import URL
 from sqlalchemy.engine import make_url
 
-#: ``postgresql://USER@HOST1,HOST2:PORT/DB``; SQLAlchemy has several hosts in the query only.
+#: ``postgresql://USER@HOST1,HOST2:PORT/DB``; SQLAlchemy takes several hosts in the query only.
 _HOST = r"(?:[\w.-]+|\[[^]]*\])(?::\d+)?"
 _HOSTS = re.compile(
     rf"(?P<before>postgresql(?:\+\w+)?://(?:[^@]*@)?)(?P<hosts>{_HOST}(?:,{_HOST})+)(?P<after>(?:[/?].*)?)", re.DOTALL
@@ -16,10 +16,10 @@ _PORT = "5432"
 
 
 def read_database_url(text: str) -> URL:
-    """Return the URL, with several hosts where SQLAlchemy wants them.
+    """Return the URL; several hosts are put into the query, where SQLAlchemy takes them.
 
-    :raises ArgumentError: it is none.
-    :raises ValueError: a port is no number.
+    :raises ArgumentError: the text is not a URL.
+    :raises ValueError: a port is not a number.
     """
     found = _HOSTS.fullmatch(text)
     if found is None:

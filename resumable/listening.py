@@ -1,4 +1,4 @@
-"""Listening on a Twisted endpoint, and saying so: in the log, and to a service manager that wants to know."""
+"""Listening on a Twisted endpoint, and telling that: in the log, and to a service manager."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 
-#: Listens: reactor, endpoint description, and what makes the protocols of connections.
+#: Listens. Takes the reactor, an endpoint description, and the factory of the connections' protocols.
 Listen = Callable[[Any, str, IProtocolFactory], Awaitable[IListeningPort]]
 
-#: Connections that may wait to be accepted, where the description does not say. Beyond Twisted's 50 a burst of them would have
-#: to knock again after a second, and again after three.
+#: Connections that may wait to be accepted, where the description does not say. With Twisted's 50 many of a burst would
+#: try again after one second, and again after three.
 BACKLOG = 1024
 
-#: Connections accepted in a round of the reactor. Each brings a request at once, and who is served already waits for the round
-#: to end: a thousand newcomers wait better at the socket, where waiting costs nothing.
+#: Connections accepted in one iteration of the reactor. Each brings a request at once, and clients that are being
+#: served wait for the iteration to end. New connections wait better at the socket, where waiting costs nothing.
 ACCEPTED = 4
 
-#: Seconds between two complaints that no connection can be accepted.
+#: Seconds between two warnings that no connection can be accepted.
 COMPLAIN_SECONDS = 60.0
-#: Seconds until it is tried again where there was not even a descriptor to close newcomers with.
+#: Seconds until accepting is tried again where there was not even a descriptor for closing new connections.
 ACCEPT_PAUSE = 0.5
 
-#: A socket of the service manager's at the end of a description.
+#: The end of a description that names a socket of the service manager.
 SYSTEMD = re.compile(r"(^|:)systemd:.*")
 
 _log = Logger()
@@ -45,7 +45,7 @@ class CannotListen(Exception):
 async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
     """Listen on the endpoint, in this process alone.
 
-    :raises CannotListen: taken, not allowed, or not there.
+    :raises CannotListen: the address is taken, not allowed, or not there.
     """
     port = await open_port(reactor, description, factory)
     if isinstance(port, tcp.Port):  # other kinds of endpoints have no socket of ours
@@ -57,20 +57,20 @@ async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> I
 
 
 def waiting_room(description: str, asked: int) -> int:
-    """How many connections may wait: what was `asked` for, if the description says so."""
+    """Return how many connections may wait: `asked`, if the description says so, else `BACKLOG`."""
     return asked if "backlog=" in description else BACKLOG
 
 
 def make_room(description: str, port: Any) -> None:
-    """Let as many connections wait as `waiting_room` says; how many at a service manager's socket is for the manager to say."""
+    """Let as many connections wait as `waiting_room` says. For a service manager's socket the manager decides."""
     if not SYSTEMD.search(description):
         port.socket.listen(waiting_room(description, port.backlog))
 
 
 async def open_port(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
-    """Listen without a word. Errors as `listen`.
+    """Listen without a log line. Errors as in `listen`.
 
-    :param reactor: what the endpoint asks for a port; other than the reactor itself it may give something else.
+    :param reactor: what the endpoint asks for a port. A stand-in for the reactor may return another port.
     """
     try:
         port: IListeningPort = await serverFromString(reactor, description).listen(factory)
@@ -82,8 +82,10 @@ async def open_port(reactor: Any, description: str, factory: IProtocolFactory) -
 
 
 def accept_at_most(most: int, port: Any) -> None:
-    """Have `port` (Twisted's, on a socket) let in so many connections for each round of the reactor; by itself it takes more
-    and more."""
+    """Make `port` (Twisted's, on a socket) accept at most `most` connections in each iteration of the reactor.
+
+    By itself it accepts more and more.
+    """
     accept = port.doRead
 
     def accept_some() -> None:
@@ -94,10 +96,10 @@ def accept_at_most(most: int, port: Any) -> None:
 
 
 class AcceptErrors:
-    """In place of the log to which Twisted's port says, in several lines for each connection, that it could accept none.
+    """Replaces the log of Twisted's port, which writes several lines for each connection that it cannot accept.
 
-    Twisted keeps a descriptor in reserve, with which it takes newcomers and closes them when there are no others. Without
-    it they stay at the socket, which the reactor would look at without end.
+    Twisted keeps a descriptor in reserve. When no other is left, it accepts new connections with it and closes them.
+    Without the reserve they stay at the socket, and the reactor would find it readable without end.
     """
 
     def __init__(self, port: Any, clock: Any) -> None:
@@ -106,7 +108,7 @@ class AcceptErrors:
         self._complained: float | None = None
 
     def __call__(self, event: LogEvent) -> None:
-        """Twisted's: an event."""
+        """Handle a log event of the port (called by Twisted)."""
         said = str(event.get("log_format", ""))
         reason = event.get("acceptError")
         if reason is None and "EMFILE" not in said:
@@ -137,7 +139,7 @@ class AcceptErrors:
 
 
 def complain_seldom(port: Any, clock: Any) -> None:
-    """Have `port` (Twisted's, on a socket) complain once a minute that it cannot accept connections, and go on when it can."""
+    """Make `port` (Twisted's, on a socket) warn once a minute while it cannot accept, and go on when it can."""
     port._logger = Logger(namespace=port._logger.namespace, observer=cast(ILogObserver, AcceptErrors(port, clock)))
 
 
@@ -152,7 +154,7 @@ def announce(description: str, port: IListeningPort) -> None:
 
 
 def tell_manager(state: str) -> None:
-    """Tell the service manager, where there is one that listens (systemd's ``Type=notify``).
+    """Tell the service manager a state, if there is a manager that listens (systemd's ``Type=notify``).
 
     :param state: ``READY=1`` or ``STOPPING=1``, see sd_notify(3).
     """

@@ -1,7 +1,7 @@
-"""Log lines on their way to somebody who may not read them: a pipe, a socket, a terminal.
+"""Log lines for a reader that may not read them: a pipe, a socket, a terminal.
 
-Writing to a full pipe waits for its reader, and the whole service with it. Here nothing waits: lines are kept for a while,
-and dropped and counted when that is too much.
+Writing to a full pipe waits for its reader, and the whole service would wait too. Here nothing waits: lines are kept up
+to a limit; beyond it they are dropped and counted.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from time import monotonic
 
 #: Bytes that may wait for the reader.
 MOST = 1 << 20
-#: Seconds until it is tried again.
+#: Seconds until the next try to write.
 AGAIN = 0.2
-#: Seconds that the end of the process waits for the reader.
+#: Seconds that the process waits for the reader at its end.
 LAST = 1.0
 
-#: What can be written without waiting where anything can be (PIPE_BUF; a terminal has less room, and says only that it has some).
+#: Bytes that can be written without waiting once there is room (PIPE_BUF). A terminal may have less room than that.
 _PIECE = 4096
 _PIECE_OF_TERMINAL = 128
 
-#: Calls a function after some seconds; may itself be called in any thread.
+#: Calls a function after some seconds. It may itself be called in any thread.
 Later = Callable[[float, Callable[[], None]], object]
 
 
 def may_block(fd: int) -> bool:
-    """Whether writing to the descriptor may wait for somebody."""
+    """Say whether writing to the descriptor may wait for a reader."""
     try:
         mode = os.fstat(fd).st_mode
     except OSError:
@@ -38,13 +38,13 @@ def may_block(fd: int) -> bool:
 
 
 class LogOutput:
-    """A text file, for what writes a log, that never waits. Any thread may write."""
+    """A text file for log observers whose writes never wait. Any thread may write."""
 
     def __init__(self, fd: int, later: Later, dropped: Callable[[int], str], most: int = MOST) -> None:
         """
-        :param later: how to try again.
-        :param dropped: a line that says how many lines were dropped.
-        :param most: bytes that may wait.
+        :param later: calls the next try to write.
+        :param dropped: returns a line that says how many lines were dropped.
+        :param most: bytes that may wait for the reader.
         """
         self._fd = fd
         self._later = later
@@ -59,7 +59,7 @@ class LogOutput:
         self._lock = RLock()  # a signal's handler may log in the middle
 
     def write(self, text: str) -> None:
-        """Take a line; it is written now, later, or not at all."""
+        """Take a line. It is written now, later, or not at all."""
         data = text.encode("utf-8", "backslashreplace")
         with self._lock:
             self._write_what_goes()
@@ -69,13 +69,13 @@ class LogOutput:
             if self._lost and len(self._waiting) <= self._most // 2:
                 self._waiting += self._dropped(self._lost).encode("utf-8", "backslashreplace")
                 self._lost = 0
-            elif self._lost:  # in order: what comes after the gap does not stand before the line about it
+            elif self._lost:  # no line may come before the one about the gap
                 self._lost += 1
                 return
             self._waiting += data
 
     def flush(self) -> None:
-        """Write what the reader has room for."""
+        """Write what the reader has room for, and the rest later."""
         with self._lock:
             self._write_what_goes()
             if (self._waiting or self._lost) and not self._again:
@@ -107,4 +107,4 @@ class LogOutput:
         except BlockingIOError:
             pass  # somebody else writes there too, and was faster
         except OSError:
-            self._waiting.clear()  # the reader has gone away: nobody will ever know
+            self._waiting.clear()  # the reader has gone: nobody can read it any more

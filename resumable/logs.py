@@ -1,8 +1,8 @@
 """Where log events go and what they look like: text as twistd writes it, or a JSON object for each line.
 
-Much of what is logged was said by somebody else: names, URLs, what a store or an application answers. Whatever it holds,
-an event is one line (in text a traceback follows in lines of its own, each indented), and nothing in it reaches a
-terminal as a command.
+Much of what is logged comes from others: names, URLs, answers of a store or an application. Whatever it holds, an event
+is one line, and nothing in it reaches a terminal as a command. In text, a traceback follows in indented lines of its
+own.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from twisted.python.failure import Failure
 
 from resumable.clock import time_of_day
 
-#: What Twisted itself puts into every event, and what is shown under other names.
+#: Fields that Twisted itself puts into every event, and those that are shown under other names.
 _INTERNAL = frozenset(("message", "time", "level", "system", "format", "isError", "traceback"))
 
 
 def make_observer(form: str, level: str, out: IO[str]) -> ILogObserver:
-    """An observer that writes to `out`.
+    """Return an observer that writes to `out`.
 
     :param form: ``text`` or ``json``.
     :param level: the lowest level written: ``debug``, ``info``, ``warn`` or ``error``.
@@ -41,7 +41,10 @@ def make_observer(form: str, level: str, out: IO[str]) -> ILogObserver:
 
 
 def dropped_line(form: str, count: int) -> str:
-    """The line that says that `count` lines were dropped."""
+    """Return the line that says that `count` lines were dropped.
+
+    :param form: ``text`` or ``json``.
+    """
     event: LogEvent = {
         "log_time": time_of_day(),
         "log_level": LogLevel.warn,
@@ -53,7 +56,7 @@ def dropped_line(form: str, count: int) -> str:
 
 
 def text_line(event: LogEvent) -> str:
-    """The event as twistd writes it: time, ``[system]``, message; empty for one that says nothing."""
+    """Return the event as twistd writes it: time, ``[system]``, message. Empty for an event without a message."""
     failure = event.get("log_failure")
     lines = []
     if isinstance(failure, Failure):
@@ -64,7 +67,7 @@ def text_line(event: LogEvent) -> str:
 
 
 def json_line(event: LogEvent) -> str:
-    """The event as one line of JSON: time (seconds since the epoch), level, system, message, and its plain fields."""
+    """Return the event as a line of JSON: time (seconds since the epoch), level, system, message and plain fields."""
     shown: dict[str, Any] = {
         "time": event.get("log_time"),
         "level": event["log_level"].name if "log_level" in event else "info",
@@ -78,12 +81,12 @@ def json_line(event: LogEvent) -> str:
     failure = event.get("log_failure")
     if isinstance(failure, Failure):
         shown["traceback"] = failure.getTraceback()
-    # Beyond what JSON asks for: line breaks that it allows in texts, and surrogates, which cannot be written at all.
+    # JSON allows some line breaks in texts, and surrogates, which cannot be encoded. They are escaped too.
     return _printable(json.dumps(shown, ensure_ascii=False), _as_json) + "\n"
 
 
 def _printable(text: str, escape: Callable[[str], str]) -> str:
-    """`text` with every character escaped that is no visible one and no plain space."""
+    """Return `text` with every character escaped that is neither visible nor a plain space."""
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else escape(char) for char in text)

@@ -1,4 +1,4 @@
-"""How memory is given back: glibc's to the kernel, Python's to the heap."""
+"""Settings of glibc's allocator and of Python's garbage collector."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from contextlib import suppress
 
 #: ``M_TRIM_THRESHOLD`` and ``M_MMAP_THRESHOLD`` of glibc's malloc.h.
 _TRIM, _MMAP = -1, -3
-#: Bytes: free memory kept at the end of the heap, and the size from which a block is a mapping of its own.
+#: In bytes: the free memory kept at the end of the heap, and the size from which a block is a mapping of its own.
 KEPT = 64 * 1024 * 1024
 OWN = 4 * 1024 * 1024
 
-#: Objects made and not freed after which the garbage collector looks at them; 700 by default.
+#: How many new objects make the garbage collector run; 700 by default.
 NEW_OBJECTS = 10_000
 
-#: The environment by which an operator chooses (mallopt(3)).
+#: The environment variables by which an operator sets the same (mallopt(3)).
 CHOSEN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES")
 
 
 def keep_freed_memory() -> bool:
-    """Keep some of the memory of segments that were sent for those that come next; returns whether glibc does.
+    """Have glibc keep some of the freed memory of sent segments for the next ones; return whether it does.
 
-    By itself glibc gives it back to the kernel at once, part by part, and has it from there again: the kernel clears each
-    page anew. What an operator has set in the environment stays.
+    By itself glibc gives it back to the kernel at once, part by part, and gets it from there again. The kernel clears
+    each page anew. What an operator has set in the environment stays.
     """
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in CHOSEN):
         return False
@@ -36,10 +36,10 @@ def keep_freed_memory() -> bool:
 
 
 def spare_the_collector() -> None:
-    """Have Python's garbage collector look at less, and less often: everything stands still meanwhile.
+    """Make Python's garbage collector look at fewer objects, and less often: everything stands still meanwhile.
 
-    What is in memory by now (modules, classes, statements) stays to the end: it is passed over. The rest is looked at when
-    there are some thousand new objects more, not some hundred.
+    What is in memory by now (modules, classes, statements) stays to the end, so the collector passes over it. It runs
+    when there are some thousand new objects, not some hundred.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The words every room shares: what an upload is, what a stored piece is, and what can go wrong with them.
+"""The types that all parts of the service share: an upload, a stored piece, and what can go wrong with them.
 
 Pure values, no I/O, no Twisted. Offsets count bytes from 0; ``first`` is inclusive and ``end`` exclusive everywhere
 inside the program (the wire's inclusive ``last`` exists only in ``protocols``).
@@ -25,11 +25,11 @@ class State(str, Enum):
     FAILED = "failed"
 
 
-#: The states in which bytes are still owed to somebody: taken in, or being made an object.
+#: The states of an upload that has not ended: its bytes are taken in, or are being made an object.
 LIVE = (State.OPEN, State.FINISHING)
 
 
-#: What the main application can be told: that an upload has come into a state.
+#: The types of events that the main application can be told of, by the state that an upload has come into.
 EVENTS = {
     State.OPEN: "upload.created",
     State.FINISHED: "upload.finished",
@@ -39,14 +39,14 @@ EVENTS = {
 }
 
 
-#: Types that say of a body that it is a form. curl and wget give the first to whatever they are told to send, file or not.
+#: Content types that say of a body that it is a form. curl and wget send the first one with any body, also with a file.
 FORM_TYPES = frozenset({"application/x-www-form-urlencoded", "application/x-url-encoded", "multipart/form-data"})
 
 
 def object_type(content_type: str | None) -> str | None:
-    """The content type, if it can be an object's.
+    """Return the content type if it can be an object's, else None.
 
-    A form's cannot: it describes how a request was sent, and a store that believes it (moto does) takes the object's bytes
+    A form's cannot: it describes how a request was sent. A store that believes it (moto does) takes the object's bytes
     for a form, and stores nothing.
     """
     bare = (content_type or "").partition(";")[0].strip().lower()
@@ -70,7 +70,10 @@ class ObjectOptions:
 
     @classmethod
     def from_stored(cls, stored: Mapping[str, Any]) -> ObjectOptions:
-        """Return the options that a ledger has: of an older program some are missing, of a newer one some are unknown."""
+        """Return the options that a ledger holds.
+
+        Those that an older program did not know get their defaults. Those of a newer program are ignored.
+        """
         known = {one.name for one in fields(cls)}
         return cls(**{name: value for name, value in stored.items() if name in known})
 
@@ -83,7 +86,7 @@ class Piece:
     end: int
     #: The part number from 1, or None for a fragment.
     number: int | None
-    #: The part's ETag; of a fragment, what tells its object from others of the same range.
+    #: The part's ETag. For a fragment: what tells its object from others of the same range.
     etag: str
     crc32c: int | None = None
 
@@ -103,7 +106,7 @@ class Upload:
     name: str
     bucket: str
     key: str
-    #: Total bytes, or None while nobody has said.
+    #: Total bytes; None while that is not known.
     length: int | None
     #: Bytes of each chunk of the grid but the last; fixed for the upload's life.
     chunk_size: int
@@ -112,7 +115,7 @@ class Upload:
     state: State = State.OPEN
     #: S3's UploadId once a multipart upload was opened.
     multipart_id: str | None = None
-    #: Whether fragments were ever stored: only then is there something to look for under the fragments' prefix.
+    #: Whether fragments were ever stored. If not, there is nothing to look for under the fragments' prefix.
     fragmented: bool = False
     options: ObjectOptions = field(factory=ObjectOptions)
     #: Whether an object already under the key may be replaced.
@@ -124,21 +127,22 @@ class Upload:
     reason: str | None = None
     #: When the last byte was stored.
     received: float | None = None
-    #: How often upkeep has taken the upload up in its present state, and when it may do so again (None: when it has been
-    #: left alone for a while).
+    #: How often recovery has taken the upload up in its present state, and when it may do so again (seconds since the
+    #: epoch; None: when the upload has been untouched for a while).
     tries: int = 0
     due: float | None = None
     #: Whether many connections may write it at once, in any order.
     swarm: bool = False
-    #: While somebody makes, or removes, the object under its key: the last sign of life of whoever does.
+    #: While a process makes, or removes, the object under the key: the last sign of life of that process.
     claim: str | None = None
-    #: The nodes that may be writing it; whoever else is about to tells them. Empty where nodes cannot tell each other.
+    #: The nodes that may be writing it. Another node tells them before it writes. Empty where nodes cannot tell each
+    #: other.
     writers: tuple[int, ...] = ()
-    #: How often its bytes were begun anew: whoever writes an earlier edition can add nothing to it.
+    #: How often its bytes were begun anew. A writer of an earlier edition can add nothing to it.
     edition: int = 0
-    #: Whether the last question, before it was to be finished, was answered with a no.
+    #: Whether the application said no when it was last asked before the finish.
     refused: bool = False
-    #: Whether its name was freed after it was finished: nobody finds it by that.
+    #: Whether its name was freed after it was finished. Then it is not found by its name.
     nameless: bool = False
 
     @property
@@ -148,9 +152,9 @@ class Upload:
 
     @property
     def token(self) -> str:
-        """The mark put into the object's metadata, by which a finish whose answer was lost is recognised.
+        """The mark in the object's metadata, which shows after a lost answer that this upload was completed.
 
-        Derived from the id so that reading an object's metadata does not give the upload's URL away.
+        It is a hash of the id, so that the object's metadata does not give the upload's URL away.
         """
         return hashlib.sha256(self.id.encode()).hexdigest()[:32]
 
@@ -159,7 +163,8 @@ class Upload:
 class Event:
     """Something that happened to an upload, for the main application: ``upload.finished`` and the like.
 
-    Its id is made of the upload and the type, for each happens once at most: whoever writes or tells it again tells the same.
+    Its id is made of the upload and the type, since each happens at most once. So every repeat of an event has the same
+    id.
     """
 
     upload_id: str
@@ -170,12 +175,12 @@ class Event:
 
     @property
     def id(self) -> str:
-        """By which the application tells repeats."""
+        """The id by which the application tells repeats."""
         return event_id(self.upload_id, self.type)
 
 
 def event_id(upload_id: str, event_type: str) -> str:
-    """The id of an upload's event; the upload's own cannot be told from it."""
+    """Return the id of an upload's event. It does not give the upload's own id away."""
     return "msg_" + hashlib.sha256(f"{event_type} {upload_id}".encode()).hexdigest()[:32]
 
 
@@ -196,7 +201,7 @@ class Invalid(UploadError):
 
 
 class Rejected(Invalid):
-    """A value of the upload is one that no object can have, whoever gave it; ``field`` names it."""
+    """A value of the upload is one that no object can have, whoever gave it. ``field`` names it."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(message)
@@ -232,7 +237,7 @@ class OffsetMismatch(UploadError):
 
 
 class DigestMismatch(UploadError):
-    """The body's bytes are not those that its digest was made of. Nothing of it counts; the offset is as before."""
+    """The body's bytes do not match its digest. Nothing of it counts; the offset is as before."""
 
 
 class Exists(UploadError):
@@ -240,11 +245,11 @@ class Exists(UploadError):
 
 
 class Conflict(UploadError):
-    """The client's bytes are others than the stored ones of the same place: its file has changed. Nothing was altered."""
+    """The client's bytes differ from those stored at the same offsets: its file has changed. Nothing was altered."""
 
 
 class WrongProtocol(UploadError):
-    """The upload was begun with another protocol, and only that may do what was asked for."""
+    """The upload was begun with another protocol, and only that protocol may do what was asked for."""
 
 
 class Superseded(UploadError):
@@ -252,7 +257,7 @@ class Superseded(UploadError):
 
 
 class Unavailable(UploadError):
-    """The store, the ledger or the application did not do its part just now; asking again later is right.
+    """The store, the ledger or the application does not work just now. The client should ask again later.
 
     :ivar retry_after: seconds after which the client may come again.
     """
@@ -261,13 +266,13 @@ class Unavailable(UploadError):
 
 
 class ShuttingDown(Unavailable):
-    """This process is about to end. Another, or the next, goes on."""
+    """The process is about to end. Another process, or the next one, goes on with the upload."""
 
     retry_after = 1.0
 
 
 class InternalError(UploadError):
-    """The service has a fault. The log says which; the client is told no more than that."""
+    """The service has a fault. The log says which; the client is told only that there is one."""
 
 
 class Interrupted(UploadError):

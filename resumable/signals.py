@@ -15,10 +15,11 @@ _log = Logger()
 
 
 class Signals:
-    """Ends the service in order at the first signal that asks for it; more of them change nothing.
+    """Ends the service in order at the first signal that asks for it; further ones change nothing.
 
-    SIGHUP is a terminal's that was closed, and ends the service, where there is a terminal. Elsewhere (a daemon, a service
-    manager's child) somebody has sent it as one does to have a configuration read again: nothing happens but a line in the log.
+    Where there is a terminal, SIGHUP says that it was closed, and ends the service. Elsewhere (a daemon, a service
+    manager's child) SIGHUP is the usual request to read the configuration again. There it only writes a line to the
+    log.
     """
 
     def __init__(self, reactor: Any, *, terminal: bool) -> None:
@@ -28,17 +29,17 @@ class Signals:
         self._stopping = False
 
     def install(self) -> None:
-        """Take the place of Twisted's handlers, which complain of a second signal. What is ignored (by nohup) stays so."""
+        """Replace Twisted's handlers, which complain of a second signal. What is ignored (by nohup) stays ignored."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._came)
 
     def _came(self, number: int, _frame: FrameType | None) -> None:
-        # Whatever was interrupted is to be over first: the log has locks.
+        # Not in the handler itself: the interrupted code may hold a lock of the log.
         self._reactor.callFromThread(self.heard, number)
 
     def heard(self, number: int) -> None:
-        """There was a signal."""
+        """Act on a signal."""
         name = signal.Signals(number).name
         if number == signal.SIGHUP and not self._terminal:
             _log.info("{signal} changes nothing: the configuration is read at the start", signal=name)
@@ -50,14 +51,14 @@ class Signals:
             return
         self._stopping = True
         _log.info("{signal}: stopping", signal=name)
-        # Whoever waits for the process sees by which signal it ended; twistd looks for this.
+        # twistd looks for this, and ends by the signal, so that whoever waits for the process sees which one it was.
         self._reactor._exitSignal = number
-        with suppress(ReactorNotRunning):  # it stops already, by itself
+        with suppress(ReactorNotRunning):  # it is stopping already, by itself
             self._reactor.stop()
 
 
 def has_terminal() -> bool:
-    """Whether the process has a controlling terminal."""
+    """Say whether the process has a controlling terminal."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:
@@ -66,5 +67,5 @@ def has_terminal() -> bool:
 
 
 def mind_signals(reactor: Any) -> None:
-    """Mind the signals of this process, as soon as the reactor runs (twistd has become a daemon by then, if it does)."""
+    """Handle the signals of this process as soon as the reactor runs; if twistd becomes a daemon, it is one by then."""
     reactor.callWhenRunning(lambda: Signals(reactor, terminal=has_terminal()).install())

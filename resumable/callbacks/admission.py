@@ -1,4 +1,4 @@
-"""Asking the main application about an upload before it is created, by the event ``upload.created``."""
+"""Asking the main application about an upload before it is created, with the event ``upload.created``."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ log = Logger()
 
 
 class Admission:
-    """Has the application's word on each upload that is about to be."""
+    """Asks the application about each upload before it is created."""
 
     def __init__(self, webhooks: Webhooks) -> None:
         self._webhooks = webhooks
 
     async def admit(self, upload: Upload) -> CreateOverrides:
-        """What the application wants to be different about the upload.
+        """Return what the application changes of the upload.
 
-        :raises Refused: it does not want it at all.
-        :raises Unavailable: it cannot be asked.
+        :raises Refused: the application refuses the upload.
+        :raises Unavailable: the application cannot be asked.
         """
         event = event_of(upload)
         assert event is not None, "a new upload is open"

@@ -1,7 +1,7 @@
-"""What the application may say beside yes, in JSON: which keys, and what their values have to be. Pure.
+"""The JSON that the application may send with a yes: its keys, and the values that each may have. Pure.
 
-Whatever it says, of any JSON type and size, comes out as values that an upload can have, or as a ValueError that says what is
-wrong and quotes nothing of it.
+JSON of any type and size may come. It becomes values that an upload can have, or a ValueError. The error says what is
+wrong and quotes nothing of the answer.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any
 from resumable.model import ObjectOptions
 from resumable.uploads import values
 
-#: Takes a value from JSON; returns it as it is used, or raises ValueError with its place.
+#: Takes a value from JSON. Returns it in the form in which it is used, or raises a ValueError that names the field.
 _Check = Callable[[Any], Any]
 
 
 def _size(value: object) -> int:
-    # bool is an int to Python, and 1e400 is infinite: neither is a number of bytes.
+    # To Python a bool is an int, and JSON's 1e400 is infinity. Neither is a number of bytes.
     if type(value) is not int or value < 0:
         raise ValueError("max_size must be a whole number, 0 or more")
     return value
@@ -50,10 +50,11 @@ _CHANGES: Mapping[str, _Check] = {name: _GRANT[name] for name in ("bucket", "key
 
 
 def read_answer(said: object) -> dict[str, Any]:
-    """The values in a JSON object, by the names of `Grant`'s fields; unknown keys are passed over, and null is as good as
-    absent.
+    """Return the values in a JSON object, by the names of `Grant`'s fields.
 
-    :raises ValueError: naming the value that is not of its kind.
+    Unknown keys are ignored. Null means the same as an absent key.
+
+    :raises ValueError: a value is not of its kind; the message names it.
     """
     if not isinstance(said, dict):
         raise ValueError("not a JSON object")
@@ -63,7 +64,7 @@ def read_answer(said: object) -> dict[str, Any]:
 
 
 def read_changes(said: Mapping[str, Any]) -> dict[str, Any]:
-    """What an answer says about an upload that is about to be created: ``bucket``, ``key``, ``metadata``.
+    """Return what an answer changes of an upload that is about to be created: ``bucket``, ``key``, ``metadata``.
 
     :raises ValueError: as `read_answer`.
     """
@@ -71,5 +72,5 @@ def read_changes(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _checked(said: Mapping[str, Any], checks: Mapping[str, _Check]) -> dict[str, Any]:
-    """Of `said` the values that are there; ValueError naming the one that is not of its kind."""
+    """Return the checked values that `said` has; raise a ValueError that names the first one not of its kind."""
     return {name: check(said[name]) for name, check in checks.items() if said.get(name) is not None}

@@ -1,10 +1,11 @@
 """Who may upload: the main application is asked before anything is done for a request.
 
-The application says yes with 2xx, and may say in JSON what the upload is to be; its 4xx is passed on to the client; all
-else lets nobody in. A yes is remembered for a short time (`resumable.callbacks.authorization_cache`), a no never.
+A 2xx is a yes, and may say in JSON what the upload is to be. A 4xx is a no, and is passed on to the client. With any
+other answer nobody gets in. A yes is remembered for a short time (`resumable.callbacks.authorization_cache`), a no
+never.
 
-In the headers it gets, what is not ASCII is percent-encoded as UTF-8. ``X-Upload-Name`` is always to be percent-decoded
-by the application: in it ``%`` and the space are encoded too, so that decoding gives the very name.
+In the headers that the application gets, what is not ASCII is percent-encoded as UTF-8. In ``X-Upload-Name`` ``%`` and
+the space are encoded too. The application always percent-decodes it, and so has the exact name.
 """
 
 from __future__ import annotations
@@ -28,28 +29,28 @@ from resumable.model import ObjectOptions, Unavailable, UploadError
 
 log = Logger()
 
-#: Of a refusal's headers, those that mean the same to the client.
+#: The headers of a refusal that are passed on, since they mean the same to the client.
 PASSED_ON = (b"WWW-Authenticate", b"Content-Type", b"Retry-After")
 
-#: Characters that a header is sent with as they are.
+#: Characters that are not percent-encoded in a header.
 SAFE = "".join(map(chr, range(0x20, 0x7F)))
 SAFE_IN_NAME = SAFE.replace(" ", "").replace("%", "")
 
 
 @frozen
 class AuthorizationRequest:
-    """What the application is asked about; None where it is not known."""
+    """What the application is asked about. A field is None where its value is not known."""
 
     action: Literal["create", "append", "status", "cancel"]
     method: str
     uri: str
-    #: The client's own; they may hold credentials.
+    #: The client's own headers; they may hold credentials.
     headers: Headers = field(repr=False)
     #: The client's address.
     peer: str
     upload_id: str | None = None
     name: str | None = None
-    #: Bytes of the whole upload.
+    #: Total bytes of the upload.
     length: int | None = None
     content_type: str | None = None
     #: The protocol that the request speaks.
@@ -58,21 +59,24 @@ class AuthorizationRequest:
 
 @frozen
 class Grant:
-    """A yes, and what goes with it; None (in `object` also: empty) where the application does not say."""
+    """A yes, and what the application says with it.
+
+    A field is None where it says nothing; a field of `object` may also be empty.
+    """
 
     owner: str = ""
     bucket: str | None = None
     key: str | None = None
-    #: Bytes.
+    #: The most bytes that the upload may have.
     max_size: int | None = None
     content_type: str | None = None
     metadata: Mapping[str, str] = field(factory=dict)
-    #: Its acl, storage_class, content_disposition, content_encoding and tags alone are the application's to say.
+    #: The application may set only acl, storage_class, content_disposition, content_encoding and tags of it.
     object: ObjectOptions = field(factory=ObjectOptions)
 
 
 class Refused(UploadError):
-    """A no, with the application's own status, headers and body (its first 64 KiB) for the client."""
+    """The application says no. Its status, headers and body (the first 64 KiB) are for the client."""
 
     def __init__(self, status: int, headers: Headers, body: bytes) -> None:
         super().__init__(f"refused with {status}")
@@ -82,33 +86,40 @@ class Refused(UploadError):
 
 
 class Authorizer(Protocol):
-    """Who is asked for each request, the status query and the resume included."""
+    """Decides about each request, the status query and the resume included."""
 
     async def authorize(self, ask: AuthorizationRequest) -> Grant:
-        """The application's yes; raises `Refused` for its no, and `Unavailable` where neither can be had."""
+        """Return the grant.
+
+        :raises Refused: the application says no.
+        :raises Unavailable: the application gives no usable answer.
+        """
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close the connections that are kept."""
 
 
 class AllowAll:
-    """Lets everyone in, as nobody in particular: ``auth: open``."""
+    """Lets everyone in, without an owner: ``auth: open``."""
 
     async def authorize(self, ask: AuthorizationRequest) -> Grant:
-        """A plain yes."""
+        """Return a grant that says nothing else."""
         return Grant()
 
     async def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there are no connections."""
 
 
 class CallbackAuthorizer:
     """Asks the application over HTTP, with a GET to `url`.
 
-    `forward` names the client's headers that are shown to it (settings refuse those that belong to one connection),
-    `timeout` (seconds) bounds a call, body included, and `cache` (seconds) is how long a yes counts for the very same
-    question. Connections are kept between calls; one that turns out to be closed already is replaced once, which is the
-    pool's doing since a GET can be repeated.
+    Connections are kept between calls. One that turns out to be closed already is replaced once: the pool does that,
+    since a GET can be repeated.
+
+    :param forward: names of the client's headers that are passed to the application. Settings refuse those that belong
+        to one connection.
+    :param timeout: seconds that a call may take, the answer's body included.
+    :param cache: seconds for which a yes is used for the very same question.
     """
 
     def __init__(
@@ -128,20 +139,21 @@ class CallbackAuthorizer:
         self._memory: Memory[tuple[ref[AuthorizationRequest], Grant]] = Memory(cache, reactor)
 
     async def authorize(self, ask: AuthorizationRequest) -> Grant:
-        """The application's yes.
+        """Return the application's grant.
 
-        :raises Refused: for its no.
-        :raises Unavailable: where neither can be had; the log says why.
+        :raises Refused: the application says no.
+        :raises Unavailable: the application gives no usable answer; the log says why.
         """
         question = self._request_headers(ask)
         asker, grant = await self._memory.recall(question, lambda: self._ask(ask, question))
         if ask.action == "create" and grant.key is not None and asker() is not ask:
-            # That is another upload's object, though it was asked for in the same words: two files of a length, say.
+            # This key was granted to another upload, whose request had the same headers: a file of the same length,
+            # say.
             _, grant = await self._ask(ask, question)
         return grant
 
     async def _ask(self, ask: AuthorizationRequest, question: Headers) -> tuple[ref[AuthorizationRequest], Grant]:
-        """The grant, and who has asked for it: weakly, for it holds credentials."""
+        """Return the grant, and a reference to its request: a weak one, since the request holds credentials."""
         begun = self._clock.seconds()
         try:
             grant = _judge(await self._caller.call("GET", question))
@@ -179,17 +191,18 @@ class CallbackAuthorizer:
             ("X-Upload-Length", None if ask.length is None else str(ask.length), SAFE),
             ("X-Upload-Content-Type", ask.content_type, SAFE),
         ):
-            # Whatever is configured: what we say must not be said by the client, also where we say nothing.
+            # Whatever `forward` names: a client must never set these headers, even where they have no value here.
             headers.removeHeader(title)
             if value is not None:
-                # surrogatepass: a name that is not quite text still reaches the application as something of its own.
+                # surrogatepass: a name that is not valid text still reaches the application, and differs from other
+                # names.
                 headers.addRawHeader(title, quote(value, safe=safe, errors="surrogatepass"))
         return headers
 
 
 def _judge(said: Said) -> Grant:
-    """What an answer comes to: a grant, `Refused` where it is a no, `CallFailure` where it is neither."""
-    # 408 says that the application did not get our request, not that it refuses the client's.
+    """Return the grant in an answer; raise `Refused` for a no, and `CallFailure` for what is neither."""
+    # 408 says that the application did not get our request, not that it refuses the client's request.
     if 400 <= said.status < 500 and said.status != 408:
         kept = {name: said.headers.getRawHeaders(name, []) for name in PASSED_ON}
         headers = Headers({name: lines for name, lines in kept.items() if lines})
@@ -202,7 +215,7 @@ def _judge(said: Said) -> Grant:
     try:
         if len(said.body) > MAX_ANSWER:
             raise ValueError(f"longer than {MAX_ANSWER} bytes")
-        # Its errors say what and where, and quote no more than a byte.
+        # The errors raised here say what is wrong and where, and quote no more than a byte.
         return Grant(**read_answer(json.loads(said.body.decode("utf-8-sig"))))
     except (ValueError, RecursionError) as error:
         raise CallFailure("gave an answer that cannot be used", str(error)) from None

@@ -1,4 +1,4 @@
-"""Calls of the main application: one request and its whole answer, within a time."""
+"""Calls to the main application: one request and its whole answer, within a time limit."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from twisted.web.http_headers import Headers
 
 from resumable.answering import PiecewisePool
 
-#: Bytes of an answer that are read; the rest is not wanted.
+#: Bytes of an answer's body that are used; the rest is not read.
 MAX_ANSWER = 64 * 1024
-#: Idle connections kept, and for how many seconds.
+#: How many idle connections are kept, and for how many seconds.
 IDLE_CONNECTIONS = 32
 IDLE = 30
 
@@ -37,14 +37,14 @@ class CallFailure(Exception):
 
 @frozen
 class Said:
-    """What the application said; `body` is a little longer than `MAX_ANSWER` if it was longer."""
+    """An answer of the application. `body` has `MAX_ANSWER` + 1 bytes if the whole body is longer than `MAX_ANSWER`."""
 
     status: int
     headers: Headers = field(repr=False)
     body: bytes = field(repr=False)
 
     def header(self, name: bytes) -> str | None:
-        """The header's first value."""
+        """Return the header's first value; None where the header is absent."""
         values = self.headers.getRawHeaders(name)
         return values[0].decode("utf-8", "replace") if values else None
 
@@ -61,7 +61,7 @@ class Caller:
         self.shown = urlsplit(url)._replace(query="", fragment="").geturl()
         self._timeout = timeout
         self._clock = reactor
-        # The answer may be packed.
+        # The answer's body may be compressed.
         self._pool = PiecewisePool(reactor)
         self._pool.maxPersistentPerHost = IDLE_CONNECTIONS
         self._pool.cachedConnectionTimeout = IDLE
@@ -70,7 +70,7 @@ class Caller:
     async def call(self, method: str, headers: Headers, body: bytes | None = None) -> Said:
         """Make a request. Redirects are not followed.
 
-        :raises Trouble: there was no answer, or half of one.
+        :raises CallFailure: there was no answer, or only a part of one.
         """
         try:
             calling = Deferred.fromCoroutine(self._call(method, headers, body))
@@ -78,13 +78,13 @@ class Caller:
         except (CallFailure, CancelledError):
             raise
         except Exception as error:  # what an Agent fails with has no base class of its own
-            # Whoever waits for us was cancelled: that is nobody's fault.
+            # The caller was cancelled: that is no failure of the application.
             if any(reason.check(CancelledError) for reason in getattr(error, "reasons", ())):
                 raise CancelledError from None
             raise CallFailure("cannot be reached", _describe(error)) from None
 
     async def _call(self, method: str, headers: Headers, body: bytes | None) -> Said:
-        # A client of its own for each call: it keeps cookies, and a cookie set for one caller is not the next one's.
+        # A client keeps cookies, so each call has its own: a cookie set for one caller must not reach the next.
         client = HTTPClient(self._agent)
         response = await client.request(
             method, self._url, headers=headers, data=body, allow_redirects=False, unbuffered=True
@@ -99,7 +99,7 @@ class Caller:
 
 
 class _Body(WireProtocol):
-    """Reads a body; `done` fires with all of it, or with a little more than `MAX_ANSWER` if it is longer."""
+    """Reads a body. `done` fires with all of it, or with its first `MAX_ANSWER` + 1 bytes if it is longer."""
 
     def __init__(self) -> None:
         self._read = bytearray()
@@ -108,7 +108,7 @@ class _Body(WireProtocol):
     def dataReceived(self, data: bytes) -> None:
         if self.done.called:
             return
-        # One byte more than is wanted tells that there is more.
+        # One byte more than is used shows that there is more.
         self._read += data[: MAX_ANSWER + 1 - len(self._read)]
         if len(self._read) > MAX_ANSWER:
             self.done.callback(bytes(self._read))
@@ -133,7 +133,7 @@ def _timed_out(result: object, timeout: float) -> NoReturn:
 
 
 def _describe(error: Exception) -> str:
-    """What went wrong on the wire. Only messages that are known to quote neither side are used."""
+    """Return what went wrong on the wire. Only messages that are known to quote neither side are used."""
     readable = (ConnectError, ConnectionClosed, DNSLookupError, TLSError)
     said = [reason.value for reason in getattr(error, "reasons", ())] or [error]
     return ", ".join(f"{type(one).__name__}{f': {one}' if isinstance(one, readable) else ''}" for one in said)

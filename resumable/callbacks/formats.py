@@ -1,9 +1,9 @@
-"""How events are written, and what an application's answer to one means: our own format, and that of tusd's HTTP hooks. Pure.
+"""How events are written, and how an application's answer is read: our own format, and that of tusd's HTTP hooks. Pure.
 
-Our own: the body is ``{"type", "timestamp", "data"}`` as Standard Webhooks have it, and the answer is plain HTTP.
+In our own format the body is ``{"type", "timestamp", "data"}`` as in Standard Webhooks, and the answer is plain HTTP.
 
-tusd's (tusd's documentation, "Hooks", and its package ``hooks``): the body is a HookRequest, the answer 2xx with a
-HookResponse as JSON, of which ``HTTPResponse``, ``RejectUpload`` and ``ChangeFileInfo`` are understood.
+In tusd's format (tusd's documentation, "Hooks", and its package ``hooks``) the body is a HookRequest. The answer is 2xx
+with a HookResponse as JSON, of which ``HTTPResponse``, ``RejectUpload`` and ``ChangeFileInfo`` are understood.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from resumable.timestamps import rfc3339
 from resumable.uploads.events import CREATED, FINISHED
 from resumable.uploads.values import answer_headers
 
-#: Of an application's answer, the headers that are its client's too.
+#: The headers of an application's answer that are passed on to a client that waits.
 PASSED_ON = (b"Content-Type", b"Location", b"Retry-After", b"WWW-Authenticate")
 
 
 @frozen
 class Verdict:
-    """What the application says to an event, on purpose.
+    """The application's deliberate answer to an event.
 
-    :ivar accepted: it has the event, and (asked before) the upload may be.
-    :ivar status: for a client that waits: the status, or None for ours. One that is not accepted has a status from 400.
+    :ivar accepted: whether it has taken the event; before an upload is created, whether the upload may be created.
+    :ivar status: for a client that waits; None: the service's own. It is 400 or more where the event is not accepted.
     :ivar headers: for a client that waits.
-    :ivar body: for a client that waits; None for ours.
-    :ivar changes: what is to be different about an upload that is about to be created: ``bucket``, ``key``, ``metadata``.
-    :ivar unusable: what of the answer could not be used and was left out, in words for the log.
+    :ivar body: for a client that waits; None: the service's own.
+    :ivar changes: what it changes of an upload that is about to be created: ``bucket``, ``key``, ``metadata``.
+    :ivar unusable: what was left out of the answer because it could not be used; texts for the log.
     """
 
     accepted: bool
@@ -49,26 +49,29 @@ class Format(Protocol):
     """A way to write events and to read answers."""
 
     def body(self, event: Event, *, waiting: bool) -> bytes:
-        """The event as a request's body; `waiting`: a client waits for the answer."""
+        """Return the event as a request's body.
+
+        :param waiting: whether a client waits for the answer.
+        """
 
     def verdict(self, event: Event, said: Said, *, waiting: bool) -> Verdict:
-        """What an answer means.
+        """Return what an answer means.
 
-        :param waiting: a client waits for it: only then it may change what is about to be created.
-        :raises Trouble: it means nothing; the event is to be told again.
+        :param waiting: whether a client waits for the answer. Only then it may change what is about to be created.
+        :raises CallFailure: the answer means nothing; the event has to be told again.
         """
 
 
 class OwnFormat:
-    """``format: resumable``."""
+    """Our own format, ``format: resumable``."""
 
     def body(self, event: Event, *, waiting: bool) -> bytes:
         """See `Format`."""
         return _json({"type": event.type, "timestamp": rfc3339(event.created, "microseconds"), "data": event.data})
 
     def verdict(self, event: Event, said: Said, *, waiting: bool) -> Verdict:
-        """See `Format`. Its status and body are the client's; asked before an upload is created, JSON may change it."""
-        # 408 says that the application did not get our request; all else but 2xx and 4xx, that something is broken.
+        """See `Format`. Status and body are passed on to the client. JSON may change an upload before it is created."""
+        # 408 says that the application did not get our request. All but 2xx and 4xx say that something is broken.
         if not 200 <= said.status < 300 and (not 400 <= said.status < 500 or said.status == 408):
             raise CallFailure(f"answered {said.status}")
         passed = [(name.decode("ascii"), value) for name in PASSED_ON if (value := said.header(name)) is not None]
@@ -81,7 +84,7 @@ class OwnFormat:
 
 
 class TusdFormat:
-    """``format: tusd``: existing receivers of tusd's hooks go on as they are."""
+    """tusd's format, ``format: tusd``: existing receivers of tusd's hooks work unchanged."""
 
     def body(self, event: Event, *, waiting: bool) -> bytes:
         """See `Format`."""
@@ -118,9 +121,9 @@ class TusdFormat:
 
 
 def _response(http: object) -> tuple[int | None, tuple[tuple[str, str], ...], bytes | None, tuple[str, ...]]:
-    """What tusd's HTTPResponse says to a client: status, fields, body; and what of it is left out.
+    """Return what tusd's HTTPResponse says to a client (status, headers, body), and what was left out of it.
 
-    Whatever it is, the hook's receiver has taken the event: to tell it again would not make the answer better.
+    The receiver has taken the event, whatever the response holds. To tell it again would not make the answer better.
     """
     if http is None:
         return None, (), None, ()
@@ -129,7 +132,7 @@ def _response(http: object) -> tuple[int | None, tuple[tuple[str, str], ...], by
     unusable = []
     status, body, fields = http.get("StatusCode"), http.get("Body"), http.get("Header")
     if type(status) is not int or not 200 <= status <= 599:
-        # 0 is what Go says where nothing was said.
+        # Go writes 0 for a status that was not set.
         if status not in (None, 0):
             unusable.append("HTTPResponse.StatusCode, which is not from 200 to 599")
         status = None
@@ -140,13 +143,13 @@ def _response(http: object) -> tuple[int | None, tuple[tuple[str, str], ...], by
         unusable.append("HTTPResponse.Header, which is not an object")
         fields = None
     headers, dropped = answer_headers((fields or {}).items())
-    # (A lone surrogate is in no encoding.)
+    # "replace", since a lone surrogate cannot be encoded.
     content = body.encode("utf-8", "replace") if body else None
     return status, headers, content, (*unusable, *_left_out(dropped))
 
 
 def _changed_file(reply: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What tusd's ChangeFileInfo wants to be different."""
+    """Return what tusd's ChangeFileInfo changes."""
     change = _part(reply, "ChangeFileInfo")
     storage = _part(change, "Storage")
     # In tusd an upload's id is the object's key.
@@ -166,7 +169,10 @@ def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def _changes(said: Mapping[str, Any]) -> dict[str, Any]:
-    """What an answer may say about an upload that is about to be created."""
+    """Return what an answer changes of an upload that is about to be created.
+
+    :raises CallFailure: a value is not of its kind.
+    """
     try:
         return read_changes(said)
     except ValueError as error:

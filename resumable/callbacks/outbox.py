@@ -1,4 +1,7 @@
-"""The outbox: every event in the ledger's queue is told to the main application, at least once, however long it is down."""
+"""The outbox tells the main application of every event in the ledger's queue, at least once.
+
+It goes on trying while the application is down, for as long as the settings say.
+"""
 
 from __future__ import annotations
 
@@ -19,28 +22,30 @@ from resumable.metrics import Metrics
 from resumable.model import Unavailable, event_id
 from resumable.uploads.events import FINISHED
 
-#: Seconds until the next try, after the first, the second … ; after the last of them always this long.
+#: Seconds from a failed try to the next one: after the first, the second and so on. The last value is used for
+#: all further tries.
 PAUSES = (5.0, 30.0, 120.0, 600.0, 3600.0, 10800.0)
-#: Pauses are made longer by up to this part of them, so that what failed together does not come back together.
+#: Pauses are lengthened at random by up to this fraction, so that events that failed together do not come back
+#: together.
 JITTER = 0.1
 #: Events told at the same time.
 PARALLEL = 16
-#: Seconds between looks at the queue when nothing is known to be due: other nodes may have died.
+#: Seconds between looks at the queue when nothing is known to be due: another node may have died and left its events.
 POLL = 5.0
 #: Seconds beyond the call's own limit after which a try counts as abandoned.
 MARGIN = 15.0
-#: Seconds that tries under way are given when the service stops.
+#: Seconds that tries under way get to end when the service stops.
 LAST_TRIES = 5.0
-#: What came of a try, in the log and in the metrics.
+#: The outcomes of a try: the name in the log, and the name in the metrics.
 OUTCOMES = {"delivered": "delivered", "given up": "dead", "not delivered yet": "retried"}
 
 
 class Outbox:
     """Delivers what is in the queue.
 
-    :param wait: clients wait for what the application says to finished uploads: it is kept.
+    :param wait: whether clients wait for the application's answers to finished uploads; these are kept then.
     :param give_up_after: seconds of trying after which an event is a dead letter.
-    :param random: a number from 0 to 1.
+    :param random: returns a number from 0 to 1.
     """
 
     _log = Logger()
@@ -63,15 +68,15 @@ class Outbox:
         self._wait = wait
         self._random = random
         self._metrics = metrics or Metrics()
-        #: By upload: one at a time of each.
+        #: Tries under way, by upload: one at a time for each.
         self._tries: dict[str, Deferred[None]] = {}
         self._running: Deferred[None] = succeed(None)
         self._stopping = False
         self._alarm: Deferred[None] | None = None
         self._woken = False
-        #: When what we have put off is due, by its number and that of its tries.
+        #: When postponed events are due, by the number of the event and that of its tries.
         self._moments: Moments[tuple[int, int]] = Moments(clock)
-        #: Nothing is taken before this moment (of `clock`).
+        #: No event is taken before this moment (seconds of `clock`).
         self._not_before = float(clock.seconds())
 
     # In the background
@@ -81,18 +86,18 @@ class Outbox:
         self._running = Deferred.fromCoroutine(self._run())
 
     async def stop(self) -> None:
-        """End. Tries under way get a moment; what comes of them too late is tried again after the next start."""
+        """Stop. Tries under way get `LAST_TRIES` seconds; longer ones are made again after the next start."""
         self._stopping = True
         self.wake()
         late = self._clock.callLater(LAST_TRIES, lambda: _cancel([self._running, *self._tries.values()]))
-        # First the loop: a look at the queue that is under way may begin some more.
+        # The loop ends first, since a look at the queue that is under way may begin more tries.
         await DeferredList([self._running], consumeErrors=True)
         await DeferredList(list(self._tries.values()), consumeErrors=True)
         cancel_if_active(late)
         await self._webhooks.close()
 
     def wake(self) -> None:
-        """Look at the queue: there may be something new."""
+        """Look at the queue now: there may be a new event."""
         self._woken = True
         alarm, self._alarm = self._alarm, None
         if alarm is not None:
@@ -116,10 +121,10 @@ class Outbox:
                 cancel_if_active(bell)
 
     async def _round(self) -> float:
-        """Begin what is due; returns the seconds until there may be more."""
+        """Begin to try what is due; return the seconds until the next look at the queue."""
         room = PARALLEL - len(self._tries)
         if room <= 0:
-            return POLL  # the end of a try wakes us
+            return POLL  # the end of a try calls `wake`
         await self._after_a_step()
         if (left := self._not_before - self._clock.seconds()) > 0:
             return float(left)
@@ -132,9 +137,10 @@ class Outbox:
         return POLL if following is None else min(max(following - now(self._clock), 0.05), POLL)
 
     async def _after_a_step(self) -> None:
-        """Where the system's clock was set, say anew what we have put off, so that it comes neither late nor early.
+        """Correct the due times of postponed events where the system's clock was set, so that none comes late or early.
 
-        Other processes on this machine have the same to do. Where much seems to be due suddenly they get the time for it.
+        Other processes on this machine do the same. After a step forward their events seem to be due at once. So
+        nothing is taken for a while, until they have corrected them.
         """
         moved = self._moments.after_a_step()
         if moved is not None:
@@ -162,16 +168,16 @@ class Outbox:
         except (NotDelivered, CancelledError):
             pass
         except Unavailable:
-            pass  # the ledger has not heard of the outcome: it will be tried again
+            pass  # the ledger does not have the outcome: the event will be tried again
         except Exception:
             self._log.failure("telling of event {id} failed", id=queued.event.id)
 
     # One try
 
     async def _try(self, queued: Queued) -> Verdict:
-        """Tell the application of an event that we have taken, and note what came of it.
+        """Tell the application of an event that this process has taken, and record the outcome.
 
-        :raises NotDelivered: it does not have it.
+        :raises NotDelivered: the application has not accepted the event.
         """
         for_client = self._wait and queued.event.type == FINISHED
         self._metrics.webhook_tried(queued.event.type)
@@ -184,9 +190,10 @@ class Outbox:
             await self._queue.try_later(queued, "the service was stopped", due=now(self._clock))
             raise
         except Exception as error:
-            # Nobody has foreseen it: it counts as a try that failed, with the pauses and the end that those have.
-            self._log.failure("event {id} could not be told, or its answer not be judged", id=queued.event.id)
-            unforeseen = NotDelivered(f"could not be told, or its answer not be judged ({type(error).__name__})")
+            # An unexpected error counts as a failed try: the same pauses follow, and it is given up after the same
+            # time.
+            self._log.failure("event {id} could not be told, or its answer could not be read", id=queued.event.id)
+            unforeseen = NotDelivered(f"could not be told, or its answer could not be read ({type(error).__name__})")
             await self._failed(queued, unforeseen)
             raise unforeseen from error
         answer = _kept(verdict) if for_client else None
@@ -202,7 +209,7 @@ class Outbox:
             self._tell("given up", queued, failure.reason)
         else:
             pause = PAUSES[min(queued.tries, len(PAUSES)) - 1] * (1 + JITTER * self._random())
-            # There is always a last try at the end.
+            # There is always a last try when the time is over.
             due = min(present + max(pause, failure.pause), max(last, present + 1))
             self._moments.enter((queued.seq, queued.tries), due)
             await self._queue.try_later(queued, failure.reason, due=due)
@@ -225,11 +232,11 @@ class Outbox:
     # For clients that wait
 
     async def await_verdict(self, upload_id: str) -> Verdict | None:
-        """What the application says to a finished upload; it is told now if it has not accepted that yet.
+        """Return the application's answer to a finished upload; tell it now if it has not accepted the event yet.
 
-        None: nothing, for it was never to be told, or is not told any more.
+        Return None where there is no answer: there is no such event, it was given up, or its answer was not kept.
 
-        :raises Unavailable: it could not be told within a call's time. The event stays due.
+        :raises Unavailable: the application could not be told within a call's time. The event stays due.
         """
         finished = event_id(upload_id, FINISHED)
         deadline = self._clock.seconds() + self._webhooks.timeout + MARGIN
@@ -248,7 +255,7 @@ class Outbox:
                 return verdict
 
     async def _ask(self, queued: Queued) -> Verdict | None:
-        """Tell of an event because somebody waits; None: it was another one, of what happened before."""
+        """Tell of an event that a client waits for; return None where it was an earlier event of the upload."""
         ours = queued.event.type == FINISHED
         try:
             verdict = await self._try(queued)
@@ -261,7 +268,7 @@ class Outbox:
             raise Unavailable(f"the application {failure.reason}") from None
 
     async def _somebody_tries(self, upload_id: str) -> None:
-        """Wait while an event of the upload is being tried, here or elsewhere."""
+        """Wait while an event of the upload is being tried, by this process or another."""
         trying = self._tries.get(upload_id)
         if trying is None:
             await deferLater(self._clock, 0.2)
@@ -277,7 +284,7 @@ def _cancel(deferreds: Iterable[Deferred[None]]) -> None:
 
 
 def _kept(verdict: Verdict) -> Mapping[str, Any]:
-    """A verdict as JSON."""
+    """Return a verdict as values for JSON."""
     body = None if verdict.body is None else b64encode(verdict.body).decode()
     return {"status": verdict.status, "headers": verdict.headers, "body": body}
 

@@ -1,4 +1,4 @@
-"""Telling the main application of an event: one signed POST, as Standard Webhooks have it.
+"""Telling the main application of an event: one signed POST, as Standard Webhooks define it.
 
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -24,11 +24,11 @@ GONE = 410
 
 
 class NotDelivered(Exception):
-    """The application does not have the event.
+    """The application has not accepted the event.
 
-    :ivar gone: it wants no more of it.
-    :ivar pause: seconds for which it wants to be left alone.
-    :ivar verdict: its no, if it said so on purpose.
+    :ivar gone: whether the application does not want to be told again (410).
+    :ivar pause: seconds that the application asks to wait before the next try; 0 where it asks nothing.
+    :ivar verdict: its answer, if it was a deliberate no.
     """
 
     def __init__(self, reason: str, *, gone: bool = False, pause: float = 0.0, verdict: Verdict | None = None) -> None:
@@ -57,10 +57,10 @@ class Webhooks:
         self.shown = self._caller.shown
 
     async def tell(self, event: Event, *, waiting: bool) -> Verdict:
-        """Tell the application; what it says to an event that it has accepted.
+        """Tell the application of an event, and return its answer.
 
-        :param waiting: its answer is for a client.
-        :raises NotDelivered: it has not accepted it.
+        :param waiting: whether a client waits for the answer.
+        :raises NotDelivered: the application has not accepted the event.
         """
         body = self._format.body(event, waiting=waiting)
         try:
@@ -74,7 +74,7 @@ class Webhooks:
             raise NotDelivered(f"{trouble.reason}{trouble.detail}", gone=gone, pause=pause) from None
         if verdict.unusable:
             what = "; ".join(verdict.unusable)
-            log.warn("the application at {app} gave an answer of which is left out: {what}", app=self.shown, what=what)
+            log.warn("part of an answer of the application at {app} was left out: {what}", app=self.shown, what=what)
         if not verdict.accepted:
             raise NotDelivered(f"answered {said.status}", gone=gone, pause=pause, verdict=verdict)
         return verdict

@@ -1,4 +1,4 @@
-"""The console script ``resumable``: the operator's commands around the service, which itself is run by ``twistd resumable``."""
+"""The console script ``resumable``: the operator's commands. The service itself is run by ``twistd resumable``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from resumable.commands.uploads import uploads
         ("resumable check --config config/app.yaml", "would the service run with this configuration?"),
         ("resumable uploads list --state open", "what is under way"),
         ("resumable events list --state dead", "what the application could not be told"),
-        ("resumable clean --dry-run", "what is lying about"),
+        ("resumable clean --dry-run", "what is left over in the store"),
     )
 )
 @click.version_option(__version__, message="resumable %(version)s")
@@ -35,7 +35,7 @@ resumable.add_command(clean)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit: 0; 1 with a line for each problem on standard error; 2 where it is used wrongly."""
+    """Run a command and exit: 0 if all is well, 1 with a line for each problem on standard error, 2 for wrong usage."""
     try:
         resumable.main(arguments, prog_name="resumable")
     except Exception as error:  # the operator is owed a line, whatever it is

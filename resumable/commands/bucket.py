@@ -1,4 +1,4 @@
-"""The check of the bucket: a trial, and what came of it in an operator's words."""
+"""The check of the bucket: runs a trial, and explains its result to an operator."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from resumable.stores.embedded import MISSING
 from resumable.stores.port import StoreContext, StoreError
 from resumable.stores.registry import advisor_of, make_store
 
-#: Seconds for which a call is tried again: somebody is waiting.
+#: Seconds for which a failed call is tried again; few, since somebody is waiting.
 PATIENCE = 3.0
 
 
@@ -45,7 +45,7 @@ async def check_bucket(settings: StoreSettings, reactor: Any) -> list[Finding]:
 
 async def _attempt(settings: StoreSettings, reactor: Any) -> tuple[Trial, Unusable | None]:
     store = make_store(evolve(settings, patience=min(settings.patience, PATIENCE)), StoreContext(reactor))
-    # As fragments are stored: with the encryption that a bucket's policy may ask for.
+    # As fragments are stored: with the encryption that a bucket's policy may demand.
     options = ObjectOptions(encryption=settings.object.encryption, kms_key=settings.object.kms_key)
     name = f"check-{token_hex(4)}"
     trial = Trial(store, advisor_of(settings.kind), settings.bucket, settings.fragments_prefix, name, options, reactor)
@@ -62,11 +62,11 @@ async def _attempt(settings: StoreSettings, reactor: Any) -> tuple[Trial, Unusab
 
 
 async def _without_checksums(settings: StoreSettings, refusal: Unusable, reactor: Any) -> bool:
-    """Say whether it was the checksum that was refused: without it, all goes well."""
+    """Say whether only the checksum was refused, so that the trial succeeds without it."""
     status = refusal.error.status
     if settings.checksum == "none" or status == 403 or not (400 <= status < 500 or status == 501):
         return False
-    # A listing sends none, so whatever is wrong with it is something else.
+    # A listing sends no checksum, so something else is wrong.
     if refusal.operation == "ListObjects":
         return False
     _, again = await _attempt(evolve(settings, checksum="none"), reactor)

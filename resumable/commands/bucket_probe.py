@@ -1,4 +1,4 @@
-"""The trial of a bucket: every call that the service makes, each with one byte, and nothing left behind."""
+"""The trial of a bucket: makes every call that the service makes, with one byte, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Unusable(Exception):
 class Trial:
     """One trial of a bucket.
 
-    :param advisor: says what is a missing permission.
+    :param advisor: says which errors mean a missing permission.
     :param prefix: where the service's own objects are; nothing outside it is touched.
-    :param name: of the upload that this looks like, should the process die in the middle.
-    :ivar denied: operation -> error code, of those that were denied.
-    :ivar left: the key of what could not be deleted again.
+    :param name: stands in the key where a fragment's key has the upload's id.
+    :ivar denied: the error code of each operation that was denied, by operation.
+    :ivar left: the key of an object that could not be deleted; None if there is none.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Trial:
         self._store = store
         self._bucket = bucket
         self._prefix = prefix
-        # As a fragment's key: whatever cleans those up knows this one.
+        # Formed like a fragment's key, so that permissions and rules for fragments apply to it too.
         self._key = f"{prefix}{name}/0-0"
         self._options = options
         self._clock = clock
@@ -65,11 +65,11 @@ class Trial:
         self._open: list[str] = []
 
     async def run(self) -> None:
-        """Try every call, but for what a missing permission makes impossible.
+        """Try every call, except those that a missing permission makes impossible.
 
         :raises Unusable: the store cannot be used.
         """
-        # First what leaves nothing behind: most that can be wrong shows here.
+        # The listing comes first: it leaves nothing behind, and shows most of what can be wrong.
         listing = self._store.list_objects(self._bucket, self._key)
         await self._try("ListObjects", listing)
         try:
@@ -88,7 +88,7 @@ class Trial:
             if got is not None and b"".join(got) != BYTE:
                 raise Unusable("GetObject", StoreError("BadObject", "it came back as other bytes than were stored"))
             await self._try("HeadObject", store.head_object(*where))
-        # Where nothing is stored this is allowed or not all the same.
+        # Also where nothing was stored: the permission to delete shows all the same.
         await self._delete()
 
     async def _delete(self) -> None:
@@ -112,7 +112,7 @@ class Trial:
         aborting = store.abort_multipart_upload(bucket, key, aborted)
         await self._try("AbortMultipartUpload", aborting)
         if "AbortMultipartUpload" in self.denied:
-            # Made an object, it can be got rid of without.
+            # Without that permission: once it is completed, the object can be deleted.
             await self._complete(aborted)
         elif aborted in self._open:
             self._open.remove(aborted)
@@ -140,7 +140,10 @@ class Trial:
             self._open.remove(multipart_id)
 
     async def _try(self, operation: str, call: Coroutine[Any, Any, T]) -> T | None:
-        """Return what the call gives; None if it was denied."""
+        """Return the result of the call; None if it was denied.
+
+        :raises Unusable: the call failed for another reason.
+        """
         try:
             return await self._bounded(call)
         except StoreError as error:
@@ -153,10 +156,10 @@ class Trial:
         return await Deferred.fromCoroutine(call).addTimeout(STEP, self._clock, _no_answer)
 
     async def _clean_up(self) -> None:
-        """Delete whatever there is, however far the trial came; `left` tells what cannot be deleted."""
+        """Delete what was stored, however far the trial came; `left` names what could not be deleted."""
         store, bucket, key = self._store, self._bucket, self._key
         if self._asked_for_multipart:
-            # Its id was in an answer that did not come.
+            # The answer that holds its id did not come: look for it in a listing.
             with suppress(StoreError):
                 found = await self._bounded(store.list_multipart_uploads(bucket, key))
                 self._open += [upload.multipart_id for upload in found if upload.key == key]

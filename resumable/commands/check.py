@@ -17,7 +17,7 @@ from resumable.ledger.engine import LedgerError
 from resumable.ledger.listing import try_out
 from resumable.settings import Settings, SettingsError, load_settings
 
-#: Seconds for everything that is asked over the network.
+#: Seconds for all checks over the network together.
 PATIENCE = 300.0
 
 Tell = Callable[[Finding], None]
@@ -35,8 +35,9 @@ Tell = Callable[[Finding], None]
 def check(config: str, as_json: bool) -> None:
     """Read the configuration and reach everything it names: ledger, bucket, the application's URLs.
 
-    A line for each: what is well on standard output, what is not on standard error, with what it means and what to do. In
-    the bucket one byte is stored, read, listed and deleted under store.fragments_prefix, also as a multipart upload.
+    It prints a line for each: to standard output if all is well, else to standard error, with the meaning and what to
+    do. In the bucket one byte is stored, read, listed and deleted under store.fragments_prefix, also as a multipart
+    upload.
     """
     findings: list[Finding] = []
 
@@ -54,7 +55,7 @@ def check(config: str, as_json: bool) -> None:
 
 
 def look_at_everything(config: str, tell: Tell) -> None:
-    """Tell a finding for each thing that a start depends on, as soon as it is known."""
+    """Report a finding for each thing that a start depends on, as soon as it is known."""
     try:
         settings = load_settings(config)
     except SettingsError as error:
@@ -71,7 +72,7 @@ def look_at_everything(config: str, tell: Tell) -> None:
 
 
 def check_ledger(settings: Settings) -> Finding:
-    """Open the ledger as the service would, and try whether it can be written."""
+    """Open the ledger as the service would, and try to write to it."""
     shown = str(settings.ledger)
     try:
         version = try_out(settings.ledger.reveal())

@@ -17,7 +17,7 @@ from resumable.stores.transport.exchange import root_cause
 
 
 async def check_auth(url: str, timeout: float, reactor: Any) -> Finding:
-    """Ask as the service would, for a client that shows no credentials; a no is as good as a yes.
+    """Ask as the service would, for a client without credentials. A no is as good an answer as a yes.
 
     :param timeout: seconds.
     """
@@ -26,7 +26,10 @@ async def check_auth(url: str, timeout: float, reactor: Any) -> Finding:
 
 
 async def check_events(url: str, timeout: float, reactor: Any) -> Finding:
-    """Look whether there is something at the URL, without an event to post."""
+    """Look whether something answers at the URL, without posting an event.
+
+    :param timeout: seconds.
+    """
     return await _look("events", "OPTIONS", url, {}, timeout, reactor)
 
 
@@ -60,7 +63,7 @@ async def _ask(method: str, url: str, headers: dict[str, list[str]], timeout: fl
 def _judge(kind: str, method: str, shown: str, status: int) -> Finding:
     phrase = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else ""
     says = f"answered {status} {phrase}".strip()
-    # Who knows no OPTIONS may say so with 501.
+    # An application that does not know OPTIONS may answer with 501.
     if status >= 500 and not (status == 501 and method == "OPTIONS"):
         return Finding(kind, shown, Verdict.FAILED, says, "look at the application's log")
     if status == 404:

@@ -1,4 +1,4 @@
-"""``resumable clean``: what the service does by the clock, now, or only told."""
+"""``resumable clean``: clean up now as the service does regularly, or only show what would be removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from resumable.commands.output import say_json, say_table
 from resumable.commands.runner import run
 from resumable.upkeep.janitor import Removal
 
-#: Seconds that it may take.
+#: Seconds that the command may take.
 WITHIN = 6 * 3600.0
 KINDS = {
     "upload": "expired upload",
@@ -26,13 +26,13 @@ COLUMNS = ("What", "Which", ">Count", "Why")
 @click.command(
     epilog=examples(
         ("resumable clean --dry-run", "what would be removed"),
-        ("resumable clean", "end stale uploads and remove what nobody knows of, now"),
+        ("resumable clean", "end stale uploads and remove orphans, now"),
         ("resumable clean --dry-run --json", "the same for programs"),
     )
 )
 @config_option
 @json_option
-@click.option("--dry-run", is_flag=True, help="Only tell.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be removed.")
 @guarded
 def clean(config: str, as_json: bool, dry_run: bool) -> None:
     """End uploads untouched for `cleanup.after`, remove orphans from the store, and forget what ended long ago.

@@ -1,4 +1,4 @@
-"""What all commands share: options, examples, and how what goes wrong becomes a line on standard error."""
+"""What all commands share: options, examples, and turning errors into lines on standard error."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Failed(click.ClickException):
-    """The command could not do what it was asked; ends it with exit status 1 and these lines."""
+    """The command could not do what it was asked. It ends with exit status 1 and these lines."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
 
     def show(self, file: IO[Any] | None = None) -> None:
-        """click's: the lines as they are, on standard error."""
+        """Write the lines as they are to standard error (called by click)."""
         click.echo(self.message, file=file, err=file is None)
 
 
 def examples(*shown: tuple[str, str]) -> str:
-    """What stands at the end of --help: command lines, and what each is for."""
+    """Return the text at the end of --help: command lines, each with its purpose."""
     lines = [line for command, purpose in shown for line in (f"  {command}", f"      {purpose}")]
-    # \b keeps click from filling the paragraph.
+    # \b keeps click from wrapping the lines of the paragraph anew.
     return "\n".join(["\b", "Examples:", *lines])
 
 
 def config_option(command: F) -> F:
-    """``--config FILE``, as `config`."""
+    """Add the option ``--config FILE``, passed as `config`."""
     return click.option(
         "--config",
         "-c",
@@ -49,14 +49,14 @@ def config_option(command: F) -> F:
 
 
 def json_option(command: F) -> F:
-    """``--json``, as `as_json`."""
+    """Add the option ``--json``, passed as `as_json`."""
     return click.option("--json", "as_json", is_flag=True, help="JSON for programs: exact bytes, RFC 3339 times.")(
         command
     )
 
 
 def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) -> float | None:
-    """An option's callback: seconds, from a duration as the configuration has them."""
+    """Return the seconds of a duration, written as in the configuration (a callback of click's options)."""
     try:
         return None if value is None else parse_duration(value)
     except ValueError as error:
@@ -64,12 +64,12 @@ def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
 
 
 def one_line(parts: Iterable[str] | str) -> str:
-    """Texts of others as one line."""
+    """Return a text, or several, as one line."""
     return " ".join((parts if isinstance(parts, str) else " ".join(parts)).split())
 
 
 def guarded(command: F) -> F:
-    """What can go wrong beneath ends the command with one line, and without a traceback."""
+    """Make foreseen errors end the command with one line, and without a traceback."""
 
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
@@ -88,9 +88,9 @@ def guarded(command: F) -> F:
 
 
 def read_settings(config: str) -> Settings:
-    """The settings in the file.
+    """Return the settings in the file.
 
-    :raises Failed: with a line for each problem.
+    :raises Failed: the file cannot be used; there is a line for each problem.
     """
     try:
         return load_settings(config)

@@ -1,4 +1,4 @@
-"""What commands work on: the ledger that the service uses, and its own code for what changes an upload."""
+"""What commands work with: the ledger of the service, and the service's own code for changing uploads."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from resumable.settings import Settings
 from resumable.stores.port import Store
 from resumable.uploads.service import UploadService
 
-#: Seconds given at the end to what is still being freed in the store; the service frees the rest.
+#: Seconds that a command waits at its end for what is being freed in the store; the service frees the rest.
 FREEING = 30.0
 
 
 @contextmanager
 def open_listing(settings: Settings) -> Iterator[Listing]:
-    """The ledger, for reading.
+    """Open the ledger for reading.
 
     :raises Failed: it cannot be read.
     """
@@ -39,11 +39,11 @@ def open_listing(settings: Settings) -> Iterator[Listing]:
 
 @asynccontextmanager
 async def open_database(settings: Settings, reactor: Any) -> AsyncIterator[Database]:
-    """The ledger's database, running.
+    """Open and start the ledger's database.
 
     :raises Failed: it cannot be used.
     """
-    with open_listing(settings):  # which knows what an operator may have got wrong
+    with open_listing(settings):  # it explains what an operator may have got wrong
         database = Database(settings.ledger.reveal(), reactor)
     database.start()
     try:
@@ -54,9 +54,9 @@ async def open_database(settings: Settings, reactor: Any) -> AsyncIterator[Datab
 
 @asynccontextmanager
 async def open_uploads(settings: Settings, reactor: Any) -> AsyncIterator[tuple[UploadService, Store, Assembly]]:
-    """The desk as the service has it, with its store and what made them.
+    """Open the upload service, with its store and the assembly that made them.
 
-    What happens is told to the application by the service: the events are in the ledger.
+    The application is told of changes by the running service, which finds the events in the ledger.
 
     :raises Failed: the ledger cannot be used.
     :raises resumable.stores.port.StoreUnavailable: there are no credentials for the store.
@@ -74,11 +74,11 @@ async def open_uploads(settings: Settings, reactor: Any) -> AsyncIterator[tuple[
 
 
 async def cancel(settings: Settings, upload: Upload, reactor: Any) -> None:
-    """Cancel the upload as the service does; what cannot be freed just now the service frees later.
+    """Cancel the upload as the service does. What cannot be freed now, the running service frees later.
 
     Errors as `open_uploads`.
 
-    :raises resumable.model.Unavailable: the ledger was in trouble.
+    :raises resumable.model.Unavailable: the ledger could not be used just now.
     """
     async with open_uploads(settings, reactor) as (uploads, _, _):
         await uploads.cancel(upload)

@@ -1,4 +1,4 @@
-"""``resumable events``: what the application was told, what it is still to hear, and telling it again."""
+"""``resumable events``: see which events the application was told of and which not yet, and tell it again."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def events() -> None:
     "list",
     epilog=examples(
         ("resumable events list --state due --state dead", "what the application does not know"),
-        ("resumable events list --upload q8ZkVw0fJtYxN2bL4mRcAg", "what was to be told of one upload"),
+        ("resumable events list --upload q8ZkVw0fJtYxN2bL4mRcAg", "the events of one upload"),
         ("resumable events list --after msg_5a83f0c1", "the next page"),
-        ("resumable events list --json", "for programs, with what was to be told"),
+        ("resumable events list --json", "for programs, with the data of each event"),
     ),
 )
 @config_option
@@ -84,7 +84,7 @@ def list_events(
 @click.option("--dead", is_flag=True, help="All that were given up, in place of one ID.")
 @guarded
 def replay(id: str | None, config: str, as_json: bool, dead: bool) -> None:
-    """Have the event ID told again, whatever became of it. The running service does so within seconds."""
+    """Tell the application of the event ID again, whatever its state. The running service does so within seconds."""
     if dead == (id is not None):
         raise click.UsageError("give the ID of an event, or --dead")
 

@@ -1,4 +1,4 @@
-"""What a look at one thing has come to."""
+"""The result of one check."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from resumable.commands.output import printable
 
 
 class Verdict(str, Enum):
-    """Whether the service can work with it."""
+    """Whether the service can work with what was checked."""
 
     OK = "ok"
     WARNING = "warning"
@@ -21,7 +21,7 @@ class Verdict(str, Enum):
 
 @frozen
 class Finding:
-    """One line of a check: what was looked at, how it stands, what that means and what to do about it."""
+    """One line of a check: what was looked at, whether it is well, what a problem means and what to do about it."""
 
     #: ``config``, ``ledger``, ``bucket``, ``auth`` or ``events``.
     kind: str
@@ -33,9 +33,9 @@ class Finding:
 
     @property
     def line(self) -> str:
-        """For people."""
+        """The finding as a line for people."""
         if self.kind == "config" and self.verdict is Verdict.FAILED:
-            # As the service itself says it.
+            # The service itself writes such a problem in the same form.
             return printable(one_line(f"{self.name}: {self.says}"))
         subject = self.name if self.kind == "config" else f"{self.kind} {self.name}".strip()
         if self.verdict is Verdict.OK:
@@ -45,7 +45,7 @@ class Finding:
 
     @property
     def as_json(self) -> dict[str, Any]:
-        """For programs."""
+        """The finding as values for JSON."""
         return {
             "kind": self.kind,
             "name": self.name,

@@ -12,17 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-#: Columns of a "terminal" that is a pipe or a file: lines are not to be folded there.
+#: Columns where standard output is a pipe or a file: lines must not be folded there.
 UNBOUNDED = 10_000
 
 
 def say_json(value: Any) -> None:
-    """The value on standard output, as JSON."""
+    """Write the value to standard output, as JSON."""
     click.echo(json.dumps(value, indent=2))
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table on standard output. A column whose title begins with ``>`` is set to the right."""
+    """Write a table to standard output. A column whose title begins with ``>`` is aligned to the right."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
@@ -32,7 +32,7 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def say_fields(fields: Iterable[tuple[str, str]]) -> None:
-    """Names and values, one pair a line, on standard output."""
+    """Write names and values to standard output, one pair a line."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -46,25 +46,25 @@ def _show(table: Table) -> None:
 
 
 def printable(text: str) -> str:
-    """The text with everything escaped by which a client's name could play with a terminal or forge a line."""
+    """Return the text with unprintable characters escaped, so that it cannot control a terminal or forge a line."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def size(count: int | None) -> str:
-    """Bytes for people."""
+    """Return a number of bytes as people read it; ``?`` for None."""
     if count is None:
         return "?"
     if count < 1024:
         return f"{count} B"
     amount, units = count / 1024, ["KiB", "MiB", "GiB", "TiB"]
-    # What would be shown as 1024.0 is one of the next unit.
+    # What would be shown as 1024.0 becomes 1.0 of the next unit.
     while round(amount, 1) >= 1024 and len(units) > 1:
         amount, units = amount / 1024, units[1:]
     return f"{amount:.1f} {units[0]}"
 
 
 def age(seconds: float) -> str:
-    """How long something lasts, for people."""
+    """Return a time span of so many seconds as people read it."""
     seconds = max(0.0, seconds)
     for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= length:

@@ -29,10 +29,10 @@ T = TypeVar("T")
 
 
 def run(work: Callable[[Any], Coroutine[Any, Any, T]], *, within: float) -> T:
-    """What ``work(reactor)`` returns, or raises.
+    """Return what ``work(reactor)`` returns, or raise what it raises.
 
-    When `within` seconds are over, and at Ctrl-C, it is cancelled; its ``finally`` clauses are still waited for. What is
-    logged meanwhile as a warning or worse is shown on standard error, a line each.
+    It is cancelled when `within` seconds are over, and at Ctrl-C. Its ``finally`` clauses are still waited for.
+    Warnings and errors that are logged meanwhile go to standard error, a line each.
 
     :raises TimeoutError: it took too long.
     :raises click.Abort: it was interrupted.
@@ -67,7 +67,7 @@ def run(work: Callable[[Any], Coroutine[Any, Any, T]], *, within: float) -> T:
 
 
 def _stop(clock: Any) -> None:
-    # At Ctrl-C it is stopping already.
+    # At Ctrl-C the reactor is stopping already.
     with suppress(ReactorNotRunning):
         clock.stop()
 

@@ -30,7 +30,7 @@ from resumable.stores.port import StoreLimits
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.result import Report
 
-#: Seconds beyond the store's own patience that a cancel may take.
+#: Seconds that a cancel may take beyond twice the patience of the store's settings.
 CANCEL = 60.0
 
 
@@ -44,14 +44,14 @@ CANCEL = 60.0
 def uploads() -> None:
     """See what is under way, and end it.
 
-    An ID may be shortened to what it begins with; one that begins with - goes behind --.
+    The beginning of an ID is enough, if no other begins so. An ID that begins with - goes behind --.
     """
 
 
 @uploads.command(
     "list",
     epilog=examples(
-        ("resumable uploads list --state open --older-than 2d", "those that somebody has left lying"),
+        ("resumable uploads list --state open --older-than 2d", "those that nobody goes on with"),
         ("resumable uploads list --owner alice --limit 10", "alice's last ten"),
         ("resumable uploads list --after q8Zk", "the next page"),
         ("resumable uploads list --state failed --state expired --json", "for programs"),
@@ -136,7 +136,7 @@ def show(id: str, config: str, as_json: bool) -> None:
 def cancel(id: str, config: str, as_json: bool, yes: bool) -> None:
     """Cancel the upload ID and free what the store has of it.
 
-    As when its client had cancelled it: whoever is still sending is told that it has ended.
+    This is the same as a cancel by its client: whoever is still sending is told that it has ended.
     """
     settings = read_settings(config)
     if settings.store.kind == "embedded":
@@ -156,9 +156,12 @@ def cancel(id: str, config: str, as_json: bool, yes: bool) -> None:
 
 
 def _tell(upload: Upload, stored: int, as_json: bool) -> None:
-    """What has become of the upload that was to be cancelled."""
+    """Print what became of the upload.
+
+    :raises Failed: it ended in another way before it was cancelled.
+    """
     if upload.state is not State.CANCELLED:
-        raise Failed(f"upload {upload.id} is {upload.state.value}: somebody was first")
+        raise Failed(f"upload {upload.id} is {upload.state.value}: it ended before it could be cancelled")
     freed = upload.multipart_id is None and not upload.fragmented
     if as_json:
         say_json({"id": upload.id, "state": upload.state.value, "freed": freed, "bytes": stored})

@@ -12,12 +12,12 @@ from resumable.uploads.result import Report
 from resumable.uploads.result import as_json as result_as_json
 
 COLUMNS = ("ID", "State", "Owner", "Name", ">Stored", ">Length", ">Age", ">Untouched")
-#: Ranges that people are shown; programs get them all.
+#: How many ranges people are shown; programs get all of them.
 RANGES = 8
 
 
 def row(report: Report, now: float) -> tuple[str, ...]:
-    """One line of a list, under `COLUMNS`."""
+    """Return one line of a list, under `COLUMNS`."""
     upload = report.upload
     return (
         upload.id,
@@ -32,7 +32,7 @@ def row(report: Report, now: float) -> tuple[str, ...]:
 
 
 def details(report: Report, pieces: Sequence[Piece], now: float) -> Iterator[tuple[str, str]]:
-    """Everything about one upload, as names and values."""
+    """Yield everything about one upload, as names and values."""
     upload, parts = report.upload, sum(piece.number is not None for piece in pieces)
     ranges = [f"{first}-{end - 1}" for first, end in report.coverage.ranges]
     more = f" and {len(ranges) - RANGES} more" if len(ranges) > RANGES else ""
@@ -62,12 +62,12 @@ def _exact(count: int) -> str:
 
 
 def as_json(report: Report) -> dict[str, Any]:
-    """What ``GET /uploads/ID`` gives, and when something last happened to it."""
+    """Return what ``GET /uploads/ID`` gives, and ``updated``: when something last happened to the upload."""
     return {**result_as_json(report), "updated": rfc3339(report.upload.updated)}
 
 
 def as_json_with_pieces(report: Report, pieces: Sequence[Piece]) -> dict[str, Any]:
-    """The same, and where the bytes are; ``number`` is null for a fragment, ``last`` is inclusive."""
+    """Return what `as_json` does, and where the bytes are; ``number`` is null for a fragment, ``last`` is inclusive."""
     upload = report.upload
     return {
         **as_json(report),

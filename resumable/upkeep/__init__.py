@@ -1,1 +1,1 @@
-"""What runs by the clock."""
+"""What the service does without a client: cleaning, finishing what was left, counting, and trying its own parts."""

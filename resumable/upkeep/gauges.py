@@ -1,4 +1,4 @@
-"""The census: what is in the ledger, counted now and then for those who watch, and never when they ask."""
+"""Figures from the ledger for the metrics. They are counted periodically, never when somebody reads the metrics."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class LedgerGauges:
         self._clock = clock
 
     async def round(self) -> None:
-        """Count.
+        """Count, and set the gauges.
 
-        :raises Unavailable: the ledger is in trouble; what was counted before stays.
+        :raises Unavailable: the ledger could not be read; the gauges keep their values.
         """
         self._metrics.count_uploads(await count_live(self._database))
         created = await oldest_due(self._database)

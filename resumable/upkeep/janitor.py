@@ -1,9 +1,12 @@
-"""The janitor: ends uploads that nobody goes on with, and removes what nobody knows of any more.
+"""The janitor: ends uploads that nobody goes on with, and removes orphans from the store.
 
-What it looks for in the store are orphans, left behind when an answer was lost or a process died at the wrong moment:
-fragments of uploads that the ledger does not know or is done with; and multipart uploads under the key of an upload of
-ours, begun since it was created, that are not the one the ledger knows. Others' multipart uploads are not touched, even in
-a bucket that is shared: nothing else in a listing would tell whose they are.
+Orphans are left behind when an answer was lost or a process died at the wrong moment. There are two kinds:
+
+- fragments of uploads that the ledger does not know or is done with;
+- multipart uploads under the key of one of our uploads, begun in its lifetime, that are not the one the ledger knows.
+
+Other multipart uploads are not touched, since the bucket may be shared: in a listing only key and time tell whose one
+is.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ T = TypeVar("T")
 
 #: Uploads, rows and keys looked at in one go.
 BATCH = 100
-#: Seconds that the store's clock and ours may differ.
+#: Seconds by which the store's clock and ours may differ.
 SKEW = 900.0
 
 
@@ -37,7 +40,8 @@ SKEW = 900.0
 class Removal:
     """Something that was removed, or would be.
 
-    :ivar kind: ``upload`` (it expired), ``multipart`` and ``fragment`` (orphans), or ``row`` (of ended uploads and events).
+    :ivar kind: ``upload`` (an expired one), ``multipart`` or ``fragment`` (orphans), or ``row`` (ended uploads and
+        events).
     :ivar what: an upload's id, or a key in a bucket.
     :ivar why: for people.
     :ivar count: how many, for rows.
@@ -52,11 +56,11 @@ class Removal:
 class Janitor:
     """Cleans up.
 
-    :param after: seconds without a byte after which an upload is ended; orphans have to be as old.
-    :param every: seconds between two cleanings, whichever node does them.
+    :param after: seconds without a byte after which an upload is ended, and the age at which an orphan is removed.
+    :param every: seconds between two cleanings, whichever nodes do them.
     :param keep: seconds for which ended uploads and events are remembered.
     :param bucket: the bucket of the settings; others are known from the ledger.
-    :param prefix: of fragments' keys.
+    :param prefix: what fragments' keys begin with.
     """
 
     _log = Logger()
@@ -89,9 +93,9 @@ class Janitor:
         self._metrics = metrics or Metrics()
 
     async def round(self) -> None:
-        """Clean up if nobody has done so lately."""
+        """Clean up, unless a node has done so lately."""
         present = now(self._clock)
-        # A little less than the time between rounds, or every second one would find it still held.
+        # The lease is a little shorter than the interval. Else every second call would find it still held.
         if await self._maintenance.lease("cleaning", now=present, until=present + 0.9 * self._every):
             async for removal in self.clean():
                 if removal.kind in ORPHANS:
@@ -101,9 +105,9 @@ class Janitor:
                 )
 
     async def clean(self, *, dry_run: bool = False) -> AsyncIterator[Removal]:
-        """Remove, and tell of each thing.
+        """End what is stale, remove orphans and old rows, and yield each thing removed.
 
-        :param dry_run: tell, and remove nothing.
+        :param dry_run: only yield what would be removed; rows are left out.
         """
         old = now(self._clock) - self._after
         async for removal in self._stale(old, dry_run):
@@ -121,7 +125,7 @@ class Janitor:
                 yield removal
 
     async def _stale(self, old: float, dry_run: bool) -> AsyncIterator[Removal]:
-        """End open uploads that nobody goes on with; one that lacks nothing but its finish is finished."""
+        """End open uploads that nobody goes on with; finish those that lack only their finish."""
         after: Upload | None = None
         while batch := await self._maintenance.stale(untouched_since=old, most=BATCH, after=after):
             for upload in batch:
@@ -134,9 +138,10 @@ class Janitor:
             after = batch[-1]
 
     async def _lacks_only_its_finish(self, upload: Upload) -> bool:
-        """Say whether all bytes of an open upload are stored that many have written. Asks the ledger alone.
+        """Say whether an open upload that many connections may write has all its bytes. Asks the ledger alone.
 
-        They may all have gone, and none of them known of the others. One whose client was refused the finish is none of these.
+        Its writers may have gone, and none of them knew that the others had sent the rest. An upload whose finish was
+        refused is not meant.
         """
         return upload.swarm and not upload.refused and (await self._uploads.report(upload)).complete
 
@@ -147,7 +152,7 @@ class Janitor:
             self._log.warn("upload {id} is not finished yet: {error}", id=upload.id, error=str(error))
 
     async def _fragments(self, bucket: str, old: float, dry_run: bool) -> AsyncIterator[Removal]:
-        """Remove fragments of uploads that are unknown or done with."""
+        """Remove fragments of uploads that the ledger does not know or is done with."""
         identity = await self._maintenance.identity()
         for batch in _batches(await self._store.list_objects(bucket, self._prefix)):
             owners = {one.key: one.key.removeprefix(self._prefix).partition("/")[0] for one in batch}
@@ -165,7 +170,7 @@ class Janitor:
                 yield Removal("fragment", f"{bucket}/{one.key}", f"of no upload, {self._age(modified)} old")
 
     async def _multiparts(self, bucket: str, old: float, dry_run: bool) -> AsyncIterator[Removal]:
-        """Abort multipart uploads that were begun for an upload of ours, and that it does not use."""
+        """Abort multipart uploads that were begun for one of our uploads, and that it does not use."""
         for one in await self._store.list_multipart_uploads(bucket):
             if one.initiated <= old and _orphaned(one, await self._maintenance.at(bucket, one.key)):
                 if not dry_run:
@@ -173,7 +178,7 @@ class Janitor:
                 yield Removal("multipart", f"{bucket}/{one.key}", f"of no upload, {self._age(one.initiated)} old")
 
     async def _rows(self) -> AsyncIterator[Removal]:
-        """Delete the rows of what ended long ago."""
+        """Delete the rows of uploads and events that ended long ago."""
         before = now(self._clock) - self._keep
         events = await self._queue.forget(ended_before=before)
         if events:
@@ -189,7 +194,7 @@ class Janitor:
 
 
 def _orphaned(one: OpenMultipart, ours: Sequence[Upload]) -> bool:
-    """Say whether a multipart upload must have been begun for one of the uploads under its key, but is used by none."""
+    """Say whether a multipart upload was begun for one of the uploads under its key, but is used by none of them."""
     used = any(upload.multipart_id == one.multipart_id for upload in ours)
     begun_for = any(upload.created - SKEW <= one.initiated <= upload.updated + SKEW for upload in ours)
     return begun_for and not used

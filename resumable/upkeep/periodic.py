@@ -1,4 +1,4 @@
-"""Rounds: work that is done again and again, and that goes on when once it fails."""
+"""Periodic tasks: work that is done again and again, also after a failure."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class PeriodicTask:
         except UploadError as error:
             self._log.warn("{error}; trying again later", error=str(error))
         except Exception:
-            self._log.failure("a round of upkeep failed")
+            self._log.failure("a periodic task failed")
 
     def stop(self) -> None:
-        """Call it no more, and give up what is running."""
+        """Stop calling `work`, and cancel the call under way."""
         cancel_if_active(self._beginning)
         if self._loop.running:
             self._loop.stop()

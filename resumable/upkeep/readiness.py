@@ -1,4 +1,4 @@
-"""Whether this process can do its work: the parts it cannot do without are tried, when somebody asks and not too often."""
+"""Whether this process can do its work. The parts that it needs are tried when somebody asks, but not too often."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from resumable.clock import cancel_if_active, now
 from resumable.model import UploadError
 from resumable.stores.port import StoreError
 
-#: Seconds for which what was found is told again, however many ask.
+#: Seconds for which a result is used, however many ask.
 FRESH = 5.0
-#: Seconds that whoever asks is kept waiting.
+#: Seconds that whoever asks waits at most.
 LIMIT = 3.0
 
-#: Tries a part; raises where it does not do its work.
+#: Tries a part; raises if it does not work.
 Probe = Callable[[], Awaitable[object]]
 
 
 @frozen
 class Verdict:
-    """How a part is.
+    """The state of a part.
 
-    :ivar since: seconds since the epoch from which on it was so, as far as is known here.
-    :ivar reason: what is wrong, in words that hold no secret.
+    :ivar since: when the part came into this state, as far as this process knows; seconds since the epoch.
+    :ivar reason: what is wrong, without secrets.
     """
 
     ok: bool
@@ -37,24 +37,24 @@ class Verdict:
 
 
 class Readiness:
-    """Tries the parts and remembers for some seconds what came of it."""
+    """Tries the parts, and remembers the results for some seconds."""
 
     def __init__(self, clock: IReactorTime, probes: Mapping[str, Probe], tell: Callable[[str, bool], None]) -> None:
         """
-        :param probes: how each part is tried. One that takes longer than it may is left to its end, and not begun again
-            before that.
-        :param tell: hears of each verdict: part, and whether it does its work.
+        :param probes: what tries each part, by the part's name. A probe that takes longer than `LIMIT` runs on to its
+            end, and is not begun again before that.
+        :param tell: called with each result: the part's name, and whether it works.
         """
         self._clock = clock
         self._parts = {name: _Part(clock, name, probe, tell) for name, probe in probes.items()}
         self._draining: Verdict | None = None
 
     def drain(self) -> None:
-        """From now on the process takes no work."""
+        """Report from now on that the process takes no more work."""
         self._draining = Verdict(False, now(self._clock), "draining")
 
     async def look(self) -> dict[str, Verdict]:
-        """How each part is, and the ``service`` itself; within `LIMIT` seconds, whatever the parts do."""
+        """Return the state of each part, and of the ``service`` when it drains; within `LIMIT` seconds in any case."""
         started = [part.ask() for part in self._parts.values()]
         await DeferredList(started)
         verdicts = {name: part.verdict for name, part in self._parts.items() if part.verdict is not None}
@@ -77,7 +77,7 @@ class _Part:
         self.verdict: Verdict | None = None
 
     def ask(self) -> Deferred[None]:
-        """Fires when there is a verdict to tell."""
+        """Try the part if that is due; fires when there is a result."""
         if self._clock.seconds() - self._looked < FRESH or (self._running and not self._waiting):
             return succeed(None)
         asked: Deferred[None] = Deferred()
@@ -93,7 +93,7 @@ class _Part:
             await self._probe()
             reason = ""
         except (StoreError, UploadError) as error:
-            # A store's words may name users and accounts; its code does not.
+            # A store's message may name users and accounts; its code does not.
             reason = error.code if isinstance(error, StoreError) else str(error)
         except Exception as error:
             self._log.failure("{part} cannot be tried", part=self._name)
@@ -103,7 +103,10 @@ class _Part:
         self._settle(reason)
 
     def _settle(self, reason: str) -> None:
-        """This is how it is; whoever waits may know."""
+        """Record the result, and answer those who wait.
+
+        :param reason: what is wrong; empty if the part works.
+        """
         ok, former = not reason, self.verdict
         self._looked = self._clock.seconds()
         if former is None or former.ok != ok:

@@ -1,4 +1,4 @@
-"""The finisher: finishes uploads whose client has gone, and frees what ended ones left in the store."""
+"""Completion recovery: finishes uploads whose client has gone, and frees what ended uploads left in the store."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resumable.ledger.maintenance import Maintenance
 from resumable.model import Unavailable, Upload, UploadError
 from resumable.uploads.service import UploadService
 
-#: Seconds for which an upload lies untouched before it is taken up.
+#: Seconds that an upload has to be untouched before it is taken up.
 IDLE = 10.0
 #: The pauses between tries.
 PAUSES = Backoff(10.0, 3600.0, jitter=(0.75, 1.0))
@@ -23,7 +23,7 @@ BATCH = 8
 
 
 class CompletionRecovery:
-    """Takes up what was left lying.
+    """Takes up uploads that were not finished, or not freed, by whoever had begun to.
 
     :param give_up_after: seconds for which a Complete that the store refuses is tried again.
     """
@@ -37,11 +37,11 @@ class CompletionRecovery:
         self._maintenance = maintenance
         self._clock = clock
         self._give_up_after = give_up_after
-        #: When what we have taken up is due again, by its id and the number of its tries.
+        #: When an upload taken up here is due again, by its id and the number of its tries.
         self._moments: Moments[tuple[str, int]] = Moments(clock)
 
     async def round(self, *, idle: float = IDLE) -> None:
-        """Finish, and free, what nobody has touched for `idle` seconds."""
+        """Finish, and free, uploads that nobody has touched for `idle` seconds."""
         moved = self._moments.after_a_step()
         if moved is not None:
             await self._maintenance.redate(moved)

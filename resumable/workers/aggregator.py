@@ -1,4 +1,4 @@
-"""The parent's account of what all workers have counted."""
+"""The parent's figures of all workers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from resumable.clock import cancel_if_active
 from resumable.workers.figures import Snapshot, add_up, lasting, snapshot
 from resumable.workers.process import Process
 
-#: Seconds that a worker gets to say what it has counted; after that counts what it has said last.
+#: Seconds that a worker gets to send its figures; after that its last ones are used.
 PATIENCE = 1.0
 
 
 class MetricsAggregator:
-    """Keeps the last figures of each worker and, for good, what the dead have counted.
+    """Keeps the last figures of each worker, and for good what workers that have died had counted.
 
-    :ivar workers: those that take connections.
-    :ivar deaths: of workers that nobody had told to end.
+    :ivar workers: how many workers take connections.
+    :ivar deaths: how many workers have ended that nobody had told to end.
     """
 
     def __init__(self, clock: Any) -> None:
@@ -30,24 +30,24 @@ class MetricsAggregator:
         self._waiting: list[Callable[[Snapshot], None]] = []
         self._late: Any = None
         registry = self._registry = CollectorRegistry()
-        # Memory, CPU and file descriptors of this process add to the workers'.
+        # Memory, CPU and file descriptors of this process are added to those of the workers.
         ProcessCollector(registry=registry)
         self.workers = Gauge("resumable_workers", "Workers that take connections.", registry=registry)
         self.deaths = Counter("resumable_worker_deaths", "Workers that ended by themselves.", registry=registry)
 
     def counted(self, number: int, figures: Snapshot) -> None:
-        """A worker says what it has counted."""
+        """Take the figures that a worker has sent."""
         self._last[number] = figures
         self._heard(number)
 
     def died(self, number: int) -> None:
-        """A worker is gone; what it has said last is all there will ever be of it."""
+        """Note that a worker has died, and keep what it had counted when it last sent its figures."""
         last = self._last.pop(number, [])
         self._dead = add_up([self._dead, lasting(last)])
         self._heard(number)
 
     def ask(self, living: Mapping[int, Process], answer: Callable[[Snapshot], None]) -> None:
-        """Call `answer` with what all have counted, the `living` up to now; soon, whatever they do."""
+        """Call `answer` with the figures of all, those of the `living` fetched anew; within `PATIENCE` seconds."""
         self._waiting.append(answer)
         if len(self._waiting) > 1:
             return

@@ -1,6 +1,6 @@
 """The child: a worker that takes connections from the sockets it shares.
 
-Run as a program by `resumable.workers.pool`; what it needs comes through its pipes.
+`resumable.workers.pool` runs this module as a program. What the child needs comes through its pipes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from resumable.workers.worker_metrics import WorkerMetrics
 
 
 class Sharing:
-    """Listens on the sockets this worker shares with the others, and says when it listens on all."""
+    """Listens on the sockets that this worker shares with the others, and tells the parent when it listens on all."""
 
     def __init__(self, job: Job, uplink: Uplink) -> None:
         self._job = job
@@ -47,7 +47,7 @@ class Sharing:
         self._turns: Turns | None = None
 
     async def listen(self, reactor: Any, description: str, site: Any) -> IListeningPort:
-        """For `resumable.service`: listen on the next socket."""
+        """Listen on the next socket (called by `resumable.service`)."""
         if self._turns is None:
             loads = Loads(LOADS)
             os.close(LOADS)
@@ -65,7 +65,7 @@ def _busy(site: Any) -> int:
 
 
 class FromParent:
-    """What the parent says, as a descriptor for the reactor to read."""
+    """Reads what the parent says: a descriptor for the reactor."""
 
     def __init__(self, worker: Worker, fd: int = FROM_PARENT) -> None:
         self._worker = worker
@@ -73,15 +73,15 @@ class FromParent:
         self._lines = Lines()
 
     def fileno(self) -> int:
-        """Twisted's."""
+        """Return the descriptor (called by Twisted)."""
         return self._fd
 
     def logPrefix(self) -> str:
-        """Twisted's."""
+        """Return the name for log lines (called by Twisted)."""
         return "parent"
 
     def doRead(self) -> Exception | None:
-        """Twisted's: something has been said, or nothing ever will be."""
+        """Pass on the lines that have come; return a reason at the end of the pipe (called by Twisted)."""
         data = os.read(self._fd, 65536)
         if not data:
             return CONNECTION_DONE
@@ -90,12 +90,12 @@ class FromParent:
         return None
 
     def connectionLost(self, reason: Failure) -> None:
-        """Twisted's: the pipe has ended."""
+        """Tell the worker that the pipe has ended (called by Twisted)."""
         self._worker.orphaned()
 
 
 class Worker:
-    """What the parent, and the system, have to say to the service that runs in this process."""
+    """Does what the parent and the system tell the service in this process to do."""
 
     def __init__(self, service: Resumable, worker_metrics: WorkerMetrics, reactor: Any) -> None:
         self._service = service
@@ -104,7 +104,7 @@ class Worker:
         self._stopping = False
 
     def told(self, line: bytes) -> None:
-        """The parent has said something."""
+        """Do what a line from the parent says."""
         word, _, rest = line.partition(b" ")
         if word == STOP:
             self.stop()
@@ -114,12 +114,12 @@ class Worker:
             self._worker_metrics.told(rest)
 
     def orphaned(self) -> None:
-        """Nobody is there to start a new one: the port has to be free at once for who comes after."""
+        """End quickly, since the parent is gone: the port has to be free at once for the next service."""
         self._service.hurry()
         self.stop()
 
     def stop(self) -> None:
-        """End in order. The parent may say so, and a signal to all processes of the service as well."""
+        """End in order; a second call does nothing. The parent may ask for it, or a signal to all processes."""
         if not self._stopping:
             self._stopping = True
             with suppress(ReactorNotRunning):  # one that cannot start stops by itself
@@ -127,10 +127,10 @@ class Worker:
 
 
 def main() -> None:
-    """The program."""
+    """Read the job from the parent and do it."""
     # Ctrl-C in a terminal reaches the whole process group; the parent tells its children.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # so does the end of the terminal
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the signal for the terminal's end reaches the whole group too
     with open(FROM_PARENT, "rb", buffering=0, closefd=False) as pipe:
         job = read_job(pipe)
     if job is not None:

@@ -1,7 +1,8 @@
-"""What all workers have counted, in one answer: whichever of them is asked tells for all, dead ones included.
+"""The figures of all workers in one answer: whichever worker is asked answers for all, dead ones included.
 
-A worker's figures travel to the parent as a snapshot: a list of families, as JSON. Counters and histograms are added up, and
-those of a worker that has died are kept, so that they never go back. Gauges tell what is, and only of those who live.
+A worker sends its figures to the parent as a snapshot: a list of families, as JSON. Counters and histograms are added
+up, and those of a worker that has died are kept, so that they never decrease. Gauges show the present, so only living
+workers count.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Snapshot = Sequence[Family]
 
 #: Types whose samples only grow.
 GROWING = frozenset({"counter", "histogram", "summary"})
-#: What does not add up: what every worker finds in the same ledger, or says of the same program.
+#: What is not added up, and how it is combined: figures from the ledger, which all share, and those of the program.
 TOGETHER: Mapping[str, Callable[[Iterable[float]], float]] = {
     "resumable_uploads": max,
     "resumable_webhook_oldest_due_seconds": max,
@@ -29,7 +30,7 @@ TOGETHER: Mapping[str, Callable[[Iterable[float]], float]] = {
 
 
 def snapshot(registry: CollectorRegistry) -> Snapshot:
-    """What the registry holds now."""
+    """Return what the registry holds now."""
     return [
         (family.name, family.documentation, family.type, [(s.name, s.labels, s.value) for s in family.samples])
         for family in registry.collect()
@@ -37,7 +38,7 @@ def snapshot(registry: CollectorRegistry) -> Snapshot:
 
 
 def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
-    """One snapshot for all of them."""
+    """Return one snapshot for all of them."""
     families: dict[str, tuple[str, str]] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], list[float]]] = {}
     for name, documentation, kind, samples in (family for one in snapshots for family in one):
@@ -57,29 +58,29 @@ def add_up(snapshots: Iterable[Snapshot]) -> Snapshot:
 
 
 def lasting(last: Snapshot) -> Snapshot:
-    """What remains of a worker that has died."""
+    """Return what is kept of a worker that has died."""
     return [family for family in last if family[2] in GROWING]
 
 
 def render(figures: Snapshot) -> bytes:
-    """The snapshot in Prometheus's text format."""
+    """Return the snapshot in Prometheus's text format."""
     registry = CollectorRegistry()
     registry.register(_Told(figures))
     return generate_latest(registry)
 
 
 class _Told:
-    """A collector of what it has been told."""
+    """A Prometheus collector of a given snapshot."""
 
     def __init__(self, figures: Snapshot) -> None:
         self._figures = figures
 
     def describe(self) -> list[Metric]:
-        """prometheus_client's: it need not look for names given twice."""
+        """Return nothing: prometheus_client need not look for duplicate names."""
         return []
 
     def collect(self) -> Iterator[Any]:
-        """prometheus_client's."""
+        """Yield the families of the snapshot (called by prometheus_client)."""
         for name, documentation, kind, samples in self._figures:
             family = Metric(name, documentation, kind)
             for sample, labels, value in samples:

@@ -1,11 +1,12 @@
-"""A connection for whoever has the least to do.
+"""A connection goes to the worker with the least to do.
 
-All workers wait at the same listening socket, and the kernel wakes all of them for a connection. Left alone, whoever is
-first takes all that are waiting: a burst of uploads would go to a single worker and leave the others with nothing. So
-each takes one at a time, and only if nobody has less to do; otherwise it lets the others go first, for some
+All workers wait at the same listening socket, and the kernel wakes all of them for a connection. Left alone, the first
+one takes all that are waiting: a burst of uploads would go to a single worker and leave the others with nothing. So
+each takes one at a time, and only if nobody has less to do. Otherwise it lets the others go first, for some
 hundredths of a second. How much each has to do stands in memory that all share.
 
-The fewer there are the more it matters where one goes: of many, some more or less are not waited for.
+The fewer connections there are, the more it matters where each goes. Where there are many, small differences are
+ignored.
 """
 
 from __future__ import annotations
@@ -21,23 +22,23 @@ from twisted.internet.task import LoopingCall
 
 from resumable.listening import accept_at_most
 
-#: Seconds that the others get to take a connection before us, and how often they get them: one that has less to do may
-#: just be doing it.
+#: Seconds that the others get to take a connection before this worker does, and how often they get them. One that has
+#: less to do may be occupied just now.
 WAIT = 0.002
 TIMES = 25
-#: One in so many may be too many: beyond that the others get to go first.
+#: A worker lets the others go first where it has more to do than the least busy one, by over one part in so many.
 SLACK = 8
-#: Seconds between looks at how much there is to do, and those after which a worker that has not looked is hung up or gone.
+#: Seconds between updates of a worker's load, and those after which a worker without an update hangs or is gone.
 LOOK = 0.1
 STALE = 1.0
-#: What a worker that takes no connections has to do.
+#: The load of a worker that takes no connections.
 ABSENT = float("inf")
 
 _ENTRY = struct.Struct("=dd")
 
 
 class Loads:
-    """How much each worker has to do, and when that was true, in memory that processes share."""
+    """How much each worker has to do, and when it said so, in memory that processes share."""
 
     def __init__(self, fd: int) -> None:
         """:param fd: as from `shared_file`; it may be closed afterwards."""
@@ -45,24 +46,27 @@ class Loads:
         self._values = memoryview(self._map).cast("d")
 
     def of(self, number: int) -> float:
-        """How much the worker has to do."""
+        """Return how much the worker has to do."""
         return self._values[2 * number - 2]
 
     def set(self, number: int, load: float, now: float) -> None:
-        """So much it is, by the monotonic clock (seconds), which all processes of a machine share."""
+        """Set how much the worker has to do.
+
+        :param now: seconds of the monotonic clock, which all processes of a machine share.
+        """
         self._values[2 * number - 2] = load
         self._values[2 * number - 1] = now
 
     def least(self, now: float) -> float:
-        """How much the worker with the least to do has to do, of those that look after themselves."""
+        """Return the smallest load of the workers that keep theirs up to date; `ABSENT` if none does."""
         pairs = zip(self._values[::2], self._values[1::2], strict=True)
         return min((load for load, looked in pairs if now - looked < STALE), default=ABSENT)
 
 
 def shared_file(workers: int) -> int:
-    """A file descriptor for the `Loads` of so many workers, all of them absent; the file has no name.
+    """Return a file descriptor for the `Loads` of so many workers, all of them absent.
 
-    It is in memory where the system has such files (Linux).
+    The file has no name. It is in memory where the system has such files (Linux).
     """
     with _nameless() as file:
         file.write(_ENTRY.pack(ABSENT, 0.0) * workers)
@@ -81,8 +85,8 @@ class Turns:
 
     def __init__(self, loads: Loads, number: int, busy: Callable[[], int], clock: Any) -> None:
         """
-        :param number: whose turns these are.
-        :param busy: how many connections of this worker have something to do.
+        :param number: the number of this worker.
+        :param busy: returns how many connections of this worker have something to do.
         """
         self._loads = loads
         self._number = number
@@ -95,16 +99,19 @@ class Turns:
 
     def _look(self) -> None:
         listening = any(port.connected for port in self._ports)
-        # Nobody is to wait for a worker that does not listen, or no more.
+        # No worker must wait for one that does not listen yet, or does not listen any more.
         self._loads.set(self._number, self._busy() if listening else ABSENT, self._clock.seconds())
 
     def _ours(self) -> bool:
-        """Whether nobody has much less to do."""
+        """Say whether no worker has much less to do."""
         least = self._loads.least(self._clock.seconds())
         return self._loads.of(self._number) <= least * (1 + 1 / SLACK)
 
     def rule(self, port: Any, connections: Callable[[], int]) -> None:
-        """Have `port` (Twisted's, on a listening socket) accept in turn; `connections` says how many there are."""
+        """Make `port` (Twisted's, on a listening socket) accept in turn.
+
+        :param connections: returns how many connections of the port there are.
+        """
         self._ports.append(port)
         self._look()
         accept_at_most(1, port)
@@ -121,7 +128,7 @@ class Turns:
             waited = 0
             before = connections()
             accept()
-            # Until the next look at what it wants it counts as something to do.
+            # A new connection counts as busy until the next update.
             load = self._loads.of(self._number) + connections() - before
             self._loads.set(self._number, load, self._clock.seconds())
 

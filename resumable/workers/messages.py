@@ -1,7 +1,7 @@
 """What parent and child say to each other over their pipes.
 
-The child first gets a `Job`, then lines, and it says lines too: a word and, behind a space, maybe JSON. The end of the
-child's pipe means that the parent is gone.
+The child first gets a `Job`, and then lines. It sends lines too. A line is the name of a message and, behind a space,
+maybe JSON. The end of the child's pipe means that the parent is gone.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from twisted.python.failure import Failure
 
 from resumable.settings import Settings
 
-#: The child's file descriptors: from the parent (in place of a standard input), to the parent, the loads of all, and
-#: from there on the listening sockets.
+#: The child's file descriptors: from the parent (in place of standard input), to the parent, the loads of all workers,
+#: and the first of the listening sockets.
 FROM_PARENT, TO_PARENT, LOADS, SOCKETS = 0, 3, 4, 5
 
-#: What the parent says: end in order; tell what you have counted; this is what all have counted (`figures.Snapshot`).
+#: What the parent says: end in order; send your figures; these are the figures of all (`figures.Snapshot`).
 STOP, COUNT, ALL = b"stop", b"count", b"all"
-#: What the child says: it takes connections; a log event; what it has counted; it is asked what all have counted.
+#: What the child says: it takes connections; a log event; its figures; it needs the figures of all.
 READY, LOG, COUNTED, ASKED = b"ready", b"log", b"counted", b"asked"
 
 _LENGTH = struct.Struct("!Q")
@@ -37,7 +37,7 @@ class Job:
     """What a child is to do.
 
     :ivar number: which of the workers it is, from 1.
-    :ivar settings: of the whole service. The parent's own rather than the file's, which may have changed since.
+    :ivar settings: those of the whole service, as the parent has them: the file may have changed since.
     :ivar families: the address family of each listening socket, in the order of ``settings.listen``.
     """
 
@@ -47,13 +47,16 @@ class Job:
 
 
 def pack_job(job: Job) -> bytes:
-    """The job for the child's pipe. Secrets go with it, so that they are on no command line and in no file."""
+    """Return the job as bytes for the child's pipe.
+
+    Secrets go through the pipe too, so that they are on no command line and in no file.
+    """
     packed = pickle.dumps(job)
     return _LENGTH.pack(len(packed)) + packed
 
 
 def read_job(pipe: RawIOBase) -> Job | None:
-    """The job from the pipe, which blocks until it is there; None if the parent ends before."""
+    """Return the job from the pipe, after waiting for it; None if the parent ends before."""
     try:
         (length,) = _LENGTH.unpack(_exactly(pipe, _LENGTH.size))
         return cast(Job, pickle.loads(_exactly(pipe, length)))
@@ -79,12 +82,12 @@ class Lines:
         self._rest = b""
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that are complete now."""
+        """Return the lines that are complete now."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         return lines
 
     def rest(self) -> list[bytes]:
-        """What stands behind the last line, if anything."""
+        """Return what came after the last complete line, if anything."""
         rest, self._rest = self._rest, b""
         return [rest] if rest else []
 
@@ -92,8 +95,8 @@ class Lines:
 class Uplink:
     """The child's way to its parent.
 
-    Writing waits for the parent, which does nothing but read, and write its log: as any process waits that logs into a
-    pipe. So nothing that is said is lost when a process ends, and nothing piles up.
+    Writing waits for the parent, as every process waits that logs into a pipe. The parent does nothing but read, and
+    write its log. So no message is lost when a process ends, and none piles up.
     """
 
     def __init__(self, fd: int = TO_PARENT) -> None:
@@ -101,7 +104,7 @@ class Uplink:
         self._lock = Lock()  # threads log too
 
     def say(self, word: bytes, text: str = "") -> None:
-        """Say it; to nobody, if the parent is gone."""
+        """Send a line to the parent; do nothing if the parent is gone."""
         line = memoryview(word + b" " + text.encode("utf-8", "backslashreplace") + b"\n")
         with self._lock:
             try:
@@ -111,10 +114,10 @@ class Uplink:
                 pass
 
     def log(self, event: LogEvent) -> None:
-        """Twisted's: an observer of log events."""
+        """Send a log event to the parent (a log observer, called by Twisted)."""
         failure = event.get("log_failure")
         if isinstance(failure, Failure):
-            # An exception is nothing that JSON knows; what it says is.
+            # JSON cannot hold an exception, so its message is sent.
             told: Any = copy(failure)
             told.value = failure.getErrorMessage()
             event = {**event, "log_failure": told}

@@ -25,11 +25,11 @@ from resumable.workers.messages import LOADS, Job
 from resumable.workers.process import Process
 from resumable.workers.sockets import bind
 
-#: Seconds beyond ``limits.drain`` after which a worker that was told to end is killed.
+#: Seconds beyond ``limits.drain_delay`` and ``limits.drain`` after which a worker that was told to end is killed.
 GRACE = 10.0
-#: The pauses before a worker is started again that died soon.
+#: The pauses before a worker that died early is started again.
 PAUSES = Backoff(0.5, 30.0)
-#: A worker that has lived so long (seconds) is started again at once.
+#: A worker that has lived for so long (seconds) is started again at once.
 SOUND = 60.0
 
 
@@ -49,7 +49,7 @@ class WorkerPool(Service):
         self._failed = False
 
     def startService(self) -> None:
-        """Twisted's: begin to start; what goes wrong ends the process with exit status 1."""
+        """Begin to start; an error ends the process with exit status 1 (called by Twisted)."""
         super().startService()
         self._starting = ensureDeferred(self._start())
         self._starting.addErrback(give_up, self._reactor)
@@ -68,21 +68,21 @@ class WorkerPool(Service):
             slot.start()
 
     def job(self, number: int) -> Job:
-        """What the worker is to do."""
+        """Return what the worker is to do."""
         return Job(number, self._settings, tuple(port.socket.family for port in self._ports))
 
     def tell_all(self, asker: Process) -> None:
-        """Tell a worker what all have counted."""
+        """Send a worker the figures of all."""
         living = {slot.number: slot.process for slot in self._slots if slot.takes and slot.process is not None}
         self.aggregator.ask(living, asker.answer)
 
     @property
     def reactor(self) -> Any:
-        """What runs it all."""
+        """The reactor that all of this runs on."""
         return self._reactor
 
     def ready(self) -> None:
-        """A worker takes connections."""
+        """Note that a worker takes connections; announce the service if it is the first."""
         if not self._served:
             self._served = True
             for description, port in zip(self._settings.listen, self._ports, strict=True):
@@ -90,17 +90,17 @@ class WorkerPool(Service):
             tell_manager("READY=1")
 
     def ended(self, status: int | None) -> bool:
-        """A worker has ended by itself; returns whether it is to be started again.
+        """Note that a worker has ended by itself; return whether it is to be started again.
 
-        Where none has ever come so far as to take connections, and one says that it cannot start, the whole cannot.
+        Where no worker has ever taken connections and one ends because it cannot start, the whole service cannot start.
         """
         if not self._served and status == 1 and not self._failed:
             self._failed = True
-            give_up(Failure(CannotStart("the workers do not start; the reason stands above")), self._reactor)
+            give_up(Failure(CannotStart("the workers do not start; the reason is logged above")), self._reactor)
         return not self._failed
 
     def stopService(self) -> Deferred[None]:
-        """Twisted's: end all workers, in order; when this is done none is left."""
+        """End all workers in order (called by Twisted); fires when none is left."""
         super().stopService()
         return ensureDeferred(self._stop())
 
@@ -110,7 +110,7 @@ class WorkerPool(Service):
             self._starting.cancel()
         limits = self._settings.limits
         ending = [slot.end(limits.drain_delay + limits.drain + GRACE) for slot in self._slots]
-        # The workers go on to listen for so long, and a socket in the file system has to stay as long as they do.
+        # The workers go on listening for so long, and a socket in the file system has to stay until they stop.
         await DeferredList(
             [DeferredList(ending), deferLater(self._reactor, limits.drain_delay)], fireOnOneCallback=True
         )
@@ -129,7 +129,7 @@ class Slot:
 
     def __init__(self, pool: WorkerPool, number: int, loads: Loads, files: list[int]) -> None:
         """
-        :param files: what the process inherits: the memory of the loads, and the sockets.
+        :param files: the descriptors that the process inherits: the memory of the loads, and the sockets.
         """
         self._pool = pool
         self.number = number
@@ -138,7 +138,7 @@ class Slot:
         self.process: Process | None = None
         self.takes = False
         self._begun = 0.0
-        #: How many processes have died soon, one after the other.
+        #: How many processes have died early, one after the other.
         self._early_deaths = 0
         self._again: Any = None
         self._ending: Deferred[None] | None = None
@@ -151,7 +151,7 @@ class Slot:
         command = [sys.executable, "-m", "resumable.workers.child", f"worker-{self.number}"]
         # The child has to find the same modules, wherever this process has them from.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        # What the service manager wants to know it hears from here, and its sockets come under other numbers.
+        # Only this process talks to the service manager, and the child gets its sockets under other numbers.
         for name in ("NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
             environment.pop(name, None)
         files = dict(enumerate(self._files, LOADS))
@@ -160,22 +160,22 @@ class Slot:
         )
 
     def ready(self) -> None:
-        """The process takes connections."""
+        """Note that the process takes connections."""
         self.takes = True
         self._pool.aggregator.workers.inc()
         self._pool.ready()
 
     def counted(self, figures: Snapshot) -> None:
-        """The process says what it has counted."""
+        """Pass on the figures that the process has sent."""
         self._pool.aggregator.counted(self.number, figures)
 
     def asked(self) -> None:
-        """The process is asked what all have counted."""
+        """Have the figures of all sent to the process, which needs them."""
         if self.process is not None:
             self._pool.tell_all(self.process)
 
     def ended(self, status: int | None, how: str) -> None:
-        """The process is gone."""
+        """Note that the process has ended, and start the next one if nobody wanted the end."""
         self.process = None
         self._loads.set(self.number, ABSENT, self._pool.reactor.seconds())
         if self.takes:
@@ -186,7 +186,7 @@ class Slot:
             self._ending.callback(None)
             return
         self._pool.aggregator.deaths.inc()
-        # Somebody may have told it to, with a signal to it alone.
+        # With exit status 0 somebody may have wanted it, by a signal to this process alone.
         level = LogLevel.warn if status == 0 else LogLevel.error
         self._log.emit(level, "worker {worker} has ended: {how}", worker=self.number, how=how)
         if self._pool.ended(status):
@@ -196,7 +196,7 @@ class Slot:
             self._again = self._pool.reactor.callLater(pause, self.start)
 
     def end(self, patience: float) -> Deferred[None]:
-        """Tell the process to end, and kill it when it has not after `patience` seconds; fires when it is gone."""
+        """Tell the process to end, and kill it if it still runs after `patience` seconds; fires when it is gone."""
         if self._ending is None:
             self._ending = Deferred()
             cancel_if_active(self._again)
@@ -223,7 +223,9 @@ async def _stop_listening(port: Any) -> None:
 
 
 def make_pool(settings: Settings) -> WorkerPool:
-    """The workers for `settings`, not started yet; the ledger's tables are brought up to date here, once for all.
+    """Return the workers for `settings`, not started yet.
+
+    The ledger's tables are brought up to date here, once for all workers.
 
     :raises LedgerError: the ledger cannot be used.
     """

@@ -29,19 +29,23 @@ from resumable.workers.messages import (
 
 
 class Listener(Protocol):
-    """Who hears what the process says."""
+    """Hears what the process says."""
 
     def ready(self) -> None:
-        """It takes connections."""
+        """Hear that the process takes connections."""
 
     def counted(self, figures: Snapshot) -> None:
-        """This is what it has counted."""
+        """Hear the figures of the process."""
 
     def asked(self) -> None:
-        """It wants to know what all have counted."""
+        """Hear that the process needs the figures of all."""
 
     def ended(self, status: int | None, how: str) -> None:
-        """It is gone, with this exit status (None after a signal); how it ended in words."""
+        """Hear that the process has ended.
+
+        :param status: its exit status; None after a signal.
+        :param how: how it ended, for the log.
+        """
 
 
 class Process(ProcessProtocol):
@@ -55,23 +59,23 @@ class Process(ProcessProtocol):
         self._lines = {fd: Lines() for fd in (1, 2, TO_PARENT)}
 
     def connectionMade(self) -> None:
-        """Twisted's: it runs."""
+        """Send the job, as the process runs now (called by Twisted)."""
         self._tell(pack_job(self._job))
 
     def stop(self) -> None:
-        """Have it end in order."""
+        """Tell the process to end in order."""
         self._tell(STOP + b"\n")
 
     def count(self) -> None:
-        """Have it tell what it has counted."""
+        """Tell the process to send its figures."""
         self._tell(COUNT + b"\n")
 
     def answer(self, figures: Snapshot) -> None:
-        """Tell it what all have counted."""
+        """Send the process the figures of all."""
         self._tell(ALL + b" " + json.dumps(figures).encode() + b"\n")
 
     def kill(self) -> None:
-        """End it at once."""
+        """Kill the process."""
         with suppress(ProcessExitedAlready):
             self._transport.signalProcess("KILL")
 
@@ -84,13 +88,13 @@ class Process(ProcessProtocol):
             self._transport.writeToChild(FROM_PARENT, data)
 
     def childDataReceived(self, childFD: int, data: bytes) -> None:
-        """Twisted's: it has said something."""
+        """Take what the process has said (called by Twisted)."""
         for line in self._lines[childFD].feed(data):
             self._heard(childFD, line)
 
     def _heard(self, fd: int, line: bytes) -> None:
         if fd != TO_PARENT:
-            # No log event, but what Python or a library writes when there is no other way.
+            # This is no log event: Python or a library has written it to standard output or standard error.
             self._log.warn("worker {worker}: {line}", worker=self._job.number, line=line.decode(errors="replace"))
             return
         word, _, rest = line.partition(b" ")
@@ -105,13 +109,13 @@ class Process(ProcessProtocol):
             globalLogPublisher(self._marked(eventFromJSON(rest.decode())))
 
     def _marked(self, event: LogEvent) -> LogEvent:
-        """The event, saying which worker it is from."""
+        """Return the event, marked with the worker that it is from."""
         level = event.get("log_level")
         system = event.get("log_system") or f"{event.get('log_namespace', '-')}#{level.name if level else 'info'}"
         return {**event, "worker": self._job.number, "log_system": f"worker {self._job.number}, {system}"}
 
     def processEnded(self, reason: Failure) -> None:
-        """Twisted's: it is gone, and has said all."""
+        """Tell the listener how the process ended, after all that it has said (called by Twisted)."""
         for fd in (1, 2):
             for line in self._lines[fd].rest():
                 self._heard(fd, line)

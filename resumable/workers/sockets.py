@@ -1,7 +1,8 @@
 """Listening sockets that a parent binds and its children adopt.
 
-Endpoint descriptions are Twisted's, and Twisted reads them: both sides give an endpoint something in place of the reactor
-that it asks for ports. The parent's binds, but does not read; the child's takes what the parent has bound.
+Endpoint descriptions are Twisted's, and both sides let Twisted read them. The parent has the endpoint bind a port, and
+stops that port from reading. A child gives the endpoint a stand-in for the reactor, which makes ports on the parent's
+sockets.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from resumable.listening import SYSTEMD, complain_seldom, make_room, open_port, 
 
 
 async def bind(reactor: Any, description: str) -> Any:
-    """A port, bound and listening, whose connections wait until somebody else accepts them.
+    """Return a port that is bound and listens, but accepts nothing: connections wait for another process.
 
     :raises CannotListen: see `resumable.listening.listen`.
     """
@@ -35,7 +36,11 @@ async def bind(reactor: Any, description: str) -> Any:
 
 
 async def adopt(reactor: Any, description: str, factory: IProtocolFactory, fd: int, family: int) -> IListeningPort:
-    """A port on the socket `fd`, of the address family `family`, which `bind` has made of the same description."""
+    """Return a port on the socket `fd`, which `bind` has made from the same description.
+
+    :param family: the address family of the socket.
+    :raises CannotListen: see `resumable.listening.listen`.
+    """
     adopting = _Adopting(reactor, description, fd, family)
     port = await open_port(adopting, SYSTEMD.sub(r"\1tcp:0", description), factory)
     complain_seldom(port, reactor)
@@ -43,7 +48,7 @@ async def adopt(reactor: Any, description: str, factory: IProtocolFactory, fd: i
 
 
 class _Adopting:
-    """In place of the reactor: for every port that is asked for, the one on the adopted socket."""
+    """Stands in for the reactor: whatever port is asked for, it makes the one on the adopted socket."""
 
     def __init__(self, reactor: Any, description: str, fd: int, family: int) -> None:
         self._reactor = reactor
@@ -52,7 +57,7 @@ class _Adopting:
         self._family = family
 
     def listenTCP(self, port: int, factory: IProtocolFactory, backlog: int = 50, interface: str = "") -> Any:
-        """Twisted's IReactorTCP."""
+        """Return the port on the adopted socket (IReactorTCP)."""
         if self._family == unix.Port.addressFamily:
             return self.listenUNIX("", factory)
         adopted = self._reactor.adoptStreamPort(self._fd, self._family, factory)
@@ -60,15 +65,15 @@ class _Adopting:
         return adopted
 
     def listenSSL(self, port: int, factory: Any, contextFactory: Any, backlog: int = 50, interface: str = "") -> Any:
-        """Twisted's IReactorSSL."""
+        """Return the port on the adopted socket, with TLS on its connections (IReactorSSL)."""
         return self.listenTCP(port, TLSMemoryBIOFactory(contextFactory, False, factory))
 
     def listenUNIX(
         self, address: str, factory: IProtocolFactory, backlog: int = 50, mode: int = 0o666, wantPID: bool = False
     ) -> Any:
-        """Twisted's IReactorUNIX."""
+        """Return the port on the adopted socket (IReactorUNIX)."""
         adopted = _SharedUnixPort._fromListeningDescriptor(self._reactor, self._fd, factory)
-        # Unlike TCP's, this port listens anew.
+        # Unlike a TCP port, this one calls listen on the socket again, so it needs the right backlog.
         adopted.backlog = waiting_room(self._description, backlog)
         adopted.startListening()
         os.close(self._fd)
@@ -76,10 +81,10 @@ class _Adopting:
 
 
 class _SharedUnixPort(unix.Port):
-    """An adopted port whose path in the file system belongs to whoever has bound it.
+    """An adopted port whose path in the file system belongs to the process that has bound it.
 
-    Twisted's own would make it writable for everybody, and when the first of those who share it ends it would remove the
-    path and shut the socket down for all.
+    Twisted's own port would make the path writable for everybody. When the first process that shares it ends, it would
+    remove the path and shut the socket down for all.
     """
 
     _shouldShutdown = False
@@ -90,5 +95,5 @@ class _SharedUnixPort(unix.Port):
             self.mode = stat.S_IMODE(os.stat(self._bindPath).st_mode)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Twisted's: leave the path where it is."""
+        """Close the port, and leave the path where it is (called by Twisted)."""
         tcp.Port.connectionLost(self, reason)

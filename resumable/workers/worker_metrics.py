@@ -1,4 +1,4 @@
-"""What a worker has counted, and what it knows of all others'."""
+"""A worker's own figures, and how it gets the figures of all."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from resumable.model import Unavailable
 from resumable.workers.figures import render, snapshot
 from resumable.workers.messages import ASKED, COUNTED, Uplink
 
-#: Seconds between what a worker says unasked: so much of what it has counted is lost if it is killed.
+#: Seconds between the figures that a worker sends unasked. If it is killed, what it has counted since is lost.
 EVERY = 5.0
 #: Seconds that the parent gets to answer.
 PATIENCE = 5.0
 
 
 class WorkerMetrics:
-    """Says what this worker has counted, and asks the parent what all have."""
+    """Sends the parent the figures of this worker, and asks it for the figures of all."""
 
     def __init__(self, metrics: Metrics, uplink: Uplink, clock: Any) -> None:
         self._metrics = metrics
@@ -33,11 +33,11 @@ class WorkerMetrics:
         loop.start(EVERY)
 
     def tell(self) -> None:
-        """Say what has been counted."""
+        """Send the parent the figures of this worker."""
         self._uplink.say(COUNTED, json.dumps(snapshot(self._metrics.registry)))
 
     async def figures(self) -> bytes:
-        """What all have counted, in Prometheus's text format.
+        """Return the figures of all workers, in Prometheus's text format.
 
         :raises Unavailable: the parent does not answer.
         """
@@ -56,7 +56,10 @@ class WorkerMetrics:
         waiting.errback(Unavailable("the parent process does not answer"))
 
     def told(self, figures: bytes) -> None:
-        """The parent's answer."""
+        """Answer those who wait with what the parent has sent.
+
+        :param figures: the snapshot of all workers, as JSON.
+        """
         waiting, self._waiting = self._waiting, []
         if waiting:
             text = render(json.loads(figures))
