@@ -31,7 +31,7 @@ class Queued:
     """An event as it stands in the queue.
 
     :ivar state: ``due``, ``delivered`` or ``dead`` (given up).
-    :ivar since: when it was first tried, or first tried after a replay (seconds since the epoch).
+    :ivar since: when it was first tried, or when it was replayed (seconds since the epoch).
     :ivar due: when it is tried next (seconds since the epoch).
     :ivar taken: until when somebody has it (seconds since the epoch); None if nobody is trying it.
     :ivar tries: how often it was tried, including a try under way.
