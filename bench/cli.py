@@ -69,8 +69,8 @@ def make_parser() -> argparse.ArgumentParser:
     run.set_defaults(command=run_comparison)
     run.add_argument("--servers", nargs="+", metavar="NAME", help="default: all")
     run.add_argument("--loads", nargs="+", metavar="NAME", help="default: all")
-    run.add_argument("--rounds", type=int, default=5, help="how often each load is measured; the median counts (default: 5)")
-    run.add_argument("--scale", type=float, default=1.0, metavar="X", help="multiply the bytes of each load (default: 1)")
+    run.add_argument("--rounds", type=int, default=5, help="rounds, of which the median counts (default: 5)")
+    run.add_argument("--scale", type=float, default=1.0, metavar="X", help="factor for each load's bytes (default: 1)")
     run.add_argument("--quick", action="store_true", help=f"--scale {QUICK_SCALE} --rounds {QUICK_ROUNDS}")
     _common(run)
 
@@ -83,7 +83,7 @@ def make_parser() -> argparse.ArgumentParser:
     grow.set_defaults(command=run_growth)
     grow.add_argument("--axes", nargs="+", metavar="NAME", help=f"default: all: {', '.join(growth.AXES)}")
     grow.add_argument(
-        "--values", nargs="+", type=parse_size, metavar="N", help="in place of an axis's own values; needs one of --axes"
+        "--values", nargs="+", type=parse_size, metavar="N", help="in place of the axis's own; needs one of --axes"
     )
     _common(grow)
 
@@ -95,7 +95,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     price.add_argument("--use", type=float, default=0.6, help="how busy machines are, 0 to 1 (default: 0.6)")
     price.add_argument(
-        "--cpu-factor", type=float, default=1.0, metavar="X", help="CPU seconds that a vCPU there needs for one second here"
+        "--cpu-factor", type=float, default=1.0, metavar="X", help="CPU seconds of a vCPU there for one here"
     )
     docs = commands.add_parser("docs", help="put tables and pictures of bench/results into docs/")
     docs.set_defaults(command=refresh_docs)
@@ -105,7 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("bench-results"), metavar="DIR", help="default: bench-results")
     parser.add_argument(
-        "--work", type=Path, metavar="DIR", help="for logs and temporary files; must be on a disc if temporary files are to count"
+        "--work", type=Path, metavar="DIR", help="for logs and temporary files; on a disc, if those are to count"
     )
 
 

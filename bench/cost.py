@@ -136,7 +136,7 @@ def cost_of_tb(model: Model, size: float, prices: Prices, assumed: Assumptions) 
 
 
 def sizing(model: Model, size: float, speed: float, prices: Prices, assumed: Assumptions) -> Sizing:
-    """Return the cheapest instances, all of one kind, for files of `size` bytes that come in at `speed` bytes a second."""
+    """Return the cheapest instances of one kind for files of `size` bytes that come in at `speed` bytes a second."""
     vcpus = model.at(size).cpu * assumed.cpu_factor * speed / size / assumed.use
     gbps = speed * 8 / 1e9 / assumed.use
     found = []

@@ -13,7 +13,7 @@ INTERVAL = 0.05
 
 
 class DiscWatch:
-    """Measures, from ``__enter__`` to ``__exit__``, what a folder takes, including its deleted files that are still open."""
+    """Measures what a folder takes while the ``with`` block runs, including deleted files that are still open."""
 
     def __init__(self, folder: Path, tree: ProcessTree) -> None:
         self._folder = folder

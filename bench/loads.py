@@ -67,8 +67,8 @@ LEAST = 64 * KIB
 def scaled(load: Load, factor: float) -> Load:
     """Return the load with `factor` times the bytes.
 
-    Where there are many uploads there will be fewer, otherwise smaller ones. Requests keep their size as long as there are two
-    of them. Breaks, delays and rates stay.
+    Where there are many uploads there will be fewer, otherwise smaller ones. Requests keep their size as long as there
+    are two of them. Breaks, delays and rates stay.
     """
     if factor == 1:
         return load

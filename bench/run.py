@@ -24,8 +24,8 @@ from bench.tree import ProcessTree
 
 #: Bytes of the upload that warms a server up. This is more than one part with every server.
 WARM_UP = 9 << 20
-#: After its last answer a server may still call the store, to delete pieces for example. It counts as done after so many
-#: seconds without a call; the second figure is the longest wait for that.
+#: After its last answer a server may still call the store, to delete pieces for example. It counts as done after so
+#: many seconds without a call; the second figure is the longest wait for that.
 SETTLE = 0.3
 LONGEST_SETTLE = 20.0
 #: Seconds that a load may take, and additional seconds for each MB.

@@ -44,7 +44,10 @@ def bars(title: str, groups: Mapping[str, Sequence[tuple[str, float, str]]]) -> 
 
 
 def lines(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
-    """Draw lines on logarithmic scales. The dotted line rises in proportion; what is steeper grows faster than linearly."""
+    """Draw lines on logarithmic scales.
+
+    The dotted line rises in proportion; what is steeper grows faster than linearly.
+    """
     xs = [x for one in series for x, _ in one.points]
     ys = [y for one in series for _, y in one.points]
     across, up = _Scale(xs, 70, 560), _Scale(ys, 320, 50)

@@ -19,8 +19,8 @@ from bench.clients.wire import Address, Connection
 TICKS = 10
 #: Seconds after which a server that neither takes bytes nor answers is given up.
 SILENCE = 60.0
-#: The number of uploads that status queries ask about. Nobody writes them meanwhile, because some servers end the request that
-#: is writing an upload when somebody asks about it.
+#: The number of uploads that status queries ask about. Nobody writes them meanwhile, because some servers end the
+#: request that is writing an upload when somebody asks about it.
 ASKED = 10
 #: Bytes of each that are stored, and its length in bytes.
 ASKED_STORED, ASKED_SIZE = 65536, 131072
@@ -156,7 +156,10 @@ class SlowUploads:
 
 
 def ask(job: Job, sessions: Sequence[str], pipe: Pipe) -> None:
-    """Ask about uploads until told to stop, in a process of its own. Then send the seconds of each query, and the failures."""
+    """Ask about uploads until told to stop, in a process of its own.
+
+    Then send the seconds of each query, and the failures.
+    """
     protocol = PROTOCOLS[job.protocol](job.path)
     took: list[float] = []
     failures: list[str] = []

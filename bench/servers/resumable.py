@@ -115,7 +115,10 @@ class ResumableTwoWorkers(Resumable):
 
 
 def write_certificate(path: Path) -> None:
-    """Write a self-signed certificate for this machine, and its key, to one file. They are ECDSA, like most on the web."""
+    """Write a self-signed certificate for this machine, and its key, to one file.
+
+    They are ECDSA, like most on the web.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(timezone.utc)

@@ -1,7 +1,8 @@
 """What the sink remembers, and what it answers.
 
-Object bodies are counted and dropped, unless the sink is told to keep them. What servers store for themselves and read back is
-always kept: small objects (the state of an upload), and pieces of uploads that broke off. A dropped body is read as zeros.
+Object bodies are counted and dropped, unless the sink is told to keep them. What servers store for themselves and read
+back is always kept: small objects (the state of an upload), and pieces of uploads that broke off. A dropped body is
+read as zeros.
 """
 
 from __future__ import annotations
@@ -69,7 +70,10 @@ class Stored:
 
     @property
     def told(self) -> dict[str, str]:
-        """Return the headers of the answer to the request that stored it. Like S3, they repeat the checksum that came with it."""
+        """Return the headers of the answer to the request that stored it.
+
+        Like S3, they repeat the checksum that came with it.
+        """
         return {"ETag": self.etag, **({} if self.crc32c is None else {"x-amz-checksum-crc32c": self.crc32c})}
 
 

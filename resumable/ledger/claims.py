@@ -25,7 +25,8 @@ def take(
 ) -> Holder | None:
     """Claim the object under the upload's key, for the upload; see `resumable.ledger.ledger.Ledger.claim`.
 
-    :return: None if the claim is ours now. Otherwise who has it; its id is empty if the upload is in none of the states.
+    :return: None if the claim is ours now. Otherwise who has it; its id is empty if the upload is in none of the
+        states.
     """
     if stale is not None:
         give_up(connection, upload_id=stale.upload_id, claim=stale.claim)

@@ -34,8 +34,8 @@ class Database:
     """Runs transactions in threads. Reads have their own threads, so that they do not wait for writes.
 
     :param url: SQLAlchemy database URL; ``sqlite://`` keeps everything in memory.
-    :param threads: how many writing transactions run at a time, and how many reading ones. SQLite has one `Writer`, and a
-        database in memory has one connection.
+    :param threads: how many writing transactions run at a time, and how many reading ones. SQLite has one `Writer`, and
+        a database in memory has one connection.
     :param patience: seconds for which a database server that is away is tried again.
     """
 
@@ -127,11 +127,12 @@ class Database:
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction, and return its result once the transaction has been committed.
 
-        `work` runs in a thread. It runs again if the database went away in the middle, although the first transaction may
-        have been committed. So running it twice must do the same as running it once.
+        `work` runs in a thread. It runs again if the database went away in the middle, although the first transaction
+        may have been committed. So running it twice must do the same as running it once.
 
         :raises IntegrityError: a constraint is violated.
-        :raises Invalid: the database cannot hold a value: it is too long for an index, or has characters that it cannot store.
+        :raises Invalid: the database cannot hold a value: it is too long for an index, or has characters that it cannot
+            store.
         :raises Unavailable: the database did not answer. The transaction may or may not have been committed.
         """
         if isinstance(self._writers, Writer):

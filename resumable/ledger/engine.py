@@ -1,4 +1,4 @@
-"""Opening the ledger's database: SQLAlchemy engines that are set up for many writers, and tables that are up to date."""
+"""Opening the ledger's database: SQLAlchemy engines that are set up for many writers, and up-to-date tables."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class LedgerError(Exception):
 def open_engine(url: str, *, pooled: bool = True) -> Engine:
     """Return an engine for `url`: ``sqlite:///FILE``, ``sqlite://`` (in memory) or ``postgresql://USER@HOST/DB``.
 
-    There may be several hosts, with or without ports: ``postgresql://USER@HOST1,HOST2:5433/DB``. The one that takes writes is
-    used for as long as it takes them.
+    There may be several hosts, with or without ports: ``postgresql://USER@HOST1,HOST2:5433/DB``. The one that takes
+    writes is used for as long as it takes them.
 
     :param pooled: if false, each connection to a server is new, and is closed when it is given back.
     :raises LedgerError: not a database URL, or one whose driver is not installed.

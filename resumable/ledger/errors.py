@@ -1,8 +1,8 @@
 """What a database's errors mean: the trouble may pass, the client's value cannot be stored, or the operator has to act.
 
-PostgreSQL tells it by SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), SQLite by its result code
-(https://www.sqlite.org/rescode.html). Python's exception classes are not enough: a value that is too long for an index raises
-the same `OperationalError` as a server that is being restarted.
+PostgreSQL tells it by SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), SQLite by its result
+code (https://www.sqlite.org/rescode.html). Python's exception classes are not enough: a value that is too long for an
+index raises the same `OperationalError` as a server that is being restarted.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ class Kind(Enum):
 
 
 #: SQLSTATEs, or their classes (two characters), of what may pass: connection exceptions, transactions that lost against
-#: others, a read-only server (it was the primary before a failover), a lock that somebody else holds, too many connections,
-#: too little memory, a server that is stopping or starting, or one that cancelled the statement.
+#: others, a read-only server (it was the primary before a failover), a lock that somebody else holds, too many
+#: connections, too little memory, a server that is stopping or starting, or one that cancelled the statement.
 _PASSING = ("08", "40", "25006", "53200", "53300", "55006", "55P03", "57014", "57P01", "57P02", "57P03", "57P05")
-#: Values that cannot be stored: a character that the encoding lacks, a number out of range, a text too long for an index.
+#: Values that cannot be stored: a character that the encoding lacks, a number out of range, a text too long for an
+#: index.
 _VALUE = ("22", "54000", "54010", "54011")
 #: After these neither this connection nor any other to the same server is of use, even if the server has not closed it.
 _LEAVE = ("08", "25006", "57P01", "57P02", "57P03", "57P05")
@@ -41,7 +42,10 @@ _TOO_BIG = 18
 
 
 def kind_of(error: Exception) -> Kind:
-    """Return what to do about an error of a transaction. Errors that are not the database's count as trouble, or as a value."""
+    """Return what to do about an error of a transaction.
+
+    Errors that are not the database's count as trouble, or as a value.
+    """
     if isinstance(error, (UnicodeEncodeError, OverflowError)):
         # The driver cannot even send the value: a lone surrogate, or an integer of more than 64 bits.
         return Kind.VALUE

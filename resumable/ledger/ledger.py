@@ -1,8 +1,8 @@
 """The ledger: which uploads and pieces exist. SQLAlchemy Core.
 
-Every call is one transaction; in SQLite several calls may share one. A call that returned has been committed. A call that
-raised `Unavailable` may or may not have been committed. Every call may be repeated. A change of state and the event that
-reports it are written in the same transaction.
+Every call is one transaction; in SQLite several calls may share one. A call that returned has been committed. A call
+that raised `Unavailable` may or may not have been committed. Every call may be repeated. A change of state and the
+event that reports it are written in the same transaction.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from resumable.model import (
 )
 from resumable.quoting import quote_briefly
 
-#: Returns the event for an upload that has just come into its state, given its pieces; None if there is nothing to report.
+#: Returns the event for an upload that has just come into its state, given its pieces; None if there is nothing to
+#: report.
 Announce = Callable[[Upload, Sequence[Piece]], "Event | None"]
 
 
@@ -67,7 +68,8 @@ class Ledger:
         """Enter a new upload, and return it as it was entered.
 
         :param upload: if it has a claim, that is left out where somebody else has a claim to its key.
-        :param chosen: whether the main application has chosen the key. Then it may be one that another owner's upload has.
+        :param chosen: whether the main application has chosen the key. Then it may be one that another owner's upload
+            has.
         :raises KeyTaken: another owner's upload stands under its key, live or finished.
         :raises Taken: the protocol is `put`, and there is a live upload of the same owner and name already.
         """
@@ -170,7 +172,8 @@ class Ledger:
         :param upload: the upload in the edition that the piece belongs to.
         :param replaces: pieces that the new one covers; they are deleted from the ledger.
         :param marks: see `resumable.uploads.marks`.
-        :param claim: given with the last missing piece: the upload becomes ``finishing``, and the caller is to make its object.
+        :param claim: given with the last missing piece: the upload becomes ``finishing``, and the caller is to make its
+            object.
         :return: the claim, if this call has made the upload ``finishing`` and nobody else had a claim to the key.
         :raises Ended: the upload takes no more pieces.
         :raises Superseded: the upload's bytes were begun anew, in a later edition.
@@ -209,7 +212,8 @@ class Ledger:
         except IntegrityError:
             if claim is None:
                 raise
-            # Another upload's object is being made under the key. This upload becomes finishing all the same, without a claim.
+            # Another upload's object is being made under the key. This upload becomes finishing all the same, without a
+            # claim.
             completer["claim"] = None
             alive, ours = await self._database.write(work)
         if not alive:
@@ -278,7 +282,8 @@ class Ledger:
         :param held: only if the upload has this claim.
         :param edition: only if the upload is in this edition.
         :param changes: other columns to set. A ``claim`` is left out if another upload has a claim to the key.
-        :return: the upload as the ledger has it now; None if its state was not in `frm`, or another condition did not hold.
+        :return: the upload as the ledger has it now; None if its state was not in `frm`, or another condition did not
+            hold.
         """
         values = {"state": to.value, "tries": 0, "due": None, **changes}
         change = statements.change_upload(
@@ -413,8 +418,8 @@ class Ledger:
         """
 
         def work(connection: Connection) -> tuple[Upload, int]:
-            # The row is locked: a piece entered at the same time either comes before and is seen here, or comes after and is
-            # checked against the new length.
+            # The row is locked: a piece entered at the same time either comes before and is seen here, or comes after
+            # and is checked against the new length.
             row = connection.execute(UPLOAD.with_for_update(), {"this": upload.id}).mappings().one()
             current, end = as_upload(row), 0
             if current.length is None and current.live:

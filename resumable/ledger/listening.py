@@ -22,8 +22,8 @@ from resumable.model import Unavailable
 LOCKS = 7_305_221
 #: The pauses between tries to connect: always the same.
 PAUSES = Backoff(1.0, 1.0)
-#: Seconds between checks that the server still takes writes, for only there can the others be heard. An answer that takes
-#: longer than this counts as none.
+#: Seconds between checks that the server still takes writes, for only there can the others be heard. An answer that
+#: takes longer than this counts as none.
 LOOK = 5.0
 _ONLY_READS = b"SELECT current_setting('transaction_read_only')"
 
@@ -175,8 +175,8 @@ class Listener:
         """
         connection.add_notify_handler(lambda notice: self._reactor.callFromThread(self._heard, notice.payload))
         connection.execute(f"LISTEN {channel(self._node)}")
-        # The lock comes last, for whoever sees it counts on being heard. It is shared, because this node's former connection
-        # may still hold it.
+        # The lock comes last, for whoever sees it counts on being heard. It is shared, because this node's former
+        # connection may still hold it.
         connection.execute("SELECT pg_advisory_lock_shared(%s, %s)", (LOCKS, self._node))
 
     def _on_lost(self, why: str) -> None:

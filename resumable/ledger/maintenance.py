@@ -46,11 +46,15 @@ class Maintenance:
         return await self._take(state_in([State.FINISHING]), now, idle, pause, most)
 
     async def take_unfreed(self, *, now: float, idle: float, pause: Pause, most: int) -> list[Upload]:
-        """Take ended uploads that may still have something in the store. The parameters are those of `take_finishing`."""
+        """Take ended uploads that may still have something in the store.
+
+        The parameters are those of `take_finishing`.
+        """
         return await self._take(and_(_ENDED, _UNFREED), now, idle, pause, most)
 
     async def _take(self, which: Any, now: float, idle: float, pause: Pause, most: int) -> list[Upload]:
-        # A time in the future comes from a clock that has been set back since. Nobody knows how long that upload has waited.
+        # A time in the future comes from a clock that has been set back since. Nobody knows how long that upload has
+        # waited.
         untouched = or_(uploads.c.updated <= now - idle, uploads.c.updated > now + SKEW)
         at_rest = or_(uploads.c.due <= now, and_(uploads.c.due.is_(None), untouched))
         query = select(uploads).where(which, at_rest).order_by(uploads.c.updated).limit(most)
@@ -106,7 +110,9 @@ class Maintenance:
         return [as_upload(row) for row in rows]
 
     async def forget(self, *, ended_before: float, most: int) -> int:
-        """Delete the rows of uploads that ended long ago. Keep those with something in the store, or with an event to deliver.
+        """Delete the rows of uploads that ended long ago.
+
+        Keep those with something in the store, or with an event to deliver.
 
         :param ended_before: seconds since the epoch.
         :return: how many were deleted.

@@ -1,6 +1,7 @@
 """Bringing the ledger's tables up to date with alembic.
 
-This is a module of its own because alembic takes a third of a second to import. It is imported only where tables have to change.
+This is a module of its own because alembic takes a third of a second to import. It is imported only where tables have
+to change.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What nodes that share a ledger tell each other: that an upload goes on here, so let go of it; or that it has ended.
 
-What is stored is right without these messages. They only save time: without them, a client that comes back through another
-node waits until the old node notices by itself. A message that cannot be sent is dropped.
+What is stored is right without these messages. They only save time: without them, a client that comes back through
+another node waits until the old node notices by itself. A message that cannot be sent is dropped.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ class NullNotifier:
 class PostgresNotifier:
     """Sends messages through the PostgreSQL that the nodes share. Each node has a number, which it draws at its start.
 
-    The upload's row says which nodes may be writing it. If that is this node alone, no message is sent. Answers are awaited
-    only from nodes that listen (`resumable.ledger.listening`).
+    The upload's row says which nodes may be writing it. If that is this node alone, no message is sent. Answers are
+    awaited only from nodes that listen (`resumable.ledger.listening`).
     """
 
     _log = Logger()

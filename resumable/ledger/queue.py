@@ -1,8 +1,8 @@
 """The queue of events: what the main application has still to hear, and what became of what it was told.
 
-Events of one upload are delivered in the order in which they happened. Events of different uploads may be delivered at the
-same time, by any node. A node that takes an event has it for a limited time; after that anybody may take it. The number of
-tries tells whether an outcome belongs to the present try or to an abandoned one.
+Events of one upload are delivered in the order in which they happened. Events of different uploads may be delivered at
+the same time, by any node. A node that takes an event has it for a limited time; after that anybody may take it. The
+number of tries tells whether an outcome belongs to the present try or to an abandoned one.
 """
 
 from __future__ import annotations
@@ -175,7 +175,10 @@ class EventQueue:
         return await self._database.write(work)
 
     async def forget(self, *, ended_before: float, states: Iterable[str] = (DELIVERED, DEAD)) -> int:
-        """Delete events that ended (delivered or dead) before `ended_before` (seconds since the epoch). Return how many."""
+        """Delete events that ended (delivered or dead) before `ended_before` (seconds since the epoch).
+
+        Return how many.
+        """
         old = and_(events.c.state.in_(list(states)), events.c.ended < ended_before)
         return await self._database.write(lambda connection: connection.execute(delete(events).where(old)).rowcount)
 

@@ -1,6 +1,7 @@
 """The ledger's tables, as the migrations leave them. Nothing here assumes one node, or that parts come in order.
 
-Times are seconds since the epoch. Whoever changes a table has to add a migration in ``migrations/versions``; a test compares.
+Times are seconds since the epoch. Whoever changes a table has to add a migration in ``migrations/versions``; a test
+compares.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ uploads = Table(
     Column("claim", Text),
     #: The nodes that may be writing it.
     Column("writers", JSON),
-    #: Counts the uploads of one owner and name in the order in which the ledger entered them. It depends on no node's clock.
+    #: Counts the uploads of one owner and name in the order in which the ledger entered them. It depends on no node's
+    #: clock.
     Column("generation", Integer, nullable=False),
     #: How often its bytes were begun anew. Writers of an earlier edition can add nothing to it.
     Column("edition", Integer, nullable=False, server_default="0"),
@@ -69,8 +71,8 @@ uploads = Table(
 
 _LIVE_BY_NAME = text("protocol = 'put' AND state IN ('open', 'finishing')")
 
-#: The protocol `put` finds an upload by owner and name, so there may be only one live upload of each. If two nodes start the
-#: same one at once, this index stops the second.
+#: The protocol `put` finds an upload by owner and name, so there may be only one live upload of each. If two nodes
+#: start the same one at once, this index stops the second.
 Index(
     "uploads_live_by_name",
     uploads.c.owner,

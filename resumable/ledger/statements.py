@@ -1,4 +1,7 @@
-"""The statements that every upload needs. Each is built once: building one takes SQLAlchemy longer than it takes to run."""
+"""The statements that every upload needs.
+
+Each is built once: building one takes SQLAlchemy longer than it takes to run.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +49,8 @@ def _anothers(of: Any) -> Any:
     return exists().where(*at, of, stands)
 
 
-#: Whether another owner than ``owner`` has a live or finished upload at ``bucket`` and ``key``. Owners that sort before and
-#: after this one are looked for separately. So the index skips the owner's own uploads, however many there are.
+#: Whether another owner than ``owner`` has a live or finished upload at ``bucket`` and ``key``. Owners that sort before
+#: and after this one are looked for separately. So the index skips the owner's own uploads, however many there are.
 ANOTHERS = select(or_(_anothers(uploads.c.owner < bindparam("owner")), _anothers(uploads.c.owner > bindparam("owner"))))
 #: PostgreSQL: lock the key ``at`` until the end of the transaction, so that nobody else checks its owner meanwhile.
 LOCK_KEY = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("at"), 0)))
@@ -56,7 +59,8 @@ LOCK_KEY = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("at
 def is_anothers(connection: Connection, upload: Upload) -> bool:
     """Return whether another owner has a live or finished upload under the key of `upload`.
 
-    The answer stays true until the end of the transaction: PostgreSQL locks the key, and SQLite has one writer at a time.
+    The answer stays true until the end of the transaction: PostgreSQL locks the key, and SQLite has one writer at a
+    time.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(LOCK_KEY, {"at": f"{upload.bucket}/{upload.key}"})
@@ -102,8 +106,8 @@ def enter_piece(connection: Connection, *, part: bool) -> Any:
 
     Its parameters are the columns.
 
-    :param part: whether the piece is a part. A fragment never replaces a part of the same range, because the fragment that
-        the part was made of may be on its way to being deleted.
+    :param part: whether the piece is a part. A fragment never replaces a part of the same range, because the fragment
+        that the part was made of may be on its way to being deleted.
     """
     return _enter_piece(connection.dialect.name, part)
 
@@ -128,7 +132,9 @@ def change_upload(
     edition: bool = False,
     tells: bool = False,
 ) -> Any:
-    """Return an UPDATE of columns of the upload ``this``, if it is in one of the states. `changes` makes the new values.
+    """Return an UPDATE of columns of the upload ``this``, if it is in one of the states.
+
+    `changes` makes the new values.
 
     :param untouched: only if nobody has touched it since ``since``.
     :param held: only if its claim is ``held``.

@@ -19,7 +19,9 @@ _GONE = 86400.0
 
 
 async def alive(database: Database, name: str, *, now: float) -> None:
-    """Write a row as an upload would, to find out whether the ledger can be written (the disc full, the server read-only).
+    """Write a row as an upload would, to find out whether the ledger can be written.
+
+    It cannot if the disc is full, for example, or the server is read-only.
 
     As for any writer, locks are waited for, and a server that is away is tried again.
 
@@ -52,7 +54,10 @@ def counting() -> Select[Any]:
 
 
 def first_due() -> Select[Any]:
-    """Return a query for when the oldest event that is still to be delivered was created. It does not read ended ones."""
+    """Return a query for when the oldest event that is still to be delivered was created.
+
+    It does not read ended ones.
+    """
     return select(func.min(events.c.created)).where(events.c.state == DUE)
 
 
@@ -66,8 +71,9 @@ async def count_live(database: Database) -> dict[tuple[State, str], int]:
 
 
 async def oldest_due(database: Database) -> float | None:
-    """Return when the oldest event still to be delivered was created (seconds since the epoch), or None if there is none.
+    """Return when the oldest event that is still to be delivered was created, or None if there is none.
 
+    :return: seconds since the epoch.
     :raises Unavailable: the database is in trouble.
     """
     return await database.read(lambda connection: connection.execute(first_due()).scalar())

@@ -1,4 +1,7 @@
-"""The one thread that writes a SQLite database. All work that waits shares one transaction, and one write to the disc."""
+"""The one thread that writes a SQLite database.
+
+All work that waits shares one transaction, and one write to the disc.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +50,9 @@ class Writer:
             self._thread.join()
 
     def run(self, work: Callable[[Connection], T]) -> Deferred[T]:
-        """Run `work`, and return its result once the transaction is committed. Fail with what it or the database raises.
+        """Run `work`, and return its result once the transaction is committed.
+
+        Fail with what it or the database raises.
 
         `work` runs in the thread. It runs again if other work in the same transaction failed.
         """
@@ -90,7 +95,8 @@ class Writer:
                     at_work = None
                 return
             except Exception as error:
-                # If no job was at work the database itself failed, for all of them. Each try alone would wait for its lock.
+                # If no job was at work the database itself failed, for all of them. Each try alone would wait for its
+                # lock.
                 failed = left if at_work is None else [at_work]
                 for one in failed:
                     one.outcome = Failure(error)

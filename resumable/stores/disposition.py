@@ -1,4 +1,7 @@
-"""``Content-Disposition`` in a header, which is ASCII: other file names become ``filename*`` (RFC 6266, RFC 8187). Pure."""
+"""``Content-Disposition`` in a header, which is ASCII: other file names become ``filename*`` (RFC 6266, RFC 8187).
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,8 @@ def is_disposition(value: str) -> bool:
 def encode_disposition(value: str) -> str:
     """Return the value in the form for a header.
 
-    Each parameter that is not ASCII is given twice: in ASCII for old programs, and with ``*`` in UTF-8. A value that cannot
-    be parsed loses its characters that are not ASCII.
+    Each parameter that is not ASCII is given twice: in ASCII for old programs, and with ``*`` in UTF-8. A value that
+    cannot be parsed loses its characters that are not ASCII.
     """
     value = value.strip()
     if value.isascii() and value.isprintable():

@@ -1,7 +1,7 @@
 """A local S3 for demonstrations and tests: moto, in a child process that cannot outlive its parent.
 
-Run as a program (``python -m resumable.stores.embedded``) this module is the child. It prints its port, and serves until its
-standard input ends, which happens however the parent dies.
+Run as a program (``python -m resumable.stores.embedded``) this module is the child. It prints its port, and serves
+until its standard input ends, which happens however the parent dies.
 
 It accepts any key and secret, so nothing in it is secret. Objects can be read at their URLs without credentials.
 """
@@ -142,7 +142,8 @@ def _kill(process: Any) -> None:
 class _AclsOfS3:
     """WSGI middleware: refuses an unknown ACL with S3's own error.
 
-    moto answers a bare 500. That counts as passing trouble, so the request would be tried again until patience runs out.
+    moto answers a bare 500. That counts as passing trouble, so the request would be tried again until patience runs
+    out.
     """
 
     def __init__(self, application: Callable[[dict[str, Any], Any], Iterable[bytes]]) -> None:
@@ -162,9 +163,10 @@ class _AclsOfS3:
 class _ReadableByAll:
     """WSGI middleware: serves reads without credentials as if they had some.
 
-    moto gives an object that was stored in one request its bucket's ACL, which is private, and an object that was stored in
-    parts none at all. Policies or ACLs would have to be set for every bucket, and for every upload with an ACL of its own.
-    Writing and deleting still need something of the form of a signature, so that a stray request does neither.
+    moto gives an object that was stored in one request its bucket's ACL, which is private, and an object that was
+    stored in parts none at all. Policies or ACLs would have to be set for every bucket, and for every upload with an
+    ACL of its own. Writing and deleting still need something of the form of a signature, so that a stray request does
+    neither.
     """
 
     def __init__(self, application: Callable[[dict[str, Any], Any], Iterable[bytes]]) -> None:
@@ -179,7 +181,8 @@ class _ReadableByAll:
 
 def main() -> None:
     """Serve as the child, until standard input ends."""
-    # Ctrl-C in a terminal reaches the whole process group. The parent first stores what it holds, then ends this process.
+    # Ctrl-C in a terminal reaches the whole process group. The parent first stores what it holds, then ends this
+    # process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal reaches the group too
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

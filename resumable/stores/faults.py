@@ -1,4 +1,4 @@
-"""Refusals that last until the operator mends something: uploads wait meanwhile, and the operator is told now and then."""
+"""Refusals that last until the operator mends something. Uploads wait, and the operator is told now and then."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from twisted.logger import Logger
 
 from resumable.stores.port import Misconfigured, StoreError
 
-#: Seconds for which a refusal counts when the store's health is asked for. It has to end by itself: a service that says it
-#: is not ready may get no uploads, and only a stored upload would end it earlier.
+#: Seconds for which a refusal counts when the store's health is asked for. It has to end by itself: a service that says
+#: it is not ready may get no uploads, and only a stored upload would end it earlier.
 FRESH = 30.0
 #: Seconds after which a refusal that goes on is logged again, and how many refusals are remembered for that.
 AGAIN = 600.0

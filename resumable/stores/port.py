@@ -35,8 +35,8 @@ class StoreUnavailable(StoreError):
 class Misconfigured(StoreError):
     """The store refuses until the operator mends something: rights, bucket, keys, quota, storage class.
 
-    :ivar everybody: whether no upload at all can be stored in the bucket. If false, it may be this upload alone, for which the
-        main application chose something that the store does not know.
+    :ivar everybody: whether no upload at all can be stored in the bucket. If false, it may be this upload alone, for
+        which the main application chose something that the store does not know.
     """
 
     def __init__(
@@ -80,8 +80,8 @@ class NotFound(StoreVerdict):
 class Refused(StoreVerdict):
     """The very same request can never succeed.
 
-    :ivar field: the field of the upload that the store never accepts: ``key``, ``metadata`` or ``length``. None if the client
-        did not choose what is refused.
+    :ivar field: the field of the upload that the store never accepts: ``key``, ``metadata`` or ``length``. None if the
+        client did not choose what is refused.
     """
 
     def __init__(self, code: str, message: str = "", status: int = 0, *, field: str | None = None) -> None:
@@ -196,10 +196,11 @@ class Fence(Protocol):
 class Store(Protocol):
     """An object store with multipart uploads: Amazon S3, what speaks like it, or another store that can do the same.
 
-    A body is a list of ``bytes`` that together are the object or part. It is sent without being joined or copied, and is not
-    changed, so that a call can be tried again. Every call tries again by itself, with growing pauses, after trouble that may
-    pass: 5xx, 429, time-outs, broken connections, and any refusal that is not the store's own. When the store's patience (a
-    time) runs out, the call raises `StoreUnavailable`. When the store refuses, it raises another `StoreError`.
+    A body is a list of ``bytes`` that together are the object or part. It is sent without being joined or copied, and
+    is not changed, so that a call can be tried again. Every call tries again by itself, with growing pauses, after
+    trouble that may pass: 5xx, 429, time-outs, broken connections, and any refusal that is not the store's own. When
+    the store's patience (a time) runs out, the call raises `StoreUnavailable`. When the store refuses, it raises
+    another `StoreError`.
     """
 
     @property
@@ -273,7 +274,10 @@ class Store(Protocol):
     async def upload_part(
         self, bucket: str, key: str, multipart_id: str, number: int, body: Sequence[bytes], *, crc32c: int | None = None
     ) -> str:
-        """Store part `number` (from 1) and return its ETag (without quotes). It replaces an earlier part of the number."""
+        """Store part `number` (from 1) and return its ETag (without quotes).
+
+        It replaces an earlier part of the number.
+        """
 
     async def complete_multipart_upload(
         self,

@@ -27,7 +27,8 @@ class StoreKind:
 
 _S3 = StoreKind(make_s3, S3Advisor())
 
-#: Kinds by ``store.kind``. Only the service that has started the embedded store knows its address (`make_embedded_store`).
+#: Kinds by ``store.kind``. Only the service that has started the embedded store knows its address
+#: (`make_embedded_store`).
 KINDS = {"s3": _S3, "embedded": _S3}
 
 

@@ -19,7 +19,10 @@ class Slice:
 
 
 def plan(pieces: Iterable[Piece], first: int, end: int) -> list[Slice] | None:
-    """Return the slices that make up ``[first, end)``, in order, from few pieces. None if the pieces do not cover it."""
+    """Return the slices that make up ``[first, end)``, in order, from few pieces.
+
+    None if the pieces do not cover it.
+    """
     left = sorted((p for p in pieces if p.first < end and p.end > first), key=lambda piece: piece.first, reverse=True)
     slices: list[Slice] = []
     best: Piece | None = None
@@ -36,7 +39,10 @@ def plan(pieces: Iterable[Piece], first: int, end: int) -> list[Slice] | None:
 
 
 def cut(segments: Sequence[bytes], start: int, stop: int) -> list[bytes]:
-    """Return the bytes ``[start, stop)`` of the segments. Segments that lie inside it are returned as they are, not copied."""
+    """Return the bytes ``[start, stop)`` of the segments.
+
+    Segments that lie inside it are returned as they are, not copied.
+    """
     found = []
     position = 0
     for segment in segments:

@@ -1,14 +1,15 @@
 """Claims: one upload at a time makes or removes the object under a key, in all processes that share a ledger.
 
-Every call that makes or removes an object is made under the claim to its key. The claim is a word in the upload's row of the
-ledger. Its holder changes the word again and again, as a sign of life. Another upload that wants the claim watches the word by
-its own clock, and takes the claim over when the word has not changed for `LEASE` seconds. Clocks of two machines are never
-compared. The word also says on which machine it was made, and when by that machine's clock. So on the same machine its age is
-known at once: a service that is killed again and again waits no longer than one that was killed once.
+Every call that makes or removes an object is made under the claim to its key. The claim is a word in the upload's row
+of the ledger. Its holder changes the word again and again, as a sign of life. Another upload that wants the claim
+watches the word by its own clock, and takes the claim over when the word has not changed for `LEASE` seconds. Clocks of
+two machines are never compared. The word also says on which machine it was made, and when by that machine's clock. So
+on the same machine its age is known at once: a service that is killed again and again waits no longer than one that was
+killed once.
 
-A call may take effect although nobody hears of it: its answer was lost, or its process died. Then the claim stays in the ledger
-without signs of life, and the next upload that makes an object under the key also waits `LEASE` seconds. A call that takes
-effect more than `LEASE` seconds after its holder's last sign of life is not fenced.
+A call may take effect although nobody hears of it: its answer was lost, or its process died. Then the claim stays in
+the ledger without signs of life, and the next upload that makes an object under the key also waits `LEASE` seconds. A
+call that takes effect more than `LEASE` seconds after its holder's last sign of life is not fenced.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ from resumable.model import LIVE, Ended, State, Unavailable, Upload
 
 T = TypeVar("T")
 
-#: Seconds without a sign of life after which anybody may take a claim over, between two signs of life, and between two looks
-#: of an upload that waits for the claim.
+#: Seconds without a sign of life after which anybody may take a claim over, between two signs of life, and between two
+#: looks of an upload that waits for the claim.
 LEASE = 10.0
 BEAT = 2.5
 LOOK = 0.2
@@ -212,7 +213,10 @@ class Claim:
                 self._log.info("the claim of upload {id} could not be given up: it lapses by itself", id=self.upload.id)
 
     async def hand_back(self, former_id: str) -> None:
-        """Give the claim back to the upload that it was taken from, because what that left under the key has not been settled."""
+        """Give the claim back to the upload that it was taken from.
+
+        That is for when what the former upload left under the key could not be settled.
+        """
         await self.quiet()
         if not self._lost:
             try:
@@ -224,8 +228,8 @@ class Claim:
 class Claims:
     """The claims of this process.
 
-    :param settle: called with an upload that lost its claim, and with the claim of the next one. Deals with what the former may
-        have left under the key.
+    :param settle: called with an upload that lost its claim, and with the claim of the next one. Deals with what the
+        former may have left under the key.
     """
 
     def __init__(
@@ -235,8 +239,8 @@ class Claims:
         self._clock = clock
         self._settle = settle
         self._held: defaultdict[str, list[Claim]] = defaultdict(list)
-        #: Words of claims that this process left in the ledger because of a doubt, by upload and edition. The same upload need
-        #: not wait for them, because a late call would only store its own bytes.
+        #: Words of claims that this process left in the ledger because of a doubt, by upload and edition. The same
+        #: upload need not wait for them, because a late call would only store its own bytes.
         self._lying: dict[tuple[str, int], str] = {}
 
     def of(self, upload: Upload, since: float) -> Claim | None:
@@ -267,8 +271,8 @@ class Claims:
             found = await self._ledger.claim(upload, word, states=states, stale=stale)
             if found is None:
                 claim = self._keep(upload, word, states, begun)
-                # A late call of the claim that was taken over may still take effect after this one, so the doubt goes on.
-                # (`tidy_up` is for those who wait for it instead.)
+                # A late call of the claim that was taken over may still take effect after this one, so the doubt goes
+                # on. (`tidy_up` is for those who wait for it instead.)
                 claim.doubtful = mine is not None and stale is not None and stale.claim == mine
                 if stale is None or stale.upload_id == upload.id:
                     return claim

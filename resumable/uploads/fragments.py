@@ -17,7 +17,8 @@ from resumable.uploads.memory import MemoryBudget
 
 #: Requests for the fragments of one upload that are under way at a time.
 MOST = 8
-#: Fragments of all uploads that are read at a time. More would not be faster: reading takes more time here than in the store.
+#: Fragments of all uploads that are read at a time. More would not be faster: reading takes more time here than in the
+#: store.
 READS = 8
 #: The name of the metadata entry that says which ledger a fragment belongs to.
 LEDGER = "resumable-ledger"
@@ -33,8 +34,8 @@ def _name(upload_id: str, piece: Piece) -> Name:
 class Fragments:
     """Stores and reads fragments: small objects under one prefix, in the bucket of the upload's object.
 
-    A stored fragment stays in memory while there is room to spare, so that a chunk that comes in many requests need not be
-    read back.
+    A stored fragment stays in memory while there is room to spare, so that a chunk that comes in many requests need not
+    be read back.
     """
 
     _log = Logger()
@@ -55,7 +56,10 @@ class Fragments:
         return f"{self._prefix}{upload.id}/{piece.first}-{piece.end - 1}.{piece.etag}"
 
     async def put(self, upload: Upload, first: int, segments: Sequence[bytes], crc32c: int) -> Piece:
-        """Store bytes that begin at offset `first`, and return the piece. The caller has to enter it into the ledger."""
+        """Store bytes that begin at offset `first`, and return the piece.
+
+        The caller has to enter it into the ledger.
+        """
         size = sum(map(len, segments))
         end = first + size
         options = ObjectOptions(
@@ -108,7 +112,7 @@ class Fragments:
         try:
             await self._store.delete_object(upload.bucket, self._key(upload, piece))
         except StoreError as error:
-            self._log.info("a fragment of upload {id} could not be deleted yet: {error}", id=upload.id, error=str(error))
+            self._log.info("a fragment of upload {id} is not deleted yet: {error}", id=upload.id, error=str(error))
 
     def forget(self, upload_id: str, pieces: Iterable[Piece] | None = None) -> None:
         """Drop the bytes of these fragments, or of all fragments of the upload, from memory."""

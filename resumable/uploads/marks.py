@@ -1,10 +1,10 @@
 """Marks: offsets within a stored piece, each with the CRC32C of the piece's bytes up to there. Pure.
 
-With marks, a range of bytes can be compared with a larger stored piece, because every stretch between two marks has a checksum
-of its own. A piece has marks after 1, 2, 4, 8 … bytes, and then at the multiples of `EVERY`. It also has one wherever the bytes
-of one request ended and those of the next began, because a client that repeats a request begins there. Bytes between an end of
-the range and the nearest mark inside the range are not compared. For a range that begins where the piece does, those are less
-than half.
+With marks, a range of bytes can be compared with a larger stored piece, because every stretch between two marks has a
+checksum of its own. A piece has marks after 1, 2, 4, 8 … bytes, and then at the multiples of `EVERY`. It also has one
+wherever the bytes of one request ended and those of the next began, because a client that repeats a request begins
+there. Bytes between an end of the range and the nearest mark inside the range are not compared. For a range that begins
+where the piece does, those are less than half.
 """
 
 from __future__ import annotations

@@ -41,10 +41,10 @@ class Holder(Protocol):
 class MemoryBudget:
     """Counts body bytes. When the limit is reached all streams wait in a line, and are let in again as there is room.
 
-    The line is first come, first served, except that streams in the middle of a chunk go before the others. So few chunks are
-    begun at a time, and they become whole. When room is short, bytes that are kept only to save a read (see `keep`) go first.
-    If then too little is on its way to the store, because most bytes wait for the rest of their chunk, partial chunks are spilled
-    one by one. So something can always move.
+    The line is first come, first served, except that streams in the middle of a chunk go before the others. So few
+    chunks are begun at a time, and they become whole. When room is short, bytes that are kept only to save a read (see
+    `keep`) go first. If then too little is on its way to the store, because most bytes wait for the rest of their
+    chunk, partial chunks are spilled one by one. So something can always move.
     """
 
     def __init__(self, limit: int, clock: IReactorTime) -> None:
@@ -89,7 +89,7 @@ class MemoryBudget:
             self._spill()
 
     def wait(self, more: int) -> None:
-        """Count `more` bytes (negative: fewer) that have been read for a holder that waits, and that it has not taken yet."""
+        """Count `more` bytes (negative: fewer) that were read for a waiting holder, which has not taken them yet."""
         self.held += more
 
     def move(self, size: int) -> None:
@@ -137,7 +137,7 @@ class MemoryBudget:
             self._clock.callLater(PATIENCE, self._tick)
 
     def _tick(self) -> None:
-        """Expect nothing more of streams that were let in and brought nothing, so that the others need not wait for them."""
+        """Expect nothing more of streams that were let in and brought nothing: others need not wait for them."""
         self._ticking = False
         self._expected.clear()
         self._go_on()
@@ -147,8 +147,8 @@ class MemoryBudget:
     def _spill(self) -> None:
         """Spill one partial chunk if less than a quarter of the budget is on its way to the store.
 
-        A silent stream's goes first, then the largest. The next is spilled when this one is stored, or after a while. Meanwhile
-        chunks may become whole, and those that are spilled later are larger, which takes fewer requests.
+        A silent stream's goes first, then the largest. The next is spilled when this one is stored, or after a while.
+        Meanwhile chunks may become whole, and those that are spilled later are larger, which takes fewer requests.
         """
         if self._moving >= self.limit // 4:
             return
@@ -157,8 +157,8 @@ class MemoryBudget:
         if chosen is not None:
             chosen.spill()
             return
-        # All bytes held were read for streams that wait. Let one take its bytes: that needs no more memory, and they can
-        # be spilled then.
+        # All bytes held were read for streams that wait. Let one take its bytes: that needs no more memory, and they
+        # can be spilled then.
         behind = next((holder for holder in self._line if holder.behind), None)
         if behind is not None and not self._moving:
             self._let_in(behind)
@@ -166,8 +166,8 @@ class MemoryBudget:
     def keep(self, key: object, size: int, forget: Callable[[], int]) -> bool:
         """Keep `size` stored bytes, to save reading them back. Return False if there is no room to spare.
 
-        :param forget: lets the bytes go and returns how many they were. Called at most once, by `forget` or when others need the
-            room.
+        :param forget: lets the bytes go and returns how many they were. Called at most once, by `forget` or when others
+            need the room.
         """
         if self.held + size > self.limit // 2:
             return False

@@ -54,7 +54,7 @@ class StoredBytes:
         return [offset for offset, _ in unpack(await self._ledger.marks(upload.id, piece.first, piece.end))]
 
     async def same(self, upload: Upload, buffer: ChunkBuffer, piece: Piece) -> bool:
-        """Return whether a buffer and a stored piece have the same bytes where they overlap, as far as can be compared."""
+        """Return whether a buffer and a stored piece agree where they overlap, as far as they can be compared."""
         first, end = max(buffer.first, piece.first), min(buffer.end, piece.end)
         if first >= end or piece.crc32c is None:
             return True

@@ -20,7 +20,9 @@ from resumable.uploads.memory import MemoryBudget
 
 @define
 class ChunkBuffer(Marker):
-    """Bytes ``[first, end)`` of the chunk `number`, in memory, in the segments they arrived in. Small segments are joined.
+    """Bytes ``[first, end)`` of the chunk `number`, in memory, in the segments they arrived in.
+
+    Small segments are joined.
 
     :ivar segments: all the bytes, once `seal` has been called.
     """
@@ -55,9 +57,9 @@ class ChunkedStream:
     :ivar room: bytes from `position` to the next edge. A producer that reads no more than this at once avoids cutting a
         segment, which copies.
 
-    The producer is paused while `in_flight` buffers are being stored, or when the budget demands it. A segment that it writes
-    nevertheless (one may be on its way) is taken. The first buffer that cannot be stored fails the stream: it takes no more
-    bytes, and `drain` raises the reason.
+    The producer is paused while `in_flight` buffers are being stored, or when the budget demands it. A segment that it
+    writes nevertheless (one may be on its way) is taken. The first buffer that cannot be stored fails the stream: it
+    takes no more bytes, and `drain` raises the reason.
     """
 
     def __init__(
@@ -201,8 +203,8 @@ class ChunkedStream:
     def checkpoint(self) -> None:
         """Have the unfinished chunk stored if nothing has come since the last call. Called by the clock.
 
-        A stream that is told to wait does not count as silent. Nor is a chunk stored early while the client repeats stored bytes:
-        a whole chunk can be compared as a whole.
+        A stream that is told to wait does not count as silent. Nor is a chunk stored early while the client repeats
+        stored bytes: a whole chunk can be compared as a whole.
         """
         if not self._touched and not self._paused and self._failure is None and self.position > self.stored_to:
             self.spill()
@@ -242,7 +244,8 @@ class ChunkedStream:
     async def drain(self) -> None:
         """Have the unfinished chunk stored, and wait until everything is stored.
 
-        :raises Exception: the reason given to `fail` or `end`, or the error of the first buffer that could not be stored.
+        :raises Exception: the reason given to `fail` or `end`, or the error of the first buffer that could not be
+            stored.
         """
         if self._failure is None:
             self.spill()

@@ -1,11 +1,11 @@
 """What a name, an owner, a key, a metadata entry and a header may be. This is the one place that decides it. Pure.
 
-The checks run before an upload is created. Each raises `Unfit`, and the caller knows whose value it was. A client's bad value
-is answered with 400 (`from_client`). A bad value of the main application makes its answer unusable.
+The checks run before an upload is created. Each raises `Unfit`, and the caller knows whose value it was. A client's bad
+value is answered with 400 (`from_client`). A bad value of the main application makes its answer unusable.
 
-A value has to survive everything that holds it: JSON, both databases, headers, and the XML of S3's listings. Keys also obey
-MinIO's rules (no empty segment, and none that is ``.`` or ``..`` once blanks are stripped), so that an upload may change its
-store.
+A value has to survive everything that holds it: JSON, both databases, headers, and the XML of S3's listings. Keys also
+obey MinIO's rules (no empty segment, and none that is ``.`` or ``..`` once blanks are stripped), so that an upload may
+change its store.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from resumable.stores.s3.options import METADATA, TOKEN_SYNTAX, encode_metadata,
 
 #: Bytes of UTF-8. S3 takes keys of up to 1024. An owner and a name together have to fit into PostgreSQL's indexes.
 MAX_KEY = MAX_NAME = MAX_OWNER = 1024
-#: Entries of metadata. Some servers limit the number of headers: Python's, and with it moto, refuses more than 100 with a
-#: bare 431.
+#: Entries of metadata. Some servers limit the number of headers: Python's, and with it moto, refuses more than 100 with
+#: a bare 431.
 MAX_ENTRIES = 64
-#: Bytes of all metadata: S3's 2 KB, less the service's own entry. Names count with their prefix, as MinIO counts them, and
-#: values as they are encoded.
+#: Bytes of all metadata: S3's 2 KB, less the service's own entry. Names count with their prefix, as MinIO counts them,
+#: and values as they are encoded.
 MAX_METADATA = 2048 - len(METADATA + "resumable-token") - 32
 #: Bytes of a header's value, as it is sent.
 MAX_HEADER = 4096
-#: Bytes of all the headers that an object is created with, as they are sent and signed: S3's 8 KB for a PUT, less what the
-#: service says itself (a session token alone may take 2 KB).
+#: Bytes of all the headers that an object is created with, as they are sent and signed: S3's 8 KB for a PUT, less what
+#: the service says itself (a session token alone may take 2 KB).
 MAX_HEADERS = 5 * 1024
 #: The beginning of the names of the service's own metadata.
 RESERVED = "resumable-"
@@ -45,7 +45,8 @@ _NO_TEXT = re.compile(
 )
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}\Z")
-#: Characters that are written as %XX in an owner's segment of a key: those that end a segment or spoil a key, and % itself.
+#: Characters that are written as %XX in an owner's segment of a key: those that end a segment or spoil a key, and %
+#: itself.
 _NOT_IN_SEGMENT = re.compile("[%/\x00-\x1f\x7f-\x9f]")
 #: The headers of an object that a client or the main application may choose, and that may be long.
 _CHOSEN = ("metadata", "tags", "content_disposition", "content_type", "content_encoding")
@@ -103,7 +104,7 @@ def is_text(value: object) -> bool:
 def check_text(field: str, value: object, *, most: int = MAX_HEADER) -> str:
     """Return the value if it is a text of 1 to `most` bytes of UTF-8."""
     if not isinstance(value, str) or not value or not is_text(value):
-        raise Unfit(field, "must be a text that is not empty and has no control characters or noncharacters")
+        raise Unfit(field, "must be a text, not empty and without control characters or noncharacters")
     if len(value) > most or len(value.encode()) > most:
         raise Unfit(field, f"must have at most {most} bytes")
     return value
@@ -118,7 +119,10 @@ def check_name(name: object) -> str:
 
 
 def check_owner(owner: object) -> str:
-    """Return the owner: any text, even with slashes and dots (see `owner_segment`). Empty stands for nobody in particular."""
+    """Return the owner: any text, even with slashes and dots (see `owner_segment`).
+
+    Empty stands for nobody in particular.
+    """
     if not is_text(owner):
         raise Unfit("owner", "must be a text without control characters or noncharacters")
     return check_text("owner", owner, most=MAX_OWNER) if owner else ""

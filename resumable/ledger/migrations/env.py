@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection, and in the transaction, of `resumable.ledger.engine.prepare`."""
+"""Alembic's entry: runs the migrations in the transaction of `resumable.ledger.engine.prepare`."""
 
 from __future__ import annotations
 

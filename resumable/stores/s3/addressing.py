@@ -1,4 +1,4 @@
-"""Where a bucket stands in a URL: in the host's name (virtual) or at the head of the path, at AWS or at another endpoint."""
+"""Where a bucket stands in a URL: in the host's name (virtual) or at the head of the path."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def bucket_base(endpoint: str, bucket: str, *, in_host: bool = False) -> Base:
 class Addressing:
     """Finds the base of a bucket, once for each bucket.
 
-    :param endpoint: URL of a store that is not AWS. If None, botocore's rules say where the bucket is in the region. (They put a
-        name with dots, which no certificate covers, into the path.)
+    :param endpoint: URL of a store that is not AWS. If None, botocore's rules say where the bucket is in the region.
+        (They put a name with dots, which no certificate covers, into the path.)
     :param style: ``path``, ``virtual``, or ``auto``: virtual at AWS and path elsewhere.
     :param proxies: whether requests to this store use the environment's proxies.
     """
@@ -72,13 +72,15 @@ class Addressing:
         try:
             return await asking()
         finally:
-            # Every caller that has waited comes here; only one has to do it.
+            # Every caller that waited comes here, but only the first finds the entry.
             if not asking.running:
                 self._asked.pop(bucket, None)
 
 
 def resolve_aws(region: str, bucket: str, style: str) -> Base:
-    """Return where botocore would send a request for the bucket. Blocks while it loads megabytes of rules: use a thread.
+    """Return where botocore would send a request for the bucket.
+
+    Blocks while it loads megabytes of rules: use a thread.
 
     Settings of AWS's own tools (``AWS_ENDPOINT_URL``, FIPS and dual-stack endpoints) take effect here.
     """

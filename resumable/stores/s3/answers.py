@@ -1,7 +1,7 @@
 """What the store's answers mean. botocore's parsers and its model of S3 read them; this module decides what may pass.
 
-The model is megabytes of JSON. It is loaded in a thread when the first answer needs it. The answers to most requests of an
-upload do not need it.
+The model is megabytes of JSON. It is loaded in a thread when the first answer needs it. The answers to most requests of
+an upload do not need it.
 """
 
 from __future__ import annotations
@@ -136,8 +136,9 @@ class Answers:
 def parse(body: bytes) -> ElementTree.Element | None:
     """Return the parsed document, or None if the body is not one.
 
-    A document that declares entities is refused, because a few hundred bytes of them can grow to megabytes; S3's declare none.
-    A document with zero bytes, as in UTF-16, is refused too, because a declaration would not be seen in it.
+    A document that declares entities is refused, because a few hundred bytes of them can grow to megabytes; S3's
+    declare none. A document with zero bytes, as in UTF-16, is refused too, because a declaration would not be seen in
+    it.
     """
     if b"<!DOCTYPE" in body or b"\0" in body:
         return None
@@ -162,7 +163,10 @@ def speaks(root: ElementTree.Element, shape: Any) -> bool:
 
 
 def read_error(body: bytes) -> tuple[str, str]:
-    """Return code and message of an error document. The code is empty if the body is something else, such as a proxy's page."""
+    """Return code and message of an error document.
+
+    The code is empty if the body is something else, such as a proxy's page.
+    """
     root = parse(body) if body else None
     if root is None or local_name(root) != "Error":
         return "", ""

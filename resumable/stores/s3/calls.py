@@ -23,7 +23,8 @@ from resumable.stores.transport.proxies import BadProxy
 #: Seconds: the longest first pause (the limit doubles from there), and the longest pause of all.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 10.0
-#: How many answers to a `Call.once` may be lost before it is given up, since each such try may have left something behind.
+#: How many answers to a `Call.once` may be lost before it is given up, since each such try may have left something
+#: behind.
 LOST = 2
 
 
@@ -43,10 +44,12 @@ class Call:
     :ivar reads: whether the answer's body is to be parsed with S3's model.
     :ivar answer: seconds within which the answer has to begin.
     :ivar limit: the most bytes of the answer's body.
-    :ivar framed: whether the answer's body has to tell its own length. One that ends with the connection then counts as lost.
+    :ivar framed: whether the answer's body has to tell its own length. One that ends with the connection then counts as
+        lost.
     :ivar passing: error codes that, for this operation, may pass.
     :ivar bare: statuses that, without an error document, are raised at once, for the caller to find out what is meant.
-    :ivar once: whether it does harm to repeat a try that succeeded although its answer was lost. Then that is not done often.
+    :ivar once: whether it does harm to repeat a try that succeeded although its answer was lost. Then that is not done
+        often.
     :ivar check: returns what is wrong with a successful answer after all, or None.
     :ivar sent: whether the store has the whole request of the last try.
     """
@@ -107,8 +110,8 @@ class Calls:
         """Make the call. If cancelled, it stops in the middle of a try.
 
         :param patience: seconds, in place of the usual patience.
-        :param fence: asked before each try but the first. It waits between tries, and is told of tries that may still take
-            effect.
+        :param fence: asked before each try but the first. It waits between tries, and is told of tries that may still
+            take effect.
         :param again: whether an earlier call has already tried the same.
         :raises StoreError: the store refuses.
         :raises StoreUnavailable: patience ran out, or there are no valid credentials.

@@ -291,7 +291,10 @@ class S3Store:
     async def upload_part(
         self, bucket: str, key: str, multipart_id: str, number: int, body: Sequence[bytes], *, crc32c: int | None = None
     ) -> str:
-        """Store part `number` (from 1) and return its ETag (without quotes). It replaces an earlier part of the number."""
+        """Store part `number` (from 1) and return its ETag (without quotes).
+
+        It replaces an earlier part of the number.
+        """
         query = f"partNumber={number}&uploadId={quote(multipart_id, safe='')}"
         check = Uploaded(crc32c)
         call = Call("UploadPart", "PUT", bucket, key, query, self._checksum_header(crc32c), body, check=check)

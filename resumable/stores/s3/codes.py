@@ -15,8 +15,8 @@ from resumable.stores.port import (
 )
 from resumable.stores.transport.exchange import TOO_LONG
 
-#: Error codes that may pass. So may every 5xx (but 501 and 505), 408 and 429, and any refusal that is not the store's own.
-#: A store says BadDigest or IncompleteBody if bytes were damaged on the way.
+#: Error codes that may pass. So may every 5xx (but 501 and 505), 408 and 429, and any refusal that is not the store's
+#: own. A store says BadDigest or IncompleteBody if bytes were damaged on the way.
 TRANSIENT = frozenset(
     {
         "SlowDown",
@@ -41,8 +41,8 @@ EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequi
 REJECTED = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
 #: Error codes that say that the store did not even begin with the request.
 BUSY = frozenset({"SlowDown", "ServiceUnavailable"})
-#: Statuses that, even without an error document, mean that the operator has to mend something before the request can succeed.
-#: The last three come from something in between that does not take a body, key or headers as large as these.
+#: Statuses that, even without an error document, mean that the operator has to mend something before the request can
+#: succeed. The last three come from something in between that does not take a body, key or headers as large as these.
 OPERATORS = frozenset({301, 307, 401, 403, 413, 414, 431})
 
 #: The error code that stands for a status when a refusal has no body (to HEAD).
@@ -85,8 +85,8 @@ _CLIENT = {
     "EntityTooLarge": "length",
 }
 
-#: Codes that are about the whole bucket or all requests. Others may be about a single upload, for which the main application
-#: chose a storage class or an ACL that the store does not know.
+#: Codes that are about the whole bucket or all requests. Others may be about a single upload, for which the main
+#: application chose a storage class or an ACL that the store does not know.
 _OF_ALL = frozenset(
     {
         "AccessDenied",
@@ -110,7 +110,7 @@ _NEVER = frozenset({"EntityTooSmall"})
 
 
 def client_fault(code: str) -> str | None:
-    """Return the field of the upload that an error code says can never be accepted; None if the client is not at fault."""
+    """Return the upload's field that, by the error code, can never be accepted; None if the client is not at fault."""
     return _CLIENT.get(code)
 
 

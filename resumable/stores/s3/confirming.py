@@ -64,7 +64,10 @@ class Completed:
         return Made(_unquoted(reply.fields.get("ETag")), told is not None and told == self._expected)
 
     def _told(self, reply: Reply) -> str | None:
-        """Return the checksum of the parts' checksums, or None. A checksum of the whole object could not be compared with it."""
+        """Return the checksum of the parts' checksums, or None.
+
+        A checksum of the whole object could not be compared with it.
+        """
         told: str | None = reply.fields.get("ChecksumCRC32C")
         if not told or reply.fields.get("ChecksumType") == "FULL_OBJECT":
             return None

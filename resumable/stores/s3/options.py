@@ -1,8 +1,8 @@
 """What an object is created with, as request headers.
 
-Headers are ASCII. A metadata value that is not ASCII, or that a header would not keep (blanks at its ends, control characters),
-is written as RFC 2047 encoded words, as S3 itself writes and reads them. File names in Content-Disposition are written as RFC
-8187 says. Everything else is percent-encoded UTF-8.
+Headers are ASCII. A metadata value that is not ASCII, or that a header would not keep (blanks at its ends, control
+characters), is written as RFC 2047 encoded words, as S3 itself writes and reads them. File names in Content-Disposition
+are written as RFC 8187 says. Everything else is percent-encoded UTF-8.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ def encode_tags(tags: Mapping[str, str]) -> str:
 
 
 def header_sizes(options: ObjectOptions) -> dict[str, int]:
-    """Return how many bytes of a request each kind of header takes. Kinds are ``metadata``, ``tags`` and `PLAIN`'s names.
+    """Return how many bytes of a request each kind of header takes.
+
+    Kinds are ``metadata``, ``tags`` and `PLAIN`'s names.
 
     A header's name counts twice: it stands before the value, and in the list of signed headers.
 

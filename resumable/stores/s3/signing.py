@@ -1,7 +1,7 @@
 """Signing requests: Signature Version 4, with botocore's credentials.
 
-Bodies are not signed (``UNSIGNED-PAYLOAD``), because hashing them would cost more than everything else that is done with them.
-TLS protects them on the way, and the checksum header tells the store what it must have received.
+Bodies are not signed (``UNSIGNED-PAYLOAD``), because hashing them would cost more than everything else that is done
+with them. TLS protects them on the way, and the checksum header tells the store what it must have received.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from resumable.stores.threads import ThreadSingleFlight
 
-#: Credentials that expire within so many seconds have to be renewed before anything is signed. The figure is botocore's.
+#: Credentials that expire within so many seconds have to be renewed before anything is signed. The figure is
+#: botocore's.
 MANDATORY = 10 * 60.0
 #: Seconds between two tries to renew credentials while the old ones are still valid.
 RENEWAL_PAUSE = 60.0
@@ -42,9 +43,9 @@ class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
 class Signer:
     """Signs requests, with the given credentials or with what botocore's chain finds.
 
-    The chain (environment, profile, web identity, container and instance roles) may read files and ask servers. So it runs in
-    a thread, as does every renewal, and only one at a time. Credentials that are due for renewal but still valid are used
-    until the new ones are there.
+    The chain (environment, profile, web identity, container and instance roles) may read files and ask servers. So it
+    runs in a thread, as does every renewal, and only one at a time. Credentials that are due for renewal but still
+    valid are used until the new ones are there.
     """
 
     def __init__(
@@ -87,8 +88,8 @@ class Signer:
     async def replace(self, *, guess: bool = False) -> bool:
         """Look for new credentials, because the store refuses these. Do nothing if the settings gave them.
 
-        :param guess: whether the store did not name the credentials as the reason. Then it may be something else, and new ones
-            are not looked for again and again.
+        :param guess: whether the store did not name the credentials as the reason. Then it may be something else, and
+            new ones are not looked for again and again.
         :return: whether new ones were looked for.
         :raises NoCredentials: none can be had just now.
         """

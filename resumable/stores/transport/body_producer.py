@@ -1,4 +1,4 @@
-"""A request's body as a list of segments: written to a consumer as Twisted does it, or handed to `transport.sending`."""
+"""A request's body as a list of segments, written as Twisted does it or handed to `transport.sending`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from zope.interface import implementer
 class ChunksProducer:
     """Writes segments one by one, without a copy, and forgets each when it is written.
 
-    It has to be empty whenever the request ends. Twisted keeps a finished request, and with it this producer, in reference
-    cycles until the garbage collector runs.
+    It has to be empty whenever the request ends. Twisted keeps a finished request, and with it this producer, in
+    reference cycles until the garbage collector runs.
     """
 
     def __init__(self, chunks: Iterable[bytes], length: int, clock: Any) -> None:
@@ -55,7 +55,9 @@ class ChunksProducer:
             done.callback(None)
 
     def hand_over(self, stop: Callable[[], None]) -> deque[bytes]:
-        """Hand over the segments, in place of `startProducing`. The caller sends them, and reports by `touch` and `end`.
+        """Hand over the segments, in place of `startProducing`.
+
+        The caller sends them, and reports by `touch` and `end`.
 
         :param stop: called once, if nobody wants the rest any more.
         """

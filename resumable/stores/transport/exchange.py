@@ -25,8 +25,8 @@ ANSWER_LIMIT = ERROR_LIMIT = 64 * 1024
 TOO_LONG = "AnswerTooLong"
 #: The most bytes of a page of a listing: 1000 keys of the greatest length take less.
 PAGE_LIMIT = 16 * 1024 * 1024
-#: Segments of at least so many bytes are kept as they came. Smaller ones are collected in blocks of this size, because each
-#: object costs some 50 bytes besides its content.
+#: Segments of at least so many bytes are kept as they came. Smaller ones are collected in blocks of this size, because
+#: each object costs some 50 bytes besides its content.
 SEGMENT = 4 * 1024
 BLOCK = 64 * 1024
 
@@ -187,7 +187,10 @@ class Exchange(Protocol):
         return self._answer_within if self._response is None else self._body_within
 
     def _watch(self) -> None:
-        """End the exchange if nothing has moved for too long. Otherwise look again when that can be so at the earliest."""
+        """End the exchange if nothing has moved for too long.
+
+        Otherwise look again when that can be so at the earliest.
+        """
         moved = max(self._moved, self._producer.moved) if self._producer is not None else self._moved
         left = moved + self._bound() - self._clock.seconds()
         if left > 0:

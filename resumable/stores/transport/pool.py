@@ -25,7 +25,8 @@ USER_AGENT = "resumable"
 #: Seconds to connect, and seconds without a byte moving while a body is sent or received.
 CONNECT = 10.0
 SILENCE = 30.0
-#: Seconds for which an idle connection is kept. Stores close theirs after about 20, and a request on a closed one is lost.
+#: Seconds for which an idle connection is kept. Stores close theirs after about 20, and a request on a closed one is
+#: lost.
 IDLE = 10
 #: Idle connections that are kept for each host. Those in use are not limited.
 IDLE_CONNECTIONS = 256
@@ -84,8 +85,8 @@ class Transport:
         :param headers: all of them, including Host, except those of the body's framing.
         :param answer: seconds within which the answer has to begin.
         :param limit: the most bytes of a successful answer's body.
-        :param framed: whether the answer's body has to tell its own length, since one that ends with the connection may have
-            been cut short.
+        :param framed: whether the answer's body has to tell its own length, since one that ends with the connection may
+            have been cut short.
         """
         fields = Headers()
         for name, value in headers:

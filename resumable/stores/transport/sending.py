@@ -1,8 +1,8 @@
 """Sending a request over plain TCP: the segments of its body go to the kernel as they are, many at a time.
 
-Twisted's transport takes one segment, sends 128 KiB of it in each round of the reactor, joins small segments, and pauses and
-resumes its producer in between. For bodies of megabytes that costs more than everything else that is done with them. Here one
-``sendmsg`` hands over as much as the socket has room for.
+Twisted's transport takes one segment, sends 128 KiB of it in each round of the reactor, joins small segments, and
+pauses and resumes its producer in between. For bodies of megabytes that costs more than everything else that is done
+with them. Here one ``sendmsg`` hands over as much as the socket has room for.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from twisted.internet import main
 from twisted.internet.defer import Deferred
 from twisted.internet.tcp import Connection
 
-# Agent takes a URL apart and puts it together again, which may change a "//" at the head of a path. But what was signed has
-# to be sent unchanged. So use the class that Agent itself hands to the pool's connections.
+# Agent takes a URL apart and puts it together again, which may change a "//" at the head of a path. But what was signed
+# has to be sent unchanged. So use the class that Agent itself hands to the pool's connections.
 from twisted.web._newclient import Request
 from twisted.web.http_headers import Headers
 
