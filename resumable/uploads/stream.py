@@ -306,6 +306,7 @@ class HeldStream(ChunkedStream):
         """
         super().__init__(grid, **how)
         self._digest = digest
+        self._verified = False
 
     def write(self, data: bytes) -> None:
         """Take one segment, and have the digest look at it as it is."""
@@ -314,8 +315,11 @@ class HeldStream(ChunkedStream):
         super().write(data)
 
     def end(self, reason: Exception) -> None:
-        """Take no more. What was taken does not count, so there is no need to store it."""
-        self.fail(reason)
+        """Take no more. What was taken does not count, so there is no need to store it; unless all has come and is right."""
+        if self._verified:
+            super().end(reason)
+        else:
+            self.fail(reason)
 
     async def verify(self, accept: Callable[[], Awaitable[None]]) -> None:
         """Verify the digest once the body has come, and accept what was stored. `settle` waits for that too.
@@ -329,6 +333,7 @@ class HeldStream(ChunkedStream):
             await self._digest.verify()
             # The client may have come back meanwhile, on another connection, which waits until this is settled.
             if not self.failed:
+                self._verified = True
                 await accept()
         except Exception as error:
             self.fail(error)
