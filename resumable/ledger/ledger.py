@@ -7,7 +7,7 @@ of it are done in the same one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -225,9 +225,18 @@ class Ledger:
             return Superseded("the client has begun anew with other bytes")
         return Invalid(f"the upload has {current.length} bytes, fewer than {quote_briefly(end)}")
 
-    async def begin_anew(self, upload: Upload, cut: int, *, now: float, multipart_gone: bool = False) -> Upload:
+    async def begin_anew(
+        self,
+        upload: Upload,
+        cut: int,
+        *,
+        now: float,
+        only: Collection[Piece] | None = None,
+        multipart_gone: bool = False,
+    ) -> Upload:
         """Begin the upload's bytes anew from offset `cut` on: what is stored beyond it is struck out.
 
+        :param only: of what is stored beyond it these pieces alone are struck out.
         :param multipart_gone: its multipart upload has been aborted.
         :return: the upload in its new edition. Whoever writes the former can add nothing more.
         :raises Superseded: somebody else has begun anew, or all bytes are there by now.
@@ -246,8 +255,12 @@ class Ledger:
 
         def work(connection: Connection) -> Upload | None:
             row = connection.execute(change).mappings().first()
-            if row is not None:
-                connection.execute(delete(pieces).where(pieces.c.upload_id == upload.id, pieces.c.end > cut))
+            beyond = delete(pieces).where(pieces.c.upload_id == upload.id, pieces.c.end > cut)
+            if row is not None and only is None:
+                connection.execute(beyond)
+            for old in only or () if row is not None else ():
+                this = (pieces.c.first == old.first, pieces.c.end == old.end, pieces.c.etag == old.etag)
+                connection.execute(beyond.where(*this))
             return None if row is None else as_upload(row)
 
         begun = await self._database.write(work)

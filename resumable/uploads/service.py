@@ -339,7 +339,7 @@ class UploadService:
         if not upload.live and upload.state is not State.FINISHED:
             raise Ended("the upload has ended")
         if exact and span.first != offset:
-            raise OffsetMismatch(f"the body has to begin at byte {offset}, not {quote_briefly(span.first)}", offset)
+            raise _mismatch(span, offset)
         if upload.state is State.FINISHED:
             return
         if span.first > offset and not upload.swarm:
@@ -355,6 +355,9 @@ class UploadService:
             begins = others or (held and writer.state.coverage.size > offset)
         if begins and upload.state is State.OPEN and not upload.swarm:
             await writer.begin_edition()
+            if exact and span.first != writer.state.offset:
+                # Somebody whom nobody could end has stored more until now.
+                raise _mismatch(span, writer.state.offset)
 
     async def compare(self, upload: Upload, body: Body, span: Span) -> Report:
         """Take a body for a finished upload, whose answer was lost: store nothing, and see whether it is the object's.
@@ -462,3 +465,7 @@ class UploadService:
 
     def _tell(self, what: str, upload: Upload, size: int, why: str = "") -> None:
         log_upload(what, upload, size, now(self._clock), why)
+
+
+def _mismatch(span: Span, offset: int) -> OffsetMismatch:
+    return OffsetMismatch(f"the body has to begin at byte {offset}, not {quote_briefly(span.first)}", offset)

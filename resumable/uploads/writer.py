@@ -219,8 +219,19 @@ class UploadWriter:
         )
 
     async def begin_edition(self) -> None:
-        """Begin a new edition at the upload's offset: whoever still brings bytes of the former can add nothing more."""
-        await self._begin_at(self.state.coverage.offset, self.upload.edition)
+        """Begin a new edition at the upload's offset: whoever still brings bytes of the former can add nothing more.
+
+        What is known to be stored beyond the offset is struck out. What others have stored since then stays, and is known
+        when this returns.
+        """
+        deps, offset = self._deps, self.state.coverage.offset
+        beyond = [piece for piece in self.state.all_pieces() if piece.end > offset]
+        self.state.became(await deps.ledger.begin_anew(self.upload, offset, now=now(deps.clock), only=beyond))
+        await self.refresh()
+        self._delete_fragments(beyond)
+        if not self.state.all_pieces():
+            self.state.became(await self._without_multipart(self.upload))
+        self._lower_streams()
 
     async def _begin_at(self, cut_at: int, edition: int) -> None:
         """Begin the edition that follows `edition`, from offset `cut_at` on: pieces that end beyond it are struck out."""
@@ -228,6 +239,9 @@ class UploadWriter:
         stored = self.state.all_pieces()
         self.state.learn([piece for piece in stored if piece.end <= cut_at])
         self._delete_fragments(piece for piece in stored if piece.end > cut_at)
+        self._lower_streams()
+
+    def _lower_streams(self) -> None:
         for stream in self.streams:
             stream.stored_to = min(stream.stored_to, self.state.coverage.offset)
 
@@ -239,16 +253,24 @@ class UploadWriter:
             self._deps.background.run(partial(self._deps.fragments.delete, self.upload, fragments))
 
     async def _renew(self, former: Upload, cut_at: int) -> None:
-        upload, deps = await self._deps.ledger.begin_anew(former, cut_at, now=now(self._deps.clock)), self._deps
-        if cut_at == 0 and upload.multipart_id is not None:
-            # Nothing of it is kept: with it goes what others may still bring of the former bytes. First in the store, for what
-            # the ledger does not know would stay there.
-            try:
-                await deps.store.abort_multipart_upload(upload.bucket, upload.key, upload.multipart_id)
-                upload = await deps.ledger.begin_anew(upload, 0, now=now(deps.clock), multipart_gone=True)
-            except StoreError as error:
-                self._log.info("upload {id} keeps its multipart upload: {error}", id=upload.id, error=str(error))
-        self.state.became(upload)
+        upload = await self._deps.ledger.begin_anew(former, cut_at, now=now(self._deps.clock))
+        self.state.became(upload if cut_at else await self._without_multipart(upload))
+
+    async def _without_multipart(self, upload: Upload) -> Upload:
+        """Abort the upload's multipart upload, of which nothing is kept. Return the upload as the ledger has it then.
+
+        With it goes what others may still bring of the former bytes.
+        """
+        if upload.multipart_id is None:
+            return upload
+        deps = self._deps
+        try:
+            # First in the store, for what the ledger does not know would stay there.
+            await deps.store.abort_multipart_upload(upload.bucket, upload.key, upload.multipart_id)
+            return await deps.ledger.begin_anew(upload, 0, now=now(deps.clock), multipart_gone=True)
+        except StoreError as error:
+            self._log.info("upload {id} keeps its multipart upload: {error}", id=upload.id, error=str(error))
+            return upload
 
     async def _begin_anew(self, buffer: ChunkBuffer, cut_at: int, sender: Sender, turn: Turn) -> None:
         """Drop what differs, and all after it: the client brings other bytes, from byte 0 on."""
