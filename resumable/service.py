@@ -17,6 +17,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, ensur
 from twisted.internet.interfaces import IListeningPort
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from resumable.assembly import Assembly
 from resumable.callbacks.outbox import Outbox
@@ -87,7 +88,14 @@ class Resumable(Service):
         self._count_descriptors()
         keep_freed_memory()
         self._starting = ensureDeferred(self._start())
-        self._starting.addErrback(give_up, self._reactor)
+        self._starting.addErrback(self._start_failed)
+
+    def _start_failed(self, failure: Failure) -> None:
+        if self.running:
+            give_up(failure, self._reactor)
+        else:
+            # The process ends already, and as it was asked to.
+            self._log.info("stopped before the start was complete ({reason})", reason=type(failure.value).__name__)
 
     def _count_descriptors(self) -> None:
         """Warn where connections may use up the descriptors that store, ledger and application are reached with."""

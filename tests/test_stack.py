@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.logger import LogEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from resumable.stack import Stack
+from resumable.stack import Closed, Stack
 
 
 def test_the_last_first_and_one_after_the_other() -> None:
@@ -64,3 +65,12 @@ def test_a_failing_close_is_logged_and_the_rest_is_closed() -> None:
     assert closed == ["fourth", "first"]
     logged = [(event["name"], str(event["log_failure"].value)) for event in heard if "log_failure" in event]
     assert logged == [("third", "broken too"), ("second", "broken")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_started_after_the_end() -> None:
+    """A start that goes on though it was to be stopped ends with the next thing: nobody would close that."""
+    stack = Stack()
+    await stack.close()
+    with pytest.raises(Closed):
+        stack.push("late", lambda: None)

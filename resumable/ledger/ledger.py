@@ -7,7 +7,7 @@ event that reports it are written in the same transaction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -229,9 +229,18 @@ class Ledger:
             return Superseded("the client has begun anew with other bytes")
         return Invalid(f"the upload has {current.length} bytes, fewer than {quote_briefly(end)}")
 
-    async def begin_anew(self, upload: Upload, cut: int, *, now: float, multipart_gone: bool = False) -> Upload:
-        """Begin the upload's bytes anew from offset `cut` on. Pieces that end beyond it are deleted from the ledger.
+    async def begin_anew(
+        self,
+        upload: Upload,
+        cut: int,
+        *,
+        now: float,
+        only: Collection[Piece] | None = None,
+        multipart_gone: bool = False,
+    ) -> Upload:
+        """Begin the upload's bytes anew from offset `cut` on: pieces that end beyond it are deleted from the ledger.
 
+        :param only: of the pieces beyond it these alone are deleted.
         :param multipart_gone: its multipart upload has been aborted.
         :return: the upload in its new edition. Nothing more can be added to the former one.
         :raises Superseded: somebody else has begun it anew, or all its bytes have come.
@@ -250,8 +259,12 @@ class Ledger:
 
         def work(connection: Connection) -> Upload | None:
             row = connection.execute(change).mappings().first()
-            if row is not None:
-                connection.execute(delete(pieces).where(pieces.c.upload_id == upload.id, pieces.c.end > cut))
+            beyond = delete(pieces).where(pieces.c.upload_id == upload.id, pieces.c.end > cut)
+            if row is not None and only is None:
+                connection.execute(beyond)
+            for old in only or () if row is not None else ():
+                this = (pieces.c.first == old.first, pieces.c.end == old.end, pieces.c.etag == old.etag)
+                connection.execute(beyond.where(*this))
             return None if row is None else as_upload(row)
 
         begun = await self._database.write(work)

@@ -6,24 +6,37 @@ from collections.abc import Sequence
 
 from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 
 from resumable.model import Piece
+from resumable.uploads.marks import pack
 
 #: Marks of a held piece at the most: a body may have ten thousand pieces, and the memory budget does not count their marks.
 MOST_MARKS = 64
+#: Seconds for which bytes that are to make an object wait in memory for the end of their body.
+PATIENCE = 1.0
 
 
 @frozen
 class HeldPiece:
     """A stored piece that the ledger does not have yet.
 
-    :ivar marks: see `resumable.uploads.marks`; offset in bytes and CRC32C of each.
+    :ivar marks: see `resumable.uploads.marks`; packed.
     :ivar replaces: the fragments in the ledger whose bytes it has too.
     """
 
     piece: Piece
-    marks: Sequence[tuple[int, int]] = ()
+    marks: bytes | None = None
     replaces: tuple[Piece, ...] = ()
+
+
+def pack_few(marks: Sequence[tuple[int, int]]) -> bytes | None:
+    """Return the marks packed, at the most `MOST_MARKS` of them.
+
+    :param marks: offset in bytes and CRC32C of each.
+    """
+    step = -(-len(marks) // MOST_MARKS)
+    return pack(marks[step - 1 :: step] if step > 1 else marks)
 
 
 @define(eq=False)
@@ -48,9 +61,6 @@ class HeldBack:
 
     def add(self, number: int, new: HeldPiece) -> list[Piece]:
         """Hold back a piece of the chunk `number`. Return the held fragments that it covers: nobody needs them any more."""
-        if len(new.marks) > MOST_MARKS:
-            step = -(-len(new.marks) // MOST_MARKS)
-            new = evolve(new, marks=new.marks[step - 1 :: step])
         piece, before = new.piece, self._chunks.get(number, [])
         covered = [held for held in before if piece.first <= held.piece.first and held.piece.end <= piece.end]
         replaces = tuple(old for held in covered for old in held.replaces)
@@ -69,6 +79,24 @@ class HeldBack:
             await waiting
         if self.rejection is not None:
             raise self.rejection
+
+    async def decided_within(self, seconds: float, clock: IReactorTime) -> bool:
+        """Wait as `decided` does, but no longer than so many seconds. Say whether it is decided. Errors as there."""
+        if not self._settled:
+            waiting: Deferred[None] = Deferred()
+            self._waiting.append(waiting)
+
+            def give_up() -> None:
+                self._waiting.remove(waiting)
+                waiting.callback(None)
+
+            giving_up = clock.callLater(seconds, give_up)
+            await waiting
+            if giving_up.active():
+                giving_up.cancel()
+        if self.rejection is not None:
+            raise self.rejection
+        return self._settled
 
     def accept(self) -> list[HeldPiece]:
         """Let the body's bytes count. Return its pieces in the order of their offsets, for the ledger.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Protocol
@@ -127,9 +127,17 @@ class WriterRegistry:
 
     async def _end_overlapping(self, writer: UploadWriter, span: Span) -> None:
         former = [stream for stream in writer.streams if stream.overlaps(span.first, span.end)]
-        for stream in former:
-            stream.end(Superseded("the client has come back on another connection"))
-        for stream in former:
+        await self._end(former, "the client has come back on another connection")
+
+    async def end_held(self, writer: UploadWriter) -> None:
+        """End the bodies that have a digest, here: they cannot be vouched for where many connections write the upload."""
+        held = [stream for stream in writer.streams if isinstance(stream, HeldStream)]
+        await self._end(held, "many connections write the upload by now")
+
+    async def _end(self, streams: Sequence[ChunkedStream], why: str) -> None:
+        for stream in streams:
+            stream.end(Superseded(why))
+        for stream in streams:
             await stream.settle()
 
     @asynccontextmanager

@@ -126,13 +126,18 @@ class UploadService:
     async def open_to_many(self, upload: Upload) -> Upload:
         """Let many connections write the upload at once, in any order. Return it.
 
+        A body with a digest that is being received is ended first: nothing of it counts.
+
         :raises Invalid: its length is not known.
         """
         if upload.swarm or not upload.live:
             return upload
         if upload.length is None:
             raise Invalid("the length of an upload that many connections write has to be known")
-        await self._ledger.open_to_many(upload.id)
+        async with self.writing.writer(upload) as writer, writer.entrance:
+            await self.writing.end_held(writer)
+            await self._ledger.open_to_many(upload.id)
+            writer.state.change(swarm=True)
         return evolve(upload, swarm=True)
 
     async def get(self, upload_id: str, owner: str) -> Upload:
@@ -326,14 +331,15 @@ class UploadService:
 
         :param held: the body has a digest. Errors as `receive`.
         """
+        others = await self.writing.take_over(writer, span)
+        # By now it may be known that another node has opened it to many.
         if writer.upload.swarm and (exact or held):
             raise Invalid("many connections write this upload: a body has neither an exact offset nor a digest there")
-        others = await self.writing.take_over(writer, span)
         upload, offset = writer.upload, writer.state.offset
         if not upload.live and upload.state is not State.FINISHED:
             raise Ended("the upload has ended")
         if exact and span.first != offset:
-            raise OffsetMismatch(f"the body has to begin at byte {offset}, not {quote_briefly(span.first)}", offset)
+            raise _mismatch(span, offset)
         if upload.state is State.FINISHED:
             return
         if span.first > offset and not upload.swarm:
@@ -349,6 +355,9 @@ class UploadService:
             begins = others or (held and writer.state.coverage.size > offset)
         if begins and upload.state is State.OPEN and not upload.swarm:
             await writer.begin_edition()
+            if exact and span.first != writer.state.offset:
+                # Somebody whom nobody could end has stored more until now.
+                raise _mismatch(span, writer.state.offset)
 
     async def compare(self, upload: Upload, body: Body, span: Span) -> Report:
         """Take a body for a finished upload, whose answer was lost: store nothing, and see whether it is the object's.
@@ -456,3 +465,7 @@ class UploadService:
 
     def _tell(self, what: str, upload: Upload, size: int, why: str = "") -> None:
         log_upload(what, upload, size, now(self._clock), why)
+
+
+def _mismatch(span: Span, offset: int) -> OffsetMismatch:
+    return OffsetMismatch(f"the body has to begin at byte {offset}, not {quote_briefly(span.first)}", offset)

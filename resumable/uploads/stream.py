@@ -313,6 +313,7 @@ class HeldStream(ChunkedStream):
         """
         super().__init__(grid, **how)
         self._digest = digest
+        self._verified = False
 
     def write(self, data: bytes) -> None:
         """Take one segment, and feed it to the digest without a copy."""
@@ -321,8 +322,11 @@ class HeldStream(ChunkedStream):
         super().write(data)
 
     def end(self, reason: Exception) -> None:
-        """Take no more bytes. Those taken are not accepted, so they need not be stored."""
-        self.fail(reason)
+        """Take no more. What was taken does not count, so there is no need to store it; unless all has come and is right."""
+        if self._verified:
+            super().end(reason)
+        else:
+            self.fail(reason)
 
     async def verify(self, accept: Callable[[], Awaitable[None]]) -> None:
         """Verify the digest once the body has come, then accept what was stored. `settle` waits for that too.
@@ -336,6 +340,7 @@ class HeldStream(ChunkedStream):
             await self._digest.verify()
             # Meanwhile the client may have come back on another connection, which waits until this stream is settled.
             if not self.failed:
+                self._verified = True
                 await accept()
         except Exception as error:
             self.fail(error)

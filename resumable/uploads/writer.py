@@ -21,7 +21,7 @@ from resumable.uploads.coverage import Coverage
 from resumable.uploads.dependencies import Dependencies as Dependencies
 from resumable.uploads.fragments import MOST
 from resumable.uploads.grid import Grid
-from resumable.uploads.held import HeldPiece
+from resumable.uploads.held import PATIENCE, HeldPiece, pack_few
 from resumable.uploads.log import log_upload
 from resumable.uploads.marks import Marker, marked, pack
 from resumable.uploads.multipart import MultipartOpener
@@ -173,8 +173,12 @@ class UploadWriter:
             return
         first, end = self.grid.first_of(number), self.grid.end_of(number)
         if buffer is not None and (buffer.first, buffer.end) == (first, end):
-            if number not in self.state.parts:  # another connection was first
+            if number in self.state.parts:  # another connection was first
+                return
+            if await self._may_be_made(number, sender):
                 await self._put_chunk(number, buffer.segments, buffer, sender)
+            else:
+                await self._put_fragment(buffer, sender)
             return
         pieces = self._of_chunk(number, sender)
         if buffer is not None:
@@ -182,10 +186,20 @@ class UploadWriter:
                 return
             pieces.append(Piece(buffer.first, buffer.end, None, ""))
         slices = plan(pieces, first, end)
-        if slices is not None:
+        if slices is not None and await self._may_be_made(number, sender):
             await self._assemble_chunk(number, buffer, slices, sender)
         elif buffer is not None:
             await self._put_fragment(buffer, sender)
+
+    async def _may_be_made(self, number: int, sender: Sender) -> bool:
+        """Say whether a chunk may be stored as a whole. Where that makes the object, its body has to count.
+
+        That is waited for a moment, for the end of a body comes right after its last byte. Where it does not, the bytes do not
+        stay in memory for as long as the client likes: they become a fragment, and the object is made at the body's end.
+        """
+        if sender.held is None or not self._whole.is_all(number):
+            return True
+        return await sender.held.decided_within(PATIENCE, self._deps.clock)
 
     # Comparing
 
@@ -205,8 +219,19 @@ class UploadWriter:
         )
 
     async def begin_edition(self) -> None:
-        """Begin a new edition at the upload's offset: whoever still brings bytes of the former can add nothing more."""
-        await self._begin_at(self.state.coverage.offset, self.upload.edition)
+        """Begin a new edition at the upload's offset: whoever still brings bytes of the former can add nothing more.
+
+        What is known to be stored beyond the offset is struck out. What others have stored since then stays, and is known
+        when this returns.
+        """
+        deps, offset = self._deps, self.state.coverage.offset
+        beyond = [piece for piece in self.state.all_pieces() if piece.end > offset]
+        self.state.became(await deps.ledger.begin_anew(self.upload, offset, now=now(deps.clock), only=beyond))
+        await self.refresh()
+        self._delete_fragments(beyond)
+        if not self.state.all_pieces():
+            self.state.became(await self._without_multipart(self.upload))
+        self._lower_streams()
 
     async def _begin_at(self, cut_at: int, edition: int) -> None:
         """Begin the edition that follows `edition`, from offset `cut_at` on: pieces that end beyond it are struck out."""
@@ -214,6 +239,9 @@ class UploadWriter:
         stored = self.state.all_pieces()
         self.state.learn([piece for piece in stored if piece.end <= cut_at])
         self._delete_fragments(piece for piece in stored if piece.end > cut_at)
+        self._lower_streams()
+
+    def _lower_streams(self) -> None:
         for stream in self.streams:
             stream.stored_to = min(stream.stored_to, self.state.coverage.offset)
 
@@ -225,16 +253,24 @@ class UploadWriter:
             self._deps.background.run(partial(self._deps.fragments.delete, self.upload, fragments))
 
     async def _renew(self, former: Upload, cut_at: int) -> None:
-        upload, deps = await self._deps.ledger.begin_anew(former, cut_at, now=now(self._deps.clock)), self._deps
-        if cut_at == 0 and upload.multipart_id is not None:
-            # Nothing of it is kept: with it goes what others may still bring of the former bytes. First in the store, for what
-            # the ledger does not know would stay there.
-            try:
-                await deps.store.abort_multipart_upload(upload.bucket, upload.key, upload.multipart_id)
-                upload = await deps.ledger.begin_anew(upload, 0, now=now(deps.clock), multipart_gone=True)
-            except StoreError as error:
-                self._log.info("upload {id} keeps its multipart upload: {error}", id=upload.id, error=str(error))
-        self.state.became(upload)
+        upload = await self._deps.ledger.begin_anew(former, cut_at, now=now(self._deps.clock))
+        self.state.became(upload if cut_at else await self._without_multipart(upload))
+
+    async def _without_multipart(self, upload: Upload) -> Upload:
+        """Abort the upload's multipart upload, of which nothing is kept. Return the upload as the ledger has it then.
+
+        With it goes what others may still bring of the former bytes.
+        """
+        if upload.multipart_id is None:
+            return upload
+        deps = self._deps
+        try:
+            # First in the store, for what the ledger does not know would stay there.
+            await deps.store.abort_multipart_upload(upload.bucket, upload.key, upload.multipart_id)
+            return await deps.ledger.begin_anew(upload, 0, now=now(deps.clock), multipart_gone=True)
+        except StoreError as error:
+            self._log.info("upload {id} keeps its multipart upload: {error}", id=upload.id, error=str(error))
+            return upload
 
     async def _begin_anew(self, buffer: ChunkBuffer, cut_at: int, sender: Sender, turn: Turn) -> None:
         """Drop what differs, and all after it: the client brings other bytes, from byte 0 on."""
@@ -287,8 +323,6 @@ class UploadWriter:
         wanted = [slice_.piece for slice_ in slices if slice_.piece.etag]
         segments: list[bytes] = []
         if self._whole.is_all(number):
-            if sender.held is not None:
-                await sender.held.decided()
             # Before there is room taken for what is read: others wait for that.
             self._whole.claim = await self._whole.claim_key()
         try:
@@ -310,9 +344,6 @@ class UploadWriter:
     async def _put_chunk(self, number: int, segments: Sequence[bytes], marker: Marker, sender: Sender) -> None:
         first, end = self.grid.first_of(number), self.grid.end_of(number)
         if self._whole.is_all(number):
-            if sender.held is not None:
-                # This makes the object. The run is all that was missing: its bytes are in memory until then.
-                await sender.held.decided()
             await sender.confirm()
             await self._whole.put(segments, marker)
             sender.committed()
@@ -332,7 +363,14 @@ class UploadWriter:
         marks = [mark for mark in marker.marks if mark[0] < piece.end]
         held = sender.holding
         if held is None:
-            await self._commit(piece, sender, marks, replaces)
+            if sender.held is not None:
+                # First what was held back: this may replace one of those, which must not come to the ledger after it.
+                try:
+                    await sender.held.decided()
+                except Exception:
+                    self._delete_fragments([piece])
+                    raise
+            await self._commit(piece, sender, pack(marks), replaces)
         elif held.rejection is not None:
             self._delete_fragments([piece])
             raise held.rejection
@@ -340,7 +378,7 @@ class UploadWriter:
             number = self.grid.number_at(piece.first)
             known = self.state.pieces[number]
             counting = tuple(old for old in replaces if old in known)
-            self._delete_fragments(held.add(number, HeldPiece(piece, marks, counting)))
+            self._delete_fragments(held.add(number, HeldPiece(piece, pack_few(marks), counting)))
 
     async def accept(self, sender: Sender) -> None:
         """Let the ledger have what was held back of a body, in order: its digest is right. Errors as `store`."""
@@ -362,10 +400,11 @@ class UploadWriter:
         sender.failure = sender.failure or why
         self._delete_fragments(sender.held.reject(why))
 
-    async def _commit(
-        self, piece: Piece, sender: Sender, marks: Sequence[tuple[int, int]], replaces: Sequence[Piece]
-    ) -> None:
-        """Let the ledger have a stored piece. A part strikes its chunk's fragments out; some time later they are deleted."""
+    async def _commit(self, piece: Piece, sender: Sender, marks: bytes | None, replaces: Sequence[Piece]) -> None:
+        """Let the ledger have a stored piece. A part strikes its chunk's fragments out; some time later they are deleted.
+
+        :param marks: packed.
+        """
         deps = self._deps
         number = self.grid.number_at(piece.first)
         if piece.number is not None:
@@ -381,7 +420,7 @@ class UploadWriter:
                 piece,
                 now=time,
                 replaces=replaces,
-                marks=pack(marks),
+                marks=marks,
                 claim=new_claim() if complete else None,
             )
         except Ended:

@@ -39,7 +39,7 @@ from resumable.blocks import Blocks
 from resumable.model import InternalError, Interrupted, ShuttingDown, UploadError
 from resumable.protocols.origin import Origin
 from resumable.protocols.query import parse_query
-from resumable.protocols.response import NO_STORE, Answer, HeaderPairs, raw_headers, reason_phrase
+from resumable.protocols.response import NO_STORE, Answer, HeaderPairs, problem, raw_headers, reason_phrase
 from resumable.web.connection import Site, StreamingChannel
 
 log = Logger()
@@ -343,9 +343,19 @@ class StreamingRequest(server.Request):
             self._answer(await self.channel.site.serve(self))  # type: ignore[attr-defined]
         except Exception:
             # Not the query, in which clients send tokens.
-            log.failure("no answer to {method} {path}", method=self.method.decode("ascii"), path=ascii(self.path))
+            log.failure("no answer to {method} {path}", method=self.method.decode("latin-1"), path=ascii(self.path))
+            self._answer_fault()
+
+    def _answer_fault(self) -> None:
+        """Say that the service has a fault. Say it plainly where the form of what the request speaks is at fault."""
+        try:
             self.responseHeaders = Headers()
-            self._answer(self._explain(InternalError("the service has a fault")))
+            fault = InternalError("the service has a fault")
+            self._write_answer(problem(500) if self._wire is None else self._explain(fault))
+        except Exception:
+            log.failure("no answer of its own form to {path}", path=ascii(self.path))
+            self.responseHeaders = Headers()
+            self._write_answer(problem(500))
 
     def _explain(self, error: UploadError) -> Answer:
         """Return the answer for an error, in the form of what the request speaks."""
@@ -361,10 +371,15 @@ class StreamingRequest(server.Request):
             wire.persistent = False
 
     def _answer(self, response: Answer) -> None:
-        """Write the answer, whatever of the body is still to come."""
-        if self._turned_away and self._is_over and not self._whole and response.status >= 400:
+        """Write the answer, or that the service stops, where that is why it is none that the client wants."""
+        stopped = self._turned_away and self._is_over and not self._whole and response.status >= 400
+        if stopped and self._wire is not None:
             # Nothing was wrong with what the client did, and elsewhere or later it can go on.
             response = self._explain(ShuttingDown(str(self._broken)))
+        self._write_answer(response)
+
+    def _write_answer(self, response: Answer) -> None:
+        """Write the answer, whatever of the body is still to come. Drop it if the client is gone."""
         self._state = State.ANSWERED
         self._inbox.clear()
         wire = self._wire

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from twisted.logger import Logger
 from twisted.web.resource import Resource
 
 from resumable.model import UploadError
 from resumable.protocols.base import Plain, Protocol, Target
 from resumable.protocols.messages import Request
+from resumable.protocols.problems import render_problem
 from resumable.protocols.response import Response, problem
 from resumable.web.cors import Cors
+
+log = Logger()
 
 #: Serves a page: a whole path that no protocol has.
 Page = Callable[[Request], Awaitable[Response]]
@@ -57,9 +61,16 @@ class Router(Resource):
         return response if self._cors is None else self._cors.decorate(request, response)
 
     def answer_error(self, request: Request, error: UploadError) -> Response:
-        """Return the answer for what went wrong outside its protocol: the connection's own refusals."""
-        protocol, _ = self._find(request)
-        return self._decorate(protocol, request, protocol.render_error(request, error))
+        """Return the answer for what went wrong outside its protocol: the connection's own refusals, and faults.
+
+        A protocol that fails to give one does not leave the client without: it gets a plain one.
+        """
+        try:
+            protocol, _ = self._find(request)
+            return self._decorate(protocol, request, protocol.render_error(request, error))
+        except Exception:
+            log.failure("no answer of its protocol's form to {path}", path=ascii(request.path))
+            return render_problem(error)
 
 
 class Pages(Plain):

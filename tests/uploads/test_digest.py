@@ -24,8 +24,10 @@ from resumable.model import (
     Upload,
 )
 from resumable.uploads.digest import ExpectedDigest
-from resumable.uploads.held import MOST_MARKS, HeldBack, HeldPiece
-from resumable.uploads.policy import CreateRequest
+from resumable.uploads.held import MOST_MARKS, HeldBack, HeldPiece, pack_few
+from resumable.uploads.marks import unpack
+from resumable.uploads.policy import CreateRequest, Policy
+from resumable.uploads.service import UploadService
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
 
@@ -327,6 +329,133 @@ def test_few_marks_of_each_piece() -> None:
     from resumable.model import Piece
 
     held = HeldBack()
-    held.add(1, HeldPiece(Piece(0, 1 << 40, 1, "etag", 1), [(at, at) for at in range(10 * MOST_MARKS + 1)]))
+    marks = pack_few([(at, at) for at in range(10 * MOST_MARKS + 1)])
+    held.add(1, HeldPiece(Piece(0, 1 << 40, 1, "etag", 1), marks))
     (one,) = held.accept()
-    assert len(one.marks) <= MOST_MARKS
+    assert 0 < len(unpack(one.marks)) <= MOST_MARKS
+
+
+class Gate:
+    """Makes a call wait until the test lets it go on; once."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> None:
+        self.reached: Deferred[None] = Deferred()
+        self.open: Deferred[None] = Deferred()
+        former = getattr(owner, name)
+
+        async def call(*args: Any, **how: Any) -> Any:
+            if not self.reached.called:
+                self.reached.callback(None)
+                await self.open
+            return await former(*args, **how)
+
+        monkeypatch.setattr(owner, name, call)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fragment_that_replaces_a_held_one(
+    bucket: Bucket, nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is stored while the ledger gets what was held back: it does not come before the one that it replaces."""
+    a, _ = nodes
+    upload = await create(a)
+    body, receiving = a.begin(upload, 0, 0, 26, **right(0, 26))
+    (stream,) = await a.streams(upload)
+    stream.write(DATA[:21])
+    stream.spill()
+    await stream.settle()
+    storing = Gate(monkeypatch, a.deps.fragments, "put")
+    stream.write(DATA[21:26])
+    stream.spill()
+    await storing.reached
+    committing = Gate(monkeypatch, a.deps.ledger, "add_piece")
+    body.go_on()
+    await committing.reached
+    storing.open.callback(None)
+    await deferLater(reactor, 0.05)  # type: ignore[arg-type]
+    committing.open.callback(None)
+    assert (await receiving).offset == 26
+    pieces = await a.deps.ledger.pieces(upload.id)
+    assert [(piece.first, piece.end) for piece in pieces] == [(0, 16), (16, 26)]
+    await as_before(a, upload, pieces)
+    # What is repeated meets it.
+    assert (await a.send(upload, 18)).finished
+    assert bucket.objects["name"][0] == DATA
+    await nothing_left(bucket, nodes)
+
+
+@pytest_twisted.ensureDeferred
+async def test_back_while_it_is_accepted(nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client comes back while the ledger gets what was held back: all of the body counts, its last bytes too."""
+    a, _ = nodes
+    upload = await create(a)
+    committing = Gate(monkeypatch, a.deps.ledger, "add_piece")
+    old = Deferred.fromCoroutine(a.send(upload, 0, 20, **right(0, 20)))
+    await committing.reached
+    again = Deferred.fromCoroutine(a.send(upload, 0, **right(0, len(DATA))))
+    await deferLater(reactor, 0.02)  # type: ignore[arg-type]
+    committing.open.callback(None)
+    with pytest.raises(Superseded):
+        await old
+    with pytest.raises(OffsetMismatch) as mismatch:
+        await again
+    assert mismatch.value.offset == 20
+
+
+@pytest.mark.parametrize("begins", [0, 4])
+@pytest.mark.parametrize("sound", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_an_object_waits_for_the_end_of_its_body(
+    bucket: Bucket, nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch, begins: int, sound: bool
+) -> None:
+    """A client that takes its time between the last byte and the end: its bytes leave memory, and it is read on."""
+    monkeypatch.setattr("resumable.uploads.writer.PATIENCE", 0.02)
+    a, _ = nodes
+    a.uploads = UploadService(a.deps, Policy("bucket", chunk_size=CHUNK, parts_in_flight=1))
+    upload = await create(a, SMALL)
+    if begins:
+        await a.send(upload, 0, begins, **right(0, begins))
+    before = await a.deps.ledger.pieces(upload.id)
+    how = right(begins, SMALL) if sound else damaged(begins, SMALL)
+    data = how.pop("data", DATA[begins:SMALL])
+    body, receiving = a.begin(upload, begins, begins, SMALL, **how)
+    (stream,) = await a.streams(upload)
+    stream.write(data)
+    assert body._paused
+    await deferLater(reactor, 0.1)  # type: ignore[arg-type]
+    assert not body._paused
+    assert "name" not in bucket.objects
+    assert await a.deps.ledger.pieces(upload.id) == before
+    body.go_on()
+    if sound:
+        assert (await receiving).finished
+    else:
+        with pytest.raises(DigestMismatch):
+            await receiving
+        await as_before(a, upload, before)
+        assert (await a.send(upload, begins, SMALL, **right(begins, SMALL))).finished
+    assert bucket.objects["name"][0] == DATA[:SMALL]
+    await nothing_left(bucket, nodes)
+    assert a.deps.budget.held == 0
+
+
+@pytest.mark.parametrize("sent", [5, SMALL, CHUNK + 3])
+@pytest_twisted.ensureDeferred
+async def test_opened_to_many_meanwhile(bucket: Bucket, nodes: tuple[Node, Node], sent: int) -> None:
+    """A body with a digest is ended when the upload is opened to many: its pieces would meet those of others."""
+    a, _ = nodes
+    length = SMALL if sent <= SMALL else len(DATA)
+    upload = await create(a, length)
+    data = bytes(byte ^ 1 for byte in DATA[:length])
+    _, old = a.begin(upload, 0, 0, length, **right(0, length))
+    (stream,) = await a.streams(upload)
+    stream.write(data[:sent])
+    swarm = await a.uploads.open_to_many(upload)
+    with pytest.raises(Superseded):
+        await old
+    await as_before(a, upload, [])
+    with pytest.raises(Invalid):
+        await a.send(upload, 0, length, **right(0, length))
+    assert (await a.send(swarm, 0, length)).finished
+    assert bucket.objects["name"][0] == DATA[:length]
+    await nothing_left(bucket, nodes)

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from crc32c import crc32c
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 
 from resumable.ledger.ledger import Ledger
-from resumable.model import Invalid, OffsetMismatch, Superseded, Upload
+from resumable.model import Invalid, OffsetMismatch, Piece, Superseded, Upload
 from resumable.uploads.policy import CreateRequest
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
@@ -38,6 +39,11 @@ class Talking:
 
     async def ended(self, upload: Upload) -> None:
         pass
+
+
+async def told(*_: Any) -> bool:
+    """There are other nodes, and they have been told."""
+    return True
 
 
 def together(*receiving: Any) -> Deferred[Any]:
@@ -155,5 +161,48 @@ async def test_beginning_again_after_a_hole(bucket: Bucket, nodes: tuple[Node, N
     assert report.offset == 0
     assert report.coverage.size >= CHUNK
     assert (await a.send(upload, 0)).finished
+    assert bucket.objects["name"][0] == DATA
+    await nothing_left(bucket, nodes)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_more_is_stored_while_a_body_begins(
+    bucket: Bucket, nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch, exact: bool
+) -> None:
+    """By a node that could not be told, in the last moment: what it has acknowledged stays, its multipart upload too."""
+    a, b = nodes
+    upload = await a.uploads.create(WANTED)
+    reached: Deferred[None] = Deferred()
+    going_on: Deferred[None] = Deferred()
+    begin_anew = a.deps.ledger.begin_anew
+
+    async def late(*args: Any, **how: Any) -> Any:
+        if not reached.called:
+            reached.callback(None)
+            await going_on
+        return await begin_anew(*args, **how)
+
+    monkeypatch.setattr(a.deps.ledger, "begin_anew", late)
+    if exact:
+        monkeypatch.setattr(a.uploads.writing, "take_over", told)
+    receiving = Deferred.fromCoroutine(a.send(upload, 0, exact=exact))
+    await reached
+    current = await a.deps.ledger.get(upload.id)
+    assert current is not None
+    opened = await b.store.init_multipart_upload("bucket", "name", upload.options)
+    current = await a.deps.ledger.set_once(current, multipart_id=opened)
+    etag = await b.store.upload_part("bucket", "name", opened, 1, [DATA[:CHUNK]])
+    piece = Piece(0, CHUNK, 1, etag, crc32c(DATA[:CHUNK]))
+    await a.deps.ledger.add_piece(current, piece, now=upload.updated)
+    going_on.callback(None)
+    if exact:
+        with pytest.raises(OffsetMismatch) as caught:
+            await receiving
+        assert caught.value.offset == piece.end
+        assert await a.deps.ledger.pieces(upload.id) == [piece]
+        assert (await a.send(upload, piece.end, exact=True)).finished
+    else:
+        assert (await receiving).finished
     assert bucket.objects["name"][0] == DATA
     await nothing_left(bucket, nodes)

@@ -158,3 +158,23 @@ def test_vanished_while_the_handler_works() -> None:
     gate.callback(None)
     assert done == [1]
     assert wire.said == b""
+
+
+def test_the_client_goes_away_while_the_service_stops() -> None:
+    """Its answer is dropped as any other is: that is no fault of the service, and nothing to be logged as one."""
+    storing: Deferred[None] = Deferred()
+
+    async def handle(request: StreamingRequest) -> Response:
+        try:
+            await request.pour_into(Basin())
+        except Interrupted:
+            await storing
+            raise
+        return Response(200)
+
+    wire = Wire(handle)
+    wire.send(head("PUT", "/", "Content-Length: 9"), b"abc")
+    wire.site.drain()
+    wire.lose()
+    # (That nothing is logged as an error is seen to for each test here.)
+    storing.callback(None)
