@@ -5,6 +5,6 @@ import sys
 
 from bench.cli import main
 
-# So that servers and sink are ended when somebody ends this.
+# SIGTERM ends this with an exception, so that servers and sink are ended too.
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 sys.exit(main())

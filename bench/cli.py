@@ -36,12 +36,12 @@ EXAMPLES = """examples:
   python -m bench growth --axes size --values 1MiB 1GiB 100GiB
   python -m bench price bench-results/*.json        what a TB costs
 """
-#: What --quick makes of loads and rounds.
+#: The scale and the number of rounds for --quick.
 QUICK_SCALE, QUICK_ROUNDS = 0.05, 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status."""
+    """Run a command, and return the exit status."""
     options = make_parser().parse_args(arguments)
     raise_file_limit()
     try:
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
+    """Return the parser of all commands and their options."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
         description="Upload servers side by side: the same bytes, to the same S3 sink, in the same run.",
@@ -69,8 +69,8 @@ def make_parser() -> argparse.ArgumentParser:
     run.set_defaults(command=run_comparison)
     run.add_argument("--servers", nargs="+", metavar="NAME", help="default: all")
     run.add_argument("--loads", nargs="+", metavar="NAME", help="default: all")
-    run.add_argument("--rounds", type=int, default=5, help="medians are over so many (default: 5)")
-    run.add_argument("--scale", type=float, default=1.0, metavar="X", help="so many times the bytes (default: 1)")
+    run.add_argument("--rounds", type=int, default=5, help="rounds, of which the median counts (default: 5)")
+    run.add_argument("--scale", type=float, default=1.0, metavar="X", help="factor for each load's bytes (default: 1)")
     run.add_argument("--quick", action="store_true", help=f"--scale {QUICK_SCALE} --rounds {QUICK_ROUNDS}")
     _common(run)
 
@@ -83,19 +83,19 @@ def make_parser() -> argparse.ArgumentParser:
     grow.set_defaults(command=run_growth)
     grow.add_argument("--axes", nargs="+", metavar="NAME", help=f"default: all: {', '.join(growth.AXES)}")
     grow.add_argument(
-        "--values", nargs="+", type=parse_size, metavar="N", help="in place of an axis's own; with one of --axes"
+        "--values", nargs="+", type=parse_size, metavar="N", help="in place of the axis's own; needs one of --axes"
     )
     _common(grow)
 
     price = commands.add_parser("price", help="what a TB costs, by measured CPU and S3 requests")
     price.set_defaults(command=run_price)
-    price.add_argument("results", nargs="+", type=Path, metavar="JSON", help="what run has written")
+    price.add_argument("results", nargs="+", type=Path, metavar="JSON", help="results that `run` has written")
     price.add_argument(
         "--prices", type=Path, default=TABLE, metavar="JSON", help="default: the table in bench/prices.json"
     )
     price.add_argument("--use", type=float, default=0.6, help="how busy machines are, 0 to 1 (default: 0.6)")
     price.add_argument(
-        "--cpu-factor", type=float, default=1.0, metavar="X", help="CPU time of a vCPU there for that here"
+        "--cpu-factor", type=float, default=1.0, metavar="X", help="CPU seconds of a vCPU there for one here"
     )
     docs = commands.add_parser("docs", help="put tables and pictures of bench/results into docs/")
     docs.set_defaults(command=refresh_docs)
@@ -105,7 +105,7 @@ def make_parser() -> argparse.ArgumentParser:
 def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("bench-results"), metavar="DIR", help="default: bench-results")
     parser.add_argument(
-        "--work", type=Path, metavar="DIR", help="for logs and temporary files; not in memory, if they are to count"
+        "--work", type=Path, metavar="DIR", help="for logs and temporary files; on a disc, if those are to count"
     )
 
 
@@ -121,7 +121,7 @@ def list_all(options: argparse.Namespace) -> int:
 
 
 def run_comparison(options: argparse.Namespace) -> int:
-    """``run``; the status is 1 if an upload failed, or a server could not be measured."""
+    """Do ``run``. Return 1 if an upload failed or a server could not be measured, else 0."""
     scale, rounds = (QUICK_SCALE, QUICK_ROUNDS) if options.quick else (options.scale, options.rounds)
     if scale <= 0 or rounds < 1:
         raise ValueError("--scale is above 0, --rounds 1 or more")
@@ -146,7 +146,7 @@ def run_comparison(options: argparse.Namespace) -> int:
         expected = rounds * sum(server.can(load) for server in servers for load in loads)
         for measured in compare(servers, loads, rounds, bench):
             results.measurements.append(measured)
-            # A run that is stopped leaves what it has measured.
+            # Written after each measurement, so that a run that is stopped leaves its results.
             results.write(base.with_suffix(".json"))
     if not results.measurements:
         raise ValueError("nothing could be measured")
@@ -166,10 +166,10 @@ def report_again(options: argparse.Namespace) -> int:
 
 
 def run_growth(options: argparse.Namespace) -> int:
-    """``growth``; the status is 1 if an upload failed."""
+    """Do ``growth``. Return 1 if an upload failed, else 0."""
     names = pick(options.axes, growth.AXES, "axis")
     if options.values and len(names) != 1:
-        raise ValueError("--values are of one axis: say which with --axes")
+        raise ValueError("--values need one axis: say which with --axes")
     date, where = time.strftime("%Y-%m-%d %H:%M:%S"), machine()
     base = options.out / f"growth-{stamp(date)}"
     options.out.mkdir(parents=True, exist_ok=True)
@@ -187,7 +187,7 @@ def run_growth(options: argparse.Namespace) -> int:
 
 @contextmanager
 def bench_in(work: Path | None) -> Iterator[Bench]:
-    """A sink and a directory for servers, both gone afterwards."""
+    """Provide a sink and a directory for servers, which are removed afterwards."""
     directory = workplace(work)
     sink = Sink(directory)
     try:
@@ -198,7 +198,7 @@ def bench_in(work: Path | None) -> Iterator[Bench]:
 
 
 def stamp(date: str) -> str:
-    """The date as a part of a file's name."""
+    """Return the date in a form for file names."""
     return date.replace(" ", "-").replace(":", "")
 
 

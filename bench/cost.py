@@ -12,7 +12,7 @@ from bench.results import Results
 from bench.rows import make_row
 
 TB = 1e12
-#: The loads that say what an upload costs by its size: whole bodies, as fast as they go.
+#: The loads that a model is made of. They upload whole bodies of different sizes, as fast as possible.
 MODEL_LOADS = ("small", "sixteen", "one")
 
 
@@ -27,15 +27,15 @@ class Point:
 
 @frozen
 class Model:
-    """A server's measured points, by size, and straight lines between them and beyond the last."""
+    """A server's measured points by size, joined by straight lines that go on beyond the last point."""
 
     server: str
     points: Sequence[Point]
-    #: Bytes of memory at the most.
+    #: Peak memory in bytes.
     peak: float
 
     def at(self, size: float) -> Point:
-        """An upload of `size` bytes. Below the smallest point it costs what that does."""
+        """Return the cost of an upload of `size` bytes. Below the smallest point it is the cost of that point."""
         if size <= self.points[0].size:
             return Point(size, self.points[0].cpu, self.points[0].calls)
         upper = next((i for i, point in enumerate(self.points) if point.size >= size), len(self.points) - 1)
@@ -51,7 +51,7 @@ def _between(low: float, high: float, part: float) -> float:
 
 
 def make_models(results: Results, prices: Prices) -> list[Model]:
-    """A model for each server that was measured under two of `MODEL_LOADS` at least: one point says nothing of other sizes."""
+    """Return a model for each server that was measured under at least two of `MODEL_LOADS`."""
     models = []
     for server in results.servers:
         rows = [row for load in MODEL_LOADS if (row := make_row(results.of(server, load), prices)) is not None]
@@ -65,16 +65,16 @@ def make_models(results: Results, prices: Prices) -> list[Model]:
 
 @frozen
 class Sizing:
-    """How many of an instance a load needs."""
+    """How many instances a load needs."""
 
     instance: Instance
     count: int
-    #: What they are needed for: ``CPU`` or ``network``.
+    #: What sets their number: ``CPU`` or ``network``.
     limit: str
 
     @property
     def hour(self) -> float:
-        """Dollars for an hour of all."""
+        """Dollars for an hour of all instances."""
         return self.count * self.instance.hour
 
 
@@ -85,10 +85,10 @@ class Cost:
     server: str
     size: float
     cpu_seconds: float
-    #: S3 requests for the TB, and their price.
+    #: The number of S3 requests for the TB, and their price.
     requests: float
     s3: float
-    #: The machine that does it cheapest when it is kept busy, and its price.
+    #: The instance that does it cheapest when it is kept busy, and its price.
     instance: Instance
     limit: str
     machine: float
@@ -101,16 +101,16 @@ class Cost:
 
 @frozen(kw_only=True)
 class Assumptions:
-    """What is not measured."""
+    """What a cost depends on that is not measured."""
 
     #: How busy machines are on average, from 0 to 1.
     use: float = 0.6
-    #: CPU seconds of a vCPU there for one here.
+    #: CPU seconds that a vCPU there needs for one second here.
     cpu_factor: float = 1.0
 
 
 def cost_of_tb(model: Model, size: float, prices: Prices, assumed: Assumptions) -> Cost:
-    """What a TB of files of `size` bytes costs with the server of the model."""
+    """Return what a TB of files of `size` bytes costs with the model's server."""
     point, uploads = model.at(size), TB / size
     cpu = point.cpu * uploads * assumed.cpu_factor
 
@@ -136,7 +136,7 @@ def cost_of_tb(model: Model, size: float, prices: Prices, assumed: Assumptions) 
 
 
 def sizing(model: Model, size: float, speed: float, prices: Prices, assumed: Assumptions) -> Sizing:
-    """The cheapest instances, all of one kind, for files of `size` bytes coming in at `speed` bytes a second."""
+    """Return the cheapest instances of one kind for files of `size` bytes that come in at `speed` bytes a second."""
     vcpus = model.at(size).cpu * assumed.cpu_factor * speed / size / assumed.use
     gbps = speed * 8 / 1e9 / assumed.use
     found = []
@@ -148,6 +148,6 @@ def sizing(model: Model, size: float, speed: float, prices: Prices, assumed: Ass
 
 
 def roomy(model: Model, prices: Prices) -> list[Instance]:
-    """Instances with twice the memory that a process took, for each of its vCPUs' processes; all if none has."""
+    """Return the instances that have, for each vCPU, twice the memory that a process took. If none has, return all."""
     able = [one for one in prices.instances if one.memory_gib * 2**30 >= 2 * model.peak * one.vcpus]
     return able or list(prices.instances)

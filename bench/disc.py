@@ -8,19 +8,19 @@ from pathlib import Path
 
 from bench.tree import ProcessTree
 
-#: Seconds between two looks: files that live shorter may be missed.
+#: Seconds between two looks. A file that lives shorter may be missed.
 INTERVAL = 0.05
 
 
 class DiscWatch:
-    """Looks again and again, from ``__enter__`` to ``__exit__``, at a folder and at its deleted files still open."""
+    """Measures what a folder takes while the ``with`` block runs, including deleted files that are still open."""
 
     def __init__(self, folder: Path, tree: ProcessTree) -> None:
         self._folder = folder
         self._tree = tree
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
-        #: The most bytes it saw.
+        #: The most bytes that were seen.
         self.peak = 0
 
     def __enter__(self) -> DiscWatch:

@@ -1,4 +1,4 @@
-"""The tables and pictures in docs/, made of the results in bench/results/. Each table stands between two comments."""
+"""The tables and pictures in docs/, made from the results in bench/results/. Each table stands between two comments."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _BLOCK = re.compile(r"(<!-- bench: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def refreshed(text: str) -> str:
-    """The page with its tables made anew.
+    """Return the page with its tables made anew.
 
-    :raises ValueError: a comment names no kind of table.
+    :raises ValueError: a comment names an unknown kind of table.
     """
 
     def table(found: re.Match[str]) -> str:
@@ -34,7 +34,7 @@ def refreshed(text: str) -> str:
 
 
 def pictures() -> Mapping[Path, str]:
-    """Files in docs/ and the plots that they hold."""
+    """Return the plots, by their files in docs/."""
     grown = {DOCS / f"growth-{name}.svg": growth.picture(growth.AXES[name], steps) for name, steps in _grown().items()}
     return {DOCS / "performance.svg": picture(_runs(), read_prices()), **grown}
 

@@ -26,18 +26,18 @@ PART = 5 * MIB
 
 
 class SmallParts(Resumable):
-    """This server with the smallest parts that S3 takes, so that a file has many."""
+    """The server of this project with the smallest parts that S3 takes, so that a file has many."""
 
     chunk_size = PART
 
 
 @frozen
 class Axis:
-    """What grows."""
+    """A quantity that grows from step to step."""
 
     name: str
     about: str
-    #: The values that end in minutes.
+    #: The default values, which take minutes.
     values: Sequence[int]
     make: Callable[[Bench, int], Server]
     load: Callable[[int], Load]
@@ -46,12 +46,12 @@ class Axis:
 
 @frozen
 class Step:
-    """One value of an axis, measured. Seconds and bytes."""
+    """The measurement of one value of an axis, in seconds and bytes."""
 
     x: int
     seconds: float
     cpu: float
-    #: Memory at the most, and before.
+    #: Peak memory, and memory before the load.
     peak: int
     idle: int
     answer_p50: float | None
@@ -106,12 +106,12 @@ AXES: Mapping[str, Axis] = {
     )
 }
 
-#: Asks about uploads while one of 500 kB comes in at 100 kB/s.
+#: Status queries while one upload of 500 kB comes in at 100 kB/s.
 QUERIES = Load(name="queries", about="", count=1, size=500_000, rate=100_000, queries=50.0)
 
 
 def measure(axis: Axis, values: Sequence[int], bench: Bench) -> list[Step]:
-    """The axis, value by value."""
+    """Measure the axis, value by value."""
     say(f"{axis.name}: {axis.about}")
     steps = []
     for x in values:
@@ -123,7 +123,7 @@ def measure(axis: Axis, values: Sequence[int], bench: Bench) -> list[Step]:
 
 
 def _with_queries(bench: Bench, server: Server, load: Load) -> Measurement:
-    """Under the load; where that has no status queries, under some of them afterwards."""
+    """Measure under the load. If it has no status queries, measure some of them afterwards."""
     bench.sink.reset()
     try:
         server.start(Path(tempfile.mkdtemp(prefix="growth-", dir=bench.directory)))
@@ -137,7 +137,7 @@ def _with_queries(bench: Bench, server: Server, load: Load) -> Measurement:
 
 
 def make_step(x: int, measured: Measurement) -> Step:
-    """The figures that are plotted."""
+    """Return the figures that are plotted."""
     return Step(
         x,
         measured.seconds,
@@ -152,7 +152,7 @@ def make_step(x: int, measured: Measurement) -> Step:
 
 
 def table(axis: Axis, steps: Sequence[Step]) -> str:
-    """The steps in figures, with a heading, in Markdown."""
+    """Return the steps as a table with a heading, in Markdown."""
     head = (axis.name, "seconds", "CPU s", "peak RSS", "more than idle", "answer p50 ms", "status p50/p99 ms", "failed")
     steps_shown = render(
         head,
@@ -174,7 +174,7 @@ def table(axis: Axis, steps: Sequence[Step]) -> str:
 
 
 def picture(axis: Axis, steps: Sequence[Step]) -> str:
-    """Everything as multiples of the first step; the clock's grain is 10 ms of CPU."""
+    """Return a plot of all figures as multiples of the first step. CPU time has a resolution of 10 ms."""
     values: Mapping[str, Callable[[Step], float | None]] = {
         "seconds": lambda step: step.seconds,
         "CPU": lambda step: max(step.cpu, 0.01),
@@ -198,7 +198,7 @@ def write(path: Path, date: str, machine: Mapping[str, Any], measured: Mapping[s
 
 
 def read(path: Path) -> Mapping[str, Sequence[Step]]:
-    """What `write` wrote: each axis's steps.
+    """Return what `write` wrote: the steps of each axis.
 
     :raises ValueError: the file is something else.
     """

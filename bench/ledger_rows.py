@@ -1,4 +1,4 @@
-"""A server whose ledger is full already: open uploads of many owners, each with a part stored, untouched for a day."""
+"""A server whose ledger is full: open uploads of many owners, each with one stored part, untouched for a day."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BATCH = 10_000
 
 
 class FullLedger(Resumable):
-    """This server, started on a ledger with so many open uploads."""
+    """The server of this project, started on a ledger with `rows` open uploads."""
 
     def __init__(self, sink: Sink, rows: int) -> None:
         super().__init__(sink)
@@ -32,7 +32,7 @@ class FullLedger(Resumable):
 
 
 def fill(ledger: Path, rows: int) -> None:
-    """Make a ledger with so many open uploads."""
+    """Make a ledger with `rows` open uploads."""
     engine = open_engine(f"sqlite:///{ledger}")
     prepare(engine)
     for first in range(0, rows, BATCH):

@@ -1,4 +1,4 @@
-"""Open files: a thousand connections need more than the usual limit."""
+"""The limit on open files: a thousand connections need more than is usual."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import resource
 
 
 def raise_file_limit() -> int:
-    """Allow this process and its children as many open files as the hard limit has; returns how many."""
+    """Raise the limit on open files to the hard limit, for this process and its children. Return the limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard

@@ -11,7 +11,7 @@ from bench.units import KIB, MIB
 
 @frozen(kw_only=True)
 class Load:
-    """What clients do. The fields are those of a `Job`, and what the sink is told."""
+    """What clients do. The fields are those of a `Job`, and two settings of the sink."""
 
     name: str
     about: str
@@ -22,9 +22,9 @@ class Load:
     breaks: int = 0
     rate: int = 0
     queries: float = 0.0
-    #: Seconds after which the sink answers a body.
+    #: Seconds that the sink waits before it answers a body.
     delay: float = 0.0
-    #: Whether the sink keeps bodies, and the objects are compared with what was sent.
+    #: Whether the sink keeps bodies, so that objects can be compared with what was sent.
     checked: bool = False
 
     @property
@@ -60,13 +60,16 @@ LOADS: Mapping[str, Load] = {
     )
 }
 
-#: Bytes below which an upload is not made.
+#: The fewest bytes to which an upload is scaled down.
 LEAST = 64 * KIB
 
 
 def scaled(load: Load, factor: float) -> Load:
-    """The load with `factor` times the bytes: fewer uploads where there are many, else smaller ones. Requests keep their
-    size as long as there are two of them; breaks, delays and rates stay."""
+    """Return the load with `factor` times the bytes.
+
+    Where there are many uploads there will be fewer, otherwise smaller ones. Requests keep their size as long as there
+    are two of them. Breaks, delays and rates stay.
+    """
     if factor == 1:
         return load
     if load.count >= 100:
@@ -77,17 +80,17 @@ def scaled(load: Load, factor: float) -> Load:
 
 
 def chosen(names: list[str] | None, factor: float) -> list[Load]:
-    """The loads of these names, or all, scaled.
+    """Return the loads with these names, or all, scaled.
 
-    :raises ValueError: there is none of a name.
+    :raises ValueError: there is no load with a name.
     """
     return [scaled(LOADS[name], factor) for name in pick(names, LOADS, "load")]
 
 
 def pick(names: list[str] | None, known: Mapping[str, object], what: str) -> list[str]:
-    """`names`, or all that are known.
+    """Return `names`, or all known names if it is None.
 
-    :raises ValueError: one is not known; the message has those that are.
+    :raises ValueError: a name is not known. The message lists those that are.
     """
     for name in names or []:
         if name not in known:

@@ -11,20 +11,20 @@ from bench.table import figure, render
 
 #: Files of these sizes, in bytes.
 SIZES = {"1 MB": 1e6, "100 MB": 1e8, "5 GB": 5e9}
-#: Bytes in a second, all day.
+#: Bytes a second, all day.
 SPEEDS = {"10 MB/s": 1e7, "100 MB/s": 1e8, "1 GB/s": 1e9}
 HOURS = 730
 
 
 def price_report(results: Results, prices: Prices, assumed: Assumptions) -> str:
-    """The tables, in Markdown.
+    """Return the tables, in Markdown.
 
-    :raises ValueError: no server was measured under enough of the loads that the model is made of.
+    :raises ValueError: no server was measured under enough of the loads that a model is made of.
     """
     models = make_models(results, prices)
     if not models:
         raise ValueError(
-            "no server was measured under two of the loads small, sixteen and one: there is nothing to reckon with"
+            "no server was measured under two of the loads small, sixteen and one, so no cost can be computed"
         )
     shown = [
         f"Prices: {prices.region}, {prices.date}. {prices.note}",

@@ -1,4 +1,4 @@
-"""The price table: what AWS asks, at a date, in a data file that anyone may put their own in place of."""
+"""The price table: AWS's prices at a date. It is a data file that can be replaced."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Instance:
     #: Dollars for an hour.
     hour: float
     vcpus: int
-    #: Those that may be used all the time: a burstable instance has fewer.
+    #: The vCPUs that may be used all the time. A burstable instance has fewer of them.
     steady_vcpus: float
     memory_gib: float
     #: Gbit/s that may be used all the time, in each direction.
@@ -43,20 +43,20 @@ class Prices:
     instances: tuple[Instance, ...]
 
     def of_call(self, name: str) -> float:
-        """The price of one S3 call."""
+        """Return the price of one S3 call."""
         if name in FREE:
             return 0.0
         return self.put_class if name in PUT_CLASS else self.get_class
 
     def of_calls(self, calls: Mapping[str, float]) -> float:
-        """The price of so many of each."""
+        """Return the price of S3 calls, given how many there are of each name."""
         return sum(count * self.of_call(name) for name, count in calls.items())
 
 
 def read_prices(path: Path = TABLE) -> Prices:
-    """The table in a file.
+    """Read the price table in a file.
 
-    :raises ValueError: the file is no such table.
+    :raises ValueError: the file is not a price table.
     """
     try:
         table = json.loads(path.read_text())

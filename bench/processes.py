@@ -1,4 +1,4 @@
-"""Child processes of the benchmark: started in a group of their own, ended with all of their children."""
+"""Child processes of the benchmark. Each starts in a process group of its own, and is ended with all its children."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ ROOT = Path(__file__).parent.parent
 
 
 class StartFailed(Exception):
-    """A process did not come up; the message has the end of its log."""
+    """A process did not start. The message has the end of its log."""
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has at the moment."""
+    """Return a port of 127.0.0.1 that is free at the moment."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         port: int = sock.getsockname()[1]
@@ -28,7 +28,7 @@ def free_port() -> int:
 
 
 def listens(port: int) -> bool:
-    """Whether somebody accepts connections."""
+    """Say whether somebody accepts connections on the port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:
@@ -37,7 +37,7 @@ def listens(port: int) -> bool:
 
 
 def python_environment() -> dict[str, str]:
-    """The environment for a Python child that is to find this checkout's packages."""
+    """Return the environment for a Python child that has to find this checkout's packages."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     return {**os.environ, "PYTHONPATH": path}
 
@@ -72,11 +72,11 @@ class Child:
 
     @property
     def running(self) -> bool:
-        """Whether the first process has not ended."""
+        """Whether the first process of the group is running."""
         return self._process.poll() is None
 
     def wait_for_port(self, port: int, *, seconds: float = 60.0) -> None:
-        """Wait until it listens.
+        """Wait until the command listens on the port.
 
         :raises StartFailed: it has ended, or does not listen after `seconds`.
         """
@@ -89,7 +89,7 @@ class Child:
             time.sleep(0.02)
 
     def stop(self, *, seconds: float = 5.0) -> None:
-        """Ask it to end; after `seconds` the whole group is killed."""
+        """Ask the command to end. After `seconds`, kill the whole group."""
         if self.running:
             self._process.terminate()
             with suppress(subprocess.TimeoutExpired):
@@ -100,7 +100,7 @@ class Child:
 
 
 def run_python(module: str, stdin: str, *, timeout: float) -> str:
-    """Run ``python -m MODULE`` to its end; returns its output.
+    """Run ``python -m MODULE`` to its end, and return its output.
 
     :raises RuntimeError: it failed or took longer than `timeout` seconds.
     """

@@ -1,4 +1,4 @@
-"""What is shown of a run: tables in Markdown, and a picture."""
+"""The report of a run: tables in Markdown, and a picture."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ HEAD = (
 
 
 def tables(results: Results, prices: Prices) -> str:
-    """A table for each load, and the S3 calls of each server."""
+    """Return a table for each load, and the S3 calls of each server."""
     shown = [f"{_where(results)}\n"]
     for load, about in results.loads.items():
         rows = rows_of(results, load, prices)
@@ -83,7 +83,7 @@ def _line(row: Row, floor: float | None) -> list[str]:
 
 
 def _notes(rows: Sequence[Row]) -> str:
-    """S3 calls by name, and what failed."""
+    """Return the S3 calls by name, and the failures."""
     notes = ["\nS3 requests for an upload, by call:\n"]
     for row in rows:
         calls = ", ".join(f"{name} {figure(count)}" for name, count in row.calls.items() if count)
@@ -93,7 +93,7 @@ def _notes(rows: Sequence[Row]) -> str:
 
 
 def picture(results: Results, prices: Prices) -> str:
-    """CPU time for a GiB, load by load, as bars."""
+    """Return a picture of the CPU time for a GiB, as bars, load by load."""
     groups = {}
     for load, about in results.loads.items():
         rows = rows_of(results, load, prices)

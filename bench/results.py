@@ -1,4 +1,4 @@
-"""What a run leaves behind: measurements, and the JSON file they are in."""
+"""The results of a run: measurements, and the JSON file that holds them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import asdict, field, frozen
 
-#: Raised when a field changes its meaning.
+#: The version of the file. It is increased when a field changes its meaning.
 FORMAT = 1
 
 
@@ -22,23 +22,23 @@ class Measurement:
     server: str
     load: str
     round: int
-    #: From the first connection to the last answer.
+    #: Seconds from the first connection to the last answer.
     seconds: float
-    #: Bytes of finished uploads, bytes that were sent for them, and finished uploads.
+    #: Bytes of finished uploads, bytes that were sent for them, and the number of finished uploads.
     size: int
     sent: int
     uploads: int
-    #: User and system time of the server's processes.
+    #: CPU seconds (user and system) of the server's processes.
     cpu: float
-    #: Bytes of resident memory at the most, and before the load.
+    #: Peak resident memory, and resident memory before the load, in bytes.
     peak: int
     idle: int
-    #: Bytes of temporary files at the most, and bytes written to discs in all.
+    #: The most bytes in temporary files, and all bytes written to discs.
     temporary: int
     written: int
-    #: S3 calls.
+    #: S3 calls, by name.
     calls: Mapping[str, int]
-    #: Seconds from last byte to answer, and of status queries.
+    #: Seconds from last byte to answer of each upload, and seconds of each status query.
     answers: list[float] = field(factory=list)
     statuses: list[float] = field(factory=list)
     failures: list[str] = field(factory=list)
@@ -51,19 +51,19 @@ class Results:
     date: str
     command: str
     machine: Mapping[str, Any]
-    #: Name to what it is.
+    #: Name -> what it is.
     servers: Mapping[str, str]
     loads: Mapping[str, str]
-    #: Servers that were left out, and what is missing for them.
+    #: Servers that were left out -> what is missing for them.
     skipped: Mapping[str, str]
     measurements: list[Measurement]
 
     def of(self, server: str, load: str) -> list[Measurement]:
-        """All measurements of a server under a load."""
+        """Return all measurements of a server under a load."""
         return [one for one in self.measurements if one.server == server and one.load == load]
 
     def write(self, path: Path) -> None:
-        """Write the JSON file, a line for each measurement; a tenth of a millisecond is enough for latencies."""
+        """Write the JSON file, one line for each measurement. Latencies are rounded to a tenth of a millisecond."""
         whole = {"format": FORMAT, **asdict(self, filter=lambda field, _: field.name != "measurements")}
         head = json.dumps(whole, indent=1).removesuffix("\n}")
         measurements = [
@@ -76,7 +76,7 @@ class Results:
 
 
 def read_results(path: Path) -> Results:
-    """What `Results.write` wrote.
+    """Return what `Results.write` wrote.
 
     :raises ValueError: the file is something else, or of another version.
     """
@@ -91,9 +91,9 @@ def read_results(path: Path) -> Results:
 
 
 def merged(results: list[Results]) -> Results:
-    """Several runs as one; the first says where and when.
+    """Return several runs as one. Date and machine are those of the first.
 
-    :raises ValueError: a load was of another scale in another run.
+    :raises ValueError: the runs had different scales for a load.
     """
     first = results[0]
     for one in results:
@@ -112,7 +112,7 @@ def merged(results: list[Results]) -> Results:
 
 
 def machine() -> dict[str, Any]:
-    """Where this runs."""
+    """Return a description of this machine."""
     model = "unknown processor"
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):

@@ -1,4 +1,4 @@
-"""A server under a load, over all rounds: medians, and percentiles over everything that was timed."""
+"""A server under a load, over all rounds: medians of the rounds, and percentiles of all latencies."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from bench.units import GIB
 
 @frozen(kw_only=True)
 class Row:
-    """A line of a table. Seconds, bytes and dollars."""
+    """A row of a table, in seconds, bytes and dollars."""
 
     server: str
     load: str
     rounds: int
     #: Bytes of one upload.
     upload_size: float
-    #: Bytes in a second.
+    #: Bytes a second.
     speed: float
-    #: CPU time for a GiB and for an upload, and how far the rounds lie apart (0.1 is 10 %).
+    #: CPU seconds for a GiB and for an upload, and how far the rounds lie apart (0.1 is 10 %).
     cpu_per_gib: float
     cpu_per_upload: float
     cpu_spread: float
     peak: float
     temporary: float
     written: float
-    #: S3 calls for one upload, and what they cost for a million.
+    #: S3 calls for one upload, by name, and the dollars they cost for a million uploads.
     calls: Mapping[str, float]
     million: float
-    #: Bytes sent again, as a part of the whole.
+    #: Bytes that were sent again, as a fraction of all.
     again: float
     answer_p50: float | None
     answer_p99: float | None
@@ -43,7 +43,7 @@ class Row:
 
 
 def make_row(measurements: Sequence[Measurement], prices: Prices) -> Row | None:
-    """What the rounds of one server under one load come to; None if no upload was finished in any."""
+    """Return the row for the rounds of one server under one load, or None if no upload was finished in any."""
     good = [one for one in measurements if one.uploads and one.size]
     if not good:
         return None
@@ -79,6 +79,6 @@ def make_row(measurements: Sequence[Measurement], prices: Prices) -> Row | None:
 
 
 def rows_of(results: Results, load: str, prices: Prices) -> list[Row]:
-    """The rows for a load, in the order of the run's servers."""
+    """Return the rows for a load, in the order of the run's servers."""
     rows = (make_row(results.of(server, load), prices) for server in results.servers)
     return [row for row in rows if row is not None]

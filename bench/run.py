@@ -1,4 +1,4 @@
-"""Measuring: a server is started fresh, warmed up, put under a load, and looked at before and after."""
+"""Measuring: a fresh server is started, warmed up and put under a load. Its figures are read before and after."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from bench.servers.server import Server
 from bench.sink.handle import Sink
 from bench.tree import ProcessTree
 
-#: Bytes of the upload that warms a server up: more than a part of each of them.
+#: Bytes of the upload that warms a server up. This is more than one part with every server.
 WARM_UP = 9 << 20
-#: Seconds without a call of the store after which a server has done what it does after its last answer, such as deleting
-#: pieces; and the longest that this is waited for.
+#: After its last answer a server may still call the store, to delete pieces for example. It counts as done after so
+#: many seconds without a call; the second figure is the longest wait for that.
 SETTLE = 0.3
 LONGEST_SETTLE = 20.0
-#: Seconds that a load may take, and those for each MB besides.
+#: Seconds that a load may take, and additional seconds for each MB.
 TIMEOUT, TIMEOUT_FOR_MB = 120.0, 0.2
 
 
 def say(line: str) -> None:
-    """Tell how far it is."""
+    """Print a line of progress."""
     print(line, file=sys.stderr, flush=True)
 
 
 @frozen
 class Bench:
-    """Where servers are started, and what they write to."""
+    """The place where servers are started, and the sink that they write to."""
 
     sink: Sink
     directory: Path
@@ -94,7 +94,7 @@ class Bench:
         )
 
     def _settle(self) -> None:
-        """Wait until the server asks nothing more of the store."""
+        """Wait until the server makes no more calls of the store."""
         end = time.monotonic() + LONGEST_SETTLE
         before: Mapping[str, int] | None = None
         while (calls := self.sink.calls()) != before and time.monotonic() < end:
@@ -102,14 +102,14 @@ class Bench:
             time.sleep(SETTLE)
 
     def _wrong(self, server: Server, load: Load, report: Report) -> list[str]:
-        """Objects in the sink that are not what was sent, each a line."""
+        """Return a line for each object in the sink that is not what was sent."""
         expected = digest(load.size)
         found = {name: self.sink.digest(server.key(name, session)) for name, session in report.sessions.items()}
         return [f"{name} is not what was sent: {one}" for name, one in found.items() if one != expected]
 
 
 def drive(server: Server, load: Load, prefix: str) -> Report:
-    """Run a driver to its end."""
+    """Run a driver to its end, and return its report."""
     job = Job(
         protocol=server.protocol,
         port=server.port,
@@ -129,7 +129,7 @@ def drive(server: Server, load: Load, prefix: str) -> Report:
 
 
 def compare(servers: Sequence[Server], loads: Sequence[Load], rounds: int, bench: Bench) -> Iterator[Measurement]:
-    """Every server under every load, `rounds` times, one server after the other within a round."""
+    """Measure every server under every load, `rounds` times. In a round the servers come one after the other."""
     for load in loads:
         say(f"{load.name}: {load.about}")
         able = [server for server in servers if server.can(load)]
@@ -145,7 +145,7 @@ def compare(servers: Sequence[Server], loads: Sequence[Load], rounds: int, bench
 
 
 def line(measured: Measurement) -> str:
-    """The gist of a measurement."""
+    """Return a measurement's main figures in one line."""
     gist = (
         f"{measured.size / 1e6 / measured.seconds:7.1f} MB/s  {measured.cpu:7.2f} s CPU  "
         f"{measured.peak / 1e6:6.0f} MB peak  {sum(measured.calls.values()):6} S3 requests"
@@ -154,12 +154,12 @@ def line(measured: Measurement) -> str:
 
 
 def workplace(where: Path | None) -> Path:
-    """A fresh directory for logs and temporary files."""
+    """Make a fresh directory for logs and temporary files."""
     if where is not None:
         where.mkdir(parents=True, exist_ok=True)
     return Path(tempfile.mkdtemp(prefix="bench-", dir=where))
 
 
 def clear(directory: Path) -> None:
-    """Remove it."""
+    """Remove the directory."""
     shutil.rmtree(directory, ignore_errors=True)

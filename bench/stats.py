@@ -10,7 +10,7 @@ __all__ = ["median", "percentile", "spread"]
 
 
 def percentile(values: Sequence[float], percent: float) -> float | None:
-    """The smallest value that `percent` of all are not above (nearest rank); None of nothing."""
+    """Return the percentile by nearest rank, or None if there are no values."""
     if not values:
         return None
     rank = max(1, math.ceil(percent / 100 * len(values)))
@@ -18,6 +18,6 @@ def percentile(values: Sequence[float], percent: float) -> float | None:
 
 
 def spread(values: Sequence[float]) -> float:
-    """How far the values lie apart, as a part of their median: 0.1 is 10 %."""
+    """Return how far the values lie apart, as a fraction of their median: 0.1 is 10 %."""
     middle = median(values)
     return (max(values) - min(values)) / middle if middle else 0.0

@@ -1,6 +1,6 @@
-"""Plots, as SVG written by hand: two kinds of picture are not worth a plotting library's hundred megabytes.
+"""Plots, as SVG written by hand. For two kinds of picture a plotting library of a hundred megabytes is too much.
 
-A picture's colours are readable on white and on dark pages, and every value stands beside its mark as text.
+The colours can be read on white and on dark pages. Every value stands beside its mark as text.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ INK = "#777777"
 
 @frozen
 class Series:
-    """A line in a plot: x to y, all above 0."""
+    """A line in a plot: points of x and y, all above 0."""
 
     name: str
     points: Sequence[tuple[float, float]]
 
 
 def bars(title: str, groups: Mapping[str, Sequence[tuple[str, float, str]]]) -> str:
-    """Horizontal bars in groups, each group with a scale of its own.
+    """Draw horizontal bars in groups, each group with a scale of its own.
 
-    :param groups: a group's heading to its bars: label, length (any unit) and the text behind the bar.
+    :param groups: heading of a group -> its bars: label, length (any unit) and the text after the bar.
     """
     parts, y, colours = [], 40, _colours(label for bars in groups.values() for label, _, _ in bars)
     for heading, group in groups.items():
@@ -44,7 +44,10 @@ def bars(title: str, groups: Mapping[str, Sequence[tuple[str, float, str]]]) -> 
 
 
 def lines(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
-    """Lines on logarithmic scales. The dotted line rises in proportion: what is steeper is worse than linear."""
+    """Draw lines on logarithmic scales.
+
+    The dotted line rises in proportion; what is steeper grows faster than linearly.
+    """
     xs = [x for one in series for x, _ in one.points]
     ys = [y for one in series for _, y in one.points]
     across, up = _Scale(xs, 70, 560), _Scale(ys, 320, 50)
@@ -79,19 +82,19 @@ class _Scale:
         self._low, self._high = low, high
 
     def at(self, value: float) -> float:
-        """The pixel."""
+        """Return the pixel for a value."""
         part = (math.log10(value) - self._least) / (self._most - self._least)
         return self._low + part * (self._high - self._low)
 
     def decades(self) -> list[float]:
-        """Round values on the scale: 1, 2 and 5 with their powers of ten."""
+        """Return round values on the scale: 1, 2 and 5 times powers of ten."""
         powers = range(math.floor(self._least), math.ceil(self._most) + 1)
         marks = [mantissa * 10.0**power for power in powers for mantissa in (1, 2, 5)]
         return [mark for mark in marks if self._least <= math.log10(mark) <= self._most]
 
 
 def _proportional(xs: Sequence[float], ys: Sequence[float], across: _Scale, up: _Scale) -> str:
-    """From the lowest point on, as far as it stays in the picture."""
+    """Draw the dotted line from the lowest point on, as far as it stays in the picture."""
     x, y, most = min(xs), min(ys), max(ys)
     end = min(max(xs), x * most / y)
     return (

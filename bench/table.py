@@ -1,4 +1,4 @@
-"""Tables, in Markdown that can be read in a terminal too."""
+"""Tables in Markdown that can be read in a terminal too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def render(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table; the first column is text, the others are figures.
+    """Return a table. The first column is text, the others are figures.
 
     :raises ValueError: a line is longer or shorter than the head.
     """
@@ -23,7 +23,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def figure(value: float | None, digits: int = 3) -> str:
-    """A number with so many significant digits; a dash for none."""
+    """Return the number with `digits` significant digits, or a dash for None."""
     if value is None:
         return "-"
     if value == 0:
@@ -34,5 +34,5 @@ def figure(value: float | None, digits: int = 3) -> str:
 
 
 def milliseconds(seconds: float | None) -> str:
-    """A time; a dash for none."""
+    """Return the time in milliseconds, or a dash for None."""
     return figure(None if seconds is None else seconds * 1000)

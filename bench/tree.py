@@ -1,4 +1,4 @@
-"""What /proc knows of a process and all its children: CPU time, memory, and bytes written."""
+"""What /proc tells about a process and all its children: CPU time, memory, and bytes written."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ PROC = Path("/proc")
 
 
 class ProcessTree:
-    """A process with its children and theirs. What has gone away meanwhile counts as far as its parent has waited for it."""
+    """A process with its children and their children. An ended child counts if its parent has waited for it."""
 
     def __init__(self, pid: int) -> None:
         self._root = pid
 
     def pids(self) -> list[int]:
-        """All that live now, the root first."""
+        """Return the ids of all processes that live now, the root first."""
         children: dict[int, list[int]] = {}
         for path in PROC.iterdir():
             if path.name.isdigit():
@@ -32,7 +32,7 @@ class ProcessTree:
         return found
 
     def cpu_seconds(self) -> float:
-        """User and system time of all; of ended children too."""
+        """Return user and system time of all processes, including ended children."""
         ticks = 0
         for pid in self.pids():
             with suppress(OSError):
@@ -40,23 +40,23 @@ class ProcessTree:
         return ticks / _TICK
 
     def forget_peak(self) -> None:
-        """Let `peak_memory` begin from now."""
+        """Let `peak_memory` count only from now on."""
         for pid in self.pids():
             with suppress(OSError):
                 (PROC / str(pid) / "clear_refs").write_text("5")
 
     def peak_memory(self) -> int:
-        """The most resident memory, in bytes; the sum over all processes of each one's own peak."""
+        """Return the peak resident memory in bytes: the sum of each process's own peak."""
         return sum(_number(pid, "status", r"VmHWM:\s+(\d+)") * 1024 for pid in self.pids())
 
     def written(self) -> int:
-        """Bytes sent to discs, or to be sent, less what was thrown away before."""
+        """Return the bytes written to discs or still to be written, without those that were thrown away before."""
         pids = self.pids()
         written = sum(_number(pid, "io", r"\nwrite_bytes: (\d+)") for pid in pids)
         return written - sum(_number(pid, "io", r"cancelled_write_bytes: (\d+)") for pid in pids)
 
     def deleted_files(self, folder: Path) -> dict[tuple[int, int], int]:
-        """Files that were in `folder`, are open and have no name any more: device and inode to the bytes they take."""
+        """Return the deleted files of `folder` that are still open: device and inode -> bytes that they take."""
         found = {}
         for pid in self.pids():
             with suppress(OSError):
@@ -70,8 +70,10 @@ class ProcessTree:
 
 
 def _stat(pid: int) -> list[int]:
-    """The numbers in /proc/PID/stat behind name and state: [1] is the parent, [11:15] user and system time, own and of
-    ended children. The state stands as 0."""
+    """Return the numbers in /proc/PID/stat after the name, with 0 for the state.
+
+    [1] is the parent. [11:15] is user and system time, of the process and of its ended children.
+    """
     fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
     return [0, *map(int, fields[1:])]
 

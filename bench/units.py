@@ -9,9 +9,9 @@ _FACTORS = {"": 1, "b": 1, "k": KIB, "m": MIB, "g": GIB, "t": GIB << 10}
 
 
 def parse_size(text: str) -> int:
-    """Bytes: ``64MiB``, ``2G``, ``100000``; all units are binary.
+    """Return the bytes that a text such as ``64MiB``, ``2G`` or ``100000`` means. All units are binary.
 
-    :raises ValueError: it is no size.
+    :raises ValueError: the text is not a size.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
     if not found:
@@ -20,7 +20,7 @@ def parse_size(text: str) -> int:
 
 
 def show_size(size: float) -> str:
-    """``64 MiB``, ``1.5 GiB``, ``0``."""
+    """Return the size as text: ``64 MiB``, ``1.5 GiB``, ``0``."""
     for factor, unit in ((GIB, "GiB"), (MIB, "MiB"), (KIB, "KiB")):
         if size >= factor:
             return f"{size / factor:.3g} {unit}" if size < 1000 * factor else f"{size / factor:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""The bytes that are uploaded: every offset has its own, so that a byte out of place is seen."""
+"""The bytes that are uploaded. They differ from offset to offset, so that a misplaced byte is noticed."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import random
 import zlib
 from collections.abc import Iterator
 
-#: A prime, so that no grid of chunks falls into step with it.
+#: Bytes after which the data repeats. A prime, so that no grid of chunks has the same period.
 PERIOD = 1048583
 _BLOCK = memoryview(random.Random(1).randbytes(PERIOD))
 
 
 def pieces(first: int, end: int) -> Iterator[memoryview]:
-    """The bytes from `first` to `end`, in views of at most `PERIOD`."""
+    """Yield the bytes from `first` (inclusive) to `end` (exclusive), in views of at most `PERIOD` bytes."""
     while first < end:
         at = first % PERIOD
         view = _BLOCK[at : min(PERIOD, at + end - first)]
@@ -21,7 +21,7 @@ def pieces(first: int, end: int) -> Iterator[memoryview]:
 
 
 def digest(size: int) -> str:
-    """What the sink says about a whole object of `size` bytes."""
+    """Return the sink's digest of an intact object of `size` bytes."""
     crc = 0
     for view in pieces(0, size):
         crc = zlib.crc32(view, crc)

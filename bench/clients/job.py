@@ -1,4 +1,4 @@
-"""What a driver is told, and what it reports: JSON on its standard input and output."""
+"""A driver's job and its report: JSON on its standard input and output."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ class Job:
     port: int
     path: str
     tls: bool = False
-    #: What the names of the uploads begin with.
+    #: The beginning of the uploads' names.
     prefix: str
-    #: Uploads, bytes of each, and uploads at the same time.
+    #: The number of uploads, the bytes of each, and how many run at the same time.
     count: int
     size: int
     concurrency: int = 1
-    #: Bytes in a request; 0 for all in one.
+    #: Bytes in each request; 0 for all in one request.
     request_size: int = 0
-    #: How often the connection is dropped on the way.
+    #: How often the connection is dropped during an upload.
     breaks: int = 0
-    #: Bytes in a second for each upload; 0 for as fast as it goes.
+    #: Bytes a second for each upload; 0 for as fast as possible.
     rate: int = 0
-    #: Status queries in a second meanwhile.
+    #: Status queries a second during the uploads.
     queries: float = 0.0
 
 
@@ -35,14 +35,14 @@ class Report:
 
     #: Seconds from the first connection to the last answer.
     seconds: float
-    #: Bytes of finished uploads, and bytes sent for them.
+    #: Bytes of finished uploads, and bytes that were sent for them.
     size: int
     sent: int
     #: Seconds from an upload's last byte to its answer.
     answers: list[float] = field(factory=list)
     #: Seconds of each status query.
     statuses: list[float] = field(factory=list)
-    #: What went wrong, each a line.
+    #: What went wrong, one line for each failure.
     failures: list[str] = field(factory=list)
-    #: Names of finished uploads to their sessions.
+    #: Name of each finished upload -> its session.
     sessions: dict[str, str] = field(factory=dict)

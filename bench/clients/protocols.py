@@ -1,4 +1,4 @@
-"""What clients say to each kind of server. A session is the path (and query) that an upload goes on at."""
+"""How clients speak to each kind of server. A session is the path (and query) under which an upload goes on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Refused(Exception):
 class Protocol:
     """One way of uploading.
 
-    :param path: what the path of every request begins with; ends with a slash.
+    :param path: the beginning of every request's path, with a slash at its end.
     """
 
     name: ClassVar[str]
@@ -29,20 +29,20 @@ class Protocol:
         self.path = path
 
     def begin(self, connection: Connection, name: str, size: int) -> str:
-        """Announce an upload of `size` bytes; returns its session."""
+        """Announce an upload of `size` bytes, and return its session."""
         return self.path + name
 
     def head(self, session: str, first: int, end: int, size: int, *, resumed: bool = False) -> bytes:
-        """The head of the request that brings the bytes from `first` to `end` out of `size`.
+        """Return the head of the request that brings the bytes from `first` to `end` (exclusive) out of `size`.
 
-        :param resumed: whether this may be one of several tries.
+        :param resumed: whether the upload was begun by an earlier request.
         """
         raise NotImplementedError
 
     def check(self, answer: Answer, end: int, size: int) -> None:
-        """Whether that is the answer to a request that brought the upload to `end`.
+        """Check the answer to a request that brought the upload to offset `end`.
 
-        :raises Refused: it is not.
+        :raises Refused: the answer is not a success.
         """
         expected = self.finished if end == size else self.unfinished
         if answer.status not in expected:
@@ -60,7 +60,7 @@ class Protocol:
 
 
 class Plain(Protocol):
-    """A PUT for each request, each an object of its own: what a proxy passes on."""
+    """Plain PUTs through a proxy, each of which stores an object of its own."""
 
     name = "plain"
     resumes = False
@@ -78,7 +78,7 @@ class Put(Protocol):
 
     def head(self, session: str, first: int, end: int, size: int, *, resumed: bool = False) -> bytes:
         headers: dict[str, str | int] = {"Content-Length": end - first}
-        # Without it a PUT begins anew.
+        # Without Content-Range a PUT begins the upload anew.
         if resumed or end - first != size:
             headers["Content-Range"] = f"bytes {first}-{end - 1}/{size}"
         return head("PUT", session, headers)
@@ -88,7 +88,7 @@ class Put(Protocol):
 
 
 class Google(Put):
-    """Google's resumable uploads: a POST for a session, then as above."""
+    """Google's resumable uploads: a POST opens a session, which takes PUTs with Content-Range."""
 
     name = "google"
 
@@ -131,9 +131,9 @@ class Tus(Protocol):
 
 
 def location(answer: Answer) -> str:
-    """Path and query of the Location.
+    """Return path and query of the answer's Location.
 
-    :raises Refused: there is none.
+    :raises Refused: there is no Location.
     """
     if answer.status not in (200, 201) or "location" not in answer.headers:
         raise Refused(f"{answer.status} to the creation: {answer.body[:200]!r}")
@@ -142,9 +142,9 @@ def location(answer: Answer) -> str:
 
 
 def stored(answer: Answer, size: int) -> int:
-    """The stored bytes that an answer with 308 and Range, or 200, speaks of.
+    """Return how many bytes are stored, according to an answer with 308 and Range, or with 200.
 
-    :raises Refused: it speaks of none.
+    :raises Refused: the answer does not say.
     """
     if answer.status in (200, 201):
         return size

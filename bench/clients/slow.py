@@ -1,4 +1,4 @@
-"""Many slow connections, paced by one loop, and status queries meanwhile, asked by a process of its own."""
+"""Many slow connections, paced by one loop, while another process asks status queries."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from bench.clients.job import Job, Report
 from bench.clients.protocols import PROTOCOLS, Refused
 from bench.clients.wire import Address, Connection
 
-#: Times in a second that each connection sends.
+#: How often each connection sends in a second.
 TICKS = 10
-#: Seconds after which a server that takes nothing and answers nothing is given up.
+#: Seconds after which a server that neither takes bytes nor answers is given up.
 SILENCE = 60.0
-#: Uploads that status queries ask about. They lie still: some servers end the request that is writing an upload when
-#: somebody asks about it.
+#: The number of uploads that status queries ask about. Nobody writes them meanwhile, because some servers end the
+#: request that is writing an upload when somebody asks about it.
 ASKED = 10
-#: Bytes stored of each, and their length.
+#: Bytes of each that are stored, and its length in bytes.
 ASKED_STORED, ASKED_SIZE = 65536, 131072
 
 
@@ -36,7 +36,7 @@ class Trickle:
         self._size = size
 
     def feed(self, allowed: int) -> bool:
-        """Send so much that at most `allowed` bytes are sent in all; returns whether that was everything."""
+        """Send until at most `allowed` bytes are sent in all. Return whether everything is sent."""
         try:
             for view in pieces(self.sent, min(allowed, self._size)):
                 self.sent += self.connection.socket.send(view)
@@ -57,7 +57,7 @@ class SlowUploads:
         self._moved = 0.0
 
     def run(self) -> Report:
-        """Do them all, and the queries meanwhile."""
+        """Do all uploads, and ask the status queries meanwhile."""
         theirs, ours = multiprocessing.get_context("fork").Pipe()
         asked = self._begin_asked() if self._job.queries and self._protocol.resumes else []
         asking = multiprocessing.get_context("fork").Process(target=ask, args=(self._job, asked, theirs))
@@ -79,7 +79,7 @@ class SlowUploads:
         )
 
     def _begin_asked(self) -> list[str]:
-        """The sessions of uploads that have come half-way."""
+        """Begin the uploads to ask about, store half of each, and return their sessions."""
         sessions = []
         with self._address.connect() as connection:
             for number in range(ASKED):
@@ -106,7 +106,7 @@ class SlowUploads:
         turns = 0
         while rounds or selector.get_map():
             now = time.perf_counter() - begun
-            # Turn by turn through all connections, each of them TICKS times in a second.
+            # Feed all connections in turn, each of them TICKS times a second.
             due = int(now * TICKS * len(trickles)) - turns
             for _ in range(min(due, len(rounds))):
                 trickle = rounds.popleft()
@@ -121,7 +121,7 @@ class SlowUploads:
                 return
 
     def _feed(self, trickle: Trickle, allowed: int, selector: selectors.BaseSelector) -> bool:
-        """Feed it; returns whether there is more to send."""
+        """Feed an upload. Return whether there is more to send."""
         sent = trickle.sent
         try:
             if not trickle.feed(allowed):
@@ -156,7 +156,10 @@ class SlowUploads:
 
 
 def ask(job: Job, sessions: Sequence[str], pipe: Pipe) -> None:
-    """In a process of its own: ask about uploads until told to stop; sends the seconds of each query, and failures."""
+    """Ask about uploads until told to stop, in a process of its own.
+
+    Then send the seconds of each query, and the failures.
+    """
     protocol = PROTOCOLS[job.protocol](job.path)
     took: list[float] = []
     failures: list[str] = []

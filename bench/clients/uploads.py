@@ -1,4 +1,4 @@
-"""Uploads as fast as the server takes them, each worker thread with a connection that it keeps."""
+"""Uploads as fast as the server takes them. Each worker thread keeps one connection."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from bench.clients.job import Job, Report
 from bench.clients.protocols import PROTOCOLS, Protocol, Refused
 from bench.clients.wire import Address, Connection
 
-#: Seconds for which a server may refuse to say how far an upload is, after its connection broke.
+#: Seconds for which a server may refuse to tell an upload's offset after the connection broke.
 PATIENCE = 30.0
-#: Seconds after which a client comes back: few real ones are quicker.
+#: Seconds after which a client comes back. Few real clients are quicker.
 PAUSE = 0.5
 
 
@@ -33,7 +33,7 @@ class Uploads:
         self._sessions: dict[str, str] = {}
 
     def run(self) -> Report:
-        """Do them all."""
+        """Do all uploads."""
         threads = [threading.Thread(target=self._work) for _ in range(min(self._job.concurrency, self._job.count))]
         started = time.perf_counter()
         for thread in threads:
@@ -68,7 +68,7 @@ class Uploads:
         connection.socket.close()
 
     def _upload(self, protocol: Protocol, connection: Connection, name: str) -> Connection:
-        """Upload one object; returns the connection to go on with."""
+        """Upload one object. Return the connection to go on with."""
         size = self._job.size
         session = protocol.begin(connection, name, size)
         drops = break_points(size, self._job.breaks)
@@ -80,7 +80,7 @@ class Uploads:
             drop = next(drops, None)
             if drop is not None:
                 stop = max(offset, min(drop, end - 1))
-                # A server that has broken off by itself is asked like one that has been left.
+                # If the server broke the connection, ask for the offset just as if the client had dropped it.
                 with suppress(ConnectionError):
                     connection.send_body(offset, stop)
                 sent += stop - offset
@@ -103,7 +103,7 @@ class Uploads:
         return connection
 
     def _ask(self, protocol: Protocol, connection: Connection, session: str) -> tuple[int, Connection]:
-        """How far the upload is, as soon as the server says so, and the connection that it said it on."""
+        """Ask until the server tells the upload's offset. Return it, and the connection that the answer came on."""
         give_up = time.monotonic() + PATIENCE
         while True:
             try:
@@ -117,6 +117,6 @@ class Uploads:
 
 
 def break_points(size: int, breaks: int) -> Iterator[int]:
-    """Where the connection is dropped: evenly spread, at odd offsets."""
+    """Yield the offsets at which the connection is dropped: evenly spread, and odd numbers."""
     for number in range(1, breaks + 1):
         yield size * number // (breaks + 1) | 1

@@ -1,4 +1,4 @@
-"""HTTP/1.1 on a blocking socket, no more of it than the drivers need."""
+"""HTTP/1.1 on a blocking socket, only as much of it as the drivers need."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Address:
     tls: bool = False
 
     def connect(self, timeout: float = 120.0) -> Connection:
-        """A new connection."""
+        """Open a new connection."""
         return Connection(self, timeout)
 
 
 def head(method: str, path: str, headers: Mapping[str, str | int]) -> bytes:
-    """A request's head."""
+    """Return a request's head."""
     lines = [f"{method} {path} HTTP/1.1", "Host: 127.0.0.1", *(f"{name}: {value}" for name, value in headers.items())]
     return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
@@ -47,7 +47,7 @@ class Connection:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if address.tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-            # The certificate is the benchmark's own; what is measured is the cipher.
+            # The certificate is the benchmark's own. Only the cost of the cipher is measured.
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             self.socket = context.wrap_socket(self.socket)
@@ -60,19 +60,19 @@ class Connection:
         self.socket.close()
 
     def request(self, method: str, path: str, headers: Mapping[str, str | int], body: bytes = b"") -> Answer:
-        """A request with a small body, and its answer."""
+        """Send a request with a small body, and return its answer."""
         self.socket.sendall(head(method, path, {**headers, "Content-Length": len(body)}) + body)
         return self.answer(method)
 
     def send_body(self, first: int, end: int) -> None:
-        """Send the upload's bytes from `first` to `end`."""
+        """Send the upload's bytes from `first` to `end` (exclusive)."""
         for view in pieces(first, end):
             self.socket.sendall(view)
 
     def answer(self, method: str = "PUT") -> Answer:
-        """The next answer that is not interim.
+        """Return the next answer that is not an interim one.
 
-        :raises ConnectionError: the server closed before it was complete.
+        :raises ConnectionError: the server closed the connection before the answer was complete.
         """
         while True:
             while b"\r\n\r\n" not in self._received:

@@ -1,1 +1,1 @@
-"""The servers that are measured, each an adapter: what it needs, how it is started, what it speaks."""
+"""The servers that are measured. Each has an adapter: what it needs, how it is started, which protocol it speaks."""

@@ -1,4 +1,4 @@
-"""nginx as a streaming proxy in front of the sink: the least that passing bytes on can cost."""
+"""nginx as a streaming proxy in front of the sink: the lower bound for the cost of passing bytes on."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ http {{
 
 
 class Nginx(Server):
-    """The floor: it authorises nobody, cuts nothing, remembers nothing."""
+    """The floor: nginx only passes bytes on. It does not authorise, cut or remember anything."""
 
     name = "nginx"
     protocol = "plain"
     path = "/bench/"
     about = "nginx, proxy_request_buffering off: the floor"
-    #: Further directives.
+    #: Additional directives.
     buffers: ClassVar[str] = ""
 
     @classmethod
@@ -58,7 +58,7 @@ class Nginx(Server):
         configuration = self.directory / "nginx.conf"
         configuration.write_text(
             CONFIGURATION.format(
-                # A worker of root's nginx runs as somebody who may not write here.
+                # Started by root, nginx would run its workers as a user who may not write here.
                 user="user root;" if os.geteuid() == 0 else "",
                 directory=self.directory,
                 temporary=self.temporary,
@@ -73,7 +73,7 @@ class Nginx(Server):
 
 
 class NginxLargeBuffers(Nginx):
-    """The same with large buffers: it takes a MiB at a time. The stricter floor."""
+    """nginx with large buffers, which takes a MiB at a time. This is the stricter floor."""
 
     name = "nginx-1m"
     about = "nginx with client_body_buffer_size 1m (by default 16k)"
@@ -81,5 +81,5 @@ class NginxLargeBuffers(Nginx):
 
 
 def _path() -> str:
-    """Debian has it where only root's shell looks."""
+    """Return the search path for nginx, which Debian installs where only root's shell looks."""
     return os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])

@@ -1,4 +1,4 @@
-"""Other people's servers, each as its documentation starts it: Node's tus and uploadx, and tusd."""
+"""Servers of other projects, started as their documentation says: tus and uploadx on Node, and tusd."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.servers.server import Server
 
-#: Scripts and package.json; node_modules and tusd are looked for where `npm ci` and `go install` in the README put them.
+#: The folder of scripts and package.json. node_modules and tusd are expected where the README's commands put them.
 PEERS = Path(__file__).parent.parent / "peers"
 
 
@@ -98,6 +98,6 @@ class Tusd(Server):
 
 
 def version_of(package: str) -> str:
-    """The installed version of an npm package; empty if it is not there."""
+    """Return the installed version of an npm package, or an empty string if it is not installed."""
     described = PEERS / "node_modules" / package / "package.json"
     return str(json.loads(described.read_text())["version"]) if described.exists() else ""

@@ -1,4 +1,4 @@
-"""This server, as an installation has it: auth callback to an application (the sink says yes), ledger in SQLite."""
+"""The server of this project, set up as in production: auth callback (the sink always grants), ledger in SQLite."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Resumable(Server):
         return self.directory / "ledger.sqlite3"
 
     def configuration(self) -> dict[str, Any]:
-        """The settings it runs with."""
+        """Return the settings that the server runs with."""
         settings: dict[str, Any] = {
             "listen": self._endpoint(),
             "store": {
@@ -72,7 +72,7 @@ class Resumable(Server):
 
 
 class ResumableWithoutChecksums(Resumable):
-    """The same without CRC32C."""
+    """The same server without CRC32C."""
 
     name = "resumable-nocrc"
     about = "this server with store.checksum: none"
@@ -80,7 +80,7 @@ class ResumableWithoutChecksums(Resumable):
 
 
 class ResumableLargeChunks(Resumable):
-    """The same with larger parts: fewer S3 requests, more memory."""
+    """The same server with larger parts: fewer S3 requests, more memory."""
 
     name = "resumable-32m"
     about = "this server with store.chunk_size: 32MiB"
@@ -88,7 +88,7 @@ class ResumableLargeChunks(Resumable):
 
 
 class ResumableTls(Resumable):
-    """The same over TLS."""
+    """The same server over TLS."""
 
     name = "resumable-tls"
     about = "this server over TLS"
@@ -101,7 +101,7 @@ class ResumableTls(Resumable):
 
 
 class ResumableTwoWorkers(Resumable):
-    """The same with two processes."""
+    """The same server with two processes."""
 
     name = "resumable-2"
     about = "this server with workers: 2"
@@ -115,7 +115,10 @@ class ResumableTwoWorkers(Resumable):
 
 
 def write_certificate(path: Path) -> None:
-    """A self-signed certificate for this machine and its key (ECDSA, as most of the web has), in one file."""
+    """Write a self-signed certificate for this machine, and its key, to one file.
+
+    They are ECDSA, like most on the web.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(timezone.utc)

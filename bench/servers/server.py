@@ -1,4 +1,4 @@
-"""What the benchmark wants to know of a server."""
+"""What the benchmark needs to know about a server."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from bench.sink.handle import Sink
 class Server:
     """A server that can be started, again and again, in a fresh directory.
 
-    :param sink: the S3 it writes to.
+    :param sink: the S3 that it writes to.
     """
 
     name: ClassVar[str]
-    #: The protocol drivers speak with it, and the path it is at.
+    #: The protocol that drivers speak with it, and the path that it serves.
     protocol: ClassVar[str]
     path: ClassVar[str]
     tls: ClassVar[bool] = False
@@ -36,34 +36,34 @@ class Server:
 
     @classmethod
     def missing(cls) -> str | None:
-        """What has to be installed for it, in a line; None if everything is there."""
+        """Return a line that says what has to be installed, or None if everything is there."""
         return None
 
     def can(self, load: Load) -> bool:
-        """Whether it can do that: resuming takes a protocol that resumes, and slow drivers speak no TLS."""
+        """Say whether it can take the load. Breaks need a protocol that resumes, and slow drivers do not speak TLS."""
         resuming = PROTOCOLS[self.protocol].resumes or not load.breaks
         return resuming and not (self.tls and load.rate)
 
     def key(self, name: str, session: str) -> str:
-        """The key of the object that the upload called `name`, at `session`, has become."""
+        """Return the key of the object that the upload with this name and session has become."""
         return name
 
     def command(self) -> list[str]:
-        """How it is started on `self.port`, in `self.directory`; may write files there."""
+        """Return the command that starts it on `self.port`, in `self.directory`. This may write files there."""
         raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
-        """What it needs in its environment besides what the benchmark itself has."""
+        """Return the variables that it needs in addition to the benchmark's own environment."""
         return {}
 
     @property
     def temporary(self) -> Path:
-        """The folder for temporary files that it is given."""
+        """The folder for its temporary files."""
         return self.directory / "tmp"
 
     @property
     def pid(self) -> int:
-        """Its first process."""
+        """The id of its first process."""
         assert self._child is not None
         return self._child.pid
 
@@ -73,9 +73,9 @@ class Server:
         return self._child is not None and self._child.running
 
     def start(self, directory: Path) -> None:
-        """Start it in the empty `directory` and wait until it listens.
+        """Start the server in the empty `directory`, and wait until it listens.
 
-        :raises StartFailed: it does not.
+        :raises StartFailed: it does not listen.
         """
         self.directory = directory
         self.temporary.mkdir(parents=True)
@@ -91,7 +91,7 @@ class Server:
         self._child.wait_for_port(self.port)
 
     def stop(self) -> None:
-        """End it and remove its directory."""
+        """End the server and remove its directory."""
         if self._child is not None:
             self._child.stop()
         shutil.rmtree(self.directory, ignore_errors=True)

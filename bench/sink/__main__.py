@@ -1,4 +1,4 @@
-"""``python -m bench.sink``: the sink by itself; prints its port."""
+"""``python -m bench.sink``: run the sink by itself, and print its port."""
 
 from __future__ import annotations
 

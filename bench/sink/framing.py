@@ -1,4 +1,4 @@
-"""How a request's body is framed: by its length or in HTTP chunks, and within that perhaps in ``aws-chunked`` ones."""
+"""The framing of a request's body: by length or in HTTP chunks, and perhaps in ``aws-chunked`` chunks inside."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from collections.abc import Mapping
 class Body:
     """Takes a body's bytes as they come.
 
-    :param headers: the request's, lower-case names.
-    :param keep: whether to keep them.
+    :param headers: the request's headers, with names in lower case.
+    :param keep: whether to keep the bytes.
     """
 
     def __init__(self, headers: Mapping[str, str], *, keep: bool) -> None:
         self._kept: list[bytes] | None = [] if keep else None
         self._chunked = "chunked" in headers.get("transfer-encoding", "").lower()
         self._in_trailer = False
-        #: Bytes of the body so far, without HTTP's chunk lines.
+        #: Bytes of the body so far, without HTTP's chunk framing.
         self.received = 0
-        #: Bytes that come before something has to be parsed again.
+        #: Bytes that have to come before something has to be parsed again.
         self.wanted = 0 if self._chunked else int(headers.get("content-length") or 0)
         self.done = not self._chunked and self.wanted == 0
 
     @property
     def droppable(self) -> int:
-        """Bytes that may be thrown away unseen now; tell `skip` how many were."""
+        """How many of the next bytes may be thrown away unread. Call `skip` with the number that were."""
         return self.wanted if self._kept is None else 0
 
     def skip(self, size: int) -> None:
-        """`size` of the droppable bytes are gone."""
+        """Note that `size` of the droppable bytes were thrown away."""
         self.received += size
         self.wanted -= size
         self.done = not self._chunked and self.wanted == 0
 
     def take(self, buffer: bytearray) -> bool:
-        """Take what belongs to the body off the buffer's front; returns whether it wants more than there is."""
+        """Take the body's bytes off the front of the buffer. Return whether the body needs more than there is."""
         while not self.done:
             if self.wanted:
                 if not buffer:
@@ -60,12 +60,15 @@ class Body:
             self._in_trailer = self.wanted == 0
 
     def content(self) -> bytes | None:
-        """The kept bytes as they are framed within HTTP, or None if they were dropped."""
+        """Return the kept bytes without HTTP's framing, or None if they were dropped."""
         return None if self._kept is None else b"".join(self._kept)
 
 
 def decode_aws_chunks(body: bytes) -> bytes:
-    """The content of an ``aws-chunked`` body: ``SIZE[;chunk-signature=…]`` lines, each before its bytes, then trailers."""
+    """Return the content of an ``aws-chunked`` body.
+
+    Such a body has ``SIZE[;chunk-signature=…]`` lines, each before its bytes, and trailers at the end.
+    """
     parts: list[bytes] = []
     at = 0
     while True:
@@ -78,5 +81,5 @@ def decode_aws_chunks(body: bytes) -> bytes:
 
 
 def object_size(headers: Mapping[str, str], received: int) -> int:
-    """Bytes of the object in a body of `received` bytes."""
+    """Return the size in bytes of the object in a body of `received` bytes."""
     return int(headers.get("x-amz-decoded-content-length") or received)

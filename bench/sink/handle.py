@@ -18,7 +18,7 @@ class Sink:
     :param directory: where its log goes.
     """
 
-    #: What servers are told; the sink looks at neither.
+    #: The credentials that servers are given. The sink checks neither.
     access_key = "bench-key"
     secret_key = "bench-secret"
     bucket = "bench"
@@ -33,7 +33,7 @@ class Sink:
 
     @property
     def allow_url(self) -> str:
-        """Says yes: stands for the main application in auth callbacks."""
+        """The URL for auth callbacks. It grants everything, in place of a main application."""
         return f"{self.url}/-/allow"
 
     def reset(self) -> None:
@@ -41,16 +41,16 @@ class Sink:
         self._ask("reset")
 
     def configure(self, *, keep: bool = False, delay: float = 0.0) -> None:
-        """Whether to keep bodies, and the seconds after which one is answered."""
+        """Set whether bodies are kept, and the seconds to wait before a body is answered."""
         self._ask(f"set?keep={int(keep)}&delay={delay}")
 
     def calls(self) -> Mapping[str, int]:
-        """S3 calls since the last reset."""
+        """Return the number of S3 calls since the last reset, by name."""
         calls: dict[str, int] = json.loads(self._ask("counts"))["calls"]
         return calls
 
     def digest(self, key: str) -> str:
-        """``SIZE CRC32`` of a kept object."""
+        """Return ``SIZE CRC32`` of a kept object."""
         return self._ask(f"digest?key={quote(key, safe='')}").decode()
 
     def _ask(self, what: str) -> bytes:
@@ -59,5 +59,5 @@ class Sink:
             return body
 
     def stop(self) -> None:
-        """End it."""
+        """End the sink."""
         self._child.stop()

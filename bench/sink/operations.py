@@ -1,10 +1,10 @@
-"""Which S3 call a request is, and what S3 charges for it."""
+"""Finding out which S3 call a request is, and what class of price it has."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-#: What S3 charges as "PUT, COPY, POST, LIST requests".
+#: Calls that S3 charges as "PUT, COPY, POST, LIST requests".
 PUT_CLASS = frozenset(
     {
         "PutObject",
@@ -20,9 +20,9 @@ PUT_CLASS = frozenset(
         "PutObjectTagging",
     }
 )
-#: What it charges as "GET, SELECT and all other requests".
+#: Calls that S3 charges as "GET, SELECT and all other requests".
 GET_CLASS = frozenset({"GetObject", "HeadObject", "HeadBucket", "GetObjectTagging", "GetBucketLocation", "Other"})
-#: What it does not charge.
+#: Calls that S3 does not charge for.
 FREE = frozenset({"DeleteObject", "DeleteObjects", "AbortMultipartUpload"})
 
 #: Calls that bring bytes of an object.
@@ -30,7 +30,7 @@ BODIES = frozenset({"PutObject", "UploadPart"})
 
 
 def operation(method: str, key: str, query: Collection[str], *, copies: bool = False) -> str:
-    """S3's name for a request.
+    """Return S3's name for a request.
 
     :param key: the object's key; empty for a request about the bucket.
     :param query: the names in the query string.

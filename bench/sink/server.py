@@ -1,4 +1,4 @@
-"""The sink's HTTP: one thread, a selector, and bodies that the kernel throws away unread (``MSG_TRUNC``)."""
+"""The sink's HTTP server: one thread, a selector, and bodies that the kernel throws away unread (``MSG_TRUNC``)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Connection:
         self._body: Body | None = None
 
     def on_event(self, mask: int) -> None:
-        """The socket can be read or written."""
+        """Read or write, as the socket is ready for it."""
         try:
             if mask & selectors.EVENT_WRITE:
                 self._flush()
@@ -77,7 +77,7 @@ class Connection:
         path, query = unquote(url.path), dict(parse_qsl(url.query, keep_blank_values=True))
         self._head = Request(method, path, query, headers)
         announced = int(headers.get("x-amz-decoded-content-length") or headers.get("content-length") or BLOCK)
-        # Only a PUT's body is an object's; what a POST says has to be read.
+        # Only a PUT's body is an object's content. A POST's body has to be read.
         self._body = Body(headers, keep=method != "PUT" or self._sink.state.keeps(path, announced))
         if headers.get("expect", "").lower() == "100-continue":
             self._send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -169,7 +169,7 @@ class SinkServer:
             self._selector.modify(connection.socket, events, connection)
 
     def forget(self, connection: Connection) -> None:
-        """The connection is over."""
+        """Forget a connection that has ended."""
         self._selector.unregister(connection.socket)
         connection.socket.close()
 
@@ -179,7 +179,7 @@ class SinkServer:
         heapq.heappush(self._waiting, entry)
 
     def respond(self, request: Request) -> Response:
-        """The answer: to the benchmark below ``/-/``, else what S3 would say."""
+        """Return the answer: to the benchmark itself for paths below ``/-/``, otherwise what S3 would answer."""
         if not request.path.startswith("/-/"):
             return self.state.answer(request)
         what, query = request.path.removeprefix("/-/"), request.query

@@ -1,8 +1,8 @@
 """What the sink remembers, and what it answers.
 
-Object bodies are counted and dropped unless it is told to keep them. What servers put into the bucket for themselves, and
-read back, is kept always: small objects (the state of an upload), and the pieces of broken-off uploads. A dropped body that
-is read is all zeros.
+Object bodies are counted and dropped, unless the sink is told to keep them. What servers store for themselves and read
+back is always kept: small objects (the state of an upload), and pieces of uploads that broke off. A dropped body is
+read as zeros.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from crc32c import crc32c
 
 from bench.sink.operations import BODIES, operation
 
-#: Bytes up to which a body is kept always.
+#: Bytes up to which a body is always kept.
 SMALL = 65536
-#: Keys of pieces: this server's fragments, and the incomplete parts of the tus servers.
+#: Matches the keys of pieces: this project's fragments, and the incomplete parts of the tus servers.
 PIECE = re.compile(r"/\.resumable/|\.part\Z")
 NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 LAST_MODIFIED = "2026-01-01T00:00:00.000Z"
@@ -34,7 +34,7 @@ class Request:
     """A request whose body has been read (and perhaps dropped)."""
 
     method: str
-    #: Percent-decoded, without the query.
+    #: The path, percent-decoded, without the query.
     path: str
     query: Mapping[str, str]
     #: Lower-case names.
@@ -47,13 +47,13 @@ class Request:
 
 @frozen
 class Response:
-    """An answer; `size` is the Content-Length where that is not the body's (HEAD, and bodies of zeros)."""
+    """An answer. `size` is the Content-Length where it differs from the body's (HEAD, and bodies of zeros)."""
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(factory=dict)
     zeros: int = 0
-    #: Seconds to wait before it is sent.
+    #: Seconds to wait before the answer is sent.
     delay: float = 0.0
 
 
@@ -65,12 +65,15 @@ class Stored:
     etag: str
     body: bytes | None
     metadata: dict[str, str] = field(factory=dict)
-    #: The CRC32C that came with it, in base64; it is believed.
+    #: The CRC32C that came with it, in base64. It is not checked.
     crc32c: str | None = None
 
     @property
     def told(self) -> dict[str, str]:
-        """The headers of the answer to whoever has brought it; S3 names the checksum that it was given."""
+        """Return the headers of the answer to the request that stored it.
+
+        Like S3, they repeat the checksum that came with it.
+        """
         return {"ETag": self.etag, **({} if self.crc32c is None else {"x-amz-checksum-crc32c": self.crc32c})}
 
 
@@ -84,7 +87,7 @@ class Multipart:
 
 
 class State:
-    """One bucket under any name."""
+    """Objects, multipart uploads and counts. Every bucket name means the same one bucket."""
 
     def __init__(self) -> None:
         self.reset()
@@ -100,11 +103,11 @@ class State:
         self._ids = count(1)
 
     def keeps(self, path: str, size: int) -> bool:
-        """Whether a body of `size` bytes for `path` is to be kept."""
+        """Say whether a body of `size` bytes for `path` is to be kept."""
         return self.keep or size <= SMALL or PIECE.search(path) is not None
 
     def answer(self, request: Request) -> Response:
-        """Do what is asked and count it."""
+        """Do what the request asks, and count it."""
         _, bucket, *rest = [*request.path.split("/", 2), ""]
         key = rest[0]
         name = operation(request.method, key, request.query, copies="x-amz-copy-source" in request.headers)
@@ -118,7 +121,7 @@ class State:
         return Response(response.status, response.body, response.headers, response.zeros, delay)
 
     def digest(self, key: str) -> str:
-        """``SIZE CRC32`` of a kept object, for checking what has arrived; ``SIZE dropped`` of another."""
+        """Return ``SIZE CRC32`` of a kept object, to check what has arrived, or ``SIZE dropped``."""
         stored = self._objects.get(key)
         if stored is None:
             return "none"
@@ -235,7 +238,7 @@ class State:
 
 
 def _range(header: str, size: int) -> tuple[int, int]:
-    """First byte and the end of what a Range header asks for."""
+    """Return the first byte and the end (exclusive) of what a Range header asks for."""
     found = re.fullmatch(r"bytes=(\d+)-(\d*)", header)
     if not found:
         return 0, size
@@ -256,7 +259,7 @@ def _error(status: int, code: str) -> Response:
 
 
 def _composite(parts: list[Stored]) -> str:
-    """The checksum of the checksums, as S3 names it for an object of parts that have one each."""
+    """Return the checksum of the parts' checksums, as S3 gives it if each part has one."""
     known = [part.crc32c for part in parts if part.crc32c is not None]
     if len(known) < len(parts):
         return ""

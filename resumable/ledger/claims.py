@@ -1,4 +1,4 @@
-"""Who has the claim to the object under a key: the statements, each for a transaction of the caller's."""
+"""The SQL of claims: who may make the object under a key. Each function runs in a transaction of its caller."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from resumable.model import State, Upload
 
 @frozen
 class Holder:
-    """Who has the claim to the object under a key, and its last sign of life."""
+    """The upload that has the claim to a key, and the claim's word, which changes with each sign of life."""
 
     upload_id: str
     claim: str
@@ -25,7 +25,8 @@ def take(
 ) -> Holder | None:
     """Claim the object under the upload's key, for the upload; see `resumable.ledger.ledger.Ledger.claim`.
 
-    :return: who has it, if somebody else does, with an empty id if the upload is in none of the states; None: it is ours.
+    :return: None if the claim is ours now. Otherwise who has it; its id is empty if the upload is in none of the
+        states.
     """
     if stale is not None:
         give_up(connection, upload_id=stale.upload_id, claim=stale.claim)
@@ -34,12 +35,12 @@ def take(
     )
     row = connection.execute(holder).first()
     if row is None:
-        # Others may be at it in this moment, for the same upload too.
+        # Another process may try the same at this moment, even for the same upload.
         free = (uploads.c.id == upload.id, uploads.c.claim.is_(None), state_in(states))
         if connection.execute(update(uploads).where(*free).values(claim=claim)).rowcount:
             return None
         row = connection.execute(holder).first()
-    # Who repeats this finds itself there.
+    # A repeated transaction finds its own claim.
     if row is not None and row.claim == claim:
         return None
     own_state = connection.execute(select(uploads.c.state).where(uploads.c.id == upload.id)).scalar()
@@ -48,7 +49,7 @@ def take(
 
 
 def renew(connection: Connection, *, upload: Upload, former: str, claim: str) -> str | None:
-    """Replace the claim `former` by `claim`; return the upload's state, None if the claim was lost."""
+    """Replace the claim `former` with `claim`. Return the upload's state, or None if the claim was lost."""
     change = (
         update(uploads)
         .where(uploads.c.id == upload.id, uploads.c.claim.in_([former, claim]))
@@ -59,12 +60,12 @@ def renew(connection: Connection, *, upload: Upload, former: str, claim: str) ->
 
 
 def hand_on(connection: Connection, *, upload: Upload, claim: str, to: str, word: str) -> None:
-    """Give the claim up to the upload `to`, which has it as `word` then, unless it was lost."""
+    """Pass the claim to the upload `to`, as `word`. Do nothing if the claim was lost."""
     if give_up(connection, upload_id=upload.id, claim=claim):
         connection.execute(update(uploads).where(uploads.c.id == to).values(claim=word))
 
 
 def give_up(connection: Connection, *, upload_id: str, claim: str) -> bool:
-    """Give the claim up; return whether the upload had it."""
+    """Give the claim up. Return whether the upload had it."""
     has_it = (uploads.c.id == upload_id, uploads.c.claim == claim)
     return bool(connection.execute(update(uploads).where(*has_it).values(claim=None)).rowcount)

@@ -1,4 +1,4 @@
-"""The database under the ledger: an engine, threads of its own, and what is done when it is away for a while."""
+"""The database under the ledger: an engine, its threads, and new tries while the database is away."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ PAUSES = Backoff(0.05, 2.0, jitter=(0.5, 1.0))
 
 
 class Database:
-    """Runs transactions in threads. Those that only read have threads of their own: nobody who asks waits behind those who write.
+    """Runs transactions in threads. Reads have their own threads, so that they do not wait for writes.
 
     :param url: SQLAlchemy database URL; ``sqlite://`` keeps everything in memory.
-    :param threads: how many transactions run at a time of those that write, and of those that read. SQLite has one `Writer`,
-        and one connection to what is in memory.
+    :param threads: how many writing transactions run at a time, and how many reading ones. SQLite has one `Writer`, and
+        a database in memory has one connection.
     :param patience: seconds for which a database server that is away is tried again.
     """
 
@@ -45,12 +45,12 @@ class Database:
         self._reactor = reactor
         self._patience = patience
         self._engine: Engine = open_engine(url)
-        #: For connections that somebody keeps: one out of the pool might be to a server of former times.
+        #: For connections that are kept long. One from the pool might lead to a server that is no longer the primary.
         self._single = open_engine(url, pooled=False) if self.on_server else self._engine
-        #: What is wrong, where that has been said.
+        #: What is wrong, once it has been logged; empty otherwise.
         self._wrong = ""
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        #: A database in memory is the one connection to it.
+        #: A database in memory lives only in its one connection.
         self._in_memory = isinstance(self._engine.pool, StaticPool)
         self._readers = ThreadPool(minthreads=0, maxthreads=threads, name="ledger-readers")
         self._writers: ThreadPool | Writer
@@ -60,14 +60,14 @@ class Database:
             self._writers = Writer(self._engine, reactor)
 
     def prepare(self) -> None:
-        """Create or upgrade the tables; blocks, for the time before the reactor runs.
+        """Create or upgrade the tables. Blocks: call it before the reactor runs.
 
         :raises LedgerError: see `resumable.ledger.engine.prepare`.
         """
         prepare(self._engine)
 
     def release(self) -> None:
-        """Give up open connections (a process about to fork must not hold any); the next call opens new ones."""
+        """Give up open connections; the next call opens new ones. A process that is about to fork must not hold any."""
         if not self._in_memory:
             self._engine.dispose()
 
@@ -96,9 +96,9 @@ class Database:
         return self._engine.dialect.name == "postgresql"
 
     async def connect(self, set_up: Callable[[Any], None]) -> Any:
-        """A connection for the caller alone, who closes it: the driver's own, each statement committed by itself.
+        """Return a connection of the driver's, in autocommit mode. The caller has it alone, and closes it.
 
-        :param set_up: called with it in a thread.
+        :param set_up: called in a thread, with the connection.
         :raises Unavailable: the database is away; this is not tried again.
         """
 
@@ -120,27 +120,28 @@ class Database:
             raise Unavailable(f"the ledger did not answer: {error}") from None
 
     async def leave(self) -> None:
-        """Open new connections from now on: those that there are may be to a server that is not the right one any more."""
+        """Open new connections from now on. The present ones may lead to a server that is no longer the primary."""
         if self.on_server:
             await deferToThreadPool(self._reactor, self._readers, self._engine.dispose)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """What `work` returns, in a transaction that has been committed when this returns.
+        """Run `work` in a transaction, and return its result once the transaction has been committed.
 
-        `work` runs in a thread, and again if the database went away in the middle: it may have been committed before, so
-        that it has to be such that twice is as good as once.
+        `work` runs in a thread. It runs again if the database went away in the middle, although the first transaction
+        may have been committed. So running it twice must do the same as running it once.
 
         :raises IntegrityError: a constraint is violated.
-        :raises Invalid: a value is none that the database can hold: too long for an index, or with characters that it lacks.
-        :raises Unavailable: the database did not do it, or did and could not say so.
+        :raises Invalid: the database cannot hold a value: it is too long for an index, or has characters that it cannot
+            store.
+        :raises Unavailable: the database did not answer. The transaction may or may not have been committed.
         """
         if isinstance(self._writers, Writer):
             return await self._run(partial(self._writers.run, work), writes=True)
         return await self._run(partial(self._in_pool, self._engine, self._writers, work), writes=True)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """What `work`, which only reads, returns. Errors as `write`."""
-        if self._in_memory:  # there is one connection, and it is the writer's
+        """Run `work`, which only reads, and return its result. Raise as `write` does."""
+        if self._in_memory:  # the only connection is the writer's
             return await self.write(work)
         return await self._run(partial(self._in_pool, self._reading, self._readers, work))
 
@@ -162,7 +163,7 @@ class Database:
             except (DBAPIError, UnicodeEncodeError, OverflowError) as error:
                 tries += 1
                 kind = kind_of(error)
-                # The driver's words: SQLAlchemy's have the statement's values with them.
+                # The driver's message: SQLAlchemy's would include the statement's values.
                 said = " ".join(str(getattr(error, "orig", error)).split())
                 if kind is Kind.VALUE:
                     self._log.info("ledger: a value cannot be kept: {error}", error=said)
@@ -174,7 +175,7 @@ class Database:
                     raise Unavailable("the ledger did not answer") from None
                 self._log.debug("ledger: {error}; trying again", error=said)
             else:
-                # One that is full or that only reads can still be read.
+                # A read does not show that: a full or read-only database can still be read.
                 if writes and self._wrong:
                     self._wrong = ""
                     self._log.info("ledger: written again")
@@ -182,7 +183,7 @@ class Database:
             await deferLater(self._reactor, PAUSES.pause(tries))
 
     def _complain(self, what: str, code: str) -> None:
-        """Say what is wrong, once for as long as it is: all who write run into it."""
+        """Log what is wrong, once for as long as it lasts: every write runs into it."""
         if (code or what) != self._wrong:
             self._wrong = code or what
             self._log.error("ledger: {error}", error=what)

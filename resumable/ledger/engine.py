@@ -1,4 +1,4 @@
-"""How the ledger's database is opened: SQLAlchemy engines, set up for many writers, with their tables up to date."""
+"""Opening the ledger's database: SQLAlchemy engines that are set up for many writers, and up-to-date tables."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 #: Seconds to connect to a database server, and to wait for another writer of a SQLite file.
 CONNECT = 10
 BUSY = 30
-#: A server that vanished without a word (its machine is gone) is noticed after some 25 seconds, in a transaction or out of it.
+#: A server whose machine vanished is noticed after some 25 seconds, whether a transaction is running or not.
 _NOTICE_DEATH: dict[str, Any] = {
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
-#: A connection is not kept for longer (seconds): names may have come to stand for another server.
+#: Seconds for which a connection is kept at most: its host's name may by then stand for another server.
 RECYCLE = 600
-#: The advisory lock (PostgreSQL) under which tables are changed: nodes that start together wait for each other.
+#: The advisory lock (PostgreSQL) under which tables are changed, so that nodes that start together wait for each other.
 _MIGRATION_LOCK = 7_305_221_860
 
 
@@ -36,10 +36,10 @@ class LedgerError(Exception):
 def open_engine(url: str, *, pooled: bool = True) -> Engine:
     """Return an engine for `url`: ``sqlite:///FILE``, ``sqlite://`` (in memory) or ``postgresql://USER@HOST/DB``.
 
-    There may be several hosts, with or without ports: ``postgresql://USER@HOST1,HOST2:5433/DB``. The one that can be written is
-    taken, and left when it cannot any more.
+    There may be several hosts, with or without ports: ``postgresql://USER@HOST1,HOST2:5433/DB``. The one that takes
+    writes is used for as long as it takes them.
 
-    :param pooled: False: each connection to a server is a new one, and is closed when it is given back.
+    :param pooled: if false, each connection to a server is new, and is closed when it is given back.
     :raises LedgerError: not a database URL, or one whose driver is not installed.
     """
     try:
@@ -47,7 +47,7 @@ def open_engine(url: str, *, pooled: bool = True) -> Engine:
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
         if parsed.get_backend_name() != "sqlite":
-            # Statements prepared on the server would not survive a pooler such as pgbouncer in between.
+            # Prepared statements would not survive a pooler such as pgbouncer between here and the server.
             options: dict[str, Any] = {
                 "connect_timeout": CONNECT,
                 "prepare_threshold": None,
@@ -63,7 +63,7 @@ def open_engine(url: str, *, pooled: bool = True) -> Engine:
             return server
         options = {"connect_args": {"check_same_thread": False, "timeout": BUSY}}
         if parsed.database in (None, "", ":memory:"):
-            # Each connection to :memory: is a database of its own: there may be only one.
+            # Each connection to :memory: is a database of its own, so there may be only one.
             options["poolclass"] = StaticPool
         engine = create_engine(parsed, **options)
     except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
@@ -76,8 +76,8 @@ def open_engine(url: str, *, pooled: bool = True) -> Engine:
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
-    # The driver must not begin transactions by itself: it would begin deferred ones, and those cannot wait their turn
-    # when they turn to writing.
+    # The driver must not begin transactions by itself. It would begin deferred ones, which fail instead of waiting
+    # for the lock when they come to write.
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
@@ -103,7 +103,7 @@ def prepare(engine: Engine, version: str = "head") -> None:
 
 
 def _version(connection: Connection) -> str | None:
-    """Return the version of the tables; None: there are none, or none that tell."""
+    """Return the version of the tables, or None if there are no tables, or none that tell their version."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
@@ -111,14 +111,14 @@ def _version(connection: Connection) -> str | None:
 
 
 def _newest() -> str:
-    """Return the version that the newest migration makes: the number that its file's name begins with."""
+    """Return the version of the newest migration: the number that its file's name begins with."""
     return max(path.name for path in (MIGRATIONS / "versions").glob("[0-9]*.py")).partition("_")[0]
 
 
 def _upgrade(connection: Connection, version: str) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
-    # Imported only now: alembic takes a third of a second, and a ledger that is up to date needs none of it.
+    # Imported only now: alembic takes a third of a second to import, and a ledger that is up to date does not need it.
     from resumable.ledger.migrate import TooNew, upgrade
 
     try:

@@ -1,8 +1,8 @@
-"""What a database's errors mean: it may pass, the client's value cannot be kept, or somebody has to look after it.
+"""What a database's errors mean: the trouble may pass, the client's value cannot be stored, or the operator has to act.
 
-PostgreSQL says it by SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), SQLite by its result code
-(https://www.sqlite.org/rescode.html). Python's classes of exceptions do not tell: what is too long for an index is the same
-`OperationalError` as a server that is being restarted.
+PostgreSQL tells it by SQLSTATE (https://www.postgresql.org/docs/current/errcodes-appendix.html), SQLite by its result
+code (https://www.sqlite.org/rescode.html). Python's exception classes are not enough: a value that is too long for an
+index raises the same `OperationalError` as a server that is being restarted.
 """
 
 from __future__ import annotations
@@ -15,35 +15,39 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 
 class Kind(Enum):
-    """What to do about it."""
+    """What to do about an error."""
 
-    #: Try again: a server that is away, or a transaction that lost against others.
+    #: Try again: the server is away, or the transaction lost against others.
     PASSING = "passing"
     #: The client gave a value that the database cannot hold.
     VALUE = "value"
-    #: Trying again at once is of no use; the operator has to know.
+    #: Trying again at once does not help; the operator has to know.
     TROUBLE = "trouble"
 
 
-#: SQLSTATEs, or their classes (two characters): connection exceptions, transactions that lost against others, a server that
-#: only reads (it was the primary before a failover), a lock that was not to be had, too many connections or too little memory
-#: for the moment, a server that is stopping or starting or that ended the statement.
+#: SQLSTATEs, or their classes (two characters), of what may pass: connection exceptions, transactions that lost against
+#: others, a read-only server (it was the primary before a failover), a lock that somebody else holds, too many
+#: connections, too little memory, a server that is stopping or starting, or one that cancelled the statement.
 _PASSING = ("08", "40", "25006", "53200", "53300", "55006", "55P03", "57014", "57P01", "57P02", "57P03", "57P05")
-#: A value of the wrong kind (a character that the encoding lacks, a number out of range) or too long for an index or a row.
+#: Values that cannot be stored: a character that the encoding lacks, a number out of range, a text too long for an
+#: index.
 _VALUE = ("22", "54000", "54010", "54011")
-#: The connection is of no use any more, though the server may not have closed it, nor are the others to the same server.
+#: After these neither this connection nor any other to the same server is of use, even if the server has not closed it.
 _LEAVE = ("08", "25006", "57P01", "57P02", "57P03", "57P05")
 
-#: SQLite's result codes: the file, or its disc, was not what it should be. A file opened anew may be.
+#: SQLite's result codes for trouble with the file or its disc, which opening the file anew may mend.
 _REOPEN = frozenset({8, 10, 14, 26})  # READONLY, IOERR, CANTOPEN, NOTADB
-#: A string or a blob that is too big.
+#: SQLite's result code for a string or blob that is too big.
 _TOO_BIG = 18
 
 
 def kind_of(error: Exception) -> Kind:
-    """Sort an error of a transaction. What is no database's is neither passing nor, but for values, anything known."""
+    """Return what to do about an error of a transaction.
+
+    Errors that are not the database's count as trouble, or as a value.
+    """
     if isinstance(error, (UnicodeEncodeError, OverflowError)):
-        # The driver cannot even say it: a lone surrogate, an integer of more than 64 bits.
+        # The driver cannot even send the value: a lone surrogate, or an integer of more than 64 bits.
         return Kind.VALUE
     if not isinstance(error, DBAPIError):
         return Kind.TROUBLE
@@ -55,22 +59,22 @@ def kind_of(error: Exception) -> Kind:
     if _in(state, _VALUE):
         return Kind.VALUE
     if state is None:
-        # The driver's own: it did not get as far as the server, or found that a text has a NUL.
+        # The driver's own error: it did not reach the server, or found a NUL in a text.
         passing = isinstance(error, (OperationalError, InterfaceError))
         return Kind.PASSING if passing else Kind.VALUE if type(error.orig).__name__ == "DataError" else Kind.TROUBLE
     return Kind.TROUBLE
 
 
 def code_of(error: Exception) -> str:
-    """What the database calls it, whatever table or file it is about; empty: nothing."""
+    """Return the database's code for the error, without details such as a table's name; empty if it has none."""
     driver = getattr(error, "orig", None)
     return str(getattr(driver, "sqlstate", None) or _sqlite_code(driver) or "") if driver is not None else ""
 
 
 def leave_what_is_lost(context: ExceptionContext) -> None:
-    """SQLAlchemy's ``handle_error``: connections that are of no use any more are not given out again.
+    """Drop connections that are of no use any more. Listens to SQLAlchemy's event ``handle_error``.
 
-    A server that was the primary goes on answering after a failover, and says that it only reads; the pool has to be told.
+    A server that was the primary still answers after a failover, but is read-only. The pool does not notice by itself.
     """
     error = context.original_exception
     if _is_sqlite(error):
@@ -87,7 +91,7 @@ def _is_sqlite(error: Any) -> bool:
     return type(error).__module__.startswith("sqlite3")
 
 
-#: By its words, where Python (before 3.11) does not tell the number.
+#: SQLite's messages to their codes: Python before 3.11 does not give the code.
 _WORDS = {
     "attempt to write a readonly database": 8,
     "disk I/O error": 10,
@@ -98,6 +102,6 @@ _WORDS = {
 
 
 def _sqlite_code(error: Any) -> int | None:
-    """The result code, without what extends it."""
+    """Return the primary result code, without the bits of an extended one."""
     code = getattr(error, "sqlite_errorcode", None)
     return _WORDS.get(str(error)) if code is None else int(code) & 0xFF

@@ -1,8 +1,8 @@
 """The ledger: which uploads and pieces exist. SQLAlchemy Core.
 
-Every call is done in one transaction, which in SQLite it may share with others. A call that returned has been committed; one
-that raised `Unavailable` may or may not have been, and all of them may be repeated. A change of state and the event that tells
-of it are done in the same one.
+Every call is one transaction; in SQLite several calls may share one. A call that returned has been committed. A call
+that raised `Unavailable` may or may not have been committed. Every call may be repeated. A change of state and the
+event that reports it are written in the same transaction.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ from resumable.model import (
 )
 from resumable.quoting import quote_briefly
 
-#: What there is to tell of an upload that has just come into its state, with the pieces it has; None: nothing.
+#: Returns the event for an upload that has just come into its state, given its pieces; None if there is nothing to
+#: report.
 Announce = Callable[[Upload, Sequence[Piece]], "Event | None"]
 
 
@@ -64,12 +65,13 @@ class Ledger:
         self.announced: Callable[[], None] = lambda: None
 
     async def create(self, upload: Upload, *, chosen: bool = True) -> Upload:
-        """Enter a new upload; returns it as it was entered.
+        """Enter a new upload, and return it as it was entered.
 
-        :param upload: the claim that it may have is left out if somebody else has one to its key.
-        :param chosen: the main application has chosen its key itself: whoever's upload stands there.
+        :param upload: if it has a claim, that is left out where somebody else has a claim to its key.
+        :param chosen: whether the main application has chosen the key. Then it may be one that another owner's upload
+            has.
         :raises KeyTaken: another owner's upload stands under its key, live or finished.
-        :raises Taken: a live upload of the same owner and name, of the protocol `put`, is there already.
+        :raises Taken: the protocol is `put`, and there is a live upload of the same owner and name already.
         """
         values = {
             **asdict(upload),
@@ -82,7 +84,7 @@ class Ledger:
         def work(connection: Connection) -> bool:
             if not chosen and statements.is_anothers(connection, upload):
                 raise KeyTaken(f"the key {quote_briefly(upload.key)} is another owner's")
-            # Who repeats this finds its own row there.
+            # A repeated transaction finds its own row.
             connection.execute(statements.enter_upload(connection), values)
             return self._tell(connection, upload, ())
 
@@ -93,7 +95,7 @@ class Ledger:
             except IntegrityError as error:
                 index = violated_index(error)
                 if "generation" in index or index == "uploads_in_order":
-                    continue  # another of the same name was entered in this moment
+                    continue  # another upload of this name was entered at this moment
                 if "uploads.bucket" in index or index == "uploads_one_claim":
                     return await self.create(evolve(upload, claim=None), chosen=chosen)
                 raise Taken(f"{quote_briefly(upload.owner)} has a live upload {quote_briefly(upload.name)}") from None
@@ -103,7 +105,7 @@ class Ledger:
         return upload
 
     def _tell(self, connection: Connection, upload: Upload, stored: Sequence[Piece]) -> bool:
-        """Write the event of the upload's state, in the transaction that brought it there; whether there was one."""
+        """Write the event of the upload's new state, in the same transaction. Return whether there was one to write."""
         event = self._announce(upload, stored)
         if event is not None:
             values = {"id": event.id, **asdict(event), "state": "due", "due": event.created, "tries": 0}
@@ -111,19 +113,19 @@ class Ledger:
         return event is not None
 
     async def get(self, upload_id: str) -> Upload | None:
-        """The upload, or None."""
+        """Return the upload, or None."""
         return await self._one(UPLOAD, this=upload_id)
 
     async def find(self, owner: str, name: str, protocol: str) -> Upload | None:
-        """The newest upload of this owner and name that was not given up (cancelled or expired), or None.
+        """Return the newest upload of this owner and name that was not given up (cancelled or expired), or None.
 
-        One whose name was freed hides those before it.
+        If the newest one's name was freed, the result is None: it hides those before it.
         """
         found = await self._one(NEWEST, owner=owner, name=name, protocol=protocol)
         return None if found is None or found.nameless else found
 
     async def newest(self, owner: str, name: str, protocol: str) -> tuple[Upload, list[Piece]] | None:
-        """As `find`, and its pieces, unless it is finished."""
+        """Return what `find` returns, with the pieces (none if the upload is finished)."""
 
         def work(connection: Connection) -> tuple[Upload, list[Piece]] | None:
             row = connection.execute(NEWEST, {"owner": owner, "name": name, "protocol": protocol}).mappings().first()
@@ -141,10 +143,10 @@ class Ledger:
         return None if row is None else as_upload(row)
 
     async def whole(self, upload_id: str) -> tuple[Upload, list[Piece]] | None:
-        """The upload and its pieces, or None."""
+        """Return the upload and its pieces, or None."""
 
         def work(connection: Connection) -> tuple[Upload, list[Piece]] | None:
-            # The pieces first: where there is more to see by now, the row is what is newer.
+            # The pieces first: if something changes between the two queries, the row is the newer of both.
             stored = stored_pieces(connection, upload_id)
             row = connection.execute(UPLOAD, {"this": upload_id}).mappings().first()
             return None if row is None else (as_upload(row), stored)
@@ -152,11 +154,11 @@ class Ledger:
         return await self._database.read(work)
 
     async def pieces(self, upload_id: str) -> list[Piece]:
-        """The upload's pieces, by their first byte."""
+        """Return the upload's pieces, ordered by their first byte."""
         return await self._database.read(lambda connection: stored_pieces(connection, upload_id))
 
     async def pieces_within(self, upload_id: str, first: int, end: int) -> list[Piece]:
-        """Those of the upload's pieces that begin in ``[first, end)``."""
+        """Return the upload's pieces that begin in ``[first, end)``."""
         query = PIECES.where(pieces.c.first >= first, pieces.c.first < end)
         rows = await self._database.read(lambda c: c.execute(query, {"this": upload_id}).mappings().all())
         return [as_piece(row) for row in rows]
@@ -171,17 +173,18 @@ class Ledger:
         marks: bytes | None = None,
         claim: str | None = None,
     ) -> str | None:
-        """Enter a stored piece, or replace the one of the same range; from here on it is acknowledged.
+        """Enter a stored piece, or replace the one of the same range. From then on its bytes may be acknowledged.
 
-        :param upload: whose it is, in the edition that it belongs to.
-        :param replaces: pieces that it covers and that are struck out.
+        :param upload: the upload in the edition that the piece belongs to.
+        :param replaces: pieces that the new one covers; they are deleted from the ledger.
         :param marks: see `resumable.uploads.marks`.
-        :param claim: it was the last one missing: the upload becomes ``finishing``, and its object is the caller's to make.
-        :return: the claim, if the upload has become ``finishing`` by this and the key was free.
+        :param claim: given with the last missing piece: the upload becomes ``finishing``, and the caller is to make its
+            object.
+        :return: the claim, if this call has made the upload ``finishing`` and nobody else had a claim to the key.
         :raises Ended: the upload takes no more pieces.
-        :raises Superseded: its bytes were begun anew.
-        :raises Conflict: another has brought other bytes of the same range.
-        :raises Invalid: it is shorter than that.
+        :raises Superseded: the upload's bytes were begun anew, in a later edition.
+        :raises Conflict: other bytes of the same range are stored.
+        :raises Invalid: the piece ends beyond the upload's length.
         """
         values = {"upload_id": upload.id, **asdict(piece), "marks": marks}
         touched = {"this": upload.id, "of_edition": upload.edition, "up_to": piece.end, "new_updated": now}
@@ -189,7 +192,7 @@ class Ledger:
         enter = partial(statements.enter_piece, part=piece.number is not None)
 
         def work(connection: Connection) -> tuple[bool, bool]:
-            # First the upload's row: on every database this makes a cancel and a piece wait for each other.
+            # The upload's row comes first: with that, a cancel and a new piece wait for each other on every database.
             ours = claim is not None and bool(
                 connection.execute(
                     statements.change_upload((State.OPEN,), ("updated", *completer), piece=True),
@@ -199,7 +202,7 @@ class Ledger:
             alive = ours or bool(
                 connection.execute(statements.change_upload(LIVE, ("updated",), piece=True), touched).rowcount
             )
-            # Before the new one is entered: it may have the range of one that it replaces.
+            # Delete before the new piece is entered: it may have the same range as one that it replaces.
             for old in replaces if alive else ():
                 connection.execute(
                     delete(pieces).where(
@@ -215,7 +218,8 @@ class Ledger:
         except IntegrityError:
             if claim is None:
                 raise
-            # Another upload's object is being made under the key. This one becomes finishing all the same.
+            # Another upload's object is being made under the key. This upload becomes finishing all the same, without a
+            # claim.
             completer["claim"] = None
             alive, ours = await self._database.write(work)
         if not alive:
@@ -223,7 +227,7 @@ class Ledger:
         return str(completer["claim"]) if ours and completer["claim"] else None
 
     async def _why_not(self, upload: Upload, end: int) -> Exception:
-        """Why a piece that ends at `end` is not the upload's."""
+        """Return why a piece that ends at `end` (exclusive) was not entered."""
         current = await self.get(upload.id)
         if current is None or not current.live:
             return Ended("the upload has ended")
@@ -232,11 +236,11 @@ class Ledger:
         return Invalid(f"the upload has {current.length} bytes, fewer than {quote_briefly(end)}")
 
     async def begin_anew(self, upload: Upload, cut: int, *, now: float, multipart_gone: bool = False) -> Upload:
-        """Begin the upload's bytes anew from offset `cut` on: what is stored beyond it is struck out.
+        """Begin the upload's bytes anew from offset `cut` on. Pieces that end beyond it are deleted from the ledger.
 
         :param multipart_gone: its multipart upload has been aborted.
-        :return: the upload in its new edition. Whoever writes the former can add nothing more.
-        :raises Superseded: somebody else has begun anew, or all bytes are there by now.
+        :return: the upload in its new edition. Nothing more can be added to the former one.
+        :raises Superseded: somebody else has begun it anew, or all its bytes have come.
         """
         change = (
             update(uploads)
@@ -262,7 +266,7 @@ class Ledger:
         return begun
 
     async def marks(self, upload_id: str, first: int, end: int) -> bytes | None:
-        """The marks of a piece, by its range; None: it has none, or is not there."""
+        """Return the marks of the piece ``[first, end)``; None if it has none, or there is no such piece."""
         which = (pieces.c.upload_id == upload_id, pieces.c.first == first, pieces.c.end == end)
         query = select(pieces.c.marks).where(*which)
         return await self._database.read(lambda connection: connection.execute(query).scalar())
@@ -278,13 +282,14 @@ class Ledger:
         edition: int | None = None,
         **changes: Any,
     ) -> Upload | None:
-        """Compare-and-set of the state, and the event that tells of it.
+        """Change the state by compare-and-set, and write the event that reports it.
 
         :param untouched_since: only if nobody has touched the upload since then.
-        :param held: only while the upload has this claim.
-        :param edition: only in this one.
-        :param changes: a ``claim`` among them is left out if another upload has one to the key.
-        :return: the upload in state `to` with `changes`, as the ledger has it now; None if its state was none of `frm`.
+        :param held: only if the upload has this claim.
+        :param edition: only if the upload is in this edition.
+        :param changes: other columns to set. A ``claim`` is left out if another upload has a claim to the key.
+        :return: the upload as the ledger has it now; None if its state was not in `frm`, or another condition did not
+            hold.
         """
         values = {"state": to.value, "tries": 0, "due": None, **changes}
         change = statements.change_upload(
@@ -302,7 +307,7 @@ class Ledger:
             if row is None:
                 return None, False
             moved = as_upload(row)
-            # There may be ten thousand: only what has ended without an object is told with what there was of it.
+            # There may be ten thousand pieces. Only the event of an upload that ended without an object needs them.
             stored = [] if to in (State.FINISHING, State.FINISHED) else stored_pieces(connection, upload.id)
             return moved, self._tell(connection, moved, stored)
 
@@ -320,9 +325,9 @@ class Ledger:
         return moved
 
     async def mark_fragmented(self, upload: Upload, *, claim: str | None) -> None:
-        """Note, before the first fragment is stored, that there may be some.
+        """Note that the upload may have fragments. Has to come before the first is stored.
 
-        :param claim: the caller's to the upload's key, which is given up: there will be no object yet.
+        :param claim: the caller's claim to the upload's key. It is given up, since the object is not made yet.
         :raises Ended: the upload has ended.
         """
         kept = case((uploads.c.claim == claim, None), else_=uploads.c.claim)
@@ -331,7 +336,7 @@ class Ledger:
             raise Ended("the upload has ended")
 
     async def _set(self, upload_id: str, states: Iterable[State], **values: Any) -> bool:
-        """Set columns of an upload, whatever was in them, if it is in one of the states; whether it was."""
+        """Set columns of an upload if it is in one of the states. Return whether it was."""
         change = statements.change_upload(tuple(states), tuple(values))
         given = {"this": upload_id, **statements.changes(values)}
         return bool(await self._database.write(lambda connection: connection.execute(change, given).rowcount))
@@ -341,11 +346,11 @@ class Ledger:
         await self._set(upload_id, State, swarm=True)
 
     async def forget_name(self, upload_id: str) -> None:
-        """Note that nobody is to find the finished upload by its name any more."""
+        """Note that the name of the finished upload was freed: it is not found by that name any more."""
         await self._set(upload_id, (State.FINISHED,), nameless=True)
 
     async def refuse(self, upload_id: str) -> None:
-        """Note that its client may not finish the upload: nobody finishes it on its own account either."""
+        """Note that the client may not finish the upload, so that the service does not finish it by itself either."""
         await self._set(upload_id, (State.OPEN,), refused=True)
 
     async def claim(
@@ -353,43 +358,46 @@ class Ledger:
     ) -> Holder | None:
         """Claim the object under the upload's key, for the upload.
 
-        :param claim: never used before.
-        :param states: in one of which the upload has to be.
-        :param stale: who has it, and has given no sign of life for too long: it loses it.
-        :return: who has it, if somebody else does; None: it is ours.
+        :param claim: a word that was never used before.
+        :param states: the upload has to be in one of these.
+        :param stale: the holder that has given no sign of life for too long, and loses the claim.
+        :return: None if the claim is ours now, otherwise who has it.
         :raises Ended: the upload is in none of the states.
         """
         work = partial(claims.take, upload=upload, claim=claim, states=tuple(states), stale=stale)
         try:
             found = await self._database.write(work)
         except IntegrityError:
-            return Holder(upload.id, "")  # somebody was first by a hair
+            return Holder(upload.id, "")  # somebody else was faster by a hair
         if found is not None and not found.upload_id:
             raise Ended("the upload has ended")
         return found
 
     async def renew_claim(self, upload: Upload, former: str, claim: str) -> State | None:
-        """Give a sign of life: the claim `former` becomes `claim`; returns the upload's state, None if it was lost."""
+        """Give a sign of life: replace the claim `former` with `claim`.
+
+        :return: the upload's state, or None if the claim was lost.
+        """
         work = partial(claims.renew, upload=upload, former=former, claim=claim)
         state = await self._database.write(work)
         return None if state is None else State(state)
 
     async def hand_claim_on(self, upload: Upload, claim: str, to: str, word: str) -> None:
-        """Give the claim up to another upload of the key, where it is left to lie."""
+        """Pass the claim, as `word`, to the upload `to` of the same key. Nobody renews it there."""
         await self._database.write(partial(claims.hand_on, upload=upload, claim=claim, to=to, word=word))
 
     async def unclaim(self, upload: Upload, claim: str) -> None:
-        """Give the claim up: nothing is made or removed by it any more."""
+        """Give the claim up. Nothing may be made or removed under it any more."""
         await self._database.write(partial(claims.give_up, upload_id=upload.id, claim=claim))
 
     async def freed(self, upload: Upload) -> None:
-        """Nothing of the ended upload is in the store any more, but for its object if it is finished."""
+        """Note that the store has nothing of the ended upload any more, except its object if it is finished."""
         await self._set(upload.id, State, fragmented=False, multipart_id=None)
 
     async def set_once(self, upload: Upload, **change: Any) -> Upload:
-        """Set a column that nobody has set yet (``multipart_id``); returns the upload as it stands then.
+        """Set a column that nobody has set yet (``multipart_id``), and return the upload as it stands then.
 
-        Where somebody was first, theirs stays: the caller looks at what came back.
+        If somebody else was faster, their value stays: the caller has to look at what is returned.
 
         :raises Ended: the upload has ended.
         """
@@ -409,14 +417,15 @@ class Ledger:
         return current
 
     async def declare(self, upload: Upload, length: int) -> Upload:
-        """Set the upload's length, where nobody has yet; returns the upload as it stands then.
+        """Set the upload's length (bytes) unless it is set, and return the upload as it stands then.
 
         :raises Invalid: bytes beyond it are stored.
         :raises Ended: the upload has ended.
         """
 
         def work(connection: Connection) -> tuple[Upload, int]:
-            # The row is held: a piece that is entered at the same time comes before it or after, and is told.
+            # The row is locked: a piece entered at the same time either comes before and is seen here, or comes after
+            # and is checked against the new length.
             row = connection.execute(UPLOAD.with_for_update(), {"this": upload.id}).mappings().one()
             current, end = as_upload(row), 0
             if current.length is None and current.live:

@@ -1,4 +1,4 @@
-"""What is said to this node through the database: PostgreSQL's LISTEN, on a connection of its own."""
+"""Messages from other nodes through the database: PostgreSQL's LISTEN, on a connection of its own."""
 
 from __future__ import annotations
 
@@ -18,26 +18,28 @@ from resumable.clock import cancel_if_active
 from resumable.ledger.database import Database
 from resumable.model import Unavailable
 
-#: The class of the advisory locks by which nodes know who listens: one for each node, held while it does.
+#: The class of the advisory locks that tell which nodes listen. Each node holds one while it listens.
 LOCKS = 7_305_221
 #: The pauses between tries to connect: always the same.
 PAUSES = Backoff(1.0, 1.0)
-#: Seconds between looks whether the server can still be written, which is where the others are; an answer takes no longer.
+#: Seconds between checks that the server still takes writes, for only there can the others be heard. An answer that
+#: takes longer than this counts as none.
 LOOK = 5.0
 _ONLY_READS = b"SELECT current_setting('transaction_read_only')"
 
 
 def channel(node: int) -> str:
-    """The channel that a node listens on."""
+    """Return the name of the channel that a node listens on."""
     return f"resumable_{node}"
 
 
 @implementer(IReadDescriptor)
 class NotifyListener:
-    """The connection's socket, watched by the reactor.
+    """A listening connection, whose socket the reactor watches.
 
-    :param lost: called with why there is nothing to be heard here any more.
-    :param standby: called when the server only reads: nobody says anything there.
+    :param heard: called with each message.
+    :param lost: called with the reason why nothing can be heard here any more.
+    :param standby: called when the server is read-only: no node can send messages there.
     """
 
     def __init__(
@@ -45,13 +47,13 @@ class NotifyListener:
     ) -> None:
         self.connection = connection
         self._libpq = connection.pgconn
-        # A duplicate: libpq closes its own when the server goes away, before the reactor has stopped watching it.
+        # A duplicate: when the server goes away libpq closes its own while the reactor still watches it.
         self._socket = os.dup(self._libpq.socket)
         self._heard = heard
         self._lost = lost
         self._standby = standby
         self._asked = False
-        # What is asked is less than a socket takes at once; should it not be, nobody waits here.
+        # The query is small enough to be sent at once. Should it not be, the reactor must not block.
         self._libpq.nonblocking = 1
 
     def fileno(self) -> int:
@@ -68,7 +70,7 @@ class NotifyListener:
         self.connection.close()
 
     def doRead(self) -> None:
-        """Twisted's: there is something to read, or the server has gone."""
+        """Read what has come, or notice that the server has gone (called by Twisted)."""
         try:
             self._libpq.consume_input()
             while (notice := self._libpq.notifies()) is not None:
@@ -81,7 +83,7 @@ class NotifyListener:
             self._standby()
 
     def look(self) -> None:
-        """Ask the server whether it can be written; nothing is waited for."""
+        """Ask the server whether it is read-only, without waiting for the answer."""
         if self._asked:
             self._lost(f"the server has not answered for {LOOK:g} s")
             return
@@ -93,7 +95,7 @@ class NotifyListener:
             self._lost(str(error))
 
     def _answer(self) -> bool:
-        """Take what has come of the server's answer; whether it says that it only reads."""
+        """Take what has come of the server's answer. Return whether it says that it is read-only."""
         only_reads = False
         while self._asked and not self._libpq.is_busy():
             result = self._libpq.get_result()
@@ -106,7 +108,7 @@ class NotifyListener:
         return only_reads
 
     def connectionLost(self, reason: Failure) -> None:
-        """Twisted's: the reactor could not watch the socket."""
+        """Note that the reactor could not watch the socket (called by Twisted)."""
         self._lost(reason.getErrorMessage())
 
 
@@ -130,11 +132,11 @@ class Listener:
 
     @property
     def listening(self) -> bool:
-        """Whether what others say is heard now."""
+        """Whether messages from other nodes are heard now."""
         return self._ear is not None
 
     def start(self) -> None:
-        """Listen, as soon as there is a connection."""
+        """Begin to listen, as soon as there is a connection."""
         self._connecting = ensureDeferred(self._connect())
         self._connecting.addErrback(lambda failure: self._log.failure("other nodes are not heard", failure))
 
@@ -167,10 +169,14 @@ class Listener:
             self._ear.look()
 
     def _set_up(self, connection: Any) -> None:
-        """In a thread. What is said while a statement runs comes through the handler, and all else through the socket."""
+        """Begin to listen on a new connection. Runs in a thread.
+
+        Messages that come while a statement runs go to the handler; all others are read from the socket.
+        """
         connection.add_notify_handler(lambda notice: self._reactor.callFromThread(self._heard, notice.payload))
         connection.execute(f"LISTEN {channel(self._node)}")
-        # Last: who sees the lock counts on being heard. Shared, for a former connection may not be quite gone.
+        # The lock comes last, for whoever sees it counts on being heard. It is shared, because this node's former
+        # connection may still hold it.
         connection.execute("SELECT pg_advisory_lock_shared(%s, %s)", (LOCKS, self._node))
 
     def _on_lost(self, why: str) -> None:
@@ -179,7 +185,7 @@ class Listener:
         self.start()
 
     def _on_standby(self) -> None:
-        """The others are on another server by now, or will be."""
+        """Leave the server: the other nodes are on another one, or soon will be."""
         leaving = ensureDeferred(self._database.leave())
         leaving.addErrback(lambda failure: self._log.failure("connections are not given up", failure))
         self._on_lost("the server only reads")

@@ -1,4 +1,4 @@
-"""What operators read in the ledger, and a trial of it. Blocks: for commands, not for the service."""
+"""What operators read in the ledger, and a trial of it. All of it blocks: it is for commands, not for the service."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from resumable.quoting import quote_briefly
 
 @frozen
 class Filter:
-    """Which uploads are wanted; None for whatever.
+    """Which uploads are wanted. Fields that are None accept every upload.
 
     :ivar states: in one of these; empty for any.
-    :ivar untouched_since: seconds since the epoch after which nothing happened to them.
+    :ivar untouched_since: only those that nothing has happened to since then (seconds since the epoch).
     """
 
     states: Collection[State] = ()
@@ -43,7 +43,7 @@ class Listing:
         if parsed.get_backend_name() == "sqlite":
             if parsed.database in (None, "", ":memory:"):
                 raise LedgerError("is in the memory of the service, and nobody else can read it")
-            # Opened, it would be made: an empty ledger in the wrong place answers every question with no.
+            # Opening it would create an empty ledger in the wrong place, which would answer that there are no uploads.
             if not os.path.exists(str(parsed.database)):
                 raise LedgerError(f"{parsed.database}: no such file in {os.getcwd()}; run this where the service runs")
         self._engine: Engine = open_engine(url)
@@ -55,7 +55,7 @@ class Listing:
         self._engine.dispose()
 
     def uploads(self, wanted: Filter, *, limit: int, after: Upload | None = None) -> list[Upload]:
-        """At most `limit` uploads, the newest first; `after` is the last of the page before."""
+        """Return at most `limit` uploads, the newest first; `after` is the last one of the page before."""
         query = select(uploads).order_by(uploads.c.created.desc(), uploads.c.id.desc()).limit(limit)
         if wanted.states:
             query = query.where(uploads.c.state.in_([state.value for state in wanted.states]))
@@ -69,13 +69,13 @@ class Listing:
         return self._uploads(query)
 
     def upload(self, id_or_beginning: str) -> Upload:
-        """The one upload whose id is this or begins with it.
+        """Return the one upload whose id is this or begins with it.
 
         :raises NotFound: there is none, or more than one.
         """
         found = self._uploads(select(uploads).where(uploads.c.id == id_or_beginning))
         if not found:
-            # Not LIKE, which in SQLite takes a for A.
+            # Not LIKE, which ignores case in SQLite.
             beginning = func.substr(uploads.c.id, 1, len(id_or_beginning)) == id_or_beginning
             found = self._uploads(select(uploads).where(beginning).limit(2))
         if not found or not id_or_beginning:
@@ -89,7 +89,7 @@ class Listing:
             return [as_upload(row) for row in connection.execute(query).mappings()]
 
     def pieces(self, ids: Iterable[str]) -> dict[str, list[Piece]]:
-        """The pieces of each upload, by their first byte."""
+        """Return the pieces of each upload, by its id, ordered by their first byte."""
         found: dict[str, list[Piece]] = {upload_id: [] for upload_id in ids}
         query = select(pieces).where(pieces.c.upload_id.in_(found)).order_by(pieces.c.first, pieces.c.end)
         with self._reading.connect() as connection:
@@ -100,7 +100,7 @@ class Listing:
 
 
 def try_out(url: str) -> str:
-    """Open the ledger as the service does, and write to each table what changes nothing; returns its tables' version.
+    """Open the ledger as the service does, and write to each table without changing it. Return the tables' version.
 
     :raises LedgerError: it cannot be used; the message says why.
     """

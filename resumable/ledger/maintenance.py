@@ -1,6 +1,6 @@
-"""What upkeep asks of the ledger: uploads left lying, rows that are of no use any more, and who does the work.
+"""What upkeep asks of the ledger: abandoned uploads, rows that are not needed any more, and which node does the work.
 
-Several nodes ask. What one takes, the others do not get until its time is over.
+Several nodes ask. What one node takes, the others do not get until its time is over.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from resumable.ledger.schema import events, identity, leases, uploads
 from resumable.ledger.statements import insert_into, state_in
 from resumable.model import LIVE, State, Upload
 
-#: Seconds from now until an upload that was taken up so many times (from 1) may be taken up again.
+#: Given how often an upload was taken up (from 1), returns the seconds until it may be taken up again.
 Pause = Callable[[int], float]
 
 #: Seconds by which nodes' clocks may differ.
 SKEW = 60.0
 
 _ENDED = uploads.c.state.not_in([state.value for state in LIVE])
-#: There may be something in the store that is not the finished object.
+#: Uploads that may have something in the store besides the finished object.
 _UNFREED = or_(
     uploads.c.fragmented,
     uploads.c.claim.is_not(None),
@@ -46,11 +46,15 @@ class Maintenance:
         return await self._take(state_in([State.FINISHING]), now, idle, pause, most)
 
     async def take_unfreed(self, *, now: float, idle: float, pause: Pause, most: int) -> list[Upload]:
-        """Take ended uploads that may still have something in the store. Parameters as `take_finishing`."""
+        """Take ended uploads that may still have something in the store.
+
+        The parameters are those of `take_finishing`.
+        """
         return await self._take(and_(_ENDED, _UNFREED), now, idle, pause, most)
 
     async def _take(self, which: Any, now: float, idle: float, pause: Pause, most: int) -> list[Upload]:
-        # What was touched in times to come was so before the clock was set back: it may have been lying for any time.
+        # A time in the future comes from a clock that has been set back since. Nobody knows how long that upload has
+        # waited.
         untouched = or_(uploads.c.updated <= now - idle, uploads.c.updated > now + SKEW)
         at_rest = or_(uploads.c.due <= now, and_(uploads.c.due.is_(None), untouched))
         query = select(uploads).where(which, at_rest).order_by(uploads.c.updated).limit(most)
@@ -71,7 +75,7 @@ class Maintenance:
         return await self._database.write(work)
 
     async def redate(self, dues: Mapping[tuple[str, int], float]) -> None:
-        """What was taken up and put off is due at another time, where nobody has taken it up since.
+        """Change when uploads that were taken up are due again, unless somebody has taken them up since.
 
         :param dues: seconds since the epoch, by the upload's id and the number of its tries.
         """
@@ -85,13 +89,14 @@ class Maintenance:
         await self._database.write(lambda connection: connection.execute(change, given) and None)
 
     async def identity(self) -> str:
-        """What tells this ledger from others; it never changes."""
+        """Return the id that tells this ledger from others. It never changes."""
         return await self._database.read(lambda connection: connection.execute(select(identity.c.id)).scalar_one())
 
     async def stale(self, *, untouched_since: float, most: int, after: Upload | None = None) -> list[Upload]:
-        """Open uploads that nobody has touched since then (seconds since the epoch), the longest untouched first.
+        """Return open uploads that nobody has touched for long, the longest untouched first.
 
-        :param after: only what follows it in this order.
+        :param untouched_since: seconds since the epoch.
+        :param after: only uploads that follow this one in the order.
         """
         query = (
             select(uploads)
@@ -105,7 +110,9 @@ class Maintenance:
         return [as_upload(row) for row in rows]
 
     async def forget(self, *, ended_before: float, most: int) -> int:
-        """Delete the rows of uploads that ended before then, but for those with something in the store or still to be told.
+        """Delete the rows of uploads that ended long ago.
+
+        Keep those with something in the store, or with an event to deliver.
 
         :param ended_before: seconds since the epoch.
         :return: how many were deleted.
@@ -118,25 +125,28 @@ class Maintenance:
         return await self._database.write(lambda connection: connection.execute(forgotten).rowcount)
 
     async def buckets(self) -> set[str]:
-        """All buckets that uploads go or went to."""
+        """Return all buckets that uploads go or went to."""
         query = select(uploads.c.bucket).distinct()
         return set(await self._database.read(lambda connection: connection.execute(query).scalars().all()))
 
     async def at(self, bucket: str, key: str) -> list[Upload]:
-        """All uploads whose object has this key."""
+        """Return all uploads whose object has this key."""
         query = select(uploads).where(uploads.c.bucket == bucket, uploads.c.key == key)
         rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
         return [as_upload(row) for row in rows]
 
     async def not_done_with(self, upload_ids: Collection[str]) -> set[str]:
-        """Of these uploads those that are live, or that are freed by somebody else in time."""
+        """Return those of the uploads that are live, or that `take_unfreed` will still give to somebody."""
         query = select(uploads.c.id).where(uploads.c.id.in_(upload_ids), or_(~_ENDED, _UNFREED))
         return set(await self._database.read(lambda connection: connection.execute(query).scalars().all()))
 
     async def lease(self, name: str, *, now: float, until: float) -> bool:
-        """Whether the work called `name` is ours until then; it is nobody else's meanwhile."""
+        """Take the lease of the work called `name`, and return whether it is ours. Nobody else gets it before `until`.
 
-        # Who holds it for twice as long as anybody does has a clock, or had one, that was wrong.
+        :param now: seconds since the epoch, as is `until`.
+        """
+
+        # Nobody takes a lease for twice this long: it was taken by a clock that was wrong.
         wrong = leases.c.until > until + (until - now)
 
         def work(connection: Connection) -> bool:

@@ -1,6 +1,7 @@
 """Bringing the ledger's tables up to date with alembic.
 
-A module of its own, for alembic takes a third of a second to import: it is imported where there is something to do.
+This is a module of its own because alembic takes a third of a second to import. It is imported only where tables have
+to change.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class TooNew(Exception):
 
 
 def upgrade(connection: Connection, scripts: Path, version: str) -> None:
-    """Bring the tables to the version, in the transaction of the connection.
+    """Bring the tables to the version, in the connection's transaction.
 
     :param scripts: the folder of the migrations.
     :raises TooNew: a newer program has made them.

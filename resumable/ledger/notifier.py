@@ -1,7 +1,7 @@
-"""What nodes that share a ledger tell each other: let go of an upload, it goes on here; or it has ended.
+"""What nodes that share a ledger tell each other: that an upload goes on here, so let go of it; or that it has ended.
 
-None of it is needed for what is stored to be right: it saves those who come back through another node the wait until the
-old one has noticed by itself. What cannot be told is left.
+What is stored is right without these messages. They only save time: without them, a client that comes back through
+another node waits until the old node notices by itself. A message that cannot be sent is dropped.
 """
 
 from __future__ import annotations
@@ -31,32 +31,35 @@ _LISTENING = text(
 
 
 class Writers(Protocol):
-    """Those who write uploads on this node: what is asked of them on behalf of others."""
+    """What writes uploads on this node, as other nodes see it."""
 
     async def let_go(self, upload_id: str, first: int, end: int | None) -> bool:
-        """End whoever writes ``[first, end)``, once what they hold is stored; whether others here still write the upload."""
+        """End the writers of ``[first, end)`` once what they hold is stored.
+
+        :return: whether other writers of the upload remain here.
+        """
 
     def ended(self, upload_id: str, state: State) -> None:
-        """The upload has come to this state: nobody is to write it any more."""
+        """Stop the writers of an upload, which has come to this state: it takes no more bytes."""
 
 
 class PeerNotifier(Protocol):
-    """What one node has to say to the others.
+    """Sends messages to the other nodes.
 
-    :ivar writers: who may be writing an upload that has just been created here.
+    :ivar writers: the nodes that may be writing an upload that has just been created here.
     """
 
     writers: tuple[int, ...]
 
     def speak_for(self, writers: Writers) -> None:
-        """Tell these what others ask."""
+        """Pass on to these writers what other nodes ask."""
 
     async def take_over(self, upload: Upload, first: int, end: int | None) -> bool:
-        """Bytes ``[first, end)`` are going to be written here: have the other nodes let go of them.
+        """Have the other nodes let go of the bytes ``[first, end)``, which are going to be written here.
 
-        Waits until they have stored what they hold of them, but not for long.
+        Waits, but not for long, until they have stored what they hold of these bytes.
 
-        :return: whether there was somebody to tell, so that more may be stored now.
+        :return: whether another node was told. Then more may be stored now than before.
         :raises Unavailable: the ledger was in trouble.
         """
 
@@ -65,7 +68,7 @@ class PeerNotifier(Protocol):
 
 
 class NullNotifier:
-    """There are no other nodes, or none that could be told."""
+    """Sends nothing: there are no other nodes, or no way to reach them."""
 
     writers: tuple[int, ...] = ()
 
@@ -81,10 +84,10 @@ class NullNotifier:
 
 
 class PostgresNotifier:
-    """Nodes on one PostgreSQL. Each has a number, drawn at its start, and an ear (`resumable.ledger.listening`).
+    """Sends messages through the PostgreSQL that the nodes share. Each node has a number, which it draws at its start.
 
-    The upload's row says which nodes may be writing it. Only where that is not this one alone is anybody asked, and only
-    those who listen are waited for.
+    The upload's row says which nodes may be writing it. If that is this node alone, no message is sent. Answers are
+    awaited only from nodes that listen (`resumable.ledger.listening`).
     """
 
     _log = Logger()
@@ -119,7 +122,7 @@ class PostgresNotifier:
         said = {"let go": upload.id, "first": first, "end": end, "question": question, "node": self.node}
 
         def work(connection: Connection) -> set[int]:
-            # Who repeats this finds itself alone in the row.
+            # A repeated transaction finds only this node in the row, so the writers that were known before count too.
             former = {*_writers_of(connection, upload.id), *upload.writers}
             others = former & set(connection.execute(_LISTENING, {"locks": LOCKS}).scalars()) - {self.node}
             _set_writers(connection, upload.id, self.writers)
@@ -156,10 +159,10 @@ class PostgresNotifier:
         try:
             await self._database.write(lambda connection: _tell(connection, others, said))
         except Unavailable:
-            self._log.info("upload {id}: other nodes do not know yet that it has ended", id=upload.id)
+            self._log.info("upload {id}: other nodes could not be told that it has ended", id=upload.id)
 
     def _hear(self, message: str) -> None:
-        """Called with what others say."""
+        """Do what a message from another node asks, or take its answer."""
         said = json.loads(message)
         if "answer" in said:
             asked = self._asked.get(said["answer"])
@@ -185,7 +188,7 @@ class PostgresNotifier:
         try:
             await self._database.write(work)
         except Unavailable:
-            self._log.info("upload {id}: another node waits in vain for an answer", id=upload_id)
+            self._log.info("upload {id}: the answer to another node could not be sent", id=upload_id)
 
 
 def _writers_of(connection: Connection, upload_id: str) -> list[int]:
@@ -198,6 +201,6 @@ def _set_writers(connection: Connection, upload_id: str, writers: Iterable[int])
 
 
 def _tell(connection: Connection, nodes: Iterable[int], said: dict[str, Any]) -> None:
-    """Say it when, and if, the transaction is committed."""
+    """Send a message to the nodes. PostgreSQL delivers it when the transaction is committed, and only then."""
     for node in nodes:
         connection.execute(select(func.pg_notify(channel(node), json.dumps(said))))

@@ -1,8 +1,8 @@
 """The queue of events: what the main application has still to hear, and what became of what it was told.
 
-Events of one upload are delivered in the order in which they happened; those of different uploads at the same time, by any
-node. Who takes an event has it for a time; then it counts as abandoned and anybody may take it. The number of tries tells a
-late outcome of an abandoned try from that of the present one.
+Events of one upload are delivered in the order in which they happened. Events of different uploads may be delivered at
+the same time, by any node. A node that takes an event has it for a limited time; after that anybody may take it. The
+number of tries tells whether an outcome belongs to the present try or to an abandoned one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from resumable.model import Event
 DUE, DELIVERED, DEAD = "due", "delivered", "dead"
 
 _earlier = events.alias("earlier")
-#: Nothing that happened to the upload before is still to be told.
+#: Events whose upload has no earlier event that is still to be delivered.
 _IN_TURN = ~exists().where(
     _earlier.c.upload_id == events.c.upload_id, _earlier.c.seq < events.c.seq, _earlier.c.state == DUE
 )
@@ -31,10 +31,10 @@ class Queued:
     """An event as it stands in the queue.
 
     :ivar state: ``due``, ``delivered`` or ``dead`` (given up).
-    :ivar since: when it was tried for the first time (it may have had to wait for its turn), or since it was replayed.
+    :ivar since: when it was first tried, or when it was replayed (seconds since the epoch).
     :ivar due: when it is tried next (seconds since the epoch).
-    :ivar taken: while somebody is trying it: until when.
-    :ivar tries: how often it was tried, a try under way included.
+    :ivar taken: until when somebody has it (seconds since the epoch); None if nobody is trying it.
+    :ivar tries: how often it was tried, including a try under way.
     :ivar problem: what was wrong the last time.
     :ivar answer: what the application said, if that was kept.
     """
@@ -58,12 +58,13 @@ class EventQueue:
         self._database = database
 
     async def take(self, *, now: float, until: float, most: int, upload_id: str | None = None) -> list[Queued]:
-        """Take events that are due, the oldest first; nobody else will take them before `until`.
+        """Take events that are due, the oldest first. Nobody else will take them before `until`.
 
-        :param upload_id: only this upload's, and those too that are to be tried later only: somebody is waiting for them.
+        :param now: seconds since the epoch, as is `until`.
+        :param upload_id: only this upload's events, even if they are not due yet: a client is waiting for them.
         """
         wanted = events.c.due <= now if upload_id is None else events.c.upload_id == upload_id
-        # Who has it for twice as long as anybody does has a clock, or had one, that was wrong.
+        # Nobody takes an event for twice this long: it was taken by a clock that was wrong.
         wrong = events.c.taken > until + (until - now)
         free = or_(events.c.taken.is_(None), events.c.taken <= now, wrong)
         query = (
@@ -87,28 +88,28 @@ class EventQueue:
         return await self._database.write(work)
 
     async def next_due(self) -> float | None:
-        """When there is something to take at the earliest (seconds since the epoch); None: the queue is empty."""
+        """Return when the next event can be taken (seconds since the epoch), or None if the queue is empty."""
         free = case((events.c.taken > events.c.due, events.c.taken), else_=events.c.due)
         query = select(func.min(free)).where(events.c.state == DUE)
         return await self._database.read(lambda connection: connection.execute(query).scalar())
 
     async def delivered(self, queued: Queued, *, now: float, answer: Mapping[str, Any] | None = None) -> bool:
-        """The application has it; whether that was still ours to say."""
+        """Note that the application has accepted the event. Return whether the event was still ours."""
         return await self._end(queued, DELIVERED, now, answer=answer, problem=None)
 
     async def give_up(self, queued: Queued, problem: str, *, now: float) -> bool:
-        """It is not tried any more: a dead letter, which is kept; whether that was still ours to say."""
+        """Keep the event as a dead letter, which is not tried any more. Return whether the event was still ours."""
         return await self._end(queued, DEAD, now, problem=problem)
 
     async def _end(self, queued: Queued, state: str, now: float, **values: Any) -> bool:
         return await self._change(queued, state=state, ended=now, **values)
 
     async def try_later(self, queued: Queued, problem: str, *, due: float) -> bool:
-        """It is to be tried again at `due` (seconds since the epoch); whether that was still ours to say."""
+        """Have the event tried again at `due` (seconds since the epoch). Return whether the event was still ours."""
         return await self._change(queued, due=due, problem=problem)
 
     async def redate(self, dues: Mapping[tuple[int, int], float]) -> None:
-        """What was put off is due at another time, where nobody has taken it since.
+        """Change when events that were put off are due, unless somebody has taken them since.
 
         :param dues: seconds since the epoch, by `Queued.seq` and `Queued.tries`.
         """
@@ -130,7 +131,7 @@ class EventQueue:
         return bool(await self._database.write(lambda connection: connection.execute(change).rowcount))
 
     async def get(self, event_id: str) -> Queued | None:
-        """The event, or None."""
+        """Return the event, or None."""
         query = select(events).where(events.c.id == event_id)
         row = await self._database.read(lambda connection: connection.execute(query).mappings().first())
         return None if row is None else _queued(row)
@@ -138,7 +139,7 @@ class EventQueue:
     async def list(
         self, *, states: Sequence[str] = (), upload_id: str | None = None, most: int = 50, before: int | None = None
     ) -> list[Queued]:
-        """Events, the newest first.
+        """Return events, the newest first.
 
         :param states: only those in one of these states.
         :param before: only those with a lower `Queued.seq`, for the next page.
@@ -154,7 +155,7 @@ class EventQueue:
         return [_queued(row) for row in rows]
 
     async def replay(self, event_id: str, *, now: float) -> Queued | None:
-        """Have an event delivered (again), whatever became of it; None: there is none with this id."""
+        """Have an event delivered (again), whatever became of it. Return it, or None if there is none with this id."""
         change = {
             "state": DUE,
             "since": now,
@@ -174,7 +175,10 @@ class EventQueue:
         return await self._database.write(work)
 
     async def forget(self, *, ended_before: float, states: Iterable[str] = (DELIVERED, DEAD)) -> int:
-        """Delete events that came to their end before then (seconds since the epoch); returns how many."""
+        """Delete events that ended (delivered or dead) before `ended_before` (seconds since the epoch).
+
+        Return how many.
+        """
         old = and_(events.c.state.in_(list(states)), events.c.ended < ended_before)
         return await self._database.write(lambda connection: connection.execute(delete(events).where(old)).rowcount)
 

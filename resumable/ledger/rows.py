@@ -20,13 +20,13 @@ def as_upload(row: Any) -> Upload:
 
 
 def violated_index(error: IntegrityError) -> str:
-    """Return the unique index that was violated: its name on PostgreSQL, its columns on SQLite. No value is in it."""
+    """Return the unique index that was violated: its name on PostgreSQL, its columns on SQLite, without any values."""
     diagnosis = getattr(error.orig, "diag", None)
     return str(error.orig) if diagnosis is None else str(diagnosis.constraint_name)
 
 
 def stored_pieces(connection: Connection, upload_id: str) -> list[Piece]:
-    """Return the pieces of an upload, by their first byte."""
+    """Return the pieces of an upload, ordered by their first byte."""
     rows = connection.execute(PIECES, {"this": upload_id}).mappings()
     return [as_piece(row) for row in rows]
 
@@ -39,7 +39,7 @@ def as_piece(row: Any) -> Piece:
 def check_same(connection: Connection, upload_id: str, piece: Piece) -> None:
     """Check that the piece of the same range, which is there already, has the same bytes.
 
-    :raises Conflict: it has others.
+    :raises Conflict: its bytes are others.
     """
     which = (pieces.c.upload_id == upload_id, pieces.c.first == piece.first, pieces.c.end == piece.end)
     if connection.execute(select(pieces.c.crc32c).where(*which)).scalar() not in (None, piece.crc32c):

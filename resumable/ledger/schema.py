@@ -1,6 +1,7 @@
 """The ledger's tables, as the migrations leave them. Nothing here assumes one node, or that parts come in order.
 
-Times are seconds since the epoch. Who changes a table adds a migration in ``migrations/versions``; a test compares.
+Times are seconds since the epoch. Whoever changes a table has to add a migration in ``migrations/versions``; a test
+compares.
 """
 
 from __future__ import annotations
@@ -46,24 +47,25 @@ uploads = Table(
     Column("etag", Text),
     Column("crc32c", BigInteger),
     Column("reason", Text),
-    #: When the last byte was stored: the upload is ``finishing`` since then.
+    #: When the last byte was stored, and the upload became ``finishing``.
     Column("received", Float(53)),
-    #: How often upkeep has taken it up in its present state, and when it may do so again.
+    #: How often upkeep has taken it up in its present state, and when it may take it up again.
     Column("tries", Integer, nullable=False, server_default="0"),
     Column("due", Float(53)),
     #: Whether many connections may write it at once, in any order.
     Column("swarm", Boolean, nullable=False, server_default=false()),
-    #: While somebody makes, or removes, the object under its key: the last sign of life of whoever does (opaque, never repeated).
+    #: Set while somebody makes or removes the object under its key: their last sign of life (opaque, never repeated).
     Column("claim", Text),
     #: The nodes that may be writing it.
     Column("writers", JSON),
-    #: Counts the uploads of one owner and name in the order in which the ledger entered them. No node's clock has a say in it.
+    #: Counts the uploads of one owner and name in the order in which the ledger entered them. It depends on no node's
+    #: clock.
     Column("generation", Integer, nullable=False),
-    #: How often its bytes were begun anew: whoever writes an earlier edition can add nothing to it.
+    #: How often its bytes were begun anew. Writers of an earlier edition can add nothing to it.
     Column("edition", Integer, nullable=False, server_default="0"),
-    #: Whether the last question, before it was to be finished, was answered with a no.
+    #: Whether the main application refused when it was last asked before the finish.
     Column("refused", Boolean, nullable=False, server_default=false()),
-    #: Whether its name was freed after it was finished: nobody finds it by that.
+    #: Whether its name was freed after it was finished: it is not found by that name any more.
     Column("nameless", Boolean, nullable=False, server_default=false()),
     #: What its protocol has to give back to its clients as it came; mostly nothing.
     Column("remembered", JSON),
@@ -71,8 +73,8 @@ uploads = Table(
 
 _LIVE_BY_NAME = text("protocol = 'put' AND state IN ('open', 'finishing')")
 
-#: The protocol `put` finds an upload by owner and name, so that there can be one live one; two nodes that start it at
-#: once find out here.
+#: The protocol `put` finds an upload by owner and name, so there may be only one live upload of each. If two nodes
+#: start the same one at once, this index stops the second.
 Index(
     "uploads_live_by_name",
     uploads.c.owner,
@@ -84,7 +86,7 @@ Index(
 Index("uploads_in_order", uploads.c.owner, uploads.c.name, uploads.c.generation, unique=True)
 _CLAIMED = text("claim IS NOT NULL")
 
-#: One object is made under a key at a time, whichever uploads want to.
+#: Only one upload at a time has the claim to a key.
 Index(
     "uploads_one_claim",
     uploads.c.bucket,
@@ -94,7 +96,7 @@ Index(
     postgresql_where=_CLAIMED,
 )
 Index("uploads_by_state", uploads.c.state, uploads.c.updated)
-#: The owner is there for `resumable.ledger.statements.ANOTHERS`: an owner may have stored under a key a million times.
+#: `resumable.ledger.statements.ANOTHERS` needs the owner in it: an owner may have stored under a key a million times.
 Index("uploads_by_object", uploads.c.bucket, uploads.c.key, uploads.c.owner)
 
 pieces = Table(
@@ -106,7 +108,7 @@ pieces = Table(
     Column("number", Integer),
     Column("etag", Text, nullable=False),
     Column("crc32c", BigInteger),
-    #: Offsets within it, with the CRC32C of its bytes up to there (`resumable.uploads.marks`).
+    #: Offsets within the piece, each with the CRC32C of its bytes up to there (`resumable.uploads.marks`).
     Column("marks", LargeBinary),
 )
 
@@ -116,7 +118,7 @@ events = Table(
     #: Ascending within an upload in the order in which things happened to it.
     Column("seq", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("id", Text, nullable=False, unique=True),
-    #: No foreign key: what could not be delivered is kept for longer than the upload.
+    #: No foreign key: an event that could not be delivered is kept for longer than the upload.
     Column("upload_id", Text, nullable=False),
     Column("type", Text, nullable=False),
     Column("data", JSON, nullable=False),
@@ -127,7 +129,7 @@ events = Table(
     Column("since", Float(53)),
     #: When it may be tried (again).
     Column("due", Float(53), nullable=False),
-    #: While somebody is trying it: until when; then it counts as abandoned.
+    #: Set while somebody is trying it: when the try counts as abandoned.
     Column("taken", Float(53)),
     Column("tries", Integer, nullable=False),
     Column("ended", Float(53)),
@@ -139,7 +141,7 @@ events = Table(
 Index("events_by_state", events.c.state, events.c.due)
 Index("events_by_upload", events.c.upload_id, events.c.seq)
 
-#: One row: by which this ledger's own things in a bucket are told from those of others.
+#: One row: the id that tells this ledger's own things in a bucket from those of other ledgers.
 identity = Table("identity", metadata, Column("id", Text, primary_key=True))
 
 #: Work that one node does for all.

@@ -1,4 +1,7 @@
-"""The statements that every upload needs, each built once: SQLAlchemy takes longer to build one than a database to run it."""
+"""The statements that every upload needs.
+
+Each is built once: building one takes SQLAlchemy longer than it takes to run.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from resumable.ledger.schema import events, pieces, uploads
 from resumable.model import LIVE, State, Upload
 
-#: Their parameter is ``this``: the upload's id.
+#: The parameter of the next statements is ``this``: the upload's id.
 UPLOAD = select(uploads).where(uploads.c.id == bindparam("this"))
 PIECES = (
     select(*(column for column in pieces.c if column.name != "marks"))
@@ -22,7 +25,7 @@ PIECES = (
 
 
 def state_in(states: Iterable[State]) -> Any:
-    """The condition that an upload is in one of the states."""
+    """Return the condition that an upload is in one of the states."""
     return uploads.c.state.in_([state.value for state in states])
 
 
@@ -46,17 +49,18 @@ def _anothers(of: Any) -> Any:
     return exists().where(*at, of, stands)
 
 
-#: Whether another than ``owner`` has an upload that stands (live or finished) at ``bucket`` and ``key``. Those before and those
-#: after the owner are looked for apart, so that an index has the owner's own left out, however many there are.
+#: Whether another owner than ``owner`` has a live or finished upload at ``bucket`` and ``key``. Owners that sort before
+#: and after this one are looked for separately. So the index skips the owner's own uploads, however many there are.
 ANOTHERS = select(or_(_anothers(uploads.c.owner < bindparam("owner")), _anothers(uploads.c.owner > bindparam("owner"))))
-#: In PostgreSQL, until the end of the transaction: nobody else looks whose the key ``at`` is.
+#: PostgreSQL: lock the key ``at`` until the end of the transaction, so that nobody else checks its owner meanwhile.
 LOCK_KEY = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("at"), 0)))
 
 
 def is_anothers(connection: Connection, upload: Upload) -> bool:
-    """Whether another owner's upload stands under the key of `upload`.
+    """Return whether another owner has a live or finished upload under the key of `upload`.
 
-    In a transaction that enters the upload the answer stays true to its end: SQLite has one that writes at a time.
+    The answer stays true until the end of the transaction: PostgreSQL locks the key, and SQLite has one writer at a
+    time.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(LOCK_KEY, {"at": f"{upload.bucket}/{upload.key}"})
@@ -65,13 +69,16 @@ def is_anothers(connection: Connection, upload: Upload) -> bool:
 
 
 def insert_into(dialect: str, table: Any) -> Any:
-    """An INSERT that knows ON CONFLICT, as both databases have it."""
+    """Return an INSERT with support for ON CONFLICT, in the database's dialect."""
     of: Any = postgresql if dialect == "postgresql" else sqlite
     return of.insert(table)
 
 
 def enter_upload(connection: Connection) -> Any:
-    """INSERT an upload, given as its columns but ``generation``, and ``of_owner``, ``of_name``; unless it is there."""
+    """Return an INSERT of an upload, unless it is there.
+
+    Its parameters are all columns but ``generation``, and ``of_owner`` and ``of_name``.
+    """
     return _enter_upload(connection.dialect.name)
 
 
@@ -85,7 +92,7 @@ def _enter_upload(dialect: str) -> Any:
 
 
 def enter_event(connection: Connection) -> Any:
-    """INSERT an event, given as its columns, unless it is there."""
+    """Return an INSERT of an event, unless it is there. Its parameters are the columns."""
     return _enter(connection.dialect.name, events)
 
 
@@ -95,10 +102,12 @@ def _enter(dialect: str, table: Any) -> Any:
 
 
 def enter_piece(connection: Connection, *, part: bool) -> Any:
-    """INSERT a piece, given as its columns, or replace what is said of the one of the same range, if that has the same bytes.
+    """Return an INSERT of a piece, or an UPDATE of the piece of the same range if that has the same bytes.
 
-    :param part: it is one; a fragment replaces no part, which stays one: the fragment of its range, if it was that, is being
-        deleted elsewhere.
+    Its parameters are the columns.
+
+    :param part: whether the piece is a part. A fragment never replaces a part of the same range, because the fragment
+        that the part was made of may be on its way to being deleted.
     """
     return _enter_piece(connection.dialect.name, part)
 
@@ -123,13 +132,15 @@ def change_upload(
     edition: bool = False,
     tells: bool = False,
 ) -> Any:
-    """UPDATE columns of the upload ``this`` if it is in one of the states; parameters: see `changes`.
+    """Return an UPDATE of columns of the upload ``this``, if it is in one of the states.
+
+    `changes` makes the new values.
 
     :param untouched: only if nobody has touched it since ``since``.
-    :param held: only while its claim is ``held``.
-    :param piece: only if a piece of edition ``of_edition`` that ends at ``up_to`` belongs to it.
+    :param held: only if its claim is ``held``.
+    :param piece: only if it takes a piece of edition ``of_edition`` that ends at ``up_to`` (exclusive).
     :param edition: only in edition ``of_edition``.
-    :param tells: the row comes back as it is then.
+    :param tells: whether the statement returns the changed row.
     """
     which = [uploads.c.id == bindparam("this"), state_in(states)]
     if untouched:
@@ -146,5 +157,5 @@ def change_upload(
 
 
 def changes(values: dict[str, Any]) -> dict[str, Any]:
-    """The parameters of `change_upload` for new values of columns."""
+    """Return the parameters of `change_upload` for new values of columns."""
     return {f"new_{name}": value for name, value in values.items()}

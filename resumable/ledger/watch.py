@@ -1,4 +1,4 @@
-"""What is asked of the ledger to watch it: whether it can be written, how many uploads there are, what is still to be told."""
+"""Watching the ledger: whether it can be written, how many uploads are live, and how old the oldest due event is."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from resumable.ledger.schema import events, leases, uploads
 from resumable.ledger.statements import insert_into
 from resumable.model import LIVE, State
 
-#: What the rows begin with that are written to see whether one can be.
+#: The prefix of rows that are written only to see whether the ledger can be written.
 _ALIVE = "alive "
-#: Seconds after which such a row is of a process that is gone.
+#: Seconds after which such a row belongs to a process that is gone.
 _GONE = 86400.0
 
 
 async def alive(database: Database, name: str, *, now: float) -> None:
-    """Write a row, in a transaction as every upload has them: a disc that is full shows, and a server that only reads.
+    """Write a row as an upload would, to find out whether the ledger can be written.
 
-    A lock that somebody else holds is waited for, and a server that is away is tried again, as for any writer.
+    It cannot if the disc is full, for example, or the server is read-only.
 
-    :param name: the asking process's own. Nobody is to wait for a row that another one, which hangs, has locked.
+    As for any writer, locks are waited for, and a server that is away is tried again.
+
+    :param name: of the calling process alone, so that it never waits for a row that a hanging process has locked.
     :param now: seconds since the epoch.
     :raises Unavailable: the database is in trouble.
     """
 
     def work(connection: Connection) -> None:
-        # Once for each process: those that are gone.
+        # A process that writes for the first time deletes the rows of those that are gone.
         mine = connection.execute(select(leases.c.name).where(leases.c.name == _ALIVE + name)).first()
         if mine is None:
             gone = leases.c.name.startswith(_ALIVE, autoescape=True), leases.c.until < now
@@ -43,7 +45,7 @@ async def alive(database: Database, name: str, *, now: float) -> None:
 
 
 def counting() -> Select[Any]:
-    """How many uploads there are in each living state, for each protocol. Ended ones, which are most, are not looked at."""
+    """Return a query that counts live uploads by state and protocol. It does not read ended ones, which are most."""
     return (
         select(uploads.c.state, uploads.c.protocol, func.count())
         .where(uploads.c.state.in_([state.value for state in LIVE]))
@@ -52,12 +54,15 @@ def counting() -> Select[Any]:
 
 
 def first_due() -> Select[Any]:
-    """When the oldest event was created that is still to be delivered. Those that have come to their end are not looked at."""
+    """Return a query for when the oldest event that is still to be delivered was created.
+
+    It does not read ended ones.
+    """
     return select(func.min(events.c.created)).where(events.c.state == DUE)
 
 
 async def count_live(database: Database) -> dict[tuple[State, str], int]:
-    """How many uploads are in each living state, for each protocol; none are not named.
+    """Return how many live uploads there are, by state and protocol. Pairs without uploads are left out.
 
     :raises Unavailable: the database is in trouble.
     """
@@ -66,8 +71,9 @@ async def count_live(database: Database) -> dict[tuple[State, str], int]:
 
 
 async def oldest_due(database: Database) -> float | None:
-    """When the oldest event was created (seconds since the epoch) that is still to be delivered; None: there is none.
+    """Return when the oldest event that is still to be delivered was created, or None if there is none.
 
+    :return: seconds since the epoch.
     :raises Unavailable: the database is in trouble.
     """
     return await database.read(lambda connection: connection.execute(first_due()).scalar())

@@ -1,4 +1,7 @@
-"""The one thread that writes a SQLite database: what is waiting goes into one transaction, and to the disc in one go."""
+"""The one thread that writes a SQLite database.
+
+All work that waits shares one transaction, and one write to the disc.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
-#: How many may share a transaction: other processes that want to write wait for its end.
+#: How many may share a transaction. More would keep other processes waiting for the database too long.
 MOST = 16
 
 
@@ -41,15 +44,17 @@ class Writer:
         self._thread.start()
 
     def stop(self) -> None:
-        """Wait until all that was asked for is done; blocks."""
+        """Wait until all work that was asked for is done. Blocks."""
         if self._thread is not None:
             self._waiting.put(None)
             self._thread.join()
 
     def run(self, work: Callable[[Connection], T]) -> Deferred[T]:
-        """What `work` returns, once its transaction has been committed; what it or the database raises.
+        """Run `work`, and return its result once the transaction is committed.
 
-        It is called in the thread, and again if other work in the same transaction failed.
+        Fail with what it or the database raises.
+
+        `work` runs in the thread. It runs again if other work in the same transaction failed.
         """
         job = _Job(work)
         self._waiting.put(job)
@@ -65,7 +70,7 @@ class Writer:
         self._disconnect()
 
     def _take(self) -> tuple[list[_Job], bool]:
-        """Wait for work; all of it that is waiting, and whether more may come."""
+        """Wait for work. Return up to `MOST` jobs that are waiting, and whether more may come."""
         jobs: list[_Job] = []
         while len(jobs) < MOST:
             try:
@@ -78,7 +83,7 @@ class Writer:
         return jobs, True
 
     def _together(self, jobs: Sequence[_Job]) -> None:
-        """Do all of it in one transaction. What fails is left out, and the others begin again without it."""
+        """Do all jobs in one transaction. If one fails, it is left out and the others begin again."""
         left = list(jobs)
         while left:
             at_work: _Job | None = None
@@ -90,7 +95,8 @@ class Writer:
                     at_work = None
                 return
             except Exception as error:
-                # Where no work was to blame it was the database, for all: its lock is not waited for once for each.
+                # If no job was at work the database itself failed, for all of them. Each try alone would wait for its
+                # lock.
                 failed = left if at_work is None else [at_work]
                 for one in failed:
                     one.outcome = Failure(error)
@@ -99,7 +105,7 @@ class Writer:
                     self._disconnect()
 
     def _connect(self) -> Connection:
-        """The connection, kept: to take one from the pool and give it back takes as long as a statement."""
+        """Return the connection. It is kept, since taking one from the pool takes as long as a statement."""
         if self._connection is None:
             self._connection = self._engine.connect()
         return self._connection
@@ -112,5 +118,5 @@ class Writer:
 
 def _tell(jobs: Sequence[_Job]) -> None:
     for job in jobs:
-        # (An outcome that is a Failure is what `Deferred.callback` takes for one.)
+        # `Deferred.callback` treats an outcome that is a Failure as an errback would.
         job.done.callback(job.outcome)

@@ -1,4 +1,4 @@
-"""What a store's refusals mean to an operator: how each kind of store explains its own."""
+"""What a store's refusals mean to an operator: the port by which each kind of store explains its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Meaning:
 
 
 class Advisor(Protocol):
-    """Explains what a kind of store says. Operations go by S3's names (``PutObject``)."""
+    """Explains the refusals of a kind of store. Operations have S3's names (``PutObject``)."""
 
     def is_denied(self, error: StoreError) -> bool:
         """Say whether only a permission for this operation is missing, so that others are worth a try."""
@@ -31,4 +31,4 @@ class Advisor(Protocol):
         """
 
     def explain(self, operation: str, error: StoreError) -> Meaning:
-        """Return why the store cannot be used at all, as it refuses this operation."""
+        """Return why the store cannot be used at all, given that it refuses this operation."""

@@ -1,4 +1,7 @@
-"""``Content-Disposition`` in a header, which is ASCII: other file names become ``filename*`` (RFC 6266, RFC 8187). Pure."""
+"""``Content-Disposition`` in a header, which is ASCII: other file names become ``filename*`` (RFC 6266, RFC 8187).
+
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,22 @@ import unicodedata
 from urllib.parse import quote
 
 _TYPE = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*(?=;|\Z)")
-#: A parameter. A value that should stand in quotes, for its blanks or letters, often does not.
+#: A parameter. Values with blanks or other special characters should be in quotes, but often are not.
 _PARAMETER = re.compile(r"""\s*;\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^;"]*))\s*(?=;|\Z)""")
-#: What RFC 8187 leaves as it is, beside letters and digits.
+#: What RFC 8187 leaves as it is, besides letters and digits.
 _ATTRIBUTE = "!#$&+-.^_`|~"
 
 
 def is_disposition(value: str) -> bool:
-    """Return whether a header can say it: it is ASCII, or its parameters can be told apart."""
+    """Return whether a header can hold the value: it is ASCII, or its parameters can be parsed."""
     return value.isascii() or _read(value) is not None
 
 
 def encode_disposition(value: str) -> str:
-    """Return the value as a header says it.
+    """Return the value in the form for a header.
 
-    Each parameter that is not ASCII stands twice: in ASCII for old programs, and with ``*`` in UTF-8. What cannot be
-    read loses its characters that are not ASCII.
+    Each parameter that is not ASCII is given twice: in ASCII for old programs, and with ``*`` in UTF-8. A value that
+    cannot be parsed loses its characters that are not ASCII.
     """
     value = value.strip()
     if value.isascii() and value.isprintable():
@@ -45,7 +48,7 @@ def encode_disposition(value: str) -> str:
 
 
 def _read(value: str) -> tuple[str, list[tuple[str, str]]] | None:
-    """Return the type and the parameters, or None where they cannot be told apart."""
+    """Return the type and the parameters, or None if they cannot be parsed."""
     kind = _TYPE.match(value)
     if kind is None:
         return None
@@ -68,6 +71,6 @@ def _quoted(text: str) -> str:
 
 
 def _in_ascii(text: str) -> str:
-    """Return it without accents, and with ``_`` for what has no letter in ASCII."""
+    """Return the text without accents, and with ``_`` for characters that have no ASCII letter."""
     bare = (one for one in unicodedata.normalize("NFKD", text) if not unicodedata.combining(one))
     return "".join(one if one.isascii() and one.isprintable() else "_" for one in bare)

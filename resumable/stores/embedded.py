@@ -1,9 +1,9 @@
-"""An S3 of one's own for demonstrations and tests: moto, in a child process that cannot outlive its parent.
+"""A local S3 for demonstrations and tests: moto, in a child process that cannot outlive its parent.
 
-Run as a program (``python -m resumable.stores.embedded``) this module is the child: it prints its port and serves until its
-standard input ends, which it does however the parent dies.
+Run as a program (``python -m resumable.stores.embedded``) this module is the child. It prints its port, and serves
+until its standard input ends, which happens however the parent dies.
 
-It takes any key and secret, so nothing in it is a secret: what is stored can be read without any, at the object's URL.
+It accepts any key and secret, so nothing in it is secret. Objects can be read at their URLs without credentials.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-#: Seconds for the child to begin to serve (moto is a large import), and to end when it is told to.
+#: Seconds that the child may take to begin to serve (moto is a large import), and to end when told to.
 START = 60.0
 STOP = 5.0
 #: Last lines of the child's standard error that are shown when it dies.
@@ -32,11 +32,11 @@ LAST_WORDS = 15
 
 MISSING = "the embedded store needs moto: pip install 'twisted-resumable[demo]'"
 
-#: What stands for a signature: moto looks at its form, and never at whether it is right.
+#: Stands for a signature: moto checks its form, but never whether it is right.
 SIGNED = "AWS4-HMAC-SHA256 Credential=anybody/20060301/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
 
 
-#: S3's ACLs that have a name.
+#: The names of S3's canned ACLs.
 CANNED_ACLS = frozenset(
     {
         "private",
@@ -65,19 +65,19 @@ class _Child(ProcessProtocol):
         self._errors: deque[bytes] = deque([b""], maxlen=LAST_WORDS)
 
     def outReceived(self, data: bytes) -> None:
-        """Take the port, which comes on a line of its own."""
+        """Take the port, which is printed on a line of its own."""
         self._output += data
         if b"\n" in self._output and not self.port.called:
             self.port.callback(int(self._output))
 
     def errReceived(self, data: bytes) -> None:
-        """Keep the last lines, in case they explain an end."""
+        """Keep the last lines, in case they explain why the child ended."""
         first, *rest = data.split(b"\n")
         self._errors[-1] += first
         self._errors.extend(rest)
 
     def processEnded(self, reason: Failure) -> None:
-        """Tell whoever waits that the child is gone, and why if nobody wanted that."""
+        """Tell those who wait that the child is gone, and why if it was not told to end."""
         words = b"\n".join(self._errors).decode(errors="replace").strip()
         how = "" if isinstance(reason.value, ProcessDone) else f" ({reason.getErrorMessage()})"
         message = words if words.endswith(MISSING) else f"the embedded store ended{how}: {words}"
@@ -91,7 +91,7 @@ class _Child(ProcessProtocol):
 class EmbeddedS3:
     """moto's S3 on a free port of 127.0.0.1.
 
-    It takes any key and secret, anybody may read what it holds, and that is gone when it ends.
+    It accepts any key and secret, and anybody may read what it holds. Everything is gone when it ends.
     """
 
     def __init__(self, reactor: Any) -> None:
@@ -101,11 +101,11 @@ class EmbeddedS3:
     async def start(self) -> str:
         """Start the child and return the URL of its endpoint when it serves.
 
-        :raises RuntimeError: it does not start; the message says why.
+        :raises RuntimeError: the child does not start; the message says why.
         """
         child = self._child = _Child()
         command = [sys.executable, "-m", "resumable.stores.embedded"]
-        # The child has to find the same modules, wherever this process has them from.
+        # The child has to find the same modules as this process.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._reactor.spawnProcess(child, command[0], command, environment)
         late = self._reactor.callLater(START, child.port.cancel)
@@ -140,9 +140,10 @@ def _kill(process: Any) -> None:
 
 
 class _AclsOfS3:
-    """WSGI middleware: an ACL that there is not is refused in S3's own words.
+    """WSGI middleware: refuses an unknown ACL with S3's own error.
 
-    moto answers a bare 500, which says that it may pass; it would be tried again for the whole patience.
+    moto answers a bare 500. That counts as passing trouble, so the request would be tried again until patience runs
+    out.
     """
 
     def __init__(self, application: Callable[[dict[str, Any], Any], Iterable[bytes]]) -> None:
@@ -160,11 +161,12 @@ class _AclsOfS3:
 
 
 class _ReadableByAll:
-    """WSGI middleware: who reads without credentials is served as one who has some.
+    """WSGI middleware: serves reads without credentials as if they had some.
 
-    moto gives an object that was stored in one request its bucket's ACL, which is private, and one that was stored in parts
-    none at all. Bucket policies and ACLs would each have to be set for every bucket, and again for what an upload brings
-    of its own. Replacing and deleting still take a signature, if only of the form: a stray request is not to do it.
+    moto gives an object that was stored in one request its bucket's ACL, which is private, and an object that was
+    stored in parts none at all. Policies or ACLs would have to be set for every bucket, and for every upload with an
+    ACL of its own. Writing and deleting still need something of the form of a signature, so that a stray request does
+    neither.
     """
 
     def __init__(self, application: Callable[[dict[str, Any], Any], Iterable[bytes]]) -> None:
@@ -179,9 +181,10 @@ class _ReadableByAll:
 
 def main() -> None:
     """Serve as the child, until standard input ends."""
-    # Ctrl-C in a terminal reaches the whole process group; the parent still stores what it holds, and ends this after.
+    # Ctrl-C in a terminal reaches the whole process group. The parent first stores what it holds, then ends this
+    # process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # so does the end of the terminal
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a closed terminal reaches the group too
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         from moto.moto_server import werkzeug_app as moto
@@ -189,8 +192,8 @@ def main() -> None:
     except ImportError:
         sys.exit(MISSING)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    # S3 and nothing else: moto's own dispatcher takes some objects' paths for another service's
-    # ("x/.well-known/jwks.json" for Cognito's). The handler, which newer ones have, keeps metadata names that have a "_".
+    # Only S3: moto's own dispatcher takes the paths of some objects for another service
+    # ("x/.well-known/jwks.json" for Cognito). The request handler, in newer versions, keeps metadata names with a "_".
     server = make_server(
         "127.0.0.1",
         0,
@@ -202,7 +205,7 @@ def main() -> None:
     print(server.server_port, flush=True)
     while sys.stdin.buffer.read(4096):
         pass
-    # Requests in flight, and what is stored, are for nobody now.
+    # Nobody needs the requests in flight, or what is stored, any more.
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""What stores refuse until the operator mends something: uploads wait for that, and the operator is told, but not too often."""
+"""Refusals that last until the operator mends something. Uploads wait, and the operator is told now and then."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from twisted.logger import Logger
 
 from resumable.stores.port import Misconfigured, StoreError
 
-#: Seconds for which a refusal is told to those who ask whether the store can be used. Nothing else ends it where nobody
-#: sends uploads any more, because the service is said not to be ready.
+#: Seconds for which a refusal counts when the store's health is asked for. It has to end by itself: a service that says
+#: it is not ready may get no uploads, and only a stored upload would end it earlier.
 FRESH = 30.0
-#: Seconds after which a refusal that goes on is logged again, and how many are remembered for that.
+#: Seconds after which a refusal that goes on is logged again, and how many refusals are remembered for that.
 AGAIN = 600.0
 MOST = 1000
 
 
 class OperatorFaults:
-    """What a store refuses because of how it was set up: logged once and not for each request, and told while it lasts.
+    """Keeps refusals that are due to the store's set-up. Each is logged once, not for every request.
 
-    :param clock: for `FRESH` and `AGAIN`.
+    :param clock: measures `FRESH` and `AGAIN`.
     """
 
     _log = Logger()
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        #: By bucket and code, when it was logged.
+        #: When a refusal was logged last, by bucket and error code.
         self._logged: dict[tuple[str, str], float] = {}
-        #: By bucket, what its uploads are refused for, and when that was said last.
+        #: The error code that a bucket's uploads are refused with, and when the store said so last, by bucket.
         self._standing: dict[str, tuple[str, float]] = {}
 
     def refused(self, bucket: str, error: StoreError, upload_id: str) -> None:
-        """Note a refusal."""
+        """Note a refusal, and log it unless it was logged lately."""
         now, code = self._clock.seconds(), error.code[:64]
         if isinstance(error, Misconfigured) and error.everybody:
             self._standing[bucket] = (code, now)
@@ -49,10 +49,10 @@ class OperatorFaults:
             self._log.info("the store takes uploads to bucket {bucket} again", bucket=bucket)
 
     def check(self, bucket: str) -> None:
-        """Do nothing if the bucket can be written, as far as is known.
+        """Check that the bucket can be written, as far as is known.
 
-        :raises Misconfigured: the store has said a moment ago that nobody's upload can be stored there.
+        :raises Misconfigured: the store said within the last `FRESH` seconds that no upload can be stored there.
         """
         code, at = self._standing.get(bucket, ("", 0.0))
         if code and self._clock.seconds() - at < FRESH:
-            raise Misconfigured(code, "what was to be stored was refused", everybody=True)
+            raise Misconfigured(code, "an upload was refused a moment ago", everybody=True)

@@ -13,12 +13,12 @@ from resumable.model import ObjectOptions
 class StoreError(Exception):
     """The store, or something on the way to it, did not do what it was asked for.
 
-    Who wants to know why looks at the type; `code` and `status` are for logs and people.
+    Callers tell the reason by the type; `code` and `status` are for logs and people.
 
-    :ivar code: the store's error code (``NoSuchUpload``), or a word of ours where none came.
+    :ivar code: the store's error code (``NoSuchUpload``), or a word of ours if none came.
     :ivar status: the HTTP status, 0 if no answer came.
-    :ivar said: whether the store's own error document has this code. A status alone, or what something on the way to the
-        store has written, says nothing about what is stored.
+    :ivar said: whether the store's own error document has this code. A status alone, or the answer of something on the
+        way to the store, says nothing about what is stored.
     """
 
     def __init__(self, code: str, message: str = "", status: int = 0, *, said: bool = False) -> None:
@@ -29,14 +29,14 @@ class StoreError(Exception):
 
 
 class StoreUnavailable(StoreError):
-    """The store did not answer, or answered that it cannot just now, for as long as we were willing to ask."""
+    """The store did not answer, or said that it cannot just now, until patience ran out."""
 
 
 class Misconfigured(StoreError):
     """The store refuses until the operator mends something: rights, bucket, keys, quota, storage class.
 
-    :ivar everybody: whether nobody's upload can be stored in the bucket. Otherwise it may be this upload alone, to which
-        the main application gave something that the store does not know.
+    :ivar everybody: whether no upload at all can be stored in the bucket. If false, it may be this upload alone, for
+        which the main application chose something that the store does not know.
     """
 
     def __init__(
@@ -47,22 +47,22 @@ class Misconfigured(StoreError):
 
 
 class AnswerTooLong(StoreError):
-    """An object has more bytes than were asked for at most."""
+    """An object has more bytes than the caller wanted at most."""
 
 
 class Damaged(StoreError):
-    """The store holds other bytes than it had confirmed: found out here, and not said by the store."""
+    """The store holds other bytes than it had confirmed. This was found out here; the store did not say it."""
 
 
 class StoreVerdict(StoreError):
-    """A refusal that the store's own error document spells out: only that tells how things are in the store."""
+    """A refusal in the store's own error document. Only such a document tells what is in the store."""
 
     def __init__(self, code: str, message: str = "", status: int = 0) -> None:
         super().__init__(code, message, status, said=True)
 
 
 class PreconditionFailed(StoreVerdict):
-    """A condition of the request does not hold: the key is taken, or the object is another or shorter than was presumed."""
+    """A condition of the request does not hold: the key is taken, or the object is another or a shorter one."""
 
 
 class PartMismatch(StoreVerdict):
@@ -80,8 +80,8 @@ class NotFound(StoreVerdict):
 class Refused(StoreVerdict):
     """The very same request can never succeed.
 
-    :ivar field: what of the upload the store never takes: ``key``, ``metadata`` or ``length``. None if it is nothing that
-        the client has chosen.
+    :ivar field: the field of the upload that the store never accepts: ``key``, ``metadata`` or ``length``. None if the
+        client did not choose what is refused.
     """
 
     def __init__(self, code: str, message: str = "", status: int = 0, *, field: str | None = None) -> None:
@@ -93,12 +93,12 @@ class Refused(StoreVerdict):
 class StoreLimits:
     """What a store takes at most, and at least. By default what S3 does, and what speaks like it.
 
-    :ivar smallest_part: bytes of a part that is not the last.
-    :ivar largest_part: bytes of a part, and of an object that is stored in one request.
-    :ivar parts: parts of one object, which are numbered from 1.
-    :ivar largest_object: bytes.
-    :ivar key: bytes of an object's key, in UTF-8.
-    :ivar metadata: bytes of all of an object's metadata, names (with their prefix) and encoded values.
+    :ivar smallest_part: the fewest bytes of a part that is not the last.
+    :ivar largest_part: the most bytes of a part, and of an object that is stored in one request.
+    :ivar parts: the most parts of one object. They are numbered from 1.
+    :ivar largest_object: the most bytes of an object.
+    :ivar key: the most bytes of an object's key, in UTF-8.
+    :ivar metadata: the most bytes of an object's metadata: names (with their prefix) and encoded values.
     """
 
     smallest_part: int = 5 << 20
@@ -109,16 +109,16 @@ class StoreLimits:
     metadata: int = 2048
 
 
-#: Told of every HTTP request to the store: operation, ``ok`` or an error code, seconds.
+#: Called after every HTTP request to the store with the operation, ``ok`` or an error code, and seconds.
 Observer = Callable[[str, str, float], None]
 
 
 @frozen
 class StoreContext:
-    """What a store is made with, beside its settings.
+    """What a store is made with, besides its settings.
 
-    :ivar observe: is told of every HTTP request.
-    :ivar retried: is told the operation of every HTTP request that is made again.
+    :ivar observe: called after every HTTP request.
+    :ivar retried: called with the operation when an HTTP request is made again.
     """
 
     reactor: Any
@@ -130,7 +130,7 @@ class StoreContext:
 class Made:
     """An object that was made.
 
-    :ivar confirmed: whether the store has named the checksum of what it was sent.
+    :ivar confirmed: whether the store's answer had the checksum of the bytes that were sent.
     """
 
     etag: str
@@ -148,7 +148,7 @@ class PartRef:
 
 @frozen
 class StoredPart:
-    """A part as ListParts tells it."""
+    """A part as ListParts gives it."""
 
     number: int
     size: int
@@ -158,9 +158,10 @@ class StoredPart:
 
 @frozen
 class StoredObject:
-    """An object as HeadObject or a listing tells it; ``metadata`` keys are lower case, and are not in listings.
+    """An object as HeadObject or a listing gives it.
 
-    :ivar modified: in listings: seconds since the epoch.
+    :ivar metadata: names are in lower case. Empty in listings.
+    :ivar modified: seconds since the epoch. Only in listings.
     """
 
     key: str
@@ -180,7 +181,7 @@ class OpenMultipart:
 
 
 class Fence(Protocol):
-    """What a call that changes an object is asked for and tells while it is tried again and again."""
+    """Stands by while a call that changes an object is tried again and again, and may stop it."""
 
     async def proceed(self) -> None:
         """Return if the call may be tried again; raise if not."""
@@ -189,16 +190,17 @@ class Fence(Protocol):
         """Wait between two tries."""
 
     def doubt(self) -> None:
-        """Note that a try ended without an answer of the store's own: it may still take effect."""
+        """Note that a try ended without the store's own answer, so it may still take effect."""
 
 
 class Store(Protocol):
-    """An object store with multipart uploads: Amazon S3, what speaks like it, or another that can do the same.
+    """An object store with multipart uploads: Amazon S3, what speaks like it, or another store that can do the same.
 
-    A body is a list of ``bytes`` that together are the object or part; it is sent as it is, neither joined nor copied, and
-    stays untouched so that a call can be tried again. Every call tries again by itself, with growing pauses, what may
-    pass (5xx, 429, time-outs, broken connections, and whatever the store did not say itself) for the store's patience.
-    All calls raise `StoreUnavailable` when patience ran out, and another `StoreError` when the store refuses.
+    A body is a list of ``bytes`` that together are the object or part. It is sent without being joined or copied, and
+    is not changed, so that a call can be tried again. Every call tries again by itself, with growing pauses, after
+    trouble that may pass: 5xx, 429, time-outs, broken connections, and any refusal that is not the store's own. When
+    the store's patience (a time) runs out, the call raises `StoreUnavailable`. When the store refuses, it raises
+    another `StoreError`.
     """
 
     @property
@@ -206,7 +208,7 @@ class Store(Protocol):
         """What the store takes at most, and at least."""
 
     async def start(self) -> None:
-        """Find credentials, and load what the first upload would otherwise wait for.
+        """Find credentials, and load what the first upload would otherwise have to wait for.
 
         :raises StoreUnavailable: there are no credentials.
         """
@@ -215,13 +217,13 @@ class Store(Protocol):
         """Close idle connections."""
 
     async def probe(self, bucket: str) -> None:
-        """Ask once, with these credentials, for nothing but an answer about this bucket.
+        """Ask once, with these credentials, whether the store answers about this bucket. Nothing is changed.
 
-        :raises StoreError: there is none, or it is a refusal.
+        :raises StoreError: there is no answer, or it is a refusal.
         """
 
     async def create_bucket(self, bucket: str) -> None:
-        """Create a bucket; one's own may be there already."""
+        """Create a bucket. If these credentials own it already, do nothing."""
 
     async def put_object(
         self,
@@ -244,11 +246,11 @@ class Store(Protocol):
     ) -> list[bytes]:
         """Return the object's bytes, in segments.
 
-        :param limit: the most bytes that are taken.
-        :param span: offsets of the bytes that are wanted, the first inclusive and the end exclusive; None: all.
-        :param etag: of the object that is meant; None: whatever is there.
+        :param limit: the most bytes that may come.
+        :param span: offsets of the wanted bytes, first (inclusive) and end (exclusive). None for all bytes.
+        :param etag: the ETag that the object has to have. None for any object.
         :raises NotFound: there is no object.
-        :raises PreconditionFailed: the object has another ETag, or none of the bytes of the span.
+        :raises PreconditionFailed: the object has another ETag, or ends before the span.
         :raises AnswerTooLong: there are more bytes than `limit`.
         """
 
@@ -258,13 +260,13 @@ class Store(Protocol):
     async def delete_object(
         self, bucket: str, key: str, *, etag: str | None = None, fence: Fence | None = None
     ) -> None:
-        """Delete the object; one that is not there is as good as deleted.
+        """Delete the object. If there is none, do nothing.
 
-        :param etag: of the object that is meant: another is left alone. None: whatever is there.
+        :param etag: an object with another ETag is left alone. None deletes any object.
         """
 
     async def list_objects(self, bucket: str, prefix: str) -> list[StoredObject]:
-        """Return all objects whose keys begin with the prefix (their metadata left empty), across pages."""
+        """Return all objects whose keys begin with the prefix, across pages. Their metadata is empty."""
 
     async def init_multipart_upload(self, bucket: str, key: str, options: ObjectOptions) -> str:
         """Open a multipart upload and return its id."""
@@ -272,7 +274,10 @@ class Store(Protocol):
     async def upload_part(
         self, bucket: str, key: str, multipart_id: str, number: int, body: Sequence[bytes], *, crc32c: int | None = None
     ) -> str:
-        """Store part `number` (from 1), replacing an earlier one, and return its ETag (without quotes)."""
+        """Store part `number` (from 1) and return its ETag (without quotes).
+
+        It replaces an earlier part of the number.
+        """
 
     async def complete_multipart_upload(
         self,
@@ -284,10 +289,10 @@ class Store(Protocol):
         overwrite: bool = True,
         fence: Fence | None = None,
     ) -> Made:
-        """Make the object of the parts, given in ascending order.
+        """Make the object of the parts, which are given in ascending order.
 
         :raises PartMismatch: a part is not there, or has another ETag.
-        :raises NoSuchUpload: the multipart upload is not there; an earlier try may have completed it.
+        :raises NoSuchUpload: the multipart upload is not there. An earlier try may have completed it.
         :raises PreconditionFailed: `overwrite` is false, and the key is taken.
         """
 
@@ -298,7 +303,7 @@ class Store(Protocol):
         """
 
     async def abort_multipart_upload(self, bucket: str, key: str, multipart_id: str) -> None:
-        """Free the parts; a multipart upload that is gone is as good as aborted."""
+        """Free the parts. If the multipart upload is gone, do nothing."""
 
     async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> list[OpenMultipart]:
         """Return all open multipart uploads whose keys begin with the prefix, across pages."""

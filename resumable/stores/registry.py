@@ -1,4 +1,4 @@
-"""The kinds of stores there are: how each is made from its settings, and how its refusals are explained."""
+"""The kinds of stores: how each is made from its settings, and what explains its refusals."""
 
 from __future__ import annotations
 
@@ -27,20 +27,21 @@ class StoreKind:
 
 _S3 = StoreKind(make_s3, S3Advisor())
 
-#: By ``store.kind``. Only the service that has started the embedded store knows where it is (`make_embedded_store`).
+#: Kinds by ``store.kind``. Only the service that has started the embedded store knows its address
+#: (`make_embedded_store`).
 KINDS = {"s3": _S3, "embedded": _S3}
 
 
 def make_store(section: Any, context: StoreContext) -> Store:
-    """Return the store for its section of the settings; nothing is started."""
+    """Return the store for its section of the settings. It is not started."""
     return KINDS[section.kind].make(section, context)
 
 
 def make_embedded_store(endpoint: str, context: StoreContext) -> Store:
-    """Return the store for the embedded server, which serves at the endpoint's URL."""
+    """Return the store for the embedded server at the endpoint's URL."""
     return make_embedded(endpoint, context)
 
 
 def advisor_of(kind: str) -> Advisor:
-    """Return who explains the refusals of a kind of store."""
+    """Return what explains the refusals of a kind of store."""
     return KINDS[kind].advisor

@@ -1,4 +1,4 @@
-"""Blocking work of botocore's (credentials, models, endpoints), kept off the reactor thread."""
+"""Keeps botocore's blocking work (credentials, models, endpoints) off the reactor thread."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ T = TypeVar("T")
 
 
 class ThreadSingleFlight(Generic[T]):
-    """A blocking function that runs in a thread, once for all who ask while it runs.
+    """Runs a blocking function in a thread, once for all callers that ask while it runs.
 
-    Who stops waiting (cancels) takes nothing away from the others. What the function raises, each of them gets.
+    A caller that cancels takes nothing away from the others. If the function raises, each of them gets the error.
     """
 
     def __init__(self, reactor: Any, function: Callable[[], T]) -> None:
@@ -25,9 +25,9 @@ class ThreadSingleFlight(Generic[T]):
 
     @property
     def running(self) -> bool:
-        """Whether the function is at work."""
+        """Whether the function is running."""
         return self._flights.running(None)
 
     def __call__(self) -> Deferred[T]:
-        """Return what the function returns, this time."""
+        """Return the result of the run under way, or of a new one."""
         return Deferred.fromCoroutine(self._flights.join(None, self._in_thread))

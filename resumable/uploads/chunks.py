@@ -1,4 +1,4 @@
-"""One chunk out of pieces: which bytes to take from where. Pure."""
+"""Putting a chunk together from pieces: which bytes to take from which. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from resumable.model import Piece
 
 @frozen
 class Slice:
-    """Bytes ``[first, end)`` of the object, out of `piece`."""
+    """Bytes ``[first, end)`` of the object, taken from `piece`."""
 
     piece: Piece
     first: int
@@ -19,7 +19,10 @@ class Slice:
 
 
 def plan(pieces: Iterable[Piece], first: int, end: int) -> list[Slice] | None:
-    """Return what to take, in order, to have ``[first, end)`` once, from few pieces; None if they do not cover it."""
+    """Return the slices that make up ``[first, end)``, in order, from few pieces.
+
+    None if the pieces do not cover it.
+    """
     left = sorted((p for p in pieces if p.first < end and p.end > first), key=lambda piece: piece.first, reverse=True)
     slices: list[Slice] = []
     best: Piece | None = None
@@ -36,7 +39,10 @@ def plan(pieces: Iterable[Piece], first: int, end: int) -> list[Slice] | None:
 
 
 def cut(segments: Sequence[bytes], start: int, stop: int) -> list[bytes]:
-    """Return the bytes ``[start, stop)`` of the segments together; those that lie within are passed on as they are."""
+    """Return the bytes ``[start, stop)`` of the segments.
+
+    Segments that lie inside it are returned as they are, not copied.
+    """
     found = []
     position = 0
     for segment in segments:

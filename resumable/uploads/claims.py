@@ -1,14 +1,15 @@
-"""Claims: one upload at a time makes, or removes, the object under a key, in all processes that share a ledger.
+"""Claims: one upload at a time makes or removes the object under a key, in all processes that share a ledger.
 
-Every call that makes or removes an object is made under its key's claim. The claim is in the ledger, in the upload's row: a
-word that changes as long as whoever has it lives. Who wants it watches that word, by a clock of its own, and takes it over
-when it has not changed for `LEASE` seconds; no two machines' clocks are compared. A claim says, too, on which machine and at
-which moment of that machine's clock it came about. On the same machine its age is known at once: a service that is killed
-again and again waits no longer than one that was killed once.
+Every call that makes or removes an object is made under the claim to its key. The claim is a word in the upload's row
+of the ledger. Its holder changes the word again and again, as a sign of life. Another upload that wants the claim
+watches the word by its own clock, and takes the claim over when the word has not changed for `LEASE` seconds. Clocks of
+two machines are never compared. The word also says on which machine it was made, and when by that machine's clock. So
+on the same machine its age is known at once: a service that is killed again and again waits no longer than one that was
+killed once.
 
-A call may take effect although nobody hears of it: its answer was lost, or its process died. Then the claim is left to lie,
-and the next to make an object under the key waits `LEASE` seconds too. That is the window: a call that takes effect later
-than this after the last sign of life of who made it is not fenced.
+A call may take effect although nobody hears of it: its answer was lost, or its process died. Then the claim stays in
+the ledger without signs of life, and the next upload that makes an object under the key also waits `LEASE` seconds. A
+call that takes effect more than `LEASE` seconds after its holder's last sign of life is not fenced.
 """
 
 from __future__ import annotations
@@ -30,24 +31,25 @@ from resumable.model import LIVE, Ended, State, Unavailable, Upload
 
 T = TypeVar("T")
 
-#: Seconds without a sign of life after which a claim is anybody's, between two signs, and between looks of who waits.
+#: Seconds without a sign of life after which anybody may take a claim over, between two signs of life, and between two
+#: looks of an upload that waits for the claim.
 LEASE = 10.0
 BEAT = 2.5
 LOOK = 0.2
-#: Seconds for which a claim that somebody else has is waited for.
+#: Seconds to wait for a claim that somebody else has.
 WAIT = 60.0
 
 
 def new_claim() -> str:
-    """Return a word that was never used before, and that says when it came about."""
+    """Return a word that was never used before, and that says when it was made."""
     return moment()
 
 
 class Claim:
-    """The claim of one upload to its key: the fence of the calls that are made under it (`resumable.stores.port.Fence`).
+    """The claim of one upload to its key. It is the `resumable.stores.port.Fence` of the calls that are made under it.
 
-    :ivar word: what stands in the ledger.
-    :ivar given_up: whether the ledger was told so with something else.
+    :ivar word: the word in the ledger.
+    :ivar given_up: whether another change of the upload's row has already given the claim up.
     :ivar doubtful: whether a call that was made under it may still take effect, though nobody waits for it any more.
     """
 
@@ -57,8 +59,8 @@ class Claim:
         self, ledger: Ledger, clock: IReactorTime, upload: Upload, word: str, states: Collection[State], since: float
     ) -> None:
         """
-        :param states: in which the upload has to stay; once it has come into another, nothing more is begun.
-        :param since: when the word came into the ledger, at the earliest (by `clock`).
+        :param states: once the upload is in none of these, no more calls are begun.
+        :param since: the earliest time at which the word may have come into the ledger (seconds, by `clock`).
         """
         self.upload = upload
         self.word = word
@@ -68,7 +70,7 @@ class Claim:
         self._clock = clock
         self._states = states
         self._seen = since
-        #: Why nothing more may be made under it.
+        #: Why no more calls may be begun under it; None while they may.
         self._over: Exception | None = None
         self._lost = False
         self._timer: IDelayedCall | None = None
@@ -82,10 +84,10 @@ class Claim:
         return not self._lost and self._clock.seconds() - self._seen < LEASE / 2
 
     async def run(self, call: Coroutine[Any, Any, T]) -> T:
-        """Make a call under the claim, which gives signs of life meanwhile.
+        """Make a call under the claim, and give signs of life while it runs.
 
-        :raises Unavailable: the claim was lost, or nobody can say whether it was; the call has been given up.
-        :raises Ended: the upload has ended, and the call came to nothing.
+        :raises Unavailable: the claim was lost or may have been lost, so the call was cancelled or not begun.
+        :raises Ended: the upload has ended, and the call had no success.
         """
         if self._over is not None or not self.fresh:
             try:
@@ -119,12 +121,12 @@ class Claim:
         Deferred.fromCoroutine(self._renew()).addErrback(self._not_renewed)
 
     def _not_renewed(self, failure: Failure) -> None:
-        # It is tried again, until the claim counts as lost.
+        # The next beat tries again, until the claim counts as lost.
         if not failure.check(Unavailable):
             self._log.failure("a claim could not be renewed", failure)
 
     async def _renew(self) -> None:
-        """Give a sign of life; one at a time, for each follows from the one before."""
+        """Give a sign of life. Only one runs at a time, for each replaces the word of the one before."""
         await self._renewals.run(self._renew_alone)
 
     async def _renew_alone(self) -> None:
@@ -138,14 +140,14 @@ class Claim:
             self.stop(Ended("the upload has ended"))
 
     def _lose(self) -> None:
-        """Somebody else may have the claim: what is under way is given up, whatever becomes of it."""
+        """Cancel the call under way, whatever it does at the store: somebody else may have the claim now."""
         self._lost = True
         self.stop(Unavailable("the claim to the object's key was lost"))
         if self._call is not None:
             self._call.cancel()
 
     def stop(self, why: Exception) -> None:
-        """Begin nothing more; a call that is under way is left to its end, for then it is known what came of it."""
+        """Begin no more calls. A call under way runs to its end, so that its outcome is known."""
         if self._over is None:
             self._over = why
         pausing, self._pausing = self._pausing, None
@@ -184,7 +186,7 @@ class Claim:
         self.doubtful = True
 
     def tidy_up(self) -> None:
-        """From now on it is for removing what was made: that the upload has ended stops nothing more."""
+        """Use the claim from now on to remove what was made, which the end of the upload does not stop."""
         self._states = tuple(State)
         if not self._lost:
             self._over = None
@@ -193,11 +195,11 @@ class Claim:
 
     @property
     def left(self) -> str | None:
-        """What is to stand in the ledger when all is done: nothing, or the claim if there is doubt."""
+        """What the ledger is to have as the claim when all is done: None, or the word if there is doubt."""
         return self.word if self.doubtful else None
 
     async def quiet(self) -> None:
-        """Wait until no sign of life is on its way, so that `word` is what stands in the ledger."""
+        """Wait until no sign of life is on its way, so that the ledger has `word`."""
         await self._renewals.acquire()
         self._renewals.release()
 
@@ -208,22 +210,26 @@ class Claim:
             try:
                 await self._ledger.unclaim(self.upload, self.word)
             except Unavailable:
-                self._log.info("the claim of upload {id} is left to lie", id=self.upload.id)
+                self._log.info("the claim of upload {id} could not be given up: it lapses by itself", id=self.upload.id)
 
     async def hand_back(self, former_id: str) -> None:
-        """Let the one that the claim was taken from have it again: what that left under the key is still to be seen to."""
+        """Give the claim back to the upload that it was taken from.
+
+        That is for when what the former upload left under the key could not be settled.
+        """
         await self.quiet()
         if not self._lost:
             try:
                 await self._ledger.hand_claim_on(self.upload, self.word, former_id, new_claim())
             except Unavailable:
-                self._log.info("the claim of upload {id} is left to lie", id=self.upload.id)
+                self._log.info("the claim of upload {id} could not be given up: it lapses by itself", id=self.upload.id)
 
 
 class Claims:
     """The claims of this process.
 
-    :param settle: sees, under the claim of another, to what an upload whose claim was left to lie may have left under the key.
+    :param settle: called with an upload that lost its claim, and with the claim of the next one. Deals with what the
+        former may have left under the key.
     """
 
     def __init__(
@@ -233,12 +239,15 @@ class Claims:
         self._clock = clock
         self._settle = settle
         self._held: defaultdict[str, list[Claim]] = defaultdict(list)
-        #: By upload and edition: the claims that were left to lie here. The upload itself need not wait for them: what comes
-        #: late of it are its own bytes.
+        #: Words of claims that this process left in the ledger because of a doubt, by upload and edition. The same
+        #: upload need not wait for them, because a late call would only store its own bytes.
         self._lying: dict[tuple[str, int], str] = {}
 
     def of(self, upload: Upload, since: float) -> Claim | None:
-        """Return the claim that was entered with the upload's row just now, after `since`; None if there was none."""
+        """Return the claim that was just entered with the upload's row, or None if there was none.
+
+        :param since: a time before it was entered (seconds, by the clock).
+        """
         return None if upload.claim is None else self._keep(upload, upload.claim, LIVE, since)
 
     def _keep(self, upload: Upload, word: str, states: Collection[State], since: float) -> Claim:
@@ -247,10 +256,10 @@ class Claims:
         return claim
 
     async def take(self, upload: Upload, states: Collection[State] = LIVE) -> Claim:
-        """Wait until the key is free, or left to lie, and claim it.
+        """Claim the upload's key, as soon as nobody has it or the holder gives no sign of life any more.
 
         :raises Ended: the upload is in none of `states`.
-        :raises Unavailable: somebody else's object is being made there for too long.
+        :raises Unavailable: another upload has had the claim for all of `WAIT` seconds.
         """
         deadline = self._clock.seconds() + WAIT
         mine = self._lying.pop((upload.id, upload.edition), None) if upload.live else None
@@ -262,14 +271,15 @@ class Claims:
             found = await self._ledger.claim(upload, word, states=states, stale=stale)
             if found is None:
                 claim = self._keep(upload, word, states, begun)
-                # What is still to come may come after this, too. (Who tidies up waits for it instead.)
+                # A late call of the claim that was taken over may still take effect after this one, so the doubt goes
+                # on. (`tidy_up` is for those who wait for it instead.)
                 claim.doubtful = mine is not None and stale is not None and stale.claim == mine
                 if stale is None or stale.upload_id == upload.id:
                     return claim
                 await self._settle_under(claim, stale.upload_id)
                 if not claim.doubtful:
                     return claim
-                # A deletion may come late: it, too, is waited for.
+                # A deletion by `settle` may still take effect late, so wait for that too.
                 await self.drop(claim)
             elif found != holder:
                 holder, since = found, self._clock.seconds() - seconds_since(found.claim)
@@ -290,7 +300,7 @@ class Claims:
             raise
 
     async def drop(self, claim: Claim | None) -> None:
-        """Give a claim up; it is kept in the ledger if there is doubt about what was done under it."""
+        """Give a claim up. It stays in the ledger if a call under it may still take effect."""
         if claim is not None:
             self.forget(claim)
             await claim.release()
@@ -298,7 +308,7 @@ class Claims:
                 self._lying[claim.upload.id, claim.upload.edition] = claim.word
 
     def forget(self, claim: Claim | None) -> None:
-        """Know no more of a claim that has been given up in the ledger."""
+        """Forget a claim that has been given up in the ledger."""
         if claim is not None:
             held = self._held[claim.upload.id]
             held.remove(claim)
@@ -306,17 +316,17 @@ class Claims:
                 del self._held[claim.upload.id]
 
     def ended(self, upload_id: str) -> None:
-        """Try no call again that makes the object of an upload: it has ended."""
+        """Begin no more calls that make the object of an upload, for the upload has ended."""
         for key in [key for key in self._lying if key[0] == upload_id]:
             del self._lying[key]
         for claim in self._held.get(upload_id, ()):
             claim.stop(Ended("the upload has ended"))
 
     def entered(self, upload_id: str) -> Claim | None:
-        """Return the claim of an upload that was entered here just now."""
+        """Return the claim of an upload that this process has just entered, or None."""
         held = self._held.get(upload_id)
         return held[0] if held else None
 
     def holds(self, upload_id: str) -> bool:
-        """Say whether the upload's claim is held here: whoever has it sees to the key."""
+        """Say whether this process holds the upload's claim, and with it looks after the key."""
         return upload_id in self._held

@@ -1,4 +1,4 @@
-"""Fragments: less than a chunk, stored as an object of its own until the rest of the chunk is there."""
+"""Fragments: bytes of less than a chunk, stored as an object of their own until the rest of the chunk is there."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from resumable.uploads.memory import MemoryBudget
 
 #: Requests for the fragments of one upload that are under way at a time.
 MOST = 8
-#: Fragments that are read at a time, of whatever uploads: reading takes more time here than in the store.
+#: Fragments of all uploads that are read at a time. More would not be faster: reading takes more time here than in the
+#: store.
 READS = 8
-#: The name of the object metadata that says which ledger knows of a fragment.
+#: The name of the metadata entry that says which ledger a fragment belongs to.
 LEDGER = "resumable-ledger"
 
-#: Of what is kept in memory: the upload and the fragment.
+#: The key of bytes kept in memory: the upload's id, and the fragment's `Piece.etag`.
 Name = tuple[str, str]
 
 
@@ -31,18 +32,18 @@ def _name(upload_id: str, piece: Piece) -> Name:
 
 
 class Fragments:
-    """Stores and reads the service's own small objects: under one prefix, in the bucket of the upload's object.
+    """Stores and reads fragments: small objects under one prefix, in the bucket of the upload's object.
 
-    What has been stored here is kept in memory while there is room to spare, so that a chunk that comes in many requests
-    is not read back.
+    A stored fragment stays in memory while there is room to spare, so that a chunk that comes in many requests need not
+    be read back.
     """
 
     _log = Logger()
 
     def __init__(self, store: Store, budget: MemoryBudget, prefix: str, ledger: str) -> None:
         """
-        :param prefix: of their keys.
-        :param ledger: the ledger's identity, which they carry.
+        :param prefix: what the keys of fragments begin with.
+        :param ledger: the ledger's id, which is in the metadata of fragments.
         """
         self._store = store
         self._budget = budget
@@ -55,7 +56,10 @@ class Fragments:
         return f"{self._prefix}{upload.id}/{piece.first}-{piece.end - 1}.{piece.etag}"
 
     async def put(self, upload: Upload, first: int, segments: Sequence[bytes], crc32c: int) -> Piece:
-        """Store the bytes from offset `first` on, and return the piece, which the ledger does not know yet."""
+        """Store bytes that begin at offset `first`, and return the piece.
+
+        The caller has to enter it into the ledger.
+        """
         size = sum(map(len, segments))
         end = first + size
         options = ObjectOptions(
@@ -64,7 +68,7 @@ class Fragments:
             encryption=upload.options.encryption,
             kms_key=upload.options.kms_key,
         )
-        # Never the key of an earlier one: what is still to be deleted, however late, is not this.
+        # A key that was never used before: the late deletion of an earlier fragment must not hit this one.
         piece = Piece(first, end, None, token_hex(8), crc32c)
         await self._store.put_object(upload.bucket, self._key(upload, piece), segments, options, crc32c=crc32c)
         name = _name(upload.id, piece)
@@ -76,22 +80,22 @@ class Fragments:
         return sum(map(len, self._kept.pop(name)))
 
     def kept(self, upload: Upload, piece: Piece) -> list[bytes] | None:
-        """Return the fragment's bytes, if they are still in memory."""
+        """Return the fragment's bytes if they are still in memory, else None."""
         return self._kept.get(_name(upload.id, piece))
 
     async def read(self, upload: Upload, piece: Piece) -> list[bytes]:
-        """Read the fragment's bytes back.
+        """Read the fragment's bytes from the store.
 
-        :raises NotFound: it was deleted: its chunk is a part by now.
-        :raises Damaged: it is not what was stored.
+        :raises NotFound: the fragment was deleted, because its chunk is a part by now.
+        :raises Damaged: the bytes are not those that were stored.
         :raises StoreError: the store refused, or was in trouble.
         """
-        # Twice: something on the way may have answered in the store's place.
+        # A second try, because something on the way may have answered in the store's place.
         for _ in range(2):
             segments = await self._reads.run(partial(self._read, upload, piece))
             if sum(map(len, segments)) == piece.size and checksum(segments) == piece.crc32c:
                 return segments
-        why = f"bytes {piece.first}-{piece.end - 1} came back as others than were stored"
+        why = f"bytes {piece.first}-{piece.end - 1} are not the bytes that were stored"
         raise Damaged("BadFragment", why)
 
     async def _read(self, upload: Upload, piece: Piece) -> list[bytes]:
@@ -101,17 +105,17 @@ class Fragments:
             return []
 
     async def delete(self, upload: Upload, pieces: Iterable[Piece]) -> None:
-        """Delete fragments whose bytes are safe in a part. What the store refuses `sweep` will find."""
+        """Delete fragments whose bytes are safe in a part. If the store refuses, `sweep` deletes them later."""
         await together([partial(self._delete, upload, piece) for piece in pieces], most=MOST)
 
     async def _delete(self, upload: Upload, piece: Piece) -> None:
         try:
             await self._store.delete_object(upload.bucket, self._key(upload, piece))
         except StoreError as error:
-            self._log.info("fragment of {id} not deleted yet: {error}", id=upload.id, error=str(error))
+            self._log.info("a fragment of upload {id} is not deleted yet: {error}", id=upload.id, error=str(error))
 
     def forget(self, upload_id: str, pieces: Iterable[Piece] | None = None) -> None:
-        """Give up the memory that these fragments, or all of the upload's, have here."""
+        """Drop the bytes of these fragments, or of all fragments of the upload, from memory."""
         if pieces is None:
             names = [name for name in self._kept if name[0] == upload_id]
         else:
@@ -120,9 +124,9 @@ class Fragments:
             self._budget.forget(name)
 
     async def sweep(self, upload: Upload) -> None:
-        """Delete every fragment of an upload that has ended, also those the ledger never heard of.
+        """Delete every fragment of an upload that has ended, including those that the ledger does not know.
 
-        :raises StoreError: the store would not; it may be asked again.
+        :raises StoreError: the store refused, or was in trouble. The call may be repeated.
         """
         self.forget(upload.id)
         if upload.fragmented:

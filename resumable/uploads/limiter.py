@@ -1,4 +1,4 @@
-"""Room for so many bytes: who wants more than is left waits for its turn."""
+"""A limit on bytes in use: a caller that wants more than is left waits for its turn."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from twisted.internet.defer import Deferred
 
 
 class ReadBackLimiter:
-    """Bytes that are lent out, first come, first served."""
+    """Lends out bytes, first come, first served."""
 
     def __init__(self, size: int) -> None:
         """
-        :param size: bytes in all. Who wants more than that gets it when nobody else has any.
+        :param size: bytes in all. A caller that wants more than this gets it when nobody else has any.
         """
         self._size = size
         self._lent = 0
         self._line: deque[tuple[int, Deferred[None]]] = deque()
 
     async def take(self, size: int) -> None:
-        """Wait until there is room for `size` bytes, and have it. Cancelled while it waits, it has nothing."""
+        """Wait until there is room for `size` bytes, and take it. If cancelled meanwhile, take nothing."""
         if self._line or not self._fits(size):
             turn = (size, Deferred[None](lambda _: self._give_way(turn)))
             self._line.append(turn)
@@ -28,7 +28,7 @@ class ReadBackLimiter:
             self._lent += size
 
     def give(self, size: int) -> None:
-        """Give back what was taken, in bytes."""
+        """Give back `size` bytes that were taken."""
         self._lent -= size
         self._serve()
 

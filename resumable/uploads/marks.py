@@ -1,9 +1,10 @@
 """Marks: offsets within a stored piece, each with the CRC32C of the piece's bytes up to there. Pure.
 
-By them a range of bytes can be compared with a piece that holds more: every stretch between two marks has a checksum of its
-own. A piece has marks after 1, 2, 4, 8 … bytes, then at the multiples of `EVERY`, and wherever the bytes of one request ended
-and those of another began: there a client begins again that repeats a request. What lies between a range's end and the nearest
-mark inside it is not compared; of a range that begins where the piece does, that is less than half.
+With marks, a range of bytes can be compared with a larger stored piece, because every stretch between two marks has a
+checksum of its own. A piece has marks after 1, 2, 4, 8 … bytes, and then at the multiples of `EVERY`. It also has one
+wherever the bytes of one request ended and those of the next began, because a client that repeats a request begins
+there. Bytes between an end of the range and the nearest mark inside the range are not compared. For a range that begins
+where the piece does, those are less than half.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from resumable.uploads.chunks import cut
 
 #: Bytes from one mark to the next.
 EVERY = 256 * 1024
-#: Marks of a piece at the most, those at the multiples of `EVERY` left out.
+#: Marks that are kept of ends of requests, at most.
 MOST = 64
 
 _FORM = struct.Struct(">QI")
@@ -27,11 +28,11 @@ _FORM = struct.Struct(">QI")
 
 @define
 class Marker:
-    """Bytes of a piece as they come: their CRC32C, and the marks.
+    """Computes the CRC32C and the marks of a piece while its bytes come.
 
     :ivar first: the offset of the first byte.
-    :ivar end: the offset behind the last one, so far.
-    :ivar crc32c: of all of them.
+    :ivar end: the offset after the last byte so far (exclusive).
+    :ivar crc32c: the CRC32C of all bytes so far.
     """
 
     first: int
@@ -41,7 +42,7 @@ class Marker:
     _joints: list[tuple[int, int]] = field(factory=list, repr=False, init=False)
 
     def mark(self, data: bytes | memoryview) -> None:
-        """Look at bytes that have come, once and without a copy."""
+        """Take the next bytes into account. Each is read once, and none is copied."""
         following = self._following()
         end = self.end + len(data)
         if end < following:
@@ -64,7 +65,7 @@ class Marker:
         return regular if have >= EVERY else min(regular, self.first + (1 << have.bit_length()))
 
     def joint(self) -> None:
-        """Note that what comes next was brought by another request. Of many joints the latest are remembered."""
+        """Note that another request brings what comes next. Only the latest `MOST` of these joints are kept."""
         if self.end == self.first or (self.marks and self.marks[-1][0] == self.end):
             return
         joint = (self.end, self.crc32c)
@@ -75,7 +76,10 @@ class Marker:
 
 
 def marked(segments: Iterable[bytes], first: int, joints: Iterable[int]) -> Marker:
-    """Return the marker of bytes that begin at offset `first`, and were brought in pieces that meet at `joints`."""
+    """Return the marker of bytes that begin at offset `first`.
+
+    :param joints: offsets at which the bytes of one request ended and those of the next began.
+    """
     marker = Marker(first, first)
     left = sorted(joints, reverse=True)
     for segment in segments:
@@ -96,17 +100,19 @@ def pack(marks: Sequence[tuple[int, int]]) -> bytes | None:
 
 
 def unpack(packed: bytes | None) -> list[tuple[int, int]]:
-    """Return what `pack` was given."""
+    """Return the marks that `pack` was given."""
     return [(offset, crc) for offset, crc in _FORM.iter_unpack(packed or b"")]
 
 
 def agree(
     segments: Sequence[bytes], first: int, *, piece: tuple[int, int, int], marks: Iterable[tuple[int, int]]
 ) -> bool | None:
-    """Return whether bytes are a piece's: None where they are as far as can be told, but not all of them can be compared.
+    """Return whether bytes are the same as those of a piece.
+
+    None: those that can be compared are the same, but not all can be compared.
 
     :param segments: the bytes from offset `first` on, all of them within the piece.
-    :param piece: the piece's first offset, its end, and its CRC32C.
+    :param piece: the piece's first offset, its end (exclusive), and its CRC32C.
     """
     known = {piece[0]: 0, **{offset: crc for offset, crc in marks if piece[0] < offset < piece[1]}, piece[1]: piece[2]}
     end = first + sum(map(len, segments))

@@ -1,4 +1,4 @@
-"""The memory budget: one limit for the bytes of all bodies held at a time."""
+"""The memory budget: one limit for the body bytes of all streams together."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
-#: Bytes a stream that is let in is expected to bring before it can be told to wait again.
+#: Bytes that a stream which is let in is expected to bring before it can be told to wait again.
 EXPECTED = 1 << 20
-#: Seconds after which nothing more is expected of those who were let in and have brought nothing.
+#: Seconds after which nothing more is expected of a stream that was let in and has brought nothing.
 PATIENCE = 0.05
 
 
@@ -18,11 +18,11 @@ class Holder(Protocol):
 
     @property
     def partial(self) -> int:
-        """Bytes held that nobody is storing: they wait for the rest of their chunk."""
+        """Bytes held that are not being stored, because they wait for the rest of their chunk."""
 
     @property
     def behind(self) -> int:
-        """Bytes that were read from its socket, and wait there until it goes on: held as well."""
+        """Bytes that were read from its socket and wait until it goes on. They are in memory too."""
 
     @property
     def silent(self) -> bool:
@@ -32,39 +32,39 @@ class Holder(Protocol):
         """Take no more bytes in until `release`."""
 
     def release(self) -> None:
-        """Go on."""
+        """Take bytes in again."""
 
     def spill(self) -> None:
         """Have the partial bytes stored as they are."""
 
 
 class MemoryBudget:
-    """Counts body bytes. When the limit is reached, everybody waits in a line and is let in again as there is room.
+    """Counts body bytes. When the limit is reached all streams wait in a line, and are let in again as there is room.
 
-    First come, first served; whoever has begun a chunk goes on before those who have not, so that few chunks are begun at a
-    time and become whole ones. What is kept only to save a read (see `keep`) goes first. Then, if bytes that wait for the
-    rest of their chunk hold so much that too little is on its way to the store, they are spilled one by one: something can always
-    move.
+    The line is first come, first served, except that streams in the middle of a chunk go before the others. So few
+    chunks are begun at a time, and they become whole. When room is short, bytes that are kept only to save a read (see
+    `keep`) go first. If then too little is on its way to the store, because most bytes wait for the rest of their
+    chunk, partial chunks are spilled one by one. So something can always move.
     """
 
     def __init__(self, limit: int, clock: IReactorTime) -> None:
         """
-        :param limit: bytes. More than it are held only by one read that was under way when it was reached.
+        :param limit: bytes. Only the read that was under way when the limit was reached may exceed it.
         """
         self.limit = limit
         self.held = 0
         self._clock = clock
         self._moving = 0
-        #: Those who may read, and those who wait, each in their order.
+        #: Streams that may take bytes in, and streams that wait, each in order.
         self._admitted: dict[Holder, None] = {}
         self._line: dict[Holder, None] = {}
-        #: Those of the admitted who are expected to bring something any moment.
+        #: Admitted streams that are expected to bring something at any moment.
         self._expected: set[Holder] = set()
         self._ticking = False
         self._kept: dict[object, Callable[[], int]] = {}
 
     def join(self, holder: Holder) -> None:
-        """Add a stream. It is told to wait where there is no room."""
+        """Add a stream. It is told to wait if there is no room."""
         if self._line or self.held >= self.limit:
             self._line[holder] = None
             holder.hold()
@@ -89,7 +89,7 @@ class MemoryBudget:
             self._spill()
 
     def wait(self, more: int) -> None:
-        """Count so many `more` bytes (below 0: fewer) that lie in front of a holder that waits, and will be taken by it."""
+        """Count `more` bytes (negative: fewer) that were read for a waiting holder, which has not taken them yet."""
         self.held += more
 
     def move(self, size: int) -> None:
@@ -104,7 +104,7 @@ class MemoryBudget:
         self._go_on()
 
     def _close(self) -> None:
-        """Have everybody wait."""
+        """Tell all streams to wait."""
         if not self._admitted:
             return
         holders, self._admitted = self._admitted, {}
@@ -116,7 +116,7 @@ class MemoryBudget:
         self._tick_later()
 
     def _go_on(self) -> None:
-        """Let in as many as there is room for; if there is none, see to it that some is made."""
+        """Let in as many streams as there is room for. If there is none, make some."""
         # A little below the limit: closing and opening at every segment would cost more than it gives.
         enough = self.limit * 7 // 8
         if self._line and self.held > enough:
@@ -137,7 +137,7 @@ class MemoryBudget:
             self._clock.callLater(PATIENCE, self._tick)
 
     def _tick(self) -> None:
-        """Expect nothing more of those who were let in and brought nothing: they do not keep the others waiting."""
+        """Expect nothing more of streams that were let in and brought nothing: others need not wait for them."""
         self._ticking = False
         self._expected.clear()
         self._go_on()
@@ -145,10 +145,10 @@ class MemoryBudget:
             self._tick_later()
 
     def _spill(self) -> None:
-        """Spill one if less than a quarter of the budget is on its way to the store: a silent one first, then the largest.
+        """Spill one partial chunk if less than a quarter of the budget is on its way to the store.
 
-        One at a time, and the next when that is stored or after a while: what waits may become whole meanwhile, and what
-        is spilled is larger, so that it takes fewer requests.
+        A silent stream's goes first, then the largest. The next is spilled when this one is stored, or after a while.
+        Meanwhile chunks may become whole, and those that are spilled later are larger, which takes fewer requests.
         """
         if self._moving >= self.limit // 4:
             return
@@ -157,15 +157,17 @@ class MemoryBudget:
         if chosen is not None:
             chosen.spill()
             return
-        # All that is held lies in front of those who wait. One takes it, which needs no more memory, and can be spilled.
+        # All bytes held were read for streams that wait. Let one take its bytes: that needs no more memory, and they
+        # can be spilled then.
         behind = next((holder for holder in self._line if holder.behind), None)
         if behind is not None and not self._moving:
             self._let_in(behind)
 
     def keep(self, key: object, size: int, forget: Callable[[], int]) -> bool:
-        """Keep `size` bytes that are stored, to save reading them back; False if there is no room to spare.
+        """Keep `size` stored bytes, to save reading them back. Return False if there is no room to spare.
 
-        :param forget: lets the bytes go, and returns how many they were; called at most once, when others need the room.
+        :param forget: lets the bytes go and returns how many they were. Called at most once, by `forget` or when others
+            need the room.
         """
         if self.held + size > self.limit // 2:
             return False
@@ -174,7 +176,7 @@ class MemoryBudget:
         return True
 
     def forget(self, key: object) -> None:
-        """Let go of what was kept: it is not needed any more."""
+        """Let go of what was kept under the key, which is not needed any more."""
         forget = self._kept.pop(key, None)
         if forget is not None:
             self.give(forget(), moved=False)

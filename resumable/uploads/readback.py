@@ -1,4 +1,4 @@
-"""What is stored of uploads, read back: to be joined, or to be compared with bytes that come for the same place."""
+"""Stored bytes of uploads, read back to be joined, or to be compared with new bytes of the same range."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.marks import agree, unpack
 from resumable.uploads.stream import ChunkBuffer
 
-#: Bytes that what is read back at a time counts as at least: many small fragments are many requests.
+#: The fewest bytes that a read counts as in the limiter, since many small fragments take many requests.
 LEAST = 1 << 20
 
 
 class StoredBytes:
-    """Reads back, and compares.
+    """Reads stored bytes back, and compares them with others.
 
-    :param reading: room for what is read; the budget does not count it.
+    :param read_back: limits the bytes that are read at a time. The memory budget does not count them.
     """
 
     def __init__(self, ledger: Ledger, store: Store, fragments: Fragments, read_back: ReadBackLimiter) -> None:
@@ -31,16 +31,16 @@ class StoredBytes:
         self._read_back = read_back
 
     def room(self, upload: Upload, pieces: Sequence[Piece]) -> Lent:
-        """Return room for the fragments among these that are not in memory."""
+        """Return the room, not taken yet, for those of the fragments that are not in memory."""
         missing = sum(piece.size for piece in pieces if self._fragments.kept(upload, piece) is None)
         return Lent(self._read_back, max(missing, LEAST) if missing else 0)
 
     async def fragment(self, upload: Upload, piece: Piece) -> Sequence[bytes]:
-        """Return a fragment's bytes. Errors as `Fragments.read`."""
+        """Return a fragment's bytes, from memory or the store. Raise as `Fragments.read` does."""
         return self._fragments.kept(upload, piece) or await self._fragments.read(upload, piece)
 
     async def take(self, upload: Upload, slice_: Slice, buffer: ChunkBuffer | None) -> list[bytes]:
-        """Return the bytes that a plan takes of a fragment, or (where it has no ETag) of the run."""
+        """Return the bytes of a slice: of its stored fragment, or of `buffer` if its piece has no ETag."""
         piece = slice_.piece
         if not piece.etag:
             assert buffer is not None
@@ -50,11 +50,11 @@ class StoredBytes:
         return cut(found, slice_.first - piece.first, slice_.end - piece.first)
 
     async def joints(self, upload: Upload, piece: Piece) -> list[int]:
-        """Return the offsets within a fragment at which the bytes of one request ended."""
+        """Return the offsets of a fragment's marks, among them those where the bytes of one request ended."""
         return [offset for offset, _ in unpack(await self._ledger.marks(upload.id, piece.first, piece.end))]
 
     async def same(self, upload: Upload, buffer: ChunkBuffer, piece: Piece) -> bool:
-        """Return whether a run and a stored piece agree where they meet, as far as they can be compared."""
+        """Return whether a buffer and a stored piece agree where they overlap, as far as they can be compared."""
         first, end = max(buffer.first, piece.first), min(buffer.end, piece.end)
         if first >= end or piece.crc32c is None:
             return True
@@ -71,9 +71,9 @@ class StoredBytes:
         return agree(mine, first, piece=(piece.first, piece.end, piece.crc32c), marks=marks) is not False
 
     async def is_object(self, upload: Upload, etag: str | None, first: int, end: int, crc32c: int) -> bool:
-        """Return whether ``[first, end)`` of the object under the key, if it has the ETag, are the bytes with this CRC32C.
+        """Return whether the object under the key has the ETag, and its bytes ``[first, end)`` have this CRC32C.
 
-        :raises Unavailable: nobody can say.
+        :raises Unavailable: the store did not answer, or refused.
         """
         if first == end:
             return True
@@ -84,7 +84,7 @@ class StoredBytes:
                     upload.bucket, upload.key, limit=size, span=(first, end), etag=etag
                 )
             except (NotFound, PreconditionFailed):
-                return False  # it is there no more, or is another by now
+                return False  # it is gone, or another object is there now
             except StoreUnavailable as error:
                 raise Unavailable(f"the store is in trouble: {error.code}") from error
             except StoreError as error:
@@ -93,7 +93,7 @@ class StoredBytes:
 
 
 class Lent:
-    """Room that is lent for a time."""
+    """Room in the limiter, which is taken for as long as the ``async with`` block runs."""
 
     def __init__(self, room: ReadBackLimiter, size: int) -> None:
         self._room = room

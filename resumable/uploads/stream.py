@@ -20,9 +20,11 @@ from resumable.uploads.memory import MemoryBudget
 
 @define
 class ChunkBuffer(Marker):
-    """Bytes ``[first, end)`` of the chunk `number`, in memory, as the segments they arrived in. Small ones are put together.
+    """Bytes ``[first, end)`` of the chunk `number`, in memory, in the segments they arrived in.
 
-    :ivar segments: all of it, once `seal` has been called.
+    Small segments are joined.
+
+    :ivar segments: all the bytes, once `seal` has been called.
     """
 
     number: int = field(kw_only=True)
@@ -35,28 +37,29 @@ class ChunkBuffer(Marker):
         return self.end - self.first
 
     def append(self, data: bytes) -> None:
-        """Add a segment; unless it is small it is kept, not copied."""
+        """Add a segment. Only a small one is copied."""
         self._blocks.add(data)
         self.mark(data)
 
     def seal(self) -> None:
-        """Make segments of all that was added: no more will be."""
+        """Move all bytes into `segments`. Nothing may be added after this."""
         self.segments += self._blocks.seal()
         self._blocks.clear()
 
 
 @implementer(IConsumer)
 class ChunkedStream:
-    """Cuts what is written to it into runs that end at the grid's edges, and stores several at a time.
+    """Cuts what is written to it into buffers that end at the grid's edges, and stores several at a time.
 
     :ivar first: the offset of the first byte that was or will be written.
-    :ivar position: the offset of the next one.
+    :ivar position: the offset of the next byte to be written.
     :ivar stored_to: bytes before this offset were stored before they came.
-    :ivar room: bytes from there to the next edge; whoever reads no more than that at once saves it the cutting, which copies.
+    :ivar room: bytes from `position` to the next edge. A producer that reads no more than this at once avoids cutting a
+        segment, which copies.
 
-    Back-pressure: with `in_flight` runs being stored, or when the budget says so, the producer is paused. What it writes
-    nevertheless (there may be one more segment on the way) is taken. The first run that cannot be stored ends the taking;
-    `drain` tells why.
+    The producer is paused while `in_flight` buffers are being stored, or when the budget demands it. A segment that it
+    writes nevertheless (one may be on its way) is taken. The first buffer that cannot be stored fails the stream: it
+    takes no more bytes, and `drain` raises the reason.
     """
 
     def __init__(
@@ -73,12 +76,12 @@ class ChunkedStream:
     ) -> None:
         """
         :param position: offset of the first byte that will be written.
-        :param stored_to: bytes before this offset are stored already: that they come again is no news.
-        :param limit: the offset no byte may reach; the stream fails with `TooLarge` there.
-        :param store: stores a run; called for several at once, ends when the run is acknowledged.
-        :param in_flight: how many runs are stored at a time.
+        :param stored_to: bytes before this offset are stored already, and only come again.
+        :param limit: the exclusive end of what may be written; the stream fails with `TooLarge` beyond it.
+        :param store: stores a buffer, and returns when its bytes are acknowledged. Called for several at once.
+        :param in_flight: how many buffers are stored at a time.
         :param budget: counts the bytes held.
-        :param received: is told, now and then, how many more bytes were written.
+        :param received: called now and then with the number of bytes written since the last call.
         """
         self.grid = grid
         self.first = self.position = position
@@ -103,29 +106,32 @@ class ChunkedStream:
     # IConsumer
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
-        """Remember whom to pause (Twisted's). Only push producers are served."""
+        """Remember the producer to pause (called by Twisted). It has to be a push producer."""
         assert streaming, "a body is pushed"
         self._producer = IPushProducer(producer)
         self._budget.join(self)
         self._steer()
 
     def unregisterProducer(self) -> None:
-        """Note that no more bytes will come (Twisted's)."""
+        """Note that no more bytes will come (called by Twisted)."""
         self._producer = None
         self._budget.leave(self)
-        # What the producer still had it has let go.
+        # The producer has let go of the bytes that it still had.
         behind, self._behind = self._behind, 0
         if behind:
             self._budget.give(behind, moved=False)
         self._tell()
 
     def backlog(self, size: int) -> None:
-        """Be told how many bytes lie with the producer because we have paused it: they take memory like any others."""
+        """Count the bytes that the producer has read and holds because it is paused. They take memory like any others.
+
+        :param size: bytes it holds now.
+        """
         self._budget.wait(size - self._behind)
         self._behind = size
 
     def write(self, data: bytes) -> None:
-        """Take one segment. It is cut only where it crosses an edge."""
+        """Take one segment. It is cut only if it crosses an edge of the grid."""
         if self._failure is not None:
             return
         start = self.position
@@ -140,11 +146,11 @@ class ChunkedStream:
             data = self._fill(data, start)
             start = end - len(data)
         if size:
-            # Only now: a budget that is used up may spill the run that has just grown.
+            # Only now, because a budget that is used up may spill the buffer that has just grown.
             self._budget.take(size - len(data), by=self)
 
     def _fill(self, data: bytes, start: int) -> bytes:
-        """Put into the chunk that holds `start` what fits; returns the rest."""
+        """Put what fits into the buffer of the chunk that holds offset `start`. Return the rest."""
         buffer = self._buffer
         if buffer is None:
             buffer = self._buffer = ChunkBuffer(start, start, number=self.grid.number_at(start))
@@ -159,7 +165,7 @@ class ChunkedStream:
     # Storing
 
     def spill(self) -> None:
-        """Hand on what there is of a chunk, as it is."""
+        """Have the bytes of the unfinished chunk stored as they are."""
         buffer, self._buffer = self._buffer, None
         if buffer is None:
             return
@@ -171,7 +177,7 @@ class ChunkedStream:
         ensureDeferred(self._store_run(buffer))
 
     def _tell(self) -> None:
-        """Have the bytes counted that were written since the last time."""
+        """Report how many bytes were written since the last report."""
         told, self._told = self._told, self.position
         self._received(self.position - told)
 
@@ -180,12 +186,12 @@ class ChunkedStream:
             await self._store(buffer)
         except Exception as error:
             self.fail(error)
-        # Whoever still holds the run (a traceback, a cycle) shall not hold its bytes.
+        # Something (a traceback, a reference cycle) may still hold the buffer. It must not hold the bytes.
         buffer.segments.clear()
         self._stored(buffer.size)
 
     def _stored(self, size: int) -> None:
-        """Count one less that is being stored, and its bytes as gone from memory."""
+        """Note that a buffer is not being stored any more, and that its bytes have left memory."""
         self._storing -= 1
         self._budget.give(size)
         self._steer()
@@ -195,17 +201,17 @@ class ChunkedStream:
                 deferred.callback(None)
 
     def checkpoint(self) -> None:
-        """Store what was brought, if nothing has come since the last call; called by the clock.
+        """Have the unfinished chunk stored if nothing has come since the last call. Called by the clock.
 
-        A stream that is made to wait is not silent, and one that repeats what is stored is left to it: as a whole chunk it can be
-        compared as a whole.
+        A stream that is told to wait does not count as silent. Nor is a chunk stored early while the client repeats
+        stored bytes: a whole chunk can be compared as a whole.
         """
         if not self._touched and not self._paused and self._failure is None and self.position > self.stored_to:
             self.spill()
         self._touched = False
 
     def fail(self, reason: Exception) -> None:
-        """Take no more; `drain` will raise `reason`. What is being stored goes on."""
+        """Take no more bytes; `drain` will raise `reason`. Buffers that are being stored go on."""
         if self._failure is None:
             self._failure = reason
             buffer, self._buffer = self._buffer, None
@@ -214,7 +220,7 @@ class ChunkedStream:
             self._stop()
 
     def end(self, reason: Exception) -> None:
-        """Take no more, but store what was taken; `drain` will raise `reason` unless something worse happens."""
+        """Take no more bytes, but store those taken; `drain` will raise `reason` unless the stream fails first."""
         if self._failure is None:
             self.spill()
             if self._failure is None:
@@ -227,18 +233,19 @@ class ChunkedStream:
 
     @property
     def failed(self) -> bool:
-        """Whether the taking has ended before the body."""
+        """Whether the stream stopped taking bytes before the body ended."""
         return self._failure is not None
 
     @property
     def failure(self) -> Exception | None:
-        """Why the taking has ended before the body; None while it has not."""
+        """Why the stream stopped taking bytes before the body ended; None if it has not."""
         return self._failure
 
     async def drain(self) -> None:
-        """Hand on what is left of a chunk and wait until everything is stored.
+        """Have the unfinished chunk stored, and wait until everything is stored.
 
-        :raises Exception: what the taking ended with, or the first run that could not be stored failed with.
+        :raises Exception: the reason given to `fail` or `end`, or the error of the first buffer that could not be
+            stored.
         """
         if self._failure is None:
             self.spill()
@@ -247,14 +254,14 @@ class ChunkedStream:
             raise self._failure
 
     async def settle(self) -> None:
-        """Wait until all that was handed on is stored, or could not be."""
+        """Wait until no buffer is being stored any more, whether they could be stored or not."""
         while self._storing:
             deferred: Deferred[None] = Deferred()
             self._idle.append(deferred)
             await deferred
 
     def overlaps(self, first: int, end: int | None) -> bool:
-        """Say whether the bytes that this stream was opened for, written or not, meet ``[first, end)``."""
+        """Say whether ``[first, end)`` overlaps with the bytes that this stream was opened for, written or not."""
         return first < self._limit and (end is None or self.first < end)
 
     # Back-pressure
@@ -298,7 +305,7 @@ class ChunkedStream:
 
 
 class HeldStream(ChunkedStream):
-    """A stream whose bytes count together or not at all: a digest of them is verified when all have come."""
+    """A stream whose bytes are accepted all together or not at all: a digest is verified when all have come."""
 
     def __init__(self, grid: Grid, *, digest: BodyDigest, **how: Any) -> None:
         """
@@ -308,26 +315,26 @@ class HeldStream(ChunkedStream):
         self._digest = digest
 
     def write(self, data: bytes) -> None:
-        """Take one segment, and have the digest look at it as it is."""
+        """Take one segment, and feed it to the digest without a copy."""
         if not self.failed:
             self._digest.update(data)
         super().write(data)
 
     def end(self, reason: Exception) -> None:
-        """Take no more. What was taken does not count, so there is no need to store it."""
+        """Take no more bytes. Those taken are not accepted, so they need not be stored."""
         self.fail(reason)
 
     async def verify(self, accept: Callable[[], Awaitable[None]]) -> None:
-        """Verify the digest once the body has come, and accept what was stored. `settle` waits for that too.
+        """Verify the digest once the body has come, then accept what was stored. `settle` waits for that too.
 
-        What either raises fails the stream; `drain` raises it. A stream that has failed before verifies nothing.
+        If either raises, the stream fails, and `drain` raises the error. A stream that failed before verifies nothing.
         """
         if self.failed:
             return
         self._storing += 1
         try:
             await self._digest.verify()
-            # The client may have come back meanwhile, on another connection, which waits until this is settled.
+            # Meanwhile the client may have come back on another connection, which waits until this stream is settled.
             if not self.failed:
                 await accept()
         except Exception as error:

@@ -1,10 +1,11 @@
-"""What a name, an owner, a key, a metadata entry and a header may be: the one place that decides it, whoever gives them. Pure.
+"""What a name, an owner, a key, a metadata entry and a header may be. This is the one place that decides it. Pure.
 
-It is asked before an upload is created. Each check raises `Unfit`, and whoever calls it knows whose value it was: a
-client's is a 400 (`from_client`), the main application's is an answer that cannot be used.
+The checks run before an upload is created. Each raises `Unfit`, and the caller knows whose value it was. A client's bad
+value is answered with 400 (`from_client`). A bad value of the main application makes its answer unusable.
 
-A value has to survive all that holds it: JSON, both databases, headers, and the XML of S3's listings. Keys obey what MinIO
-asks of them too (no empty segments, none that is ``.`` or ``..`` but for blanks); so an upload may change its store.
+A value has to survive everything that holds it: JSON, both databases, headers, and the XML of S3's listings. Keys also
+obey MinIO's rules (no empty segment, and none that is ``.`` or ``..`` once blanks are stripped), so that an upload may
+change its store.
 """
 
 from __future__ import annotations
@@ -18,24 +19,25 @@ from resumable.model import ObjectOptions, Rejected, Unsupported
 from resumable.stores.disposition import is_disposition
 from resumable.stores.s3.options import METADATA, TOKEN_SYNTAX, encode_metadata, encode_tags, header_sizes
 
-#: Bytes of UTF-8. S3 takes keys of 1024; an owner and a name together also fit PostgreSQL's indexes.
+#: Bytes of UTF-8. S3 takes keys of up to 1024. An owner and a name together have to fit into PostgreSQL's indexes.
 MAX_KEY = MAX_NAME = MAX_OWNER = 1024
-#: Entries of metadata. Servers count headers too: Python's, and moto with it, refuse more than 100 with a bare 431.
+#: Entries of metadata. Some servers limit the number of headers: Python's, and with it moto, refuses more than 100 with
+#: a bare 431.
 MAX_ENTRIES = 64
-#: Bytes of all metadata: S3's 2 KB, less the service's own entry. Names count with their prefix, as MinIO counts them, and
-#: values as they are encoded.
+#: Bytes of all metadata: S3's 2 KB, less the service's own entry. Names count with their prefix, as MinIO counts them,
+#: and values as they are encoded.
 MAX_METADATA = 2048 - len(METADATA + "resumable-token") - 32
 #: Bytes of a header's value, as it is sent.
 MAX_HEADER = 4096
-#: Bytes of all the headers that an object is created with, as they are sent and signed: S3's 8 KB for a PUT, less what the
-#: service says itself (a session token alone may take 2 KB).
+#: Bytes of all the headers that an object is created with, as they are sent and signed: S3's 8 KB for a PUT, less what
+#: the service says itself (a session token alone may take 2 KB).
 MAX_HEADERS = 5 * 1024
-#: Names of metadata that begin so are the service's own.
+#: The beginning of the names of the service's own metadata.
 RESERVED = "resumable-"
-#: S3's own bounds of tags: how many, and characters of a name and of a value.
+#: S3's limits for tags: how many, characters of a name, and characters of a value.
 MAX_TAGS, MAX_TAG, MAX_TAG_VALUE = 10, 128, 256
 
-#: Control characters, lone surrogates (no encoding has them) and noncharacters (of which XML lacks some).
+#: Control characters, lone surrogates (no encoding has them) and noncharacters (XML cannot hold some of them).
 _NO_TEXT = re.compile(
     "[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef"
     + "".join(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))
@@ -43,11 +45,12 @@ _NO_TEXT = re.compile(
 )
 _WORD = re.compile(r"[A-Za-z0-9_-]{1,128}\Z")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,254}\Z")
-#: What an owner's segment of a key writes as %XX: what would end the segment or make the key unusable, and % itself.
+#: Characters that are written as %XX in an owner's segment of a key: those that end a segment or spoil a key, and %
+#: itself.
 _NOT_IN_SEGMENT = re.compile("[%/\x00-\x1f\x7f-\x9f]")
-#: What a client or the main application may choose of an object's headers, and what may grow long.
+#: The headers of an object that a client or the main application may choose, and that may be long.
 _CHOSEN = ("metadata", "tags", "content_disposition", "content_type", "content_encoding")
-#: Fields of an answer that belong to the connection it travels on, or say how long it is.
+#: Header fields of an answer that belong to its connection, or to the framing of its body.
 _FRAMING = frozenset(
     {
         "connection",
@@ -68,7 +71,7 @@ _FRAMING = frozenset(
 
 
 class Unfit(ValueError):
-    """A value that no upload can have; ``field`` names it. The message quotes nothing of it."""
+    """A value that no upload can have. `field` names it; the message does not quote it."""
 
     def __init__(self, field: str, why: str) -> None:
         super().__init__(f"{field} {why}")
@@ -81,7 +84,7 @@ class UnfitEncoding(Unfit):
 
 @contextmanager
 def from_client() -> Iterator[None]:
-    """Tell a client of what does not fit.
+    """Turn `Unfit` into an error for the client.
 
     :raises Rejected: in place of `Unfit`.
     """
@@ -94,21 +97,21 @@ def from_client() -> Iterator[None]:
 
 
 def is_text(value: object) -> bool:
-    """Return whether it is a text that JSON, databases, headers and XML can hold."""
+    """Return whether the value is a text that JSON, databases, headers and XML can hold."""
     return isinstance(value, str) and _NO_TEXT.search(value) is None
 
 
 def check_text(field: str, value: object, *, most: int = MAX_HEADER) -> str:
-    """Return the value, a text of at most `most` bytes of UTF-8 and not empty."""
+    """Return the value if it is a text of 1 to `most` bytes of UTF-8."""
     if not isinstance(value, str) or not value or not is_text(value):
-        raise Unfit(field, "must be a text, not empty and without control characters or what is no character")
+        raise Unfit(field, "must be a text, not empty and without control characters or noncharacters")
     if len(value) > most or len(value.encode()) > most:
         raise Unfit(field, f"must have at most {most} bytes")
     return value
 
 
 def check_name(name: object) -> str:
-    """Return the upload's name: a text, of which no segment is ``.`` or ``..``."""
+    """Return the upload's name if it is a text without a segment ``.`` or ``..``."""
     checked = check_text("name", name, most=MAX_NAME)
     if any(segment in (".", "..") for segment in checked.split("/")):
         raise Unfit("name", "must not have a segment '.' or '..'")
@@ -116,20 +119,23 @@ def check_name(name: object) -> str:
 
 
 def check_owner(owner: object) -> str:
-    """Return the owner: any text, slashes and dots included (see `owner_segment`); empty for nobody in particular."""
+    """Return the owner: any text, even with slashes and dots (see `owner_segment`).
+
+    Empty stands for nobody in particular.
+    """
     if not is_text(owner):
-        raise Unfit("owner", "must be a text without control characters or what is no character")
+        raise Unfit("owner", "must be a text without control characters or noncharacters")
     return check_text("owner", owner, most=MAX_OWNER) if owner else ""
 
 
 def owner_segment(owner: str) -> str:
-    """Return the owner as one segment of a key: another for each owner, and for a plain one what it is."""
+    """Return the owner as one segment of a key. No two owners share a segment, and a plain owner is its own segment."""
     segment = _NOT_IN_SEGMENT.sub(lambda found: f"%{ord(found[0]):02X}", owner)
     return segment.replace(".", "%2E") if segment.strip() in (".", "..") else segment
 
 
 def check_bucket(bucket: object) -> str:
-    """Return the bucket's name."""
+    """Return the bucket's name if it can be one."""
     if not isinstance(bucket, str) or not _BUCKET.match(bucket):
         raise Unfit("bucket", "must be a bucket's name, of letters, digits and . _ : -")
     return bucket
@@ -151,7 +157,7 @@ def check_key(key: object, *, field: str = "key", most: int = MAX_KEY) -> str:
 
 
 def check_parts(made: str, *, owner: str, name: str, most: int = MAX_KEY) -> None:
-    """Check that a key is not too long, and say which of what it was made of takes the more of it.
+    """Check that a key is not too long. If it is, blame the longer one of owner and name.
 
     :param made: the key.
     :param owner: the owner's segment of it.
@@ -160,13 +166,13 @@ def check_parts(made: str, *, owner: str, name: str, most: int = MAX_KEY) -> Non
     if len(made.encode()) > most and len(owner.encode()) > len(name.encode()):
         raise Unfit("owner", f"leaves too few of the {most} bytes of the object's key for the name")
     if len(made.encode()) > most:
-        raise Unfit("name", f"must make a key of at most {most} bytes, what stands before and after it included")
+        raise Unfit("name", f"must make a key of at most {most} bytes, including what stands before and after it")
 
 
 def check_metadata(metadata: object) -> dict[str, str]:
-    """Return the metadata: names that headers can have, texts as values, together no more than S3 takes."""
+    """Return the metadata if its names can be header names, its values are texts, and S3 takes as much in all."""
     if not isinstance(metadata, Mapping) or not all(is_text(text) for pair in metadata.items() for text in pair):
-        raise Unfit("metadata", "must be an object of texts without control characters or what is no character")
+        raise Unfit("metadata", "must be an object of texts without control characters or noncharacters")
     if len(metadata) > MAX_ENTRIES:
         raise Unfit("metadata", f"must have at most {MAX_ENTRIES} entries")
     size, seen = 0, set[str]()
@@ -176,7 +182,7 @@ def check_metadata(metadata: object) -> dict[str, str]:
         if name.lower().startswith(RESERVED):
             raise Unfit("metadata", f"must not have names that begin with {RESERVED!r}: those are the service's own")
         if name.lower() in seen:
-            raise Unfit("metadata", "must not have a name twice: stores do not tell capitals from small letters")
+            raise Unfit("metadata", "must not have a name twice (stores do not tell capitals from small letters)")
         seen.add(name.lower())
         size += len(METADATA) + len(name) + len(encode_metadata(value))
         if size > MAX_METADATA:
@@ -186,13 +192,13 @@ def check_metadata(metadata: object) -> dict[str, str]:
 
 
 def overlaid(client: Mapping[str, str], application: Mapping[str, str]) -> dict[str, str]:
-    """Return the client's metadata with the main application's in its place, whatever capitals their names have."""
+    """Return the client's metadata, overridden by the main application's. Names are compared without regard to case."""
     taken = {name.lower() for name in application}
     return {**{name: value for name, value in client.items() if name.lower() not in taken}, **application}
 
 
 def check_word(field: str, value: object) -> str:
-    """Return a word as ``acl`` and ``storage_class`` are."""
+    """Return the value if it is a word, as ``acl`` and ``storage_class`` have to be."""
     checked = check_text(field, value)
     if not _WORD.match(checked):
         raise Unfit(field, "must be a word of letters, digits, - and _")
@@ -200,12 +206,12 @@ def check_word(field: str, value: object) -> str:
 
 
 def check_content_type(value: object) -> str:
-    """Return the content type: what it means is not looked at."""
+    """Return the content type if it is a text of the right length. Its meaning is not checked."""
     return check_text("content_type", value, most=1024)
 
 
 def check_disposition(value: object, *, field: str = "content_disposition") -> str:
-    """Return the content disposition; one that is not ASCII has to be such that its parameters can be told apart."""
+    """Return the content disposition. If it is not ASCII, its parameters must be parsable."""
     checked = check_text(field, value, most=MAX_HEADER // 4)
     if not is_disposition(checked):
         raise Unfit(field, "must be a type and parameters (RFC 6266) to have characters that are not ASCII")
@@ -213,9 +219,9 @@ def check_disposition(value: object, *, field: str = "content_disposition") -> s
 
 
 def check_content_encoding(value: object, *, field: str = "content_encoding") -> str | None:
-    """Return the encodings as a list of words, None where there is none.
+    """Return the content codings as a comma-separated list, or None if there are none.
 
-    :raises UnfitEncoding: it is no such list, or has ``aws-chunked``: that frames a body for S3 alone.
+    :raises UnfitEncoding: it is no such list, or has ``aws-chunked``, which only frames a body for S3.
     """
     if not isinstance(value, str) or len(value) > 255:
         raise UnfitEncoding(field, "must be a list of content codings")
@@ -229,20 +235,20 @@ def check_content_encoding(value: object, *, field: str = "content_encoding") ->
 
 
 def check_tags(tags: object, *, field: str = "tags") -> dict[str, str]:
-    """Return the tags."""
+    """Return the tags if S3 takes them."""
     if not isinstance(tags, Mapping) or not all(is_text(text) for pair in tags.items() for text in pair):
-        raise Unfit(field, "must be an object of texts without control characters or what is no character")
+        raise Unfit(field, "must be an object of texts without control characters or noncharacters")
     if len(tags) > MAX_TAGS:
         raise Unfit(field, f"must be at most {MAX_TAGS}")
     if not all(0 < len(name) <= MAX_TAG and len(value) <= MAX_TAG_VALUE for name, value in tags.items()):
         raise Unfit(field, f"must have names of up to {MAX_TAG} characters and values of up to {MAX_TAG_VALUE}")
     if len(encode_tags(tags)) > MAX_HEADER:
-        raise Unfit(field, f"must have at most {MAX_HEADER} bytes as a header has them, percent-encoded")
+        raise Unfit(field, f"must have at most {MAX_HEADER} bytes when percent-encoded for a header")
     return dict(tags)
 
 
 def check_options(options: ObjectOptions) -> None:
-    """Check what an object is to be created with, of whatever sources."""
+    """Check all that an object is to be created with, whoever chose it."""
     check_metadata(options.metadata)
     check_tags(options.tags)
     if options.content_type:
@@ -253,23 +259,23 @@ def check_options(options: ObjectOptions) -> None:
         check_content_encoding(options.content_encoding)
     sizes = header_sizes(options)
     if sum(sizes.values()) > MAX_HEADERS:
-        # What takes the most is named, of what is not the settings' alone.
+        # Blame the largest of those that are not chosen by the settings alone.
         largest = max(_CHOSEN, key=lambda kind: sizes.get(kind, 0))
         why = f"must leave room for the object's other headers: together they have at most {MAX_HEADERS} bytes"
         raise Unfit(largest, why)
 
 
 def answer_headers(said: Iterable[tuple[Any, Any]]) -> tuple[tuple[tuple[str, str], ...], tuple[str, ...]]:
-    """Return the header fields that an answer to a client can have, of those that the main application wants in it.
+    """Sort the header fields that the main application wants in an answer to a client.
 
-    :return: the fields, and the names of those that are left out: of the connection, or not to be written in a header (which
-        is ASCII).
+    :return: the fields that the answer can have, and the names of those that are left out, because they belong to the
+        connection or are not ASCII.
     """
     kept, dropped = [], []
     for name, value in said:
         text = str(value) if type(value) is int else value
         named = isinstance(name, str) and TOKEN_SYNTAX.match(name) and name.lower() not in _FRAMING
-        # (What else a byte above 0x7F means nobody has agreed on: RFC 9110, 5.5.)
+        # ASCII only: there is no agreement on what other bytes mean (RFC 9110, 5.5).
         if named and is_text(text) and text.isascii() and len(text) <= MAX_HEADER:
             kept.append((name, text))
         else:

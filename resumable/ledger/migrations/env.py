@@ -1,4 +1,4 @@
-"""Alembic's: runs the migrations on the connection, and in the transaction, that `resumable.ledger.engine.prepare` has."""
+"""Alembic's entry: runs the migrations in the transaction of `resumable.ledger.engine.prepare`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a bucket is: in the host's name (virtual) or at the head of the path, at AWS or at an endpoint of one's own."""
+"""Where a bucket stands in a URL: in the host's name (virtual) or at the head of the path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from resumable.stores.transport.proxies import proxy_for
 def bucket_base(endpoint: str, bucket: str, *, in_host: bool = False) -> Base:
     """Return the base of a bucket at an endpoint.
 
-    :param in_host: whether the bucket is put before the host's name, and not at the end of the path.
+    :param in_host: whether the bucket is put before the host's name, instead of at the end of the path.
     :raises ValueError: the endpoint is not an http or https URL with a host.
     """
     if in_host:
@@ -25,12 +25,12 @@ def bucket_base(endpoint: str, bucket: str, *, in_host: bool = False) -> Base:
 
 
 class Addressing:
-    """Finds the base of a bucket, once for each.
+    """Finds the base of a bucket, once for each bucket.
 
-    :param endpoint: URL of a store that is not AWS, or None: botocore's rules then say where the bucket is in the region
-        (and that a name with dots, which no certificate covers, is put into the path).
+    :param endpoint: URL of a store that is not AWS. If None, botocore's rules say where the bucket is in the region.
+        (They put a name with dots, which no certificate covers, into the path.)
     :param style: ``path``, ``virtual``, or ``auto``: virtual at AWS and path elsewhere.
-    :param proxies: whether the environment's proxies are for this store.
+    :param proxies: whether requests to this store use the environment's proxies.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Addressing:
     async def base(self, bucket: str) -> Base:
         """Return the bucket's base.
 
-        :raises resumable.stores.transport.proxies.BadProxy: the environment names a proxy for it that is none.
+        :raises resumable.stores.transport.proxies.BadProxy: what the environment names as its proxy cannot be one.
         """
         known = self._known.get(bucket)
         if known is None:
@@ -72,15 +72,17 @@ class Addressing:
         try:
             return await asking()
         finally:
-            # All who have waited come by here.
+            # Every caller that waited comes here, but only the first finds the entry.
             if not asking.running:
                 self._asked.pop(bucket, None)
 
 
 def resolve_aws(region: str, bucket: str, style: str) -> Base:
-    """Return where botocore would send a request for the bucket. Blocks, for it loads megabytes of rules: for a thread.
+    """Return where botocore would send a request for the bucket.
 
-    Settings of AWS's own tools (``AWS_ENDPOINT_URL``, FIPS and dual-stack endpoints) have their effect here.
+    Blocks while it loads megabytes of rules: use a thread.
+
+    Settings of AWS's own tools (``AWS_ENDPOINT_URL``, FIPS and dual-stack endpoints) take effect here.
     """
     from botocore import UNSIGNED
     from botocore.config import Config

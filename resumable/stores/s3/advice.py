@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from resumable.stores.advice import Meaning
 from resumable.stores.port import StoreError, StoreUnavailable
 
-#: IAM's permissions that the service needs, and what of it does not work without each.
+#: The IAM permissions that the service needs, and what does not work without each.
 PERMISSIONS = {
     "s3:PutObject": "nothing can be stored",
     "s3:GetObject": "fragments cannot be joined, and an object whose answer was lost is not recognised",
@@ -18,7 +18,7 @@ PERMISSIONS = {
     "s3:AbortMultipartUpload": "parts of cancelled and expired uploads stay and are charged for",
     "s3:ListBucketMultipartUploads": "multipart uploads that nobody knows of any more are not found to be aborted",
 }
-#: Those that are given for the bucket itself, not for what is in it.
+#: Permissions that are given on the bucket itself, not on the objects in it.
 ON_BUCKET = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads"})
 
 #: Operation -> the permission that it needs.
@@ -61,15 +61,15 @@ _KNOWN = {
     "IllegalLocationConstraintException": ("the bucket is in another region", _REGION),
     "HTTP301": ("the bucket is in another region", _REGION),
     "HTTP307": ("the bucket is in another region", _REGION),
-    "BadProxy": ("the proxy that the environment names is none", "look at HTTP_PROXY and HTTPS_PROXY"),
+    "BadProxy": ("what the environment names as a proxy cannot be one", "look at HTTP_PROXY and HTTPS_PROXY"),
     "ProxyRefused": (
-        "the proxy makes no connection to the store",
+        "the proxy does not connect to the store",
         "look at HTTPS_PROXY, or name the store's host in NO_PROXY",
     ),
     "MalformedAnswer": ("what answers does not speak like S3", "look at store.endpoint and store.addressing"),
 }
 _NOT_A_PERMISSION = frozenset(_KNOWN)
-#: How stores tell where the bucket is.
+#: How stores name the bucket's region in their messages.
 _WHERE = re.compile(r"the bucket is in ([\w-]+)|expecting '([\w-]+)'")
 
 
@@ -77,7 +77,7 @@ class S3Advisor:
     """Explains what S3 says: see `resumable.stores.advice.Advisor`."""
 
     def is_denied(self, error: StoreError) -> bool:
-        """Say whether a permission is missing, and not something else wrong with who is asking."""
+        """Say whether only a permission is missing, and nothing is wrong with the credentials."""
         return error.status == 403 and error.code not in _NOT_A_PERMISSION
 
     def explain_denied(self, denied: Mapping[str, str], bucket: str) -> list[Meaning]:

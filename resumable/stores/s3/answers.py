@@ -1,7 +1,7 @@
-"""What the store's answers mean: botocore's parsers and its model of S3 read them, and here is decided what may pass.
+"""What the store's answers mean. botocore's parsers and its model of S3 read them; this module decides what may pass.
 
-The model is megabytes of JSON: it is loaded in a thread when the first answer comes that needs it. What the many small
-requests of an upload are answered needs none of it.
+The model is megabytes of JSON. It is loaded in a thread when the first answer needs it. The answers to most requests of
+an upload do not need it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from resumable.stores.threads import ThreadSingleFlight
 from resumable.stores.transport.exchange import ERROR_LIMIT, Answer
 from resumable.stores.transport.retry import FailedTry
 
-#: Bytes of XML above which it is read in a thread: each KiB of a listing takes a millisecond or so.
+#: Bytes of XML above which it is parsed in a thread: each KiB of a listing takes about a millisecond.
 LONG = 8 * 1024
-#: Characters of a code and of a message that are kept: both get into logs, and codes into answers.
+#: Characters that are kept of a code and of a message. Both get into logs, and codes get into answers.
 CODE = 100
 MESSAGE = 500
 
 
 @frozen
 class CallFailure(FailedTry):
-    """Why a try came to nothing.
+    """Why a try failed.
 
     :ivar status: the HTTP status, 0 without an answer.
-    :ivar transient: whether it may pass.
+    :ivar transient: whether the trouble may pass.
     :ivar pause: seconds that the store asks for before the next try.
     :ivar said: whether the store's own error document has the code.
     """
@@ -57,7 +57,7 @@ class CallFailure(FailedTry):
 
     @property
     def lost(self) -> bool:
-        """Whether the store's answer was lost: none came, half of one, or that of something in between."""
+        """Whether the store's answer was lost: none came, only half of it, or the answer of something in between."""
         return not self.said and (self.status < 300 or self.status in (408, 500, 502, 504))
 
     def refusal(self) -> StoreError:
@@ -65,7 +65,7 @@ class CallFailure(FailedTry):
         return refusal(self.code, self.message, self.status, said=self.said)
 
     def unavailable(self) -> StoreUnavailable:
-        """Return what to raise if it may pass, but is not tried again."""
+        """Return what to raise if the trouble may pass, but the request is not tried again."""
         return StoreUnavailable(self.code, self.message, self.status, said=self.said)
 
 
@@ -81,14 +81,14 @@ class Answers:
         self._load = ThreadSingleFlight(reactor, load_model)
 
     async def load(self) -> None:
-        """Load the model, unless it is loaded."""
+        """Load the model, unless it is loaded already."""
         if self._model is None:
             self._model = await self._load()
 
     async def read(self, operation: str, answer: Answer) -> dict[str, Any] | CallFailure:
-        """Return the fields of a successful answer's body, under botocore's names; or what went wrong after all.
+        """Return the fields of a successful answer's body, under botocore's names, or what went wrong after all.
 
-        "200 OK" is sent before CompleteMultipartUpload is done, and an error may be what the body says then.
+        S3 sends "200 OK" before CompleteMultipartUpload is done, so its body may still be an error.
         """
         await self.load()
         shape = self._model.operation_model(operation).output_shape
@@ -110,12 +110,12 @@ class Answers:
                 response = {"status_code": answer.status, "headers": {}, "body": body}
                 fields: dict[str, Any] = self._parser.parse(response, shape)
                 return fields
-        except (ResponseParserError, ValueError, RuntimeError):  # values that are not of their types
+        except (ResponseParserError, ValueError, RuntimeError):  # values of the wrong types
             pass
         return CallFailure("MalformedAnswer", "the body is not the XML that was expected", answer.status)
 
     def refusal(self, answer: Answer) -> CallFailure:
-        """Return what an answer says that is not a success."""
+        """Return the failure that an answer other than a success tells of."""
         status = answer.status
         body = b"" if answer.cut else b"".join(answer.segments).strip()
         code, message = read_error(body) if len(body) <= ERROR_LIMIT else ("", "")
@@ -135,35 +135,39 @@ class Answers:
 
 
 def parse(body: bytes) -> ElementTree.Element | None:
-    """Return the document, or None if it is none.
+    """Return the parsed document, or None if the body is not one.
 
-    S3's documents declare no entities, a few hundred bytes of which can become megabytes: one that does is refused. So is one
-    with zero bytes, which an encoding such as UTF-16 has, for there a declaration would not be seen.
+    A document that declares entities is refused, because a few hundred bytes of them can grow to megabytes; S3's
+    declare none. A document with zero bytes, as in UTF-16, is refused too, because a declaration would not be seen in
+    it.
     """
     if b"<!DOCTYPE" in body or b"\0" in body:
         return None
     try:
         return ElementTree.fromstring(body)
-    except (ElementTree.ParseError, ValueError, LookupError):  # the last two: encodings that there are not
+    except (ElementTree.ParseError, ValueError, LookupError):  # the last two: unknown encodings
         return None
 
 
 def local_name(element: ElementTree.Element) -> str:
-    """Return the element's name without its namespace, which not all stores agree on."""
+    """Return the element's name without its namespace, which differs between stores."""
     return element.tag.rpartition("}")[2]
 
 
 def speaks(root: ElementTree.Element, shape: Any) -> bool:
-    """Say whether the document has any of the fields that are looked for; its root has another name in other stores.
+    """Say whether the document has any of the expected fields. The root's name is of no use: it differs between stores.
 
-    Somebody else's page may be well-formed too, and would be read as a listing of nothing.
+    Without this check a well-formed page of somebody else would be read as an empty listing.
     """
     names = {member.serialization.get("name", name) for name, member in shape.members.items()}
     return any(local_name(each) in names for each in root)
 
 
 def read_error(body: bytes) -> tuple[str, str]:
-    """Return code and message of an error document; the code is empty if the body is none, such as a proxy's page."""
+    """Return code and message of an error document.
+
+    The code is empty if the body is something else, such as a proxy's page.
+    """
     root = parse(body) if body else None
     if root is None or local_name(root) != "Error":
         return "", ""
@@ -174,12 +178,12 @@ def read_error(body: bytes) -> tuple[str, str]:
 
 
 def plain(text: str) -> str:
-    """Return the text as a log may have it: without control characters, and not endless."""
+    """Return the text in a form for logs: without control characters, and at most `MESSAGE` characters."""
     return "".join(each if each.isprintable() else " " for each in text[:MESSAGE])
 
 
 def _timestamp(value: Any) -> datetime | None:
-    """Return the time, or None if it cannot be read: one entry of a listing must not end the listing."""
+    """Return the time, or None if it cannot be read, so that one bad entry does not spoil a listing."""
     try:
         found: datetime = parse_timestamp(value)
     except (ValueError, OverflowError, OSError, RuntimeError):
@@ -188,7 +192,7 @@ def _timestamp(value: Any) -> datetime | None:
 
 
 def load_model() -> Any:
-    """Load botocore's description of S3. Blocks: for a thread."""
+    """Load botocore's model of S3. Blocks: use a thread."""
     from botocore.loaders import Loader
     from botocore.model import ServiceModel
 

@@ -1,4 +1,4 @@
-"""Calls of the store: each tried, with growing pauses, until it is done, refused, or patience is over."""
+"""Calls of the store. Each is tried, with growing pauses, until it is done or refused, or patience runs out."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from resumable.stores.transport.pool import Transport
 from resumable.stores.transport.proxies import BadProxy
 from resumable.stores.transport.retry import FailedTry, Next, Retrying
 
-#: Seconds: the most that the first pause can be (it doubles from there), and the most that any can be.
+#: Seconds: the longest first pause (the limit doubles from there), and the longest pause of all.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 10.0
-#: Answers to one call that may be lost, where each try that succeeded unheard leaves something behind.
+#: How many answers to a `Call.once` may be lost before it is given up, since each such try may have left something
+#: behind.
 LOST = 2
 
 
 @frozen
 class Reply:
-    """A successful answer, and its body's fields where they were asked for."""
+    """A successful answer, with its body's fields if they were asked for."""
 
     answer: Answer
     fields: Mapping[str, Any]
@@ -37,18 +38,20 @@ class Reply:
 
 @define
 class Call:
-    """A request to be made, as often as it takes.
+    """A request that is tried as often as it takes.
 
     :ivar query: percent-encoded; every name has an ``=``.
-    :ivar reads: whether the answer's body is to be read by S3's model.
-    :ivar answer: seconds until the answer has to begin.
-    :ivar limit: bytes of the answer's body.
-    :ivar framed: whether an answer that only the connection's end ends is none.
-    :ivar passing: codes that, for this operation, may pass.
-    :ivar bare: statuses that, without a document, are the caller's to find out about at once.
-    :ivar once: whether a try that succeeded unheard does harm, so that it is not repeated again and again.
-    :ivar check: what is wrong with a success after all.
-    :ivar sent: of the last try: whether the store has the whole request.
+    :ivar reads: whether the answer's body is to be parsed with S3's model.
+    :ivar answer: seconds within which the answer has to begin.
+    :ivar limit: the most bytes of the answer's body.
+    :ivar framed: whether the answer's body has to tell its own length. One that ends with the connection then counts as
+        lost.
+    :ivar passing: error codes that, for this operation, may pass.
+    :ivar bare: statuses that, without an error document, are raised at once, for the caller to find out what is meant.
+    :ivar once: whether it does harm to repeat a try that succeeded although its answer was lost. Then that is not done
+        often.
+    :ivar check: returns what is wrong with a successful answer after all, or None.
+    :ivar sent: whether the store has the whole request of the last try.
     """
 
     operation: str
@@ -70,11 +73,11 @@ class Call:
 
 
 class Calls:
-    """Makes calls: full-jitter exponential back-off, as AWS recommends it.
+    """Makes calls, with the exponential back-off and full jitter that AWS recommends.
 
-    :param patience: seconds for which what may pass is tried again.
-    :param random: a number from 0 to 1.
-    :param pauses: the first and the longest pause (seconds) before chance shortens them.
+    :param patience: seconds for which a call is tried again after trouble that may pass.
+    :param random: returns a number from 0 to 1.
+    :param pauses: the limits of the first and of the longest pause (seconds), before chance shortens them.
     """
 
     def __init__(
@@ -104,14 +107,14 @@ class Calls:
     async def make(
         self, call: Call, *, patience: float | None = None, fence: Fence | None = None, again: bool = False
     ) -> Reply:
-        """Make the call; cancelled, it ends in the middle.
+        """Make the call. If cancelled, it stops in the middle of a try.
 
-        :param patience: for this call, if not the usual.
-        :param fence: who is asked before each try but the first, waits between them, and is told of those that may still
+        :param patience: seconds, in place of the usual patience.
+        :param fence: asked before each try but the first. It waits between tries, and is told of tries that may still
             take effect.
-        :param again: whether the first try is not the first.
+        :param again: whether an earlier call has already tried the same.
         :raises StoreError: the store refuses.
-        :raises StoreUnavailable: patience is over, or the credentials are.
+        :raises StoreUnavailable: patience ran out, or there are no valid credentials.
         """
         judging = _Judging(self, call)
         retrying: Retrying[Reply] = Retrying(
@@ -126,7 +129,7 @@ class Calls:
                 patience=self._patience if patience is None else patience, fence=fence, again=again
             )
         finally:
-            # Whoever keeps an error, whose traceback leads here, keeps no body.
+            # Somebody may keep an error whose traceback leads here. That must not keep the body.
             call.body = ()
 
     def _again(self, call: Call) -> None:
@@ -145,7 +148,7 @@ class Calls:
             return False
 
     async def _doubting(self, call: Call, fence: Fence | None) -> Reply | CallFailure:
-        """Try once; tell the fence if the store has the whole request and has not said what came of it."""
+        """Try once. Tell the fence if the store has the whole request but has not said what came of it."""
         call.sent = False
         try:
             outcome = await self._try(call)
@@ -194,7 +197,7 @@ class Calls:
             raise
         call.sent = answer.sent
         if not isinstance(answer, Answer):
-            # An object that is longer than it can be will be so the next time too.
+            # An object that is too long will be too long the next time as well.
             final = answer.code == TOO_LONG and call.operation == "GetObject"
             return CallFailure(answer.code, plain(answer.message), transient=not final)
         if not 200 <= answer.status < 300:

@@ -1,4 +1,4 @@
-"""The S3 client: what each operation sends, and what its answer says."""
+"""The S3 client: what each operation sends, and what its answer means."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ from resumable.stores.s3.signing import NoCredentials, Signer
 from resumable.stores.transport.exchange import PAGE_LIMIT
 from resumable.stores.transport.pool import Transport
 
-#: Seconds that CompleteMultipartUpload may take: "several minutes", says AWS.
+#: Seconds that CompleteMultipartUpload may take. AWS says "several minutes".
 COMPLETE = 600.0
 #: Seconds that the answer to a probe may take.
 PROBE = 2.5
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 IF_NEW = {"If-None-Match": "*"}
-#: What a store says where another request for the same key was under way.
+#: What a store says if another request for the same key was under way.
 CONFLICT = frozenset({"ConditionalRequestConflict"})
-#: How often HEAD is asked again where GET says otherwise.
+#: How many HEAD requests are made while GET says otherwise.
 HEADS = 3
-#: Bytes of the answer to whether there is an object: one was asked for.
+#: The most bytes of the answer when only one byte of an object is asked for, to see whether it is there.
 GLANCE = 64 * 1024
 #: As AWS documents them; a store that takes less says so itself.
 S3_LIMITS = StoreLimits()
@@ -58,14 +58,14 @@ class S3Store:
 
     :param endpoint: URL of a store that is not AWS.
     :param addressing: ``path``, ``virtual``, or ``auto``: virtual at AWS and path at an endpoint.
-    :param access_key: without it, credentials are what botocore's chain finds.
-    :param checksum: whether CRC32C checksums that are known are sent (some stores refuse them).
+    :param access_key: if None, botocore's chain finds the credentials.
+    :param checksum: whether known CRC32C checksums are sent (some stores refuse them).
     :param patience: seconds for which a call is tried again.
-    :param observe: is told of every HTTP request: operation, ``ok`` or an error code, seconds.
-    :param retried: is told the operation of every HTTP request that is made again.
-    :param random: a number from 0 to 1, for the pauses.
-    :param pauses: the first and the longest pause between tries, in seconds.
-    :param proxies: whether the environment's proxies (``HTTPS_PROXY`` and its like) are for this store.
+    :param observe: called after every HTTP request: operation, ``ok`` or an error code, seconds.
+    :param retried: called with the operation when an HTTP request is made again.
+    :param random: returns a number from 0 to 1, for the pauses.
+    :param pauses: the limits of the first and of the longest pause between tries, in seconds.
+    :param proxies: whether requests use the environment's proxies (``HTTPS_PROXY`` and its like).
     """
 
     def __init__(
@@ -130,14 +130,14 @@ class S3Store:
         await self._transport.close()
 
     async def probe(self, bucket: str) -> None:
-        """Ask once for nothing but an answer, with these credentials, about this bucket (it needs ``s3:ListBucket``).
+        """Ask once, with these credentials, whether the store answers about this bucket. It needs ``s3:ListBucket``.
 
-        :raises StoreError: there is none, or it is a refusal.
+        :raises StoreError: there is no answer, or it is a refusal.
         """
         await self._calls.make(Call("HeadBucket", "HEAD", bucket, answer=PROBE), patience=0.0)
 
     async def create_bucket(self, bucket: str) -> None:
-        """Create a bucket in the region; one's own may be there already."""
+        """Create a bucket in the region. If these credentials own it already, do nothing."""
         body = b""
         if self._at_aws and self._region != "us-east-1":
             constraint = f"<LocationConstraint>{escape(self._region)}</LocationConstraint>"
@@ -161,8 +161,8 @@ class S3Store:
     ) -> Made:
         """Store a whole object in one request.
 
-        A try whose answer was lost may have stored the object: without ``overwrite`` the next is then told
-        ``PreconditionFailed``.
+        A try whose answer was lost may have stored the object. Without ``overwrite`` the next try then raises
+        `PreconditionFailed`.
         """
         headers = option_headers(options)
         headers.update(self._checksum_header(crc32c))
@@ -176,7 +176,7 @@ class S3Store:
     async def get_object(
         self, bucket: str, key: str, *, limit: int, span: tuple[int, int] | None = None, etag: str | None = None
     ) -> list[bytes]:
-        """Return the object's bytes, in segments, of which there are at most `limit` bytes."""
+        """Return the object's bytes, at most `limit` of them, in segments."""
         headers = {}
         if span is not None:
             headers["Range"] = f"bytes={span[0]}-{span[1] - 1}"
@@ -188,7 +188,7 @@ class S3Store:
     async def head_object(self, bucket: str, key: str) -> StoredObject | None:
         """Return the object under the key, or None if the store itself says that there is none.
 
-        The answer to a HEAD has no document: a 404 may be anybody's, and so a GET is asked what is meant.
+        The answer to a HEAD has no document, so a 404 may come from anybody. A GET then finds out what is meant.
         """
         for _ in range(HEADS):
             call = Call("HeadObject", "HEAD", bucket, key, bare=frozenset({400, 404}), check=describes)
@@ -209,10 +209,10 @@ class S3Store:
                     metadata[name[len(METADATA) :]] = decode_metadata(values[0].decode("utf-8", "replace"))
             size = int(answer.header(b"content-length") or 0)
             return StoredObject(key, size, (answer.header(b"etag") or "").strip('"'), metadata)
-        raise StoreUnavailable("NotFound", "HEAD does not find what GET does", 404)
+        raise StoreUnavailable("NotFound", "HEAD does not find the object that GET finds", 404)
 
     async def _is_there(self, bucket: str, key: str) -> bool:
-        """Say whether there is an object, in the store's own words."""
+        """Say whether the store itself says that there is an object."""
         headers = {"Range": "bytes=0-0"}
         call = Call("GetObject", "GET", bucket, key, headers=headers, limit=GLANCE, bare=frozenset({416}))
         try:
@@ -220,7 +220,7 @@ class S3Store:
         except NotFound:
             return False
         except AnswerTooLong:
-            return True  # who knows no ranges sends all of it
+            return True  # a store that knows no ranges sends the whole object
         except StoreError as error:
             # An empty object has no first byte.
             if error.status != 416 or isinstance(error, StoreUnavailable):
@@ -230,9 +230,9 @@ class S3Store:
     async def delete_object(
         self, bucket: str, key: str, *, etag: str | None = None, fence: Fence | None = None
     ) -> None:
-        """Delete; an object that is not there is as good as deleted, one with another ETag is left alone.
+        """Delete the object. If there is none, do nothing. An object with another ETag is left alone.
 
-        A store that has no such condition says so (``NotImplemented``), or takes no notice of it.
+        A store that cannot delete on this condition says so (``NotImplemented``) or ignores the condition.
         """
         try:
             await self._delete(bucket, key, {} if etag is None else {"If-Match": f'"{etag}"'}, fence)
@@ -267,7 +267,7 @@ class S3Store:
     async def init_multipart_upload(self, bucket: str, key: str, options: ObjectOptions) -> str:
         """Open a multipart upload and return its id.
 
-        A try whose answer was lost may have left one open that nobody knows: that is not repeated for long.
+        A try whose answer was lost may have opened one that nobody knows of. So it is not repeated for long.
         """
         headers = option_headers(options)
         if self._checksum:
@@ -284,7 +284,10 @@ class S3Store:
     async def upload_part(
         self, bucket: str, key: str, multipart_id: str, number: int, body: Sequence[bytes], *, crc32c: int | None = None
     ) -> str:
-        """Store part `number` (from 1), replacing an earlier one, and return its ETag (without quotes)."""
+        """Store part `number` (from 1) and return its ETag (without quotes).
+
+        It replaces an earlier part of the number.
+        """
         query = f"partNumber={number}&uploadId={quote(multipart_id, safe='')}"
         check = Uploaded(crc32c)
         call = Call("UploadPart", "PUT", bucket, key, query, self._checksum_header(crc32c), body, check=check)
@@ -303,8 +306,8 @@ class S3Store:
     ) -> Made:
         """Make the object of the parts.
 
-        After a try whose answer was lost, some stores say ``NoSuchUpload`` to the next: that it may be done already is the
-        caller's to find out.
+        After a try whose answer was lost, some stores say ``NoSuchUpload`` to the next one. The caller has to find out
+        whether the object was made.
         """
         body = _document("CompleteMultipartUpload", "".join(map(self._part, parts)))
         query = f"uploadId={quote(multipart_id, safe='')}"
@@ -330,7 +333,7 @@ class S3Store:
         return parts
 
     async def abort_multipart_upload(self, bucket: str, key: str, multipart_id: str) -> None:
-        """Free the parts; a multipart upload that is gone is as good as aborted."""
+        """Free the parts. If the multipart upload is gone, do nothing."""
         query = f"uploadId={quote(multipart_id, safe='')}"
         with suppress(NoSuchUpload):
             await self._calls.make(Call("AbortMultipartUpload", "DELETE", bucket, key, query))
@@ -350,7 +353,7 @@ class S3Store:
     ) -> AsyncIterator[dict[str, Any]]:
         """Yield the pages of a listing.
 
-        :param markers: parameters for the next page, and the fields of a page that they are taken from.
+        :param markers: query parameter of the next page -> field of this page that has its value.
         """
         while True:
             encoded = "&".join(f"{name}={quote(value, safe='')}" for name, value in sorted(query.items()))

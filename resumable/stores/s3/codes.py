@@ -1,4 +1,4 @@
-"""The error codes of S3 and of what speaks like it: which may pass, and who is at fault for the others."""
+"""The error codes of S3, and of stores that speak like it: which may pass, and who is at fault for the others."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from resumable.stores.port import (
 )
 from resumable.stores.transport.exchange import TOO_LONG
 
-#: Error codes that may not come again; beside them every 5xx (but 501 and 505), 408 and 429, and all that the store did not
-#: say itself. BadDigest and IncompleteBody are what is said when bytes were damaged on the way.
+#: Error codes that may pass. So may every 5xx (but 501 and 505), 408 and 429, and any refusal that is not the store's
+#: own. A store says BadDigest or IncompleteBody if bytes were damaged on the way.
 TRANSIENT = frozenset(
     {
         "SlowDown",
@@ -34,18 +34,18 @@ TRANSIENT = frozenset(
         "IncompleteBody",
     }
 )
-#: Error codes by which credentials are said to be of yesterday.
+#: Error codes for credentials that have expired.
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"})
 
-#: Error codes by which they are said to be nobody's: they may have been replaced where they came from.
+#: Error codes for credentials that the store does not know. They may have been replaced where they came from.
 REJECTED = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
-#: What is said of a request that was not even begun with.
+#: Error codes that say that the store did not even begin with the request.
 BUSY = frozenset({"SlowDown", "ServiceUnavailable"})
-#: Statuses that mean, also without a document, that something is for the operator to mend: the same request will not pass
-#: before. The last three say that body, key or headers are more than whoever is in between takes.
+#: Statuses that, even without an error document, mean that the operator has to mend something before the request can
+#: succeed. The last three come from something in between that does not take a body, key or headers as large as these.
 OPERATORS = frozenset({301, 307, 401, 403, 413, 414, 431})
 
-#: What a refusal without a body (to HEAD) means.
+#: The error code that stands for a status when a refusal has no body (to HEAD).
 BY_STATUS = {
     400: "BadRequest",
     403: "AccessDenied",
@@ -57,17 +57,17 @@ BY_STATUS = {
     503: "ServiceUnavailable",
 }
 
-#: Codes that each have a type of their own, if the store itself says them.
+#: Error codes that have a type of their own, if the store itself says them.
 _VERDICTS: dict[str, type[StoreVerdict]] = {
     "PreconditionFailed": PreconditionFailed,
-    # Of a span that was asked for the object has nothing: it is shorter.
+    # The object ends before the span that was asked for.
     "InvalidRange": PreconditionFailed,
     "InvalidPart": PartMismatch,
     "NoSuchUpload": NoSuchUpload,
     "NoSuchKey": NotFound,
 }
 
-#: S3's codes, and MinIO's own, with the field of the upload that they complain of: the same request will never be granted.
+#: Codes of S3 and of MinIO -> the field of the upload that they complain of. The same request will never be accepted.
 _CLIENT = {
     "KeyTooLongError": "key",
     "KeyTooLong": "key",
@@ -75,7 +75,7 @@ _CLIENT = {
     "InvalidURI": "key",
     "XMinioInvalidObjectName": "key",
     "XMinioInvalidResourceName": "key",
-    # On a file system a name cannot be a file and a folder.
+    # On a file system, a name cannot be both a file and a folder.
     "XMinioParentIsObject": "key",
     "XMinioObjectExistsAsDirectory": "key",
     "MetadataTooLarge": "metadata",
@@ -85,8 +85,8 @@ _CLIENT = {
     "EntityTooLarge": "length",
 }
 
-#: Codes that say something of the whole bucket or of all requests; others may be of one upload that the main application
-#: has given a class or an access list that the store does not know.
+#: Codes that are about the whole bucket or all requests. Others may be about a single upload, for which the main
+#: application chose a storage class or an ACL that the store does not know.
 _OF_ALL = frozenset(
     {
         "AccessDenied",
@@ -105,26 +105,26 @@ _OF_ALL = frozenset(
     }
 )
 
-#: Codes that also end an upload for good, for a reason that its client has no part in.
+#: Codes that also mean that the request can never succeed, but for a reason that is not the client's.
 _NEVER = frozenset({"EntityTooSmall"})
 
 
 def client_fault(code: str) -> str | None:
-    """Return the field of the upload that a store's error code says can never be accepted; None: it is not the client's."""
+    """Return the upload's field that, by the error code, can never be accepted; None if the client is not at fault."""
     return _CLIENT.get(code)
 
 
 def of_all(code: str) -> bool:
-    """Return whether an error code says that the bucket cannot be written by anybody's upload."""
+    """Return whether an error code says that no upload at all can be stored in the bucket."""
     return code in _OF_ALL or code.startswith("KMS.")
 
 
 def refusal(code: str, message: str = "", status: int = 0, *, said: bool = False) -> StoreError:
-    """Return the error that a refusal is.
+    """Return the error of the right type for a refusal.
 
-    What nobody knows counts as the operator's to mend: the upload waits.
+    Unknown codes count as something that the operator has to mend, so that the upload waits.
 
-    :param said: whether the store's own error document has the code. Without that it tells nothing of what is stored.
+    :param said: whether the store's own error document has the code. If not, it tells nothing about what is stored.
     """
     if said and code in _VERDICTS:
         return _VERDICTS[code](code, message, status)

@@ -1,4 +1,4 @@
-"""Whether an answer of success can be believed: what it has to carry, and the checksum that it tells of what was stored."""
+"""Whether a successful answer can be believed: the fields that it must have, and the checksum of what was stored."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from resumable.stores.s3.answers import CallFailure
 from resumable.stores.s3.calls import Reply
 
 CHECKSUM = b"x-amz-checksum-crc32c"
-#: Characters of an ETag: it goes into the ledger, and into requests. S3's have some forty.
+#: The most characters of an ETag, which goes into the ledger and into requests. S3's have about forty.
 MOST_ETAG = 1000
 
 
 def composite(parts: Sequence[PartRef]) -> str | None:
-    """Return the checksum of an object made of the parts, as S3 writes it but without their number.
+    """Return the checksum of an object made of the parts, as S3 writes it but without the number of parts.
 
-    None if a part's checksum is not known.
+    None if the checksum of a part is not known.
     """
     sums = [part.crc32c for part in parts]
     if any(each is None for each in sums):
@@ -28,7 +28,7 @@ def composite(parts: Sequence[PartRef]) -> str | None:
 
 
 class Uploaded:
-    """The check of what PutObject and UploadPart are answered."""
+    """Checks answers to PutObject and UploadPart."""
 
     def __init__(self, crc32c: int | None) -> None:
         self._expected = None if crc32c is None else encode_crc32c(crc32c)
@@ -47,7 +47,7 @@ class Uploaded:
 
 
 class Completed:
-    """The check of what CompleteMultipartUpload is answered."""
+    """Checks answers to CompleteMultipartUpload."""
 
     def __init__(self, parts: Sequence[PartRef]) -> None:
         self._expected = composite(parts)
@@ -64,7 +64,10 @@ class Completed:
         return Made(_unquoted(reply.fields.get("ETag")), told is not None and told == self._expected)
 
     def _told(self, reply: Reply) -> str | None:
-        """Return the checksum of the parts' checksums; that of the whole object is another, and cannot be computed from those."""
+        """Return the checksum of the parts' checksums, or None.
+
+        A checksum of the whole object could not be compared with it.
+        """
         told: str | None = reply.fields.get("ChecksumCRC32C")
         if not told or reply.fields.get("ChecksumType") == "FULL_OBJECT":
             return None
@@ -77,7 +80,7 @@ def has_upload_id(reply: Reply) -> CallFailure | None:
 
 
 def describes(reply: Reply) -> CallFailure | None:
-    """Check the answer to HeadObject: a page of something on the way has a length, but no ETag."""
+    """Check the answer to HeadObject. A page from something on the way has a length, but no ETag."""
     if not _unquoted(reply.answer.header(b"etag")):
         return lacking("ETag", reply)
     length = reply.answer.header(b"content-length") or ""
@@ -85,7 +88,7 @@ def describes(reply: Reply) -> CallFailure | None:
 
 
 def lacking(what: str, reply: Reply) -> CallFailure:
-    """Return the failure of a success that does not carry what it has to."""
+    """Return the failure for a successful answer that lacks what it must have."""
     return CallFailure("MalformedAnswer", f"no {what}", reply.answer.status)
 
 
@@ -96,6 +99,6 @@ def _damaged(reply: Reply, expected: str | None, told: str | None) -> CallFailur
 
 
 def _unquoted(etag: str | None) -> str:
-    """Return the ETag without quotes; empty if there is none, or none that could be kept."""
+    """Return the ETag without quotes, or an empty string if there is none, or one that cannot be kept."""
     bare = (etag or "").strip().strip('"')
     return bare if len(bare) <= MOST_ETAG and bare.isprintable() else ""

@@ -1,4 +1,4 @@
-"""What listings list: an entry that lacks what it has to have is left out, and does not end the listing."""
+"""Reading the entries of listings. An entry that lacks a field is left out, and does not spoil the listing."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _log = Logger()
 class Listing:
     """The pages of one listing.
 
-    :param name: the field of a page that has its entries.
-    :param needed: what each entry has to have.
+    :param name: the field of a page that has the entries.
+    :param needed: the fields that each entry must have.
     """
 
     def __init__(self, bucket: str, name: str, needed: Sequence[str]) -> None:
@@ -31,9 +31,9 @@ class Listing:
         self._warned = False
 
     def entries(self, page: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-        """Yield the page's entries that are whole; the first that is not is logged."""
+        """Yield the page's complete entries. The first incomplete one is logged."""
         for entry in page.get(self._name, ()):
-            # An empty file is an object too.
+            # A size of 0 is not missing: an empty file is an object too.
             missing = [name for name in self._needed if entry.get(name) in (None, "")]
             if not missing:
                 yield entry
@@ -47,30 +47,30 @@ class Listing:
 
 
 def read_key(entry: Mapping[str, Any], page: Mapping[str, Any]) -> str:
-    """Return the entry's key, which may be encoded."""
+    """Return the entry's key, decoded if the page says that keys are encoded."""
     key: str = entry["Key"]
     return unquote_plus(key) if page.get("EncodingType") == "url" else key
 
 
 def read_object(entry: Mapping[str, Any], page: Mapping[str, Any]) -> StoredObject:
-    """Return an object, of an entry of ListObjectsV2."""
+    """Return the object in an entry of ListObjectsV2."""
     etag = (entry.get("ETag") or "").strip('"')
     return StoredObject(read_key(entry, page), entry["Size"], etag, modified=entry["LastModified"].timestamp())
 
 
 def read_multipart(entry: Mapping[str, Any], page: Mapping[str, Any]) -> OpenMultipart:
-    """Return a multipart upload, of an entry of ListMultipartUploads."""
+    """Return the multipart upload in an entry of ListMultipartUploads."""
     return OpenMultipart(read_key(entry, page), entry["UploadId"], entry["Initiated"].timestamp())
 
 
 def read_part(entry: Mapping[str, Any]) -> StoredPart:
-    """Return a part, of an entry of ListParts."""
+    """Return the part in an entry of ListParts."""
     etag = entry["ETag"].strip('"')
     return StoredPart(entry["PartNumber"], entry["Size"], etag, decode_crc32c(entry.get("ChecksumCRC32C")))
 
 
 def whole_parts(reply: Reply) -> CallFailure | None:
-    """Check a page of ListParts: with an entry left out it would say that a part is gone."""
+    """Check a page of ListParts. No entry may be left out of it, for that would look as if a part were gone."""
     for entry in reply.fields.get("Parts", ()):
         for name in ("PartNumber", "Size", "ETag"):
             if entry.get(name) in (None, ""):

@@ -1,4 +1,4 @@
-"""The S3 client, made from what the settings say of it."""
+"""Making the S3 client from the settings."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from resumable.stores.s3.client import S3Store
 
 
 class Hidden(Protocol):
-    """A secret of the settings."""
+    """A secret in the settings."""
 
     def reveal(self) -> str:
-        """Return it in clear."""
+        """Return the secret in clear text."""
 
 
 class S3Section(Protocol):
@@ -32,7 +32,7 @@ class S3Section(Protocol):
 
     @property
     def access_key(self) -> Hidden | None:
-        """The access key; None: what botocore's chain finds."""
+        """The access key; None if botocore's chain is to find the credentials."""
 
     @property
     def secret_key(self) -> Hidden | None:
@@ -69,7 +69,7 @@ def make_s3(section: S3Section, context: StoreContext) -> S3Store:
 
 
 def make_embedded(endpoint: str, context: StoreContext) -> S3Store:
-    """Return the client of the embedded S3, which takes any key and is never behind a proxy."""
+    """Return the client for the embedded S3, which accepts any key and is never behind a proxy."""
     key = "embedded"
     return S3Store(
         context.reactor,

@@ -1,8 +1,8 @@
 """What an object is created with, as request headers.
 
-Headers are ASCII. In metadata what is not (and what a header would not keep: blanks at the ends, control characters) is
-written as RFC 2047 encoded words, which is how S3 itself writes and reads it; a file name in Content-Disposition as RFC 8187
-has it; elsewhere it is percent-encoded as UTF-8.
+Headers are ASCII. A metadata value that is not ASCII, or that a header would not keep (blanks at its ends, control
+characters), is written as RFC 2047 encoded words, as S3 itself writes and reads them. File names in Content-Disposition
+are written as RFC 8187 says. Everything else is percent-encoded UTF-8.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ PLAIN = {
 METADATA = "x-amz-meta-"
 TAGGING = "x-amz-tagging"
 
-#: What the name of a header, and with it of metadata, may be (RFC 9110, 5.6.2).
+#: The syntax of a header's name, and so of a metadata name (RFC 9110, 5.6.2).
 TOKEN_SYNTAX = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
-#: Bytes in an encoded word, which may have 75 characters.
+#: Bytes of a value in one encoded word, which may have 75 characters.
 _WORD = 45
 _VISIBLE = "".join(map(chr, range(0x20, 0x7F)))
 
 
 def option_headers(options: ObjectOptions) -> dict[str, str]:
-    """Return the headers that say what an object is created with.
+    """Return the headers that an object is created with.
 
-    :raises StoreError: a metadata name cannot be a header's.
+    :raises StoreError: a metadata name cannot be a header's name.
     """
     headers = {}
     for name, header in PLAIN.items():
@@ -60,14 +60,16 @@ def option_headers(options: ObjectOptions) -> dict[str, str]:
 
 
 def encode_tags(tags: Mapping[str, str]) -> str:
-    """Return the tags as a header says them, percent-encoded: most bytes that are no letter or digit take three."""
+    """Return the tags percent-encoded for a header. Most bytes other than letters and digits take three characters."""
     return urlencode(tags, quote_via=quote, errors="replace")
 
 
 def header_sizes(options: ObjectOptions) -> dict[str, int]:
-    """Return what each kind of header takes of a request, in bytes: ``metadata``, ``tags``, and `PLAIN`'s names.
+    """Return how many bytes of a request each kind of header takes.
 
-    A name counts twice: it stands before its value, and in the list of those that are signed.
+    Kinds are ``metadata``, ``tags`` and `PLAIN`'s names.
+
+    A header's name counts twice: it stands before the value, and in the list of signed headers.
 
     :raises StoreError: as `option_headers`.
     """
@@ -81,7 +83,7 @@ def header_sizes(options: ObjectOptions) -> dict[str, int]:
 
 
 def encode_metadata(value: str) -> str:
-    """Return the value as it is if a header can hold that, else as encoded words."""
+    """Return the value as it is if a header can hold it, else as encoded words."""
     if value.isascii() and value.isprintable() and value == value.strip() and "=?" not in value and "  " not in value:
         return value
     words, word = [], b""
@@ -95,7 +97,7 @@ def encode_metadata(value: str) -> str:
 
 
 def decode_metadata(value: str) -> str:
-    """Return what `encode_metadata` was given, whether the store hands on the encoded words or decodes them itself."""
+    """Return the value that `encode_metadata` was given. The store may or may not have decoded it already."""
     if "=?" not in value:
         return value
     try:

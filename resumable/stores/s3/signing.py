@@ -1,7 +1,7 @@
-"""Signatures: whose they are (botocore's credentials) and what they say (Signature Version 4).
+"""Signing requests: Signature Version 4, with botocore's credentials.
 
-Bodies are not part of the signature (``UNSIGNED-PAYLOAD``): hashing them would cost more than all else that is done with
-them. TLS keeps them whole on the way, and the checksum header tells the store what it must have received.
+Bodies are not signed (``UNSIGNED-PAYLOAD``), because hashing them would cost more than everything else that is done
+with them. TLS protects them on the way, and the checksum header tells the store what it must have received.
 """
 
 from __future__ import annotations
@@ -18,21 +18,22 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from resumable.stores.threads import ThreadSingleFlight
 
-#: Seconds before they expire in which credentials have to be new before anything is signed; botocore's own figure.
+#: Credentials that expire within so many seconds have to be renewed before anything is signed. The figure is
+#: botocore's.
 MANDATORY = 10 * 60.0
-#: Seconds between two tries to get new ones while the old are still good.
+#: Seconds between two tries to renew credentials while the old ones are still valid.
 RENEWAL_PAUSE = 60.0
 
-# At debug level it writes signatures into the log.
+# At debug level botocore would write signatures into the log.
 logging.getLogger("botocore.auth").setLevel(logging.INFO)
 
 
 class NoCredentials(Exception):
-    """There are no credentials, or those that expire could not be renewed; the message is for the operator."""
+    """There are no credentials, or they expired and could not be renewed. The message is for the operator."""
 
 
 class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
-    """The signature of everything but the body."""
+    """Signs everything but the body."""
 
     def payload(self, request: AWSRequest) -> str:
         """Return what stands for the body."""
@@ -42,9 +43,9 @@ class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
 class Signer:
     """Signs requests, with the given credentials or with what botocore's chain finds.
 
-    The chain (environment, profile, web identity, container and instance roles) may read files and ask servers: that, and
-    every renewal, happens in a thread, one at a time. Credentials that are due but still good are renewed while they go on
-    being used.
+    The chain (environment, profile, web identity, container and instance roles) may read files and ask servers. So it
+    runs in a thread, as does every renewal, and only one at a time. Credentials that are due for renewal but still
+    valid are used until the new ones are there.
     """
 
     def __init__(
@@ -69,27 +70,28 @@ class Signer:
             self._use(ReadOnlyCredentials(access_key, secret_key, session_token))
 
     async def ready(self) -> None:
-        """Wait until there are credentials that are good for a while.
+        """Wait until there are credentials that stay valid for a while.
 
-        :raises NoCredentials: there are none to be had just now.
+        :raises NoCredentials: none can be had just now.
         """
         if self._auth is None:
             await self._obtain(self._find)
-        # Credentials that never expire have no such method.
+        # Credentials that never expire lack this method.
         elif self._source is not None and self._source.refresh_needed():
             if self._source.refresh_needed(MANDATORY):
                 await self._obtain(self._renew)
             elif not self._renew.running and self._clock.seconds() >= self._next_renewal:
                 self._next_renewal = self._clock.seconds() + RENEWAL_PAUSE
-                # botocore says in the log why it failed, and it is tried again.
+                # botocore logs why a renewal failed. It is tried again.
                 self._renew().addCallbacks(self._use, lambda _: None)
 
     async def replace(self, *, guess: bool = False) -> bool:
-        """Look for new credentials, since the store refuses these, unless they were given.
+        """Look for new credentials, because the store refuses these. Do nothing if the settings gave them.
 
-        :param guess: the store did not say so: as it may be something else, they are not looked for again and again.
-        :return: whether they were looked for.
-        :raises NoCredentials: there are none to be had just now.
+        :param guess: whether the store did not name the credentials as the reason. Then it may be something else, and
+            new ones are not looked for again and again.
+        :return: whether new ones were looked for.
+        :raises NoCredentials: none can be had just now.
         """
         now = self._clock.seconds()
         if self._given or (guess and self._next_guess is not None and now < self._next_guess):
@@ -99,9 +101,9 @@ class Signer:
         return True
 
     def sign(self, method: str, url: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
-        """Return the headers to send, the signature among them.
+        """Return the headers to send, including the signature.
 
-        :param url: percent-encoded as it will be sent; the query's names all have an ``=``.
+        :param url: percent-encoded as it will be sent. Every name in the query has an ``=``.
         """
         assert self._auth is not None, "ready() comes first"
         request = AWSRequest(method=method, url=url, headers=headers)
@@ -116,14 +118,14 @@ class Signer:
         except (CancelledError, NoCredentials):
             raise
         except Exception as error:
-            # Whatever a provider of the chain ran into: botocore lets all kinds through.
+            # A provider of the chain may raise anything, and botocore does not catch it.
             raise NoCredentials(f"{type(error).__name__}: {error}") from None
 
     def _use(self, credentials: ReadOnlyCredentials) -> None:
         self._auth = _UnsignedPayload(credentials, "s3", self._region)
 
     def _find_now(self) -> ReadOnlyCredentials:
-        """Ask the chain anew. Blocks: for a thread."""
+        """Ask the chain anew. Blocks: use a thread."""
         found = Session().get_credentials()
         if found is None:
             raise NoCredentials("no credentials are configured, and none were found where AWS's tools look for them")
@@ -132,6 +134,6 @@ class Signer:
         return frozen
 
     def _renew_now(self) -> ReadOnlyCredentials:
-        """Renew the credentials that are due. Blocks: for a thread."""
+        """Renew credentials that are due. Blocks: use a thread."""
         frozen: ReadOnlyCredentials = self._source.get_frozen_credentials()
         return frozen

@@ -1,1 +1,1 @@
-"""HTTP to a store, whatever it speaks: connections, bodies on their way, answers, proxies. Nothing here knows a store."""
+"""HTTP to a store: connections, sending bodies, answers, proxies. Nothing here depends on the kind of store."""

@@ -1,4 +1,4 @@
-"""Where requests go: what every URL of a store, or of one of its buckets, begins with."""
+"""Where requests go: the beginning of every URL of a store, or of one of its buckets."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from resumable.stores.transport.proxies import Proxy
 class Base:
     """The beginning of URLs, taken apart.
 
-    :ivar authority: the Host header: without the port where it is the scheme's own.
+    :ivar authority: the Host header, without the port if that is the scheme's default.
     :ivar prefix: the path, percent-encoded, without a slash at its end; empty for the root.
-    :ivar proxy: what requests go through on their way there.
+    :ivar proxy: the proxy that requests go through, if any.
     """
 
     scheme: str
@@ -27,14 +27,14 @@ class Base:
 
     @property
     def url(self) -> str:
-        """The URL as a whole."""
+        """The base as one URL."""
         return f"{self.scheme}://{self.authority}{self.prefix}"
 
 
 def parse_base(url: str, *, subdomain: str = "") -> Base:
-    """Return the base that the URL is.
+    """Return the base that the URL describes.
 
-    :param subdomain: what is put before the URL's host, if anything.
+    :param subdomain: put before the URL's host, unless empty.
     :raises ValueError: it is not an http or https URL with a host.
     """
     parts = urlsplit(url)

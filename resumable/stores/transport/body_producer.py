@@ -1,4 +1,4 @@
-"""A request's body as a list of chunks: written to a consumer as Twisted does it, or taken over by `transport.sending`."""
+"""A request's body as a list of segments, written as Twisted does it or handed to `transport.sending`."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from zope.interface import implementer
 
 @implementer(IBodyProducer)
 class ChunksProducer:
-    """Writes chunks one by one, as they are, and forgets each when it is written.
+    """Writes segments one by one, without a copy, and forgets each when it is written.
 
-    It has to be empty in the end, however that comes: a finished request stays in reference cycles of Twisted's until the
-    garbage collector comes by, and with it this producer.
+    It has to be empty whenever the request ends. Twisted keeps a finished request, and with it this producer, in
+    reference cycles until the garbage collector runs.
     """
 
     def __init__(self, chunks: Iterable[bytes], length: int, clock: Any) -> None:
         self.length = length
         self.finished = False
-        #: When the connection last took something.
+        #: When the connection last took something (seconds, by the clock).
         self.moved = clock.seconds()
         self._clock = clock
         self._left: deque[bytes] = deque(chunks)
@@ -33,14 +33,14 @@ class ChunksProducer:
         self._paused = self._busy = False
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Begin to write; fires when everything is written."""
+        """Begin to write. The Deferred fires when everything is written."""
         self._consumer = consumer
         done = self._done = Deferred(lambda _: self.stopProducing())
         self._pump()
         return done
 
     def _pump(self) -> None:
-        # write() may call pauseProducing and resumeProducing.
+        # The consumer's write() may call pauseProducing and resumeProducing.
         if self._busy or self._consumer is None:
             return
         self._busy = True
@@ -55,9 +55,11 @@ class ChunksProducer:
             done.callback(None)
 
     def hand_over(self, stop: Callable[[], None]) -> deque[bytes]:
-        """Hand over the chunks, in place of `startProducing`, to somebody who sends them and says so (`touch`, `end`).
+        """Hand over the segments, in place of `startProducing`.
 
-        :param stop: called, once, when nobody wants the rest.
+        The caller sends them, and reports by `touch` and `end`.
+
+        :param stop: called once, if nobody wants the rest any more.
         """
         self._stop = stop
         left, self._left = self._left, deque()
@@ -68,7 +70,7 @@ class ChunksProducer:
         self.moved = self._clock.seconds()
 
     def end(self) -> None:
-        """Note that everything that was handed over is sent."""
+        """Note that everything that was handed over has been sent."""
         self.finished = True
         self._stop = None
 
@@ -82,7 +84,7 @@ class ChunksProducer:
         self._pump()
 
     def stopProducing(self) -> None:
-        """Forget the rest, which nobody wants. Twisted calls this twice on a reset."""
+        """Forget the rest, which nobody wants. Twisted calls this twice if the connection is reset."""
         self._left.clear()
         self._consumer = self._done = None
         stop, self._stop = self._stop, None

@@ -1,4 +1,4 @@
-"""One request to the store and its answer, which is bounded in bytes and in silence."""
+"""One request to the store and its answer, with limits on the answer's bytes and on silence."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from resumable.stores.transport.sending import SegmentsRequest
 
 #: Seconds from the end of the request to the beginning of the answer.
 ANSWER = 60.0
-#: Bytes of an answer that tells no more than that something is done, and of one that is no success: none is longer.
+#: The most bytes of an answer that only says that something is done, and of an answer that is no success.
 ANSWER_LIMIT = ERROR_LIMIT = 64 * 1024
-#: The code of a `Broken` answer that has more bytes than were asked for.
+#: The code of a `Broken` answer that has more bytes than its limit.
 TOO_LONG = "AnswerTooLong"
-#: Bytes of a page of a listing: 1000 keys of the greatest length are less.
+#: The most bytes of a page of a listing: 1000 keys of the greatest length take less.
 PAGE_LIMIT = 16 * 1024 * 1024
-#: Bytes from which a segment is kept as it came, and of the blocks that smaller ones are collected in: each that is kept costs
-#: some 50 bytes beside its own.
+#: Segments of at least so many bytes are kept as they came. Smaller ones are collected in blocks of this size, because
+#: each object costs some 50 bytes besides its content.
 SEGMENT = 4 * 1024
 BLOCK = 64 * 1024
 
 
 @frozen
 class Answer:
-    """What came back; the body in the segments in which it came, small ones joined.
+    """The answer to a request. The body is in the segments in which it came; small ones are joined.
 
-    :ivar sent: whether the whole request was out when the answer came.
-    :ivar cut: whether the body was too long to be an error document, and was let go.
+    :ivar sent: whether the whole request was sent when the answer came.
+    :ivar cut: whether the body was too long for an error document, and was dropped.
     """
 
     status: int
@@ -53,9 +53,9 @@ class Answer:
 
 @frozen
 class Broken:
-    """No answer, or half of one. A value and not an exception, whose traceback would keep the body alive.
+    """No answer, or half of one. This is a value and not an exception, because a traceback would keep the body alive.
 
-    :ivar sent: whether all of the request had been handed over, so that it may have had its effect.
+    :ivar sent: whether the whole request had been handed over, so that it may have taken effect.
     """
 
     code: str
@@ -66,7 +66,7 @@ class Broken:
 class CutOff(CancelledError):
     """A request was cancelled.
 
-    :ivar sent: whether all of it had been handed over.
+    :ivar sent: whether the whole request had been handed over.
     """
 
     def __init__(self, sent: bool) -> None:
@@ -75,9 +75,9 @@ class CutOff(CancelledError):
 
 
 class Exchange(Protocol):
-    """One request and its answer, whose body it receives.
+    """Makes one request, and receives its answer.
 
-    :ivar done: fires once, with what came; cancelled, it ends the connection.
+    :ivar done: fires once, with the outcome. Cancelling it ends the connection.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Exchange(Protocol):
         self._producer = producer
         self._silence = silence
         self._answer_within = answer
-        # Who may take long to begin the answer may also take long in the middle of it.
+        # A store that may take long to begin the answer may also take long in the middle of it.
         self._body_within = answer if answer > ANSWER else silence
         self._limit = limit
         self._framed = framed
@@ -126,7 +126,7 @@ class Exchange(Protocol):
             self._timer.reset(self._bound())
 
     def dataReceived(self, data: bytes) -> None:
-        """Take some of the answer's body."""
+        """Take the next bytes of the answer's body."""
         if self._ended or self._response is None:
             return
         self._size += len(data)
@@ -146,16 +146,16 @@ class Exchange(Protocol):
             self._small.clear()
 
     def _too_long(self, response: IResponse) -> None:
-        """End the connection, as more is coming than is wanted."""
+        """End the connection, because the answer is longer than its limit."""
         if 200 <= response.code < 300:
             self._end(Broken(TOO_LONG, f"more than {self._limit} bytes", self._sent))
         else:
             self._end(Answer(response.code, response.headers, [], self._sent, cut=True))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """End with the answer, if its body has come to its end."""
+        """End the exchange: with the answer if its body is complete."""
         response = self._response
-        # An answer that only the end of the connection ends may have been cut short: XML shows it, an object does not.
+        # A body that ends with the connection may have been cut short. In XML that shows, in an object it does not.
         whole = (ResponseDone,) if self._framed else (ResponseDone, PotentialDataLoss)
         if response is None or not isinstance(reason.value, whole):
             self._failed(reason)
@@ -165,7 +165,7 @@ class Exchange(Protocol):
 
     @property
     def _sent(self) -> bool:
-        """Whether all of the request has been handed over: to the kernel, or under TLS to what encrypts it."""
+        """Whether the whole request has been handed over: to the kernel, or with TLS to what encrypts it."""
         out = self._producer is None or self._producer.finished
         return self._connection is not None and out and not self._unsent
 
@@ -181,13 +181,16 @@ class Exchange(Protocol):
         self._end(Broken(type(cause).__name__, str(cause), self._sent))
 
     def _bound(self) -> float:
-        """Seconds that nothing may move for, as things stand."""
+        """Seconds for which nothing may move, in the present phase of the exchange."""
         if self._producer is not None and not self._producer.finished:
             return self._silence
         return self._answer_within if self._response is None else self._body_within
 
     def _watch(self) -> None:
-        """End the exchange if nothing has moved for too long; else look again when that could be so at the earliest."""
+        """End the exchange if nothing has moved for too long.
+
+        Otherwise look again when that can be so at the earliest.
+        """
         moved = max(self._moved, self._producer.moved) if self._producer is not None else self._moved
         left = moved + self._bound() - self._clock.seconds()
         if left > 0:
@@ -205,7 +208,7 @@ class Exchange(Protocol):
     def _finish(self, *, ended: bool) -> None:
         """Let go of everything.
 
-        :param ended: whether the connection goes too. It also does if the answer came before the body was out.
+        :param ended: whether to end the connection. It is also ended if the answer came before the body was sent.
         """
         self._ended = True
         self._segments = []
@@ -217,13 +220,13 @@ class Exchange(Protocol):
             self._waiting.cancel()
         if self._producer is not None:
             self._producer.stopProducing()
-        # A connection whose producer has stopped in the middle would wait for it for ever.
+        # A connection whose producer has stopped in the middle would wait for the rest for ever.
         if self._connection is not None and (ended or early):
             self._connection.transport.abortConnection()
         self._connection = self._response = None
 
 
 def root_cause(error: BaseException | None) -> BaseException | None:
-    """Return what is behind Twisted's ResponseFailed, RequestTransmissionFailed and their like."""
+    """Return the first error inside Twisted's ResponseFailed, RequestTransmissionFailed and the like."""
     reasons = getattr(error, "reasons", None)
     return root_cause(reasons[0].value) if reasons else error

@@ -1,4 +1,4 @@
-"""HTTP to the store: persistent connections, bodies that are neither joined nor copied, and a watchdog for silence."""
+"""HTTP to the store: persistent connections, and bodies that are neither joined nor copied."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ from resumable.stores.transport.sending import make_request
 
 USER_AGENT = "resumable"
 
-#: Seconds: to connect, and without a byte moving while a body is sent or received.
+#: Seconds to connect, and seconds without a byte moving while a body is sent or received.
 CONNECT = 10.0
 SILENCE = 30.0
-#: Seconds an idle connection is kept: stores close theirs after 20 or so, and a request on a closed one is lost.
+#: Seconds for which an idle connection is kept. Stores close theirs after about 20, and a request on a closed one is
+#: lost.
 IDLE = 10
-#: Idle connections kept for each host; there is no bound for those in use.
+#: Idle connections that are kept for each host. Those in use are not limited.
 IDLE_CONNECTIONS = 256
 
 
 @implementer(IStreamClientEndpoint)
 class _Quiet:
-    """An endpoint whose connections are not each worth two lines in the log."""
+    """An endpoint whose connections are not logged (Twisted would write two lines for each)."""
 
     def __init__(self, endpoint: IStreamClientEndpoint) -> None:
         self._endpoint = endpoint
@@ -44,15 +45,15 @@ class _Quiet:
         return self._endpoint.connect(protocolFactory)
 
 
-#: Where connections lead: scheme, host, port, and what they go through.
+#: Where connections lead: scheme, host, port, and the proxy in between.
 _Way = tuple[str, str, int, Proxy | None]
 
 
 class Transport:
-    """Sends requests, each on a connection of its own; connections are kept for the next.
+    """Sends requests, at most one at a time on a connection. Connections are kept for later requests.
 
     :param silence: seconds without a byte moving after which a request is given up.
-    :param tls: whom to trust; OpenSSL's own list by default, which ``SSL_CERT_FILE`` replaces.
+    :param tls: which certificates to trust. By default OpenSSL's own list, which ``SSL_CERT_FILE`` replaces.
     """
 
     def __init__(self, reactor: Any, *, silence: float = SILENCE, tls: IPolicyForHTTPS | None = None) -> None:
@@ -63,7 +64,7 @@ class Transport:
         self._pool = BoundedPool(reactor)
         self._pool.maxPersistentPerHost = IDLE_CONNECTIONS
         self._pool.cachedConnectionTimeout = IDLE
-        # It would repeat only what has no body, and here everything is tried again.
+        # Twisted would repeat only requests without a body. Here the caller repeats them all.
         self._pool.retryAutomatically = False
 
     def request(
@@ -78,13 +79,14 @@ class Transport:
         limit: int = ANSWER_LIMIT,
         framed: bool = False,
     ) -> Deferred[Answer | Broken]:
-        """Send a request; fires with what came of it. Cancelled, it fails with `CutOff`.
+        """Send a request. The Deferred fires with the outcome; if cancelled, it fails with `CutOff`.
 
         :param target: path and query, percent-encoded.
-        :param headers: all of them, Host included, but those of the body's framing.
-        :param answer: seconds until the answer has to begin.
-        :param limit: bytes that the body of a successful answer may have.
-        :param framed: whether the body has to tell its own end: one that only the connection's end ends may have been cut.
+        :param headers: all of them, including Host, except those of the body's framing.
+        :param answer: seconds within which the answer has to begin.
+        :param limit: the most bytes of a successful answer's body.
+        :param framed: whether the answer's body has to tell its own length, since one that ends with the connection may
+            have been cut short.
         """
         fields = Headers()
         for name, value in headers:
@@ -122,7 +124,7 @@ class Transport:
         return endpoint
 
     def _wrap(self, endpoint: IStreamClientEndpoint, host: str, port: int) -> IStreamClientEndpoint:
-        """Return the endpoint with TLS in it, which ends at the host."""
+        """Return the endpoint with TLS inside, up to the host."""
         policy = self._tls or BrowserLikePolicyForHTTPS()
         return wrapClientTLS(policy.creatorForNetloc(host.encode(), port), endpoint)
 

@@ -15,9 +15,9 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-#: Seconds in which a proxy has to have made the connection that it was asked for.
+#: Seconds within which a proxy has to make the connection that it was asked for.
 CONNECT = 15.0
-#: Bytes of a proxy's answer that are looked at.
+#: The most bytes of the head of a proxy's answer.
 MAX_HEAD = 16 * 1024
 
 
@@ -31,7 +31,7 @@ class ProxyRefused(Exception):
 
 @frozen
 class Proxy:
-    """A proxy; `authorization` is its header's value."""
+    """A proxy; `authorization` is the value of the Proxy-Authorization header."""
 
     scheme: str
     host: str
@@ -40,25 +40,25 @@ class Proxy:
 
 
 def proxy_for(url: str) -> Proxy | None:
-    """Return the proxy that requests for the URL go through, as the environment says just now.
+    """Return the proxy that the environment names at present for requests to the URL, or None.
 
-    :raises BadProxy: it is not a URL, or no proxy for HTTP.
+    :raises BadProxy: what it names is not a URL, or no proxy for HTTP.
     """
     named = get_environ_proxies(url).get(urlsplit(url).scheme)
     if not named:
         return None
-    # As botocore completes it.
+    # botocore completes it in the same way.
     if not named.startswith(("http:", "https:")):
         named = f"http:{named}" if named.startswith("//") else f"http://{named}"
     try:
         parts = urlsplit(named)
         port = parts.port
-        # Another scheme, with one of ours put before it, looks like a host.
+        # A URL with another scheme, prefixed with http://, would seem to have that scheme as its host.
         host = None if "://" in named.partition("://")[2] else parts.hostname
     except ValueError:
         host = port = None
     if not host:
-        # Its password must not get into a log.
+        # The message does not quote it: its password must not get into a log.
         raise BadProxy("HTTP_PROXY or HTTPS_PROXY in the environment is not the URL of a proxy for HTTP")
     authorization = None
     if parts.username and parts.password:
@@ -69,10 +69,10 @@ def proxy_for(url: str) -> Proxy | None:
 
 @implementer(IStreamClientEndpoint)
 class Tunnel:
-    """An endpoint behind a proxy that is asked to CONNECT to it.
+    """An endpoint that is reached by a CONNECT request to a proxy.
 
-    :param proxy: where the proxy is; connecting to it has its own time.
-    :param authority: host and port, as a request line has them.
+    :param proxy: the endpoint of the proxy. It has its own timeout.
+    :param authority: host and port in the form for a request line.
     """
 
     def __init__(self, clock: Any, proxy: IStreamClientEndpoint, authority: str, authorization: str | None) -> None:
@@ -98,9 +98,9 @@ def _connect(
 
 
 class _Asking(Protocol):
-    """Asks the proxy for the connection, and is then in nobody's way.
+    """Asks the proxy for the connection, and then passes everything on to the protocol inside.
 
-    :ivar open: fires with the protocol at the far end of the tunnel.
+    :ivar open: fires with the protocol that uses the tunnel.
     """
 
     def __init__(self, clock: Any, question: bytes, factory: IProtocolFactory) -> None:
@@ -112,12 +112,12 @@ class _Asking(Protocol):
         self._timer = clock.callLater(CONNECT, self._refuse, TimeoutError("the proxy says nothing"))
 
     def connectionMade(self) -> None:
-        """Ask the proxy, which is there now."""
+        """Send the CONNECT request to the proxy."""
         assert self.transport is not None
         self.transport.write(self._question)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take the proxy's answer, then hand on what comes through."""
+        """Take the proxy's answer, then pass on what comes through the tunnel."""
         if self._inner is not None:
             self._inner.dataReceived(data)
             return
@@ -158,7 +158,7 @@ class _Asking(Protocol):
         transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Tell whoever uses the tunnel, or waits for it, that it has ended."""
+        """Tell those who use the tunnel, or wait for it, that it has ended."""
         if self._timer.active():
             self._timer.cancel()
         if self._inner is not None:

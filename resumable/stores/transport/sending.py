@@ -1,8 +1,8 @@
-"""A request on its way to the store over plain TCP: the segments of its body go to the kernel as they are, many at a time.
+"""Sending a request over plain TCP: the segments of its body go to the kernel as they are, many at a time.
 
-Twisted's transport takes one piece, sends 128 KiB of it for each round of the reactor, joins the pieces that are small,
-and is asked to stop and start writing in between. For bodies of megabytes that costs more than all else that is done with
-them. Here one ``sendmsg`` hands over whatever the socket has room for.
+Twisted's transport takes one segment, sends 128 KiB of it in each round of the reactor, joins small segments, and
+pauses and resumes its producer in between. For bodies of megabytes that costs more than everything else that is done
+with them. Here one ``sendmsg`` hands over as much as the socket has room for.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from twisted.internet import main
 from twisted.internet.defer import Deferred
 from twisted.internet.tcp import Connection
 
-# Agent takes a URL apart and puts it together again, by which "//" at the head of a path may change: what is signed has
-# to be sent as it is. This is what Agent itself hands to the pool's connections.
+# Agent takes a URL apart and puts it together again, which may change a "//" at the head of a path. But what was signed
+# has to be sent unchanged. So use the class that Agent itself hands to the pool's connections.
 from twisted.web._newclient import Request
 from twisted.web.http_headers import Headers
 
 from resumable.stores.transport.body_producer import ChunksProducer
 
-#: Segments handed over in one call; the kernel takes 1024 at most.
+#: Segments that are handed over in one call. The kernel takes at most 1024.
 MOST_SEGMENTS = 64
-#: Calls for each round of the reactor: a socket that takes all it is given leaves the others their turn.
+#: Calls in one round of the reactor, so that a fast socket leaves other connections their turn.
 MOST_CALLS = 8
 
 
 class SegmentsRequest(Request):
-    """A request whose body, if its connection is plain TCP, is sent by `Sending`; any other is sent as Twisted does."""
+    """A request whose body is sent by `Sending` if the connection is plain TCP, and otherwise as Twisted does."""
 
     bodyProducer: ChunksProducer | None
 
     def writeTo(self, transport: Any) -> Deferred[None]:
-        """Send all of the request; fires when the kernel has it."""
+        """Send the request. The Deferred fires when the kernel has all of it."""
         if self.bodyProducer is None or not _is_idle_tcp(transport):
             return super().writeTo(transport)  # type: ignore[no-any-return, no-untyped-call]
         lines = [b"%s %s HTTP/1.1" % (self.method, self.uri), b"Content-Length: %d" % self.bodyProducer.length]
@@ -44,24 +44,24 @@ class SegmentsRequest(Request):
 
 
 def make_request(method: bytes, target: bytes, headers: Headers, body: ChunksProducer | None) -> SegmentsRequest:
-    """Return a request for a connection that is to be kept.
+    """Return a request for a connection that is kept afterwards.
 
-    :param headers: all of them, with one Host, but those of the body's framing.
+    :param headers: all of them, including one Host, except those of the body's framing.
     """
     return SegmentsRequest(method, target, headers, body, persistent=True)  # type: ignore[no-untyped-call]
 
 
 def _is_idle_tcp(transport: Any) -> bool:
-    """Say whether the transport is a bare socket with nothing of its own left to write."""
+    """Say whether the transport is a plain socket, with nothing left to write."""
     if not isinstance(transport, Connection) or transport.TLS:
         return False
     return not transport.dataBuffer and not transport._tempDataBuffer
 
 
 class Sending:
-    """Takes the place of the transport's own writing until the body is out.
+    """Writes in place of the transport until the body is sent.
 
-    The producer tells of the end of the connection, for Twisted stops it then.
+    It learns of the end of the connection from the producer, which Twisted stops then.
     """
 
     def __init__(self, transport: Any, head: bytes, producer: ChunksProducer) -> None:
@@ -70,12 +70,12 @@ class Sending:
         self._producer = producer
         self._left: deque[Any] = producer.hand_over(self._stop)
         self._left.appendleft(head)
-        # As Twisted's own abortConnection does it, which goes before us.
+        # Twisted's own abortConnection replaces doWrite in the same way, and takes precedence.
         transport.doWrite = self._write
         transport.startWriting()
 
     def _write(self) -> BaseException | None:
-        """Write, in place of the transport's ``doWrite``; return why the connection is lost, or None."""
+        """Write, in place of the transport's ``doWrite``. Return why the connection is lost, or None."""
         for _ in range(MOST_CALLS):
             segments = list(islice(self._left, MOST_SEGMENTS))
             wanted = sum(map(len, segments))
@@ -97,7 +97,7 @@ class Sending:
         return None
 
     def _drop(self, sent: int) -> None:
-        """Forget what the kernel has."""
+        """Forget the `sent` bytes that the kernel has taken."""
         while self._left and sent >= len(self._left[0]):
             sent -= len(self._left.popleft())
         if sent:
@@ -109,6 +109,6 @@ class Sending:
         transport = self._transport
         if transport.__dict__.get("doWrite") == self._write:
             del transport.doWrite
-            # Closing, which somebody may have asked for meanwhile, is the transport's own writing.
+            # Somebody may have asked meanwhile to close the connection, which the transport's own writing does.
             if transport.connected and not transport.disconnecting:
                 transport.stopWriting()

@@ -12,7 +12,10 @@ LIVE_BY_NAME = sa.text("protocol = 'seed' AND state IN ('open', 'finishing')")
 
 
 def upgrade() -> None:
-    """Create the tables. A ledger from before there were migrations has them, and a table that is of no use now."""
+    """Create the tables.
+
+    A ledger that is older than the migrations has them, and one table more that is not needed any more.
+    """
     if sa.inspect(op.get_bind()).has_table("resumable_schema"):
         op.drop_table("resumable_schema")
         return

@@ -10,7 +10,7 @@ down_revision = "0004"
 
 _CLAIMED = sa.text("claim IS NOT NULL")
 
-#: Up to here a clock's word was all there was about the order.
+#: Before this version only clocks told the order of uploads.
 _COUNT = """
 UPDATE uploads SET generation = counted.number FROM (
     SELECT id, row_number() OVER (
@@ -21,7 +21,7 @@ UPDATE uploads SET generation = counted.number FROM (
 
 
 def upgrade() -> None:
-    """Add the columns; who was making an object says so anew."""
+    """Add the columns. An object that was being made is claimed anew."""
     op.drop_column("uploads", "completing")
     op.add_column("uploads", sa.Column("claim", sa.Text))
     op.add_column("uploads", sa.Column("generation", sa.Integer, nullable=False, server_default="0"))

@@ -1,4 +1,4 @@
-"""Whose an object's key is, found without looking at each upload that was stored there."""
+"""The owner of an object's key is found without reading every upload that was stored there."""
 
 from __future__ import annotations
 
