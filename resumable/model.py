@@ -144,6 +144,8 @@ class Upload:
     refused: bool = False
     #: Whether its name was freed after it was finished. Then it is not found by its name.
     nameless: bool = False
+    #: What its protocol has to give back to its clients as it came.
+    remembered: Mapping[str, str] = field(factory=dict)
 
     @property
     def live(self) -> bool:
@@ -210,6 +212,10 @@ class Rejected(Invalid):
 
 class Unsupported(Rejected):
     """The body is encoded in a way that cannot be kept with the object."""
+
+
+class UnsupportedType(UploadError):
+    """The body is of another media type than the protocol has for bytes."""
 
 
 class KeyTaken(UploadError):

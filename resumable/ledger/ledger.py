@@ -73,7 +73,13 @@ class Ledger:
         :raises KeyTaken: another owner's upload stands under its key, live or finished.
         :raises Taken: the protocol is `put`, and there is a live upload of the same owner and name already.
         """
-        values = {**asdict(upload), "state": upload.state.value, "of_owner": upload.owner, "of_name": upload.name}
+        values = {
+            **asdict(upload),
+            "state": upload.state.value,
+            "remembered": upload.remembered or None,
+            "of_owner": upload.owner,
+            "of_name": upload.name,
+        }
 
         def work(connection: Connection) -> bool:
             if not chosen and statements.is_anothers(connection, upload):

@@ -67,6 +67,8 @@ uploads = Table(
     Column("refused", Boolean, nullable=False, server_default=false()),
     #: Whether its name was freed after it was finished: it is not found by that name any more.
     Column("nameless", Boolean, nullable=False, server_default=false()),
+    #: What its protocol has to give back to its clients as it came; mostly nothing.
+    Column("remembered", JSON),
 )
 
 _LIVE_BY_NAME = text("protocol = 'put' AND state IN ('open', 'finishing')")

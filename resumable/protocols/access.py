@@ -32,6 +32,7 @@ BRINGS: Collection[Action] = ("create", "append")
 ELSEWHERE: Mapping[str, Collection[Action]] = {
     "put": ("status", "append", "cancel"),
     "session": ("status", "append", "cancel"),
+    "tus": ("status", "append", "cancel"),
 }
 #: The same for protocols that are not named there: what cannot disturb whoever began it, and the owner's right to end it.
 ELSEWHERE_BY_DEFAULT: Collection[Action] = ("status", "cancel")
@@ -50,16 +51,19 @@ class NotAuthorized(Exception):
 class Description:
     """What a client says of an upload that it wants to create. The application's word comes before it.
 
+    :ivar name: None if nobody says: it is called by its id.
     :ivar length: bytes of the whole upload; None while unknown.
     :ivar swarm: whether many connections may write it at once, in any order. Its length has to be known.
     """
 
-    name: str
+    name: str | None
     length: int | None
     content_type: str | None = None
     content_encoding: str | None = None
     metadata: Mapping[str, str] = field(factory=dict)
     swarm: bool = False
+    #: What the protocol has to give back to its clients as it came.
+    remembered: Mapping[str, str] = field(factory=dict)
 
 
 class Gate:
@@ -72,6 +76,11 @@ class Gate:
         self._uploads = uploads
         self._authorizer = authorizer
         self._protocol = protocol
+
+    @property
+    def max_size(self) -> int:
+        """The most bytes that an upload may have, unless the application says less."""
+        return self._uploads.policy.max_size
 
     async def authorize(
         self,
@@ -209,6 +218,7 @@ class AuthorizedUploads:
             bucket=grant.bucket,
             key=grant.key,
             swarm=said.swarm,
+            remembered=said.remembered,
             options=ObjectOptions(
                 content_type=grant.content_type or said.content_type,
                 metadata=values.overlaid(said.metadata, grant.metadata),
@@ -288,6 +298,11 @@ class AuthorizedUploads:
     async def cancel(self, upload: Upload) -> None:
         """End the upload and free what is stored of it. See `resumable.uploads.service.UploadService.cancel`."""
         self._require("cancel")
+        await self._uploads.cancel(upload)
+
+    async def abandon(self, upload: Upload) -> None:
+        """End an upload that was created by this request, and of which its client has not been told."""
+        self._require("create")
         await self._uploads.cancel(upload)
 
     async def forget(self, upload: Upload) -> None:

@@ -20,6 +20,7 @@ from resumable.model import (
     TooLarge,
     Unavailable,
     Unsupported,
+    UnsupportedType,
     UploadError,
     WrongProtocol,
 )
@@ -35,6 +36,7 @@ _STATUS: dict[type[BaseException], int] = {
     Ended: 410,
     Invalid: 400,
     Unsupported: 415,
+    UnsupportedType: 415,
     TooLarge: 413,
     OffsetMismatch: 409,
     DigestMismatch: 400,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from attrs import frozen
 from twisted.web.http import datetimeToString
 
 from resumable.callbacks.formats import Verdict
@@ -16,6 +17,18 @@ from resumable.uploads.values import answer_headers
 Hear = Callable[[str], Awaitable["Verdict | None"]]
 
 
+@frozen
+class Said:
+    """What the application says to a finished upload.
+
+    :ivar body: None: the result.
+    """
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes | None
+
+
 class Results:
     """Answers clients whose uploads are finished.
 
@@ -25,21 +38,28 @@ class Results:
     def __init__(self, await_verdict: Hear | None = None) -> None:
         self._hear = await_verdict
 
-    async def answer(self, report: Report) -> Response:
-        """Return the answer to a finished upload; asked again it is the same.
+    async def verdict(self, report: Report) -> Said | None:
+        """Return what the application says to a finished upload; asked again it is the same. None where it is not asked.
 
         :raises Unavailable: the application is to be waited for, and cannot be reached. The object is safe.
         """
         verdict = None if self._hear is None else await self._hear(report.upload.id)
         if verdict is None:
-            return json_response(200, as_json(report))
+            return None
         # What was kept by an older program may hold what no answer can.
         headers, _ = answer_headers(verdict.headers)
         status = verdict.status if verdict.status is not None and 200 <= verdict.status <= 599 else 200
-        if verdict.body is None:
-            ours = json_response(status, as_json(report))
-            return Response(status, ours.body, (*ours.headers, *headers))
-        return Response(status, verdict.body, headers)
+        return Said(status, tuple(headers), verdict.body)
+
+    async def answer(self, report: Report) -> Response:
+        """Return the answer to a finished upload: its result, or what the application says. Errors as `verdict`."""
+        said = await self.verdict(report)
+        if said is None:
+            return json_response(200, as_json(report))
+        if said.body is None:
+            ours = json_response(said.status, as_json(report))
+            return Response(said.status, ours.body, (*ours.headers, *said.headers))
+        return Response(said.status, said.body, said.headers)
 
 
 def expires_header(report: Report) -> dict[str, str]:

@@ -182,7 +182,7 @@ class Settings:
     )
     events: EventSettings | None = optional_section(EventSettings)
     #: Which protocols are spoken.
-    protocols: tuple[str, ...] = setting(listed(choice("put", "session"), least=1), ("put", "session"))
+    protocols: tuple[str, ...] = setting(listed(choice("put", "session", "tus"), least=1), ("put", "session", "tus"))
     cors: CorsSettings = section(CorsSettings)
     cleanup: CleanupSettings = section(CleanupSettings)
     limits: LimitSettings = section(LimitSettings)

@@ -25,7 +25,8 @@ class CreateRequest:
     """An upload that a client asks for and the main application has allowed. What it leaves out (None) the policy says."""
 
     protocol: str
-    name: str
+    #: None: the upload is called by its id.
+    name: str | None
     owner: str = ""
     length: int | None = None
     max_size: int | None = None
@@ -34,6 +35,8 @@ class CreateRequest:
     #: Whether many connections may write it at once, in any order. Its length has to be known.
     swarm: bool = False
     options: ObjectOptions = field(factory=ObjectOptions)
+    #: See `Upload.remembered`.
+    remembered: Mapping[str, str] = field(factory=dict)
 
 
 @frozen
@@ -87,6 +90,7 @@ class Policy:
         :raises Rejected: no object can have one of its values, or the key it would get.
         :raises Unavailable: the main application has chosen a key that is the service's own.
         """
+        name = upload_id if wanted.name is None else wanted.name
         limit = self.limit(wanted.max_size)
         if wanted.length is not None and wanted.length > limit:
             raise TooLarge(f"{quote_briefly(wanted.length)} bytes are more than the {limit} allowed")
@@ -99,15 +103,15 @@ class Policy:
             )
         options = _over(self.options, wanted.options)
         with values.from_client():
-            values.check_name(wanted.name)
+            values.check_name(name)
             values.check_owner(wanted.owner)
             values.check_options(options)
-            key = self._key(wanted, upload_id, now)
+            key = self._key(wanted, name, upload_id, now)
         return Upload(
             id=upload_id,
             protocol=wanted.protocol,
             owner=wanted.owner,
-            name=wanted.name,
+            name=name,
             bucket=wanted.bucket or self.bucket,
             key=key,
             length=wanted.length,
@@ -117,9 +121,10 @@ class Policy:
             overwrite=self.overwrite,
             swarm=wanted.swarm,
             options=options,
+            remembered=wanted.remembered,
         )
 
-    def _key(self, wanted: CreateRequest, upload_id: str, now: float) -> str:
+    def _key(self, wanted: CreateRequest, name: str, upload_id: str, now: float) -> str:
         if wanted.key is not None:
             key = values.check_key(wanted.key, most=self.limits.key)
             if key.startswith(self.fragments_prefix):
@@ -128,8 +133,8 @@ class Policy:
             return key
         date = datetime.fromtimestamp(now, timezone.utc).strftime("%Y-%m-%d")
         template, owner = self.key if wanted.owner else without_owner(self.key), values.owner_segment(wanted.owner)
-        made = template.format(name=wanted.name, owner=owner, id=upload_id, date=date)
-        values.check_parts(made, owner=owner, name=wanted.name, most=self.limits.key)
+        made = template.format(name=name, owner=owner, id=upload_id, date=date)
+        values.check_parts(made, owner=owner, name=name, most=self.limits.key)
         key = values.check_key(made, field="name", most=self.limits.key)
         if key.startswith(self.fragments_prefix):
             raise Rejected("name", f"the object's key would begin with {self.fragments_prefix!r}, the service's own")

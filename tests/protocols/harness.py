@@ -15,6 +15,7 @@ from twisted.web.http_headers import Headers
 from resumable.callbacks.authorizer import AuthorizationRequest, Authorizer, Grant, Refused
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
+from resumable.ledger.schema import metadata
 from resumable.protocols.base import Protocol
 from resumable.protocols.registry import PROTOCOLS, make_protocols
 from resumable.protocols.results import Results
@@ -139,7 +140,8 @@ async def memory_service(
 ) -> AsyncIterator[Memory]:
     """A service whose ledger is SQLite in memory."""
     database = Database("sqlite://", reactor)  # type: ignore[arg-type]
-    database.prepare()
+    # As the migrations make them (a test compares), in a hundredth of the time.
+    metadata.create_all(database._engine)
     database.start()
     try:
         yield Memory(Ledger(database), authorizer or Door(), more)

@@ -18,6 +18,7 @@ from resumable.protocols.results import Results
 from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Span
 from resumable.web.router import Router
+from tests.policy import policy
 from tests.protocols.harness import Door, Memory, memory_service, until
 from tests.protocols.test_isolation import Request as Bodiless
 from tests.uploads.wiring import House
@@ -108,6 +109,8 @@ async def test_answers_of_the_connection_are_the_protocols_own() -> None:
         assert form(leaving) == (b"toy: ShuttingDown", True)
 
 
+TUS = "Tus-Resumable: 1.0.0"
+BYTES = "Content-Type: application/offset+octet-stream"
 #: Requests of every kind that the protocols serve; each has to ask the application before anything else is done.
 ROUTES: dict[str, list[tuple[str, str, list[str], bytes | None]]] = {
     "put": [
@@ -130,13 +133,29 @@ ROUTES: dict[str, list[tuple[str, str, list[str], bytes | None]]] = {
         ("PUT", "/uploads/id", ["Content-Range: bytes */*"], b""),
         ("DELETE", "/uploads/id", [], None),
     ],
+    "tus": [
+        ("POST", "/files/", [TUS, "Upload-Length: 5"], None),
+        ("POST", "/files", [TUS, "Upload-Defer-Length: 1"], None),
+        ("POST", "/files/", [TUS, "Upload-Length: 5", BYTES], b"12345"),
+        ("HEAD", "/files/id", [TUS], None),
+        ("PATCH", "/files/id", [TUS, BYTES, "Upload-Offset: 0"], b"12345"),
+        ("PATCH", "/files/id", [TUS, BYTES, "Upload-Offset: 0", "Upload-Length: 5"], b""),
+        ("DELETE", "/files/id", [TUS], None),
+        ("POST", "/files/id", [TUS, "X-HTTP-Method-Override: DELETE"], None),
+    ],
 }
 #: Methods that people and programs send, whatever a protocol knows.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY")
 
 
+#: Statuses by which a request comes to nothing.
+REFUSALS = (400, 403, 404, 405, 411, 412, 415)
+
+
 class Untouched:
-    """An upload service that nobody may touch."""
+    """An upload service that nobody may touch. Its settings are no secret."""
+
+    policy = policy()
 
     def __getattr__(self, name: str) -> Any:
         raise AssertionError(f"{name} of the upload service was used, and nobody had said yes")
@@ -162,7 +181,9 @@ async def test_nothing_is_done_before_the_application_has_said_yes(name: str) ->
             assert door.asked[0].protocol == name
         for method in METHODS:
             for target in {target for _, target, _, _ in ROUTES[name]}:
-                assert (await service.ask(method, target, body=b"")).status in (400, 403, 405, 411), (method, target)
+                for headers in ([], [TUS, BYTES]):
+                    answer = await service.ask(method, target, headers, b"")
+                    assert answer.status in ((204, 405) if method == "OPTIONS" else REFUSALS), (method, target)
 
 
 @pytest.mark.parametrize("action", ["create", "append", "status", "cancel"])

@@ -1,0 +1,100 @@
+"""tuspy, unchanged, against the service as it runs: chunks, checksums, an empty file, and going on from a stored URL."""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tusclient.client import TusClient
+from tusclient.exceptions import TusCommunicationError
+
+from tests.faults.proxy import FaultyS3
+from tests.harness import Service
+from tests.s3servers import MotoServer
+from tests.service.conftest import configuration
+
+pytestmark = pytest.mark.process
+
+CHUNK = 6 << 20
+DATA = random.Random(11).randbytes(2 * CHUNK + 345_678)
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[FaultyS3]:
+    with MotoServer() as server, FaultyS3(server) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def service(store: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with Service(tmp_path_factory.mktemp("tus"), configuration(store, store={"patience": "1s"})) as started:
+        yield started
+        assert "Traceback" not in started.log
+
+
+@pytest.fixture
+def client(service: Service) -> TusClient:
+    return TusClient(f"http://127.0.0.1:{service.port}/files/")
+
+
+def stored(store: FaultyS3, name: str) -> bytes:
+    store.mend()
+    return bytes(store.boto3().get_object(Bucket=store.bucket, Key=name)["Body"].read())
+
+
+@pytest.mark.parametrize("chunk", [1_000_003, CHUNK, len(DATA) + 1])
+@pytest.mark.parametrize("checksum", [False, True])
+def test_chunks(client: TusClient, store: FaultyS3, chunk: int, checksum: bool) -> None:
+    name = f"tuspy/{chunk}-{checksum}"
+    uploader = client.uploader(
+        file_stream=io.BytesIO(DATA), chunk_size=chunk, metadata={"filename": name}, upload_checksum=checksum
+    )
+    uploader.upload()
+    assert stored(store, name) == DATA
+
+
+def test_an_empty_file(client: TusClient, store: FaultyS3) -> None:
+    client.uploader(file_stream=io.BytesIO(b""), metadata={"filename": "tuspy/empty"}).upload()
+    assert stored(store, "tuspy/empty") == b""
+
+
+def test_a_file_without_metadata(client: TusClient, store: FaultyS3) -> None:
+    """It is called by its id."""
+    uploader = client.uploader(file_stream=io.BytesIO(b"hello"))
+    uploader.upload()
+    assert stored(store, uploader.url.rpartition("/")[2]) == b"hello"
+
+
+def test_going_on_from_a_stored_url(client: TusClient, store: FaultyS3, tmp_path: Path) -> None:
+    """Another process goes on where the first one stopped."""
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    first = client.uploader(str(path), chunk_size=1_000_000, metadata={"filename": "tuspy/resumed"})
+    first.upload(stop_at=5_000_000)
+    second = client.uploader(str(path), chunk_size=3_000_000, url=first.url)
+    assert second.get_offset() == 5_000_000
+    second.upload()
+    assert stored(store, "tuspy/resumed") == DATA
+
+
+def test_a_store_that_is_busy(client: TusClient, store: FaultyS3) -> None:
+    """The client is told 503, asks how far it is, and goes on."""
+    uploader = client.uploader(
+        file_stream=io.BytesIO(DATA), chunk_size=CHUNK, metadata={"filename": "tuspy/busy"}, retries=5, retry_delay=1
+    )
+    store.fail("UploadPart", "503", 0)
+    with pytest.raises(TusCommunicationError):
+        client.uploader(file_stream=io.BytesIO(DATA), chunk_size=CHUNK, metadata={"filename": "tuspy/none"}).upload()
+    store.mend()
+    store.fail("UploadPart", "503", 1)
+    uploader.upload()
+    assert stored(store, "tuspy/busy") == DATA
+
+
+def test_nothing_is_found(client: TusClient) -> None:
+    with pytest.raises(TusCommunicationError) as caught:
+        client.uploader(file_stream=io.BytesIO(DATA), url=f"{client.url}none")
+    assert caught.value.status_code == 404
