@@ -26,8 +26,9 @@ from resumable.model import (
 from resumable.uploads.digest import ExpectedDigest
 from resumable.uploads.held import MOST_MARKS, HeldBack, HeldPiece, pack_few
 from resumable.uploads.marks import unpack
-from resumable.uploads.policy import CreateRequest, Policy
+from resumable.uploads.policy import CreateRequest
 from resumable.uploads.service import UploadService
+from tests.policy import policy
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
 
@@ -411,7 +412,7 @@ async def test_an_object_waits_for_the_end_of_its_body(
     """A client that takes its time between the last byte and the end: its bytes leave memory, and it is read on."""
     monkeypatch.setattr("resumable.uploads.writer.PATIENCE", 0.02)
     a, _ = nodes
-    a.uploads = UploadService(a.deps, Policy("bucket", chunk_size=CHUNK, parts_in_flight=1))
+    a.uploads = UploadService(a.deps, policy("bucket", chunk_size=CHUNK, parts_in_flight=1))
     upload = await create(a, SMALL)
     if begins:
         await a.send(upload, 0, begins, **right(0, begins))
