@@ -45,7 +45,7 @@ from resumable.web.site import StreamingSite
 CHECKPOINT = 2.0
 #: Seconds after which cleaning is first thought of: not at every start, but also where none lasts long.
 FIRST_CLEANING = 60.0
-#: Seconds between the finisher's rounds.
+#: Seconds between looks for uploads that were left unfinished.
 TAKE_UP = 5.0
 #: Background tasks at a time: what frees the store takes the same time here as what clients wait for.
 BACKGROUND_TASKS = 4

@@ -163,7 +163,7 @@ def object_options(upload: Upload) -> ObjectOptions:
     return evolve(upload.options, metadata=metadata)
 
 
-def _over(base: ObjectOptions, wished: ObjectOptions) -> ObjectOptions:
-    """Return `base`, with what `wished` says in its place."""
-    chosen = {f.name: getattr(wished, f.name) for f in fields(ObjectOptions)}
+def _over(base: ObjectOptions, wanted: ObjectOptions) -> ObjectOptions:
+    """Return `base`, with what `wanted` says in its place."""
+    chosen = {f.name: getattr(wanted, f.name) for f in fields(ObjectOptions)}
     return evolve(base, **{name: value for name, value in chosen.items() if value not in (None, {})})

@@ -1,4 +1,4 @@
-"""The census: what is told to those who watch is what is in the ledger, as it was counted last."""
+"""The gauges of the ledger: what is told to those who watch is what is in the ledger, as it was counted last."""
 
 from __future__ import annotations
 

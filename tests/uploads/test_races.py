@@ -392,7 +392,7 @@ class Races(RuleBasedStateMachine):
 
     @rule(who=WHO)
     def finish(self, who: int) -> None:
-        """The finisher's round."""
+        """Recovery by the clock."""
         self._round(self._process(who))
 
     def _round(self, process: Process) -> None:
