@@ -532,8 +532,8 @@ class TwoNodes(Workers):
     [
         (Races, 20),
         (Workers, 20),
-        pytest.param(Races, 200, marks=pytest.mark.soak),
-        pytest.param(Workers, 200, marks=pytest.mark.soak),
+        pytest.param(Races, 120, marks=pytest.mark.soak),
+        pytest.param(Workers, 120, marks=pytest.mark.soak),
         pytest.param(TwoNodes, 60, marks=pytest.mark.soak),
     ],
 )

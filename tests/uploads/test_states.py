@@ -358,7 +358,7 @@ class Uploads(RuleBasedStateMachine):
     ("kind", "examples"),
     [
         ("sqlite", 30),
-        pytest.param("sqlite", 300, marks=pytest.mark.soak),
+        pytest.param("sqlite", 200, marks=pytest.mark.soak),
         pytest.param("postgresql", 100, marks=pytest.mark.soak),
     ],
 )
