@@ -15,6 +15,7 @@ from resumable.protocols.messages import Request
 from resumable.protocols.registry import PROTOCOLS, make_protocols
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results
+from resumable.settings import parse_settings
 from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Span
 from resumable.web.router import Router
@@ -164,6 +165,12 @@ class Untouched:
 def test_every_protocol_is_walked() -> None:
     """A protocol that is added has to name its routes here."""
     assert set(ROUTES) == {name for name, _ in PROTOCOLS}
+
+
+def test_every_protocol_is_spoken_unless_somebody_says_otherwise() -> None:
+    """One that is added is a choice of the settings, and in their default."""
+    settings = parse_settings("store: {bucket: b}\nauth: open", "the defaults", {})
+    assert set(settings.protocols) == {name for name, _ in PROTOCOLS}
 
 
 @pytest.mark.parametrize("name", ROUTES)
