@@ -170,7 +170,7 @@ def test_the_clock_is_asked_by_its_name_only() -> None:
     """
     others = ("commands",)
     with_ledger = ("callbacks", "ledger", "uploads", "upkeep")
-    takers = ("fromtimestamp", "Verdict", "new_upload", "tell")
+    takers = ("fromtimestamp", "ProbeStatus", "new_upload", "tell")
     wrong = []
     for path in (ROOT / "resumable").rglob("*.py"):
         room = path.relative_to(ROOT / "resumable").parts[0]

@@ -26,7 +26,7 @@ PASSED_ON = (b"Content-Type", b"Location", b"Retry-After", b"WWW-Authenticate")
 
 
 @frozen
-class Verdict:
+class HookResult:
     """The application's deliberate answer to an event.
 
     :ivar accepted: whether it has taken the event; before an upload is created, whether the upload may be created.
@@ -54,7 +54,7 @@ class Format(Protocol):
         :param waiting: whether a client waits for the answer.
         """
 
-    def verdict(self, event: Event, said: Said, *, waiting: bool) -> Verdict:
+    def verdict(self, event: Event, said: Said, *, waiting: bool) -> HookResult:
         """Return what an answer means.
 
         :param waiting: whether a client waits for the answer. Only then it may change what is about to be created.
@@ -69,7 +69,7 @@ class OwnFormat:
         """See `Format`."""
         return _json({"type": event.type, "timestamp": rfc3339(event.created, "microseconds"), "data": event.data})
 
-    def verdict(self, event: Event, said: Said, *, waiting: bool) -> Verdict:
+    def verdict(self, event: Event, said: Said, *, waiting: bool) -> HookResult:
         """See `Format`. Status and body are passed on to the client. JSON may change an upload before it is created."""
         # 408 says that the application did not get our request. All but 2xx and 4xx say that something is broken.
         if not 200 <= said.status < 300 and (not 400 <= said.status < 500 or said.status == 408):
@@ -80,7 +80,7 @@ class OwnFormat:
         changes: Mapping[str, Any] = {}
         if accepted and waiting and event.type == CREATED:
             changes = _changes(_read_object(said)) if said.body.strip() else {}
-        return Verdict(accepted, said.status, headers, said.body[:MAX_ANSWER], changes, _left_out(dropped))
+        return HookResult(accepted, said.status, headers, said.body[:MAX_ANSWER], changes, _left_out(dropped))
 
 
 class TusdFormat:
@@ -107,7 +107,7 @@ class TusdFormat:
         request = {"Method": "", "URI": "", "RemoteAddr": "", "Header": {}}
         return _json({"Type": kind, "Event": {"Upload": upload, "HTTPRequest": request}})
 
-    def verdict(self, event: Event, said: Said, *, waiting: bool) -> Verdict:
+    def verdict(self, event: Event, said: Said, *, waiting: bool) -> HookResult:
         """See `Format`."""
         if not 200 <= said.status < 300:
             raise CallFailure(f"answered {said.status}")
@@ -117,7 +117,7 @@ class TusdFormat:
         if rejected and (status is None or status < 400):
             status, body = 400, body or b"ERR_UPLOAD_REJECTED: upload creation has been rejected by server\n"
         changes = _changes(_changed_file(reply)) if waiting and event.type == CREATED and not rejected else {}
-        return Verdict(not rejected, status, headers, body, changes, unusable)
+        return HookResult(not rejected, status, headers, body, changes, unusable)
 
 
 def _response(http: object) -> tuple[int | None, tuple[tuple[str, str], ...], bytes | None, tuple[str, ...]]:

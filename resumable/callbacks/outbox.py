@@ -14,7 +14,7 @@ from twisted.internet.defer import CancelledError, Deferred, DeferredList, succe
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
-from resumable.callbacks.formats import Verdict
+from resumable.callbacks.formats import HookResult
 from resumable.callbacks.webhooks import NotDelivered, Webhooks
 from resumable.clock import Moments, cancel_if_active, now
 from resumable.ledger.queue import DEAD, DELIVERED, EventQueue, Queued
@@ -174,7 +174,7 @@ class Outbox:
 
     # One try
 
-    async def _try(self, queued: Queued) -> Verdict:
+    async def _try(self, queued: Queued) -> HookResult:
         """Tell the application of an event that this process has taken, and record the outcome.
 
         :raises NotDelivered: the application has not accepted the event.
@@ -231,7 +231,7 @@ class Outbox:
 
     # For clients that wait
 
-    async def await_verdict(self, upload_id: str) -> Verdict | None:
+    async def await_verdict(self, upload_id: str) -> HookResult | None:
         """Return the application's answer to a finished upload; tell it now if it has not accepted the event yet.
 
         Return None where there is no answer: there is no such event, it was given up, or its answer was not kept.
@@ -254,7 +254,7 @@ class Outbox:
             elif (verdict := await self._ask(mine[0])) is not None:
                 return verdict
 
-    async def _ask(self, queued: Queued) -> Verdict | None:
+    async def _ask(self, queued: Queued) -> HookResult | None:
         """Tell of an event that a client waits for; return None where it was an earlier event of the upload."""
         ours = queued.event.type == FINISHED
         try:
@@ -283,12 +283,12 @@ def _cancel(deferreds: Iterable[Deferred[None]]) -> None:
         deferred.cancel()
 
 
-def _kept(verdict: Verdict) -> Mapping[str, Any]:
+def _kept(verdict: HookResult) -> Mapping[str, Any]:
     """Return a verdict as values for JSON."""
     body = None if verdict.body is None else b64encode(verdict.body).decode()
     return {"status": verdict.status, "headers": verdict.headers, "body": body}
 
 
-def _from_kept(kept: Mapping[str, Any]) -> Verdict:
+def _from_kept(kept: Mapping[str, Any]) -> HookResult:
     headers = tuple((name, value) for name, value in kept["headers"])
-    return Verdict(True, kept["status"], headers, None if kept["body"] is None else b64decode(kept["body"]))
+    return HookResult(True, kept["status"], headers, None if kept["body"] is None else b64decode(kept["body"]))

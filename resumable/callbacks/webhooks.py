@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.web.http_headers import Headers
 
 from resumable.callbacks.caller import Caller, CallFailure
-from resumable.callbacks.formats import Format, OwnFormat, TusdFormat, Verdict
+from resumable.callbacks.formats import Format, HookResult, OwnFormat, TusdFormat
 from resumable.clock import now
 from resumable.model import Event
 from resumable.retry_after import retry_after
@@ -31,7 +31,9 @@ class NotDelivered(Exception):
     :ivar verdict: its answer, if it was a deliberate no.
     """
 
-    def __init__(self, reason: str, *, gone: bool = False, pause: float = 0.0, verdict: Verdict | None = None) -> None:
+    def __init__(
+        self, reason: str, *, gone: bool = False, pause: float = 0.0, verdict: HookResult | None = None
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
         self.gone = gone
@@ -56,7 +58,7 @@ class Webhooks:
         #: The URL as it may stand in a log.
         self.shown = self._caller.shown
 
-    async def tell(self, event: Event, *, waiting: bool) -> Verdict:
+    async def tell(self, event: Event, *, waiting: bool) -> HookResult:
         """Tell the application of an event, and return its answer.
 
         :param waiting: whether a client waits for the answer.

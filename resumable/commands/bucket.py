@@ -9,7 +9,7 @@ from typing import Any
 from attrs import evolve
 
 from resumable.commands.bucket_probe import Trial, Unusable
-from resumable.commands.finding import Finding, Verdict
+from resumable.commands.finding import CheckStatus, Finding
 from resumable.model import ObjectOptions
 from resumable.settings import StoreSettings
 from resumable.stores.advice import Meaning
@@ -26,7 +26,7 @@ async def check_bucket(settings: StoreSettings, reactor: Any) -> list[Finding]:
     if settings.kind == "embedded":
         there = find_spec("moto") is not None
         says = "a throw-away S3, started with the service" if there else MISSING
-        return [Finding("bucket", settings.bucket, Verdict.OK if there else Verdict.FAILED, says)]
+        return [Finding("bucket", settings.bucket, CheckStatus.OK if there else CheckStatus.FAILED, says)]
     advisor = advisor_of(settings.kind)
     trial, refusal = await _attempt(settings, reactor)
     if refusal is None:
@@ -35,12 +35,14 @@ async def check_bucket(settings: StoreSettings, reactor: Any) -> list[Finding]:
         failures = [Meaning(f"refuses CRC32C checksums ({refusal.error.code})", "store.checksum: none")]
     else:
         failures = [advisor.explain(refusal.operation, refusal.error)]
-    findings = [Finding("bucket", settings.bucket, Verdict.FAILED, each.says, each.advice) for each in failures]
+    findings = [Finding("bucket", settings.bucket, CheckStatus.FAILED, each.says, each.advice) for each in failures]
     if trial.left is not None:
         findings.append(
-            Finding("bucket", settings.bucket, Verdict.WARNING, f"{trial.left} could not be deleted again", "delete it")
+            Finding(
+                "bucket", settings.bucket, CheckStatus.WARNING, f"{trial.left} could not be deleted again", "delete it"
+            )
         )
-    return findings or [Finding("bucket", settings.bucket, Verdict.OK, "stores, reads, lists, deletes, multipart")]
+    return findings or [Finding("bucket", settings.bucket, CheckStatus.OK, "stores, reads, lists, deletes, multipart")]
 
 
 async def _attempt(settings: StoreSettings, reactor: Any) -> tuple[Trial, Unusable | None]:

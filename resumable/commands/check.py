@@ -10,7 +10,7 @@ import click
 from resumable.commands.bucket import check_bucket
 from resumable.commands.check_urls import check_auth, check_events
 from resumable.commands.cli_common import config_option, examples, json_option, one_line
-from resumable.commands.finding import Finding, Verdict
+from resumable.commands.finding import CheckStatus, Finding
 from resumable.commands.output import say_json
 from resumable.commands.runner import run
 from resumable.ledger.engine import LedgerError
@@ -44,10 +44,10 @@ def check(config: str, as_json: bool) -> None:
     def tell(finding: Finding) -> None:
         findings.append(finding)
         if not as_json:
-            click.echo(finding.line, err=finding.verdict is not Verdict.OK)
+            click.echo(finding.line, err=finding.verdict is not CheckStatus.OK)
 
     look_at_everything(config, tell)
-    good = all(finding.verdict is not Verdict.FAILED for finding in findings)
+    good = all(finding.verdict is not CheckStatus.FAILED for finding in findings)
     if as_json:
         say_json({"ok": good, "checks": [finding.as_json for finding in findings]})
     if not good:
@@ -61,14 +61,14 @@ def look_at_everything(config: str, tell: Tell) -> None:
     except SettingsError as error:
         for problem in error.problems:
             place, _, says = problem.partition(": ")
-            tell(Finding("config", place, Verdict.FAILED, says))
+            tell(Finding("config", place, CheckStatus.FAILED, says))
         return
-    tell(Finding("config", config, Verdict.OK))
+    tell(Finding("config", config, CheckStatus.OK))
     tell(check_ledger(settings))
     try:
         run(lambda reactor: _check_others(settings, tell, reactor), within=PATIENCE)
     except TimeoutError as error:
-        tell(Finding("check", "", Verdict.FAILED, str(error)))
+        tell(Finding("check", "", CheckStatus.FAILED, str(error)))
 
 
 def check_ledger(settings: Settings) -> Finding:
@@ -77,15 +77,15 @@ def check_ledger(settings: Settings) -> Finding:
     try:
         version = try_out(settings.ledger.reveal())
     except LedgerError as error:
-        return Finding("ledger", shown, Verdict.FAILED, one_line(str(error)), "look at ledger in the configuration")
-    return Finding("ledger", shown, Verdict.OK, f"tables {version}, can be written")
+        return Finding("ledger", shown, CheckStatus.FAILED, one_line(str(error)), "look at ledger in the configuration")
+    return Finding("ledger", shown, CheckStatus.OK, f"tables {version}, can be written")
 
 
 async def _check_others(settings: Settings, tell: Tell, reactor: Any) -> None:
     for finding in await check_bucket(settings.store, reactor):
         tell(finding)
     if settings.auth == "open":
-        tell(Finding("auth", "open", Verdict.OK, "everyone may upload"))
+        tell(Finding("auth", "open", CheckStatus.OK, "everyone may upload"))
     else:
         tell(await check_auth(settings.auth.url, settings.auth.timeout, reactor))
     if settings.events is not None:

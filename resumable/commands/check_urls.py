@@ -12,7 +12,7 @@ from twisted.web.client import Agent
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IResponse
 
-from resumable.commands.finding import Finding, Verdict
+from resumable.commands.finding import CheckStatus, Finding
 from resumable.stores.transport.exchange import root_cause
 
 
@@ -46,7 +46,7 @@ async def _look(
     except Exception as error:  # what an Agent fails with has no base class of its own
         cause = root_cause(error)
         says = f"cannot be reached: {str(cause).rstrip('.') or type(cause).__name__}"
-        return Finding(kind, shown, Verdict.FAILED, says, f"look at {kind}.url and whether the application runs")
+        return Finding(kind, shown, CheckStatus.FAILED, says, f"look at {kind}.url and whether the application runs")
     return _judge(kind, method, shown, status)
 
 
@@ -65,12 +65,14 @@ def _judge(kind: str, method: str, shown: str, status: int) -> Finding:
     says = f"answered {status} {phrase}".strip()
     # An application that does not know OPTIONS may answer with 501.
     if status >= 500 and not (status == 501 and method == "OPTIONS"):
-        return Finding(kind, shown, Verdict.FAILED, says, "look at the application's log")
+        return Finding(kind, shown, CheckStatus.FAILED, says, "look at the application's log")
     if status == 404:
-        return Finding(kind, shown, Verdict.WARNING, f"{says} to {method}", f"is the path in {kind}.url right?")
+        return Finding(kind, shown, CheckStatus.WARNING, f"{says} to {method}", f"is the path in {kind}.url right?")
     if 300 <= status < 400:
-        return Finding(kind, shown, Verdict.WARNING, says, f"redirects are not followed: name the target in {kind}.url")
-    return Finding(kind, shown, Verdict.OK, says)
+        return Finding(
+            kind, shown, CheckStatus.WARNING, says, f"redirects are not followed: name the target in {kind}.url"
+        )
+    return Finding(kind, shown, CheckStatus.OK, says)
 
 
 def _no_answer(_: object, seconds: float) -> NoReturn:

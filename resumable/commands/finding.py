@@ -11,7 +11,7 @@ from resumable.commands.cli_common import one_line
 from resumable.commands.output import printable
 
 
-class Verdict(str, Enum):
+class CheckStatus(str, Enum):
     """Whether the service can work with what was checked."""
 
     OK = "ok"
@@ -27,18 +27,18 @@ class Finding:
     kind: str
     #: Its name: a file, a URL, a bucket.
     name: str
-    verdict: Verdict
+    verdict: CheckStatus
     says: str = ""
     advice: str = ""
 
     @property
     def line(self) -> str:
         """The finding as a line for people."""
-        if self.kind == "config" and self.verdict is Verdict.FAILED:
+        if self.kind == "config" and self.verdict is CheckStatus.FAILED:
             # The service itself writes such a problem in the same form.
             return printable(one_line(f"{self.name}: {self.says}"))
         subject = self.name if self.kind == "config" else f"{self.kind} {self.name}".strip()
-        if self.verdict is Verdict.OK:
+        if self.verdict is CheckStatus.OK:
             return printable(one_line(f"{subject}: ok{f' ({self.says})' if self.says else ''}"))
         advice = f"; {self.advice}" if self.advice else ""
         return printable(one_line(f"{subject}: {self.verdict.value}: {self.says}{advice}"))

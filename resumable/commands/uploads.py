@@ -177,5 +177,5 @@ def _named(upload: Upload) -> str:
 
 def _report(settings: Settings, upload: Upload, pieces: Iterable[Piece]) -> Report:
     if upload.state is State.FINISHED:
-        return Report(upload, Coverage.whole(upload.length or 0))
+        return Report.of_finished(upload)
     return Report(upload, Coverage.of(pieces), make_policy(settings, StoreLimits()).expires(upload))

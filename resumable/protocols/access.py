@@ -19,7 +19,6 @@ from resumable.uploads.digest import BodyDigest
 from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Body, Span
 from resumable.uploads.result import Report
-from resumable.uploads.sender import confirmed
 from resumable.uploads.service import UploadService
 
 Action = Literal["create", "append", "status", "cancel"]
@@ -254,7 +253,7 @@ class AuthorizedUploads:
             upload,
             body,
             span,
-            confirm=self.revalidate,
+            revalidate=self.revalidate,
             new=new,
             max_size=self._grant.max_size,
             exact=exact,
@@ -286,7 +285,6 @@ class AuthorizedUploads:
 
     async def _may_finish(self) -> None:
         self._require(*BRINGS)
-        await confirmed()
 
     async def finish(self, upload: Upload) -> Report:
         """Make the object of an upload whose bytes are all stored. Errors as `settle`."""

@@ -7,18 +7,18 @@ from collections.abc import Awaitable, Callable
 from attrs import frozen
 from twisted.web.http import datetimeToString
 
-from resumable.callbacks.formats import Verdict
+from resumable.callbacks.formats import HookResult
 from resumable.protocols.messages import json_response
 from resumable.protocols.response import Response
 from resumable.uploads.result import Report, as_json
 from resumable.uploads.values import answer_headers
 
 #: What the application says to a finished upload, by its id; None: nothing. Raises `Unavailable` if it cannot be asked.
-Hear = Callable[[str], Awaitable["Verdict | None"]]
+Hear = Callable[[str], Awaitable["HookResult | None"]]
 
 
 @frozen
-class Said:
+class LastAnswer:
     """What the application says to a finished upload.
 
     :ivar body: None: the result.
@@ -38,7 +38,7 @@ class Results:
     def __init__(self, await_verdict: Hear | None = None) -> None:
         self._hear = await_verdict
 
-    async def verdict(self, report: Report) -> Said | None:
+    async def verdict(self, report: Report) -> LastAnswer | None:
         """Return what the application says to a finished upload; asked again it is the same. None where it is not asked.
 
         :raises Unavailable: the application is to be waited for, and cannot be reached. The object is safe.
@@ -49,7 +49,7 @@ class Results:
         # What was kept by an older program may hold what no answer can.
         headers, _ = answer_headers(verdict.headers)
         status = verdict.status if verdict.status is not None and 200 <= verdict.status <= 599 else 200
-        return Said(status, tuple(headers), verdict.body)
+        return LastAnswer(status, tuple(headers), verdict.body)
 
     async def answer(self, report: Report) -> Response:
         """Return the answer to a finished upload: its result, or what the application says. Errors as `verdict`."""

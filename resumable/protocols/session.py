@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import json
 
-from twisted.internet.interfaces import IConsumer, IPushProducer
-from zope.interface import implementer
-
 from resumable.model import Invalid, Rejected, State
 from resumable.protocols.access import Action, Description, Gate
 from resumable.protocols.base import Plain, Spoken, Target
 from resumable.protocols.content_range import parse_content_range
+from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.ranges import CHUNK_SIZE, Ranges
 from resumable.protocols.response import Response, problem
@@ -30,25 +28,6 @@ PATH = b"/uploads"
 MOST = 16 * 1024
 #: What it may say.
 KNOWN = ("name", "length", "content_type", "content_encoding", "metadata")
-
-
-@implementer(IPushProducer)
-class Nothing:
-    """The body of an empty object."""
-
-    async def pour_into(self, consumer: IConsumer) -> None:
-        """Give nothing to `consumer`."""
-        consumer.registerProducer(self, True)
-        consumer.unregisterProducer()
-
-    def pauseProducing(self) -> None:
-        """Do nothing: there is nothing to wait with."""
-
-    def resumeProducing(self) -> None:
-        """Do nothing: there is nothing to go on with."""
-
-    def stopProducing(self) -> None:
-        """Do nothing: there is nothing to end."""
 
 
 class SessionProtocol(Plain):
@@ -106,7 +85,7 @@ class SessionProtocol(Plain):
             access = await self._gate.authorize(request, "create", description=said)
             upload = await access.create(said)
             if said.length == 0:
-                report = await access.receive(upload, Nothing(), Span(0, 0, last=True), new=True)
+                report = await access.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True)
             else:
                 report = await access.report(upload)
             answer = json_response(201, as_json(report))

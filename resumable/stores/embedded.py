@@ -24,6 +24,8 @@ from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from resumable.clock import cancel_if_active
+
 #: Seconds that the child may take to begin to serve (moto is a large import), and to end when told to.
 START = 60.0
 STOP = 5.0
@@ -117,8 +119,7 @@ class EmbeddedS3:
                 raise
             raise RuntimeError(f"the embedded store did not start within {START:g} s") from None
         finally:
-            if late.active():
-                late.cancel()
+            cancel_if_active(late)
         return f"http://127.0.0.1:{port}"
 
     async def stop(self) -> None:
@@ -130,8 +131,7 @@ class EmbeddedS3:
         child.transport.closeStdin()
         kill = self._reactor.callLater(STOP, _kill, child.transport)
         await child.ended
-        if kill.active():
-            kill.cancel()
+        cancel_if_active(kill)
 
 
 def _kill(process: Any) -> None:

@@ -24,7 +24,7 @@ Probe = Callable[[], Awaitable[object]]
 
 
 @frozen
-class Verdict:
+class ProbeStatus:
     """The state of a part.
 
     :ivar since: when the part came into this state, as far as this process knows; seconds since the epoch.
@@ -47,13 +47,13 @@ class Readiness:
         """
         self._clock = clock
         self._parts = {name: _Part(clock, name, probe, tell) for name, probe in probes.items()}
-        self._draining: Verdict | None = None
+        self._draining: ProbeStatus | None = None
 
     def drain(self) -> None:
         """Report from now on that the process takes no more work."""
-        self._draining = Verdict(False, now(self._clock), "draining")
+        self._draining = ProbeStatus(False, now(self._clock), "draining")
 
-    async def look(self) -> dict[str, Verdict]:
+    async def look(self) -> dict[str, ProbeStatus]:
         """Return the state of each part, and of the ``service`` when it drains; within `LIMIT` seconds in any case."""
         started = [part.ask() for part in self._parts.values()]
         await DeferredList(started)
@@ -74,7 +74,7 @@ class _Part:
         self._running = False
         self._looked = -FRESH
         self._waiting: list[Deferred[None]] = []
-        self.verdict: Verdict | None = None
+        self.verdict: ProbeStatus | None = None
 
     def ask(self) -> Deferred[None]:
         """Try the part if that is due; fires when there is a result."""
@@ -110,13 +110,13 @@ class _Part:
         ok, former = not reason, self.verdict
         self._looked = self._clock.seconds()
         if former is None or former.ok != ok:
-            self.verdict = Verdict(ok, now(self._clock), reason)
+            self.verdict = ProbeStatus(ok, now(self._clock), reason)
             if not ok:
                 self._log.warn("not ready: {part}: {reason}", part=self._name, reason=reason)
             elif former is not None:
                 self._log.info("ready again: {part}", part=self._name)
         else:
-            self.verdict = Verdict(ok, former.since, reason)
+            self.verdict = ProbeStatus(ok, former.since, reason)
         self._tell(self._name, ok)
         waiting, self._waiting = self._waiting, []
         for asked in waiting:

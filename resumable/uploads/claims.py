@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from resumable.boot import moment, seconds_since
+from resumable.clock import cancel_if_active
 from resumable.ledger.claims import Holder
 from resumable.ledger.ledger import Ledger
 from resumable.model import LIVE, Ended, State, Unavailable, Upload
@@ -106,8 +107,7 @@ class Claim:
             raise self._over from None
         finally:
             self._call = None
-            if self._timer is not None and self._timer.active():
-                self._timer.cancel()
+            cancel_if_active(self._timer)
             self._timer = None
 
     # Signs of life
@@ -150,9 +150,7 @@ class Claim:
         """Begin no more calls. A call under way runs to its end, so that its outcome is known."""
         if self._over is None:
             self._over = why
-        pausing, self._pausing = self._pausing, None
-        if pausing is not None:
-            pausing.callback(None)
+        self._wake()
 
     # Fence
 
@@ -173,8 +171,7 @@ class Claim:
             await pausing
         finally:
             self._pausing = None
-            if timer.active():
-                timer.cancel()
+            cancel_if_active(timer)
 
     def _wake(self) -> None:
         pausing, self._pausing = self._pausing, None

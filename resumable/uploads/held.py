@@ -8,6 +8,7 @@ from attrs import define, evolve, field, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
+from resumable.clock import cancel_if_active
 from resumable.model import Piece
 from resumable.uploads.marks import pack
 
@@ -92,8 +93,7 @@ class HeldBack:
 
             giving_up = clock.callLater(seconds, give_up)
             await waiting
-            if giving_up.active():
-                giving_up.cancel()
+            cancel_if_active(giving_up)
         if self.rejection is not None:
             raise self.rejection
         return self._settled

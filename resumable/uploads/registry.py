@@ -21,7 +21,7 @@ from resumable.uploads.digest import BodyDigest
 from resumable.uploads.held import HeldBack
 from resumable.uploads.log import log_upload
 from resumable.uploads.policy import Policy
-from resumable.uploads.sender import Confirm, Sender, confirmed
+from resumable.uploads.sender import Revalidate, Sender, nothing_to_ask
 from resumable.uploads.stream import ChunkBuffer, ChunkedStream, HeldStream
 from resumable.uploads.writer import UploadWriter
 
@@ -147,7 +147,7 @@ class WriterRegistry:
         span: Span,
         *,
         max_size: int | None,
-        confirm: Confirm,
+        revalidate: Revalidate,
         digest: BodyDigest | None = None,
         committed: Callable[[], None] = lambda: None,
     ) -> AsyncIterator[Incoming]:
@@ -160,7 +160,7 @@ class WriterRegistry:
         # Nothing of a body whose digest is not verified yet may take the place of what is stored.
         anew = span.first == 0 and not writer.upload.swarm and digest is None
         held = None if digest is None else HeldBack()
-        sender = Sender(confirm, edition=writer.upload.edition, anew=anew, held=held, committed=committed)
+        sender = Sender(revalidate, edition=writer.upload.edition, anew=anew, held=held, committed=committed)
         async with self._stream(writer, span, max_size, partial(writer.store, sender=sender), digest) as stream:
             yield Incoming(writer, span, sender, stream)
 
@@ -200,7 +200,7 @@ class WriterRegistry:
 
         :raises Conflict: the bytes are others.
         """
-        sender = Sender(confirmed, edition=writer.upload.edition)
+        sender = Sender(nothing_to_ask, edition=writer.upload.edition)
         async with self._stream(writer, span, None, partial(writer.compare, sender=sender), digest) as stream:
             await body.pour_into(stream)
             await stream.drain()

@@ -21,6 +21,11 @@ class Report:
     #: When it will be ended if nothing more comes of it (seconds since the epoch).
     expires: float | None = None
 
+    @classmethod
+    def of_finished(cls, upload: Upload) -> Report:
+        """Return the report of an upload whose object exists: all of it is stored."""
+        return cls(upload, Coverage.whole(upload.length or 0))
+
     @property
     def offset(self) -> int:
         """How many bytes from the start are acknowledged."""

@@ -11,12 +11,12 @@ from twisted.internet.defer import DeferredLock
 from resumable.uploads.held import HeldBack
 
 #: Asked right before an upload is finished by what a body brings; what it raises keeps the upload open.
-Confirm = Callable[[], Awaitable[None]]
+Revalidate = Callable[[], Awaitable[None]]
 
 E = TypeVar("E", bound=Exception)
 
 
-async def confirmed() -> None:
+async def nothing_to_ask() -> None:
     """Ask nothing: this finishes nothing, or for one who has just been asked about."""
 
 
@@ -24,12 +24,12 @@ async def confirmed() -> None:
 class Sender:
     """One body that is written into an upload.
 
-    :ivar confirm: see `Confirm`.
+    :ivar revalidate: see `Revalidate`.
     :ivar edition: the edition of the upload's bytes that it writes.
     :ivar anew: whether the bytes begin anew where they differ from stored ones: the client brings all, from byte 0 on.
     """
 
-    confirm: Confirm
+    revalidate: Revalidate
     edition: int
     anew: bool = False
     #: The pieces that wait for the body's digest; None where each piece counts as soon as it is stored.

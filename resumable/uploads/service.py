@@ -45,7 +45,7 @@ from resumable.uploads.policy import CreateOverrides, CreateRequest, Policy
 from resumable.uploads.registry import Body, Span, WriterRegistry
 from resumable.uploads.release import release
 from resumable.uploads.result import Report
-from resumable.uploads.sender import Confirm
+from resumable.uploads.sender import Revalidate
 from resumable.uploads.writer import UploadWriter
 
 #: Asks the main application about an upload that is about to be created. May raise what its client is to be told.
@@ -173,7 +173,7 @@ class UploadService:
 
     def _report(self, upload: Upload, pieces: Iterable[Piece]) -> Report:
         if upload.state is State.FINISHED:
-            return Report(upload, Coverage.whole(upload.length or 0))
+            return Report.of_finished(upload)
         return Report(upload, Coverage.of(pieces), self.policy.expires(upload))
 
     async def declare(self, upload: Upload, length: int, *, max_size: int | None = None) -> Upload:
@@ -191,26 +191,26 @@ class UploadService:
             raise Invalid(f"the upload has {upload.length} bytes, not {quote_briefly(length)}")
         return upload
 
-    async def settle(self, report: Report, confirm: Confirm) -> Report:
+    async def settle(self, report: Report, revalidate: Revalidate) -> Report:
         """Finish the upload if its bytes are all there but its object is not yet made; else all stays as it is.
 
-        :param confirm: may the client finish the upload?
+        :param revalidate: may the client finish the upload?
         :raises Unavailable: the store was in trouble for too long; asking again is right.
         :raises Ended: the upload was given up, or the store has refused for good.
         """
         if not report.upload.live and not report.finished:
             raise Ended(report.upload.reason or "the upload has ended")
         if report.complete and report.upload.live:
-            await self._noting(report.upload, confirm)()
+            await self._noting(report.upload, revalidate)()
             return await self.finish(report.upload)
         return report
 
-    def _noting(self, upload: Upload, confirm: Confirm) -> Confirm:
+    def _noting(self, upload: Upload, revalidate: Revalidate) -> Revalidate:
         """Return the last question, whose no is noted: nobody finishes the upload on its own account then."""
 
         async def ask() -> None:
             try:
-                await confirm()
+                await revalidate()
             except Unavailable:
                 raise
             except UploadError:
@@ -241,7 +241,7 @@ class UploadService:
                 raise
             if here:
                 return self._finished(writer.upload)
-            return Report(writer.upload, Coverage.whole(writer.upload.length or 0))
+            return Report.of_finished(writer.upload)
 
     def _finished(self, upload: Upload) -> Report:
         """Report that the object exists. What else there is of the upload is freed; the client need not wait for that."""
@@ -249,7 +249,7 @@ class UploadService:
         if upload.fragmented:
             self._fragments.forget(upload.id)
             self._deps.background.run(partial(self.free, upload.id))
-        return Report(upload, Coverage.whole(upload.length or 0))
+        return Report.of_finished(upload)
 
     async def receive(
         self,
@@ -257,7 +257,7 @@ class UploadService:
         body: Body,
         span: Span,
         *,
-        confirm: Confirm,
+        revalidate: Revalidate,
         new: bool = False,
         max_size: int | None = None,
         exact: bool = False,
@@ -274,7 +274,7 @@ class UploadService:
         A body with a digest counts as a whole, when the digest is verified, or not at all: not if it breaks off, and not if it
         is superseded. Its pieces are stored as they come; the ledger gets them at its end. It takes nothing anew.
 
-        :param confirm: may the client still finish the upload? Asked right before, for a body may stream for hours. What it
+        :param revalidate: may the client still finish the upload? Asked right before, for a body may stream for hours. What it
             raises comes out here; the upload stays open, with what was acknowledged.
         :param new: the upload has just been created: nothing of it is stored.
         :param exact: the body has to begin at the upload's offset, as it is once older writers have been ended. Of two bodies
@@ -298,7 +298,7 @@ class UploadService:
         claim = self._completer.claims.entered(upload.id) if new else None
         if not upload.live:
             raise Ended("the upload has ended")
-        confirm = self._noting(upload, confirm)
+        revalidate = self._noting(upload, revalidate)
         async with self.writing.writer(upload, new=new, claim=claim) as writer:
             with telling(acknowledged, lambda: writer.state.offset, self._clock, every) as committed:
                 try:
@@ -311,7 +311,7 @@ class UploadService:
                                     writer,
                                     span,
                                     max_size=max_size,
-                                    confirm=confirm,
+                                    revalidate=revalidate,
                                     digest=digest,
                                     committed=committed,
                                 )
@@ -322,9 +322,9 @@ class UploadService:
                         await self.writing.pour(incoming, body)
                 except Interrupted:
                     if writer.upload.swarm:
-                        await self._finish_alone(writer, confirm)
+                        await self._finish_alone(writer, revalidate)
                     raise
-                return await self._outcome(writer, confirm)
+                return await self._outcome(writer, revalidate)
 
     async def _admit_body(self, writer: UploadWriter, span: Span, *, new: bool, exact: bool, held: bool) -> None:
         """End older writers of the same bytes, and see whether a body may begin where it does.
@@ -377,16 +377,16 @@ class UploadService:
             if span.first == 0:
                 raise Unavailable("another file was finished under the name in this moment") from None
             raise
-        return Report(writer.upload, Coverage.whole(writer.upload.length or 0))
+        return Report.of_finished(writer.upload)
 
-    async def _finish_alone(self, writer: UploadWriter, confirm: Confirm) -> None:
+    async def _finish_alone(self, writer: UploadWriter, revalidate: Revalidate) -> None:
         """Finish the upload if it is complete, though the client has gone: nobody else might see that."""
         try:
-            await self._outcome(writer, confirm)
+            await self._outcome(writer, revalidate)
         except UploadError as error:
             self._log.info("upload {id} is not finished yet: {error}", id=writer.upload.id, error=str(error))
 
-    async def _outcome(self, writer: UploadWriter, confirm: Confirm) -> Report:
+    async def _outcome(self, writer: UploadWriter, revalidate: Revalidate) -> Report:
         """Finish the upload if it is complete, now that a body is stored."""
         if not writer.state.whole:
             # Others may have stored what is missing, or said where the end is.
@@ -395,7 +395,7 @@ class UploadService:
             return self._finished(writer.upload)
         if writer.state.whole:
             if writer.upload.state is State.OPEN:
-                await confirm()
+                await revalidate()
             return await self.finish(writer.upload)
         return Report(writer.upload, writer.state.coverage, self.policy.expires(writer.upload))
 

@@ -28,7 +28,7 @@ from resumable.uploads.multipart import MultipartOpener
 from resumable.uploads.neighbours import neighbour_of
 from resumable.uploads.readback import StoredBytes
 from resumable.uploads.release import release
-from resumable.uploads.sender import Sender, Turn, confirmed
+from resumable.uploads.sender import Sender, Turn, nothing_to_ask
 from resumable.uploads.state import UploadState
 from resumable.uploads.stream import ChunkBuffer, ChunkedStream
 from resumable.uploads.whole import WholeObject
@@ -93,7 +93,7 @@ class UploadWriter:
         A run that is all that was missing of its chunk makes it a part; any other becomes a fragment. Bytes that meet stored
         ones are compared with them.
 
-        :param sender: whose it is. What its confirm raises comes out here; what was acknowledged before stays, and this run
+        :param sender: whose it is. What its `revalidate` raises comes out here; what was acknowledged before stays, and this run
             is not.
         :raises Conflict: other bytes are stored there; nothing was altered.
         :raises Gap: other bytes were stored there, and those before them are not at hand any more: the client begins there.
@@ -119,7 +119,7 @@ class UploadWriter:
 
     async def assemble(self) -> None:
         """Make parts of all chunks whose fragments cover them, for one who may finish the upload. Errors as `store`."""
-        sender = Sender(confirmed, edition=self.upload.edition)
+        sender = Sender(nothing_to_ask, edition=self.upload.edition)
         if self.upload.length == 0:
             await self.store(ChunkBuffer(0, 0, number=1), sender)
             return
@@ -344,7 +344,7 @@ class UploadWriter:
     async def _put_chunk(self, number: int, segments: Sequence[bytes], marker: Marker, sender: Sender) -> None:
         first, end = self.grid.first_of(number), self.grid.end_of(number)
         if self._whole.is_all(number):
-            await sender.confirm()
+            await sender.revalidate()
             await self._whole.put(segments, marker)
             sender.committed()
             return
@@ -412,7 +412,7 @@ class UploadWriter:
         parts = len(self.state.parts | {number})
         complete = piece.number is not None and self.upload.length is not None and parts == self.grid.count
         if complete:
-            await sender.confirm()
+            await sender.revalidate()
         time, begun = now(deps.clock), deps.clock.seconds()
         try:
             word = await deps.ledger.add_piece(

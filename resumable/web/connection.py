@@ -25,6 +25,7 @@ from twisted.python.failure import Failure
 from twisted.web import http
 from zope.interface import implementer
 
+from resumable.clock import cancel_if_active
 from resumable.metrics import Metrics
 from resumable.model import Invalid, UploadError
 from resumable.protocols.messages import Request
@@ -344,8 +345,7 @@ class StreamingChannel(ReadChannel):
 
     def forceAbortClient(self) -> None:
         """Close without regard for what is still to be sent."""
-        if self._abortingCall is not None and self._abortingCall.active():
-            self._abortingCall.cancel()
+        cancel_if_active(self._abortingCall)
         super().forceAbortClient()
 
     def drain(self) -> None:

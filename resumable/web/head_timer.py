@@ -6,6 +6,8 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall
 
+from resumable.clock import cancel_if_active
+
 #: The longest (seconds) that the head of a request may take from its first byte on, unless the idle timeout is shorter.
 HEAD_SECONDS = 20.0
 
@@ -38,6 +40,5 @@ class HeadTimer:
 
     def stop(self) -> None:
         """Take note that the head is complete, or nobody waits for it any more."""
-        if self._end is not None and self._end.active():
-            self._end.cancel()
+        cancel_if_active(self._end)
         self._end = None

@@ -9,7 +9,7 @@ from resumable.metrics import CONTENT_TYPE
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.response import Response, problem
 from resumable.timestamps import rfc3339
-from resumable.upkeep.readiness import Readiness, Verdict
+from resumable.upkeep.readiness import ProbeStatus, Readiness
 
 #: Gives what has been counted, in Prometheus's text format.
 Figures = Callable[[], Awaitable[bytes]]
@@ -48,6 +48,6 @@ def _other_methods(request: Request) -> Response | None:
     return problem(405, "use GET", {"Allow": "GET, HEAD"})
 
 
-def _as_json(verdict: Verdict) -> dict[str, Any]:
+def _as_json(verdict: ProbeStatus) -> dict[str, Any]:
     shown: dict[str, Any] = {"ok": verdict.ok, "since": rfc3339(verdict.since)}
     return shown if verdict.ok else {**shown, "reason": verdict.reason}

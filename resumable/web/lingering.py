@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from resumable.clock import cancel_if_active
+
 #: How long (seconds) such a client may go on sending.
 LINGER_SECONDS = 30.0
 #: The longest silence (seconds) meanwhile: then it has read the answer, or never will.
@@ -47,8 +49,7 @@ class Lingering:
 
     def stop(self) -> None:
         """Close no more: the connection ends for another reason."""
-        if self._call is not None and self._call.active():
-            self._call.cancel()
+        cancel_if_active(self._call)
 
     def _look(self) -> None:
         left = min(self._ends, self._heard + LINGER_SILENCE) - self._clock.seconds()

@@ -6,6 +6,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from resumable.clock import cancel_if_active
 from resumable.protocols.response import NO_STORE, problem, raw_headers, reason_phrase
 
 #: Seconds until one who was turned away may come again.
@@ -54,5 +55,4 @@ class TurnedAway(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave no timer behind (Twisted's)."""
-        if self._end is not None and self._end.active():
-            self._end.cancel()
+        cancel_if_active(self._end)

@@ -36,6 +36,7 @@ from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from resumable.blocks import Blocks
+from resumable.clock import cancel_if_active
 from resumable.model import InternalError, Interrupted, ShuttingDown, UploadError
 from resumable.protocols.origin import Origin
 from resumable.protocols.query import parse_query
@@ -228,8 +229,7 @@ class StreamingRequest(server.Request):
         try:
             await poured
         finally:
-            if limit is not None and limit.active():
-                limit.cancel()
+            cancel_if_active(limit)
             consumer.unregisterProducer()
 
     def _pump(self, fresh: bytes = b"") -> None:

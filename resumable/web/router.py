@@ -33,15 +33,14 @@ class Router(Resource):
     def __init__(self, protocols: Sequence[Protocol], pages: Mapping[bytes, Page], *, cors: Cors | None = None) -> None:
         super().__init__()
         self._cors = cors
-        self._protocols = protocols
         self._pages = Pages(pages)
+        self._protocols = (self._pages, *protocols)
 
     def _find(self, request: Request) -> tuple[Protocol, Target]:
-        if not self._pages.has(request.path):
-            for protocol in self._protocols:
-                target = protocol.match(request)
-                if target is not None:
-                    return protocol, target
+        for protocol in self._protocols:
+            target = protocol.match(request)
+            if target is not None:
+                return protocol, target
         return self._pages, Target()
 
     async def serve(self, request: Request) -> Response:
@@ -81,13 +80,9 @@ class Pages(Plain):
     def __init__(self, pages: Mapping[bytes, Page]) -> None:
         self._pages = pages
 
-    def has(self, path: bytes) -> bool:
-        """Say whether there is a page of this path."""
-        return path in self._pages
-
     def match(self, request: Request) -> Target | None:
-        """Match everything that came so far."""
-        return Target()
+        """Match the pages' paths."""
+        return Target() if request.path in self._pages else None
 
     async def handle(self, request: Request, target: Target) -> Response:
         """See `resumable.protocols.base.Protocol`."""

@@ -15,7 +15,7 @@ from twisted.web.http_headers import Headers
 from resumable.callbacks.answers import read_answer
 from resumable.callbacks.authorizer import Grant, Refused, _judge
 from resumable.callbacks.caller import CallFailure, Said
-from resumable.callbacks.formats import Format, OwnFormat, TusdFormat, Verdict
+from resumable.callbacks.formats import Format, HookResult, OwnFormat, TusdFormat
 from resumable.model import ObjectOptions, Upload, UploadError
 from resumable.protocols.response import raw_headers
 from resumable.stores.s3.options import option_headers
@@ -179,7 +179,7 @@ def test_any_answer_to_an_event(
         CreateOverrides(**verdict.changes).of(CreateRequest("put", "n"))
 
 
-def answerable(verdict: Verdict) -> None:
+def answerable(verdict: HookResult) -> None:
     """It can be kept as JSON, and written to a client."""
     assert verdict.status is None or 200 <= verdict.status <= 599
     assert isinstance(verdict.body, bytes | None)

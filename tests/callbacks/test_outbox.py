@@ -12,7 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, ensureDeferred
 from twisted.internet.task import Clock, deferLater
 
-from resumable.callbacks.formats import Verdict
+from resumable.callbacks.formats import HookResult
 from resumable.callbacks.outbox import PAUSES, Outbox
 from resumable.callbacks.webhooks import NotDelivered
 from resumable.ledger.database import Database
@@ -35,9 +35,9 @@ class Application:
 
     def __init__(self) -> None:
         self.told: list[Event] = []
-        self.answer: Callable[[Event], Verdict] = lambda event: Verdict(True, 204)
+        self.answer: Callable[[Event], HookResult] = lambda event: HookResult(True, 204)
 
-    async def tell(self, event: Event, *, waiting: bool) -> Verdict:
+    async def tell(self, event: Event, *, waiting: bool) -> HookResult:
         await deferLater(reactor, 0)  # type: ignore[arg-type]
         self.told.append(event)
         return self.answer(event)
@@ -46,8 +46,8 @@ class Application:
         """Nothing to close."""
 
 
-def refuse(reason: str = "answered 500", **how: Any) -> Callable[[Event], Verdict]:
-    def answer(event: Event) -> Verdict:
+def refuse(reason: str = "answered 500", **how: Any) -> Callable[[Event], HookResult]:
+    def answer(event: Event) -> HookResult:
         raise NotDelivered(reason, **how)
 
     return answer
@@ -186,10 +186,10 @@ async def test_what_the_application_asks_for(wiring: House) -> None:
 @pytest_twisted.ensureDeferred
 async def test_many_at_a_time_but_one_for_each_upload(wiring: House) -> None:
     """While the application is slow, sixteen are under way at the most, of as many uploads."""
-    waiting: list[tuple[Event, Deferred[Verdict]]] = []
+    waiting: list[tuple[Event, Deferred[HookResult]]] = []
 
-    async def tell(event: Event, *, waiting_: Any = waiting, **_: Any) -> Verdict:
-        answer: Deferred[Verdict] = Deferred()
+    async def tell(event: Event, *, waiting_: Any = waiting, **_: Any) -> HookResult:
+        answer: Deferred[HookResult] = Deferred()
         waiting_.append((event, answer))
         return await answer
 
@@ -205,7 +205,7 @@ async def test_many_at_a_time_but_one_for_each_upload(wiring: House) -> None:
         await wiring.until(lambda: waiting)
         event, answer = waiting.pop(0)
         assert event.upload_id not in [other.upload_id for other, _ in waiting]
-        answer.callback(Verdict(True, 204))
+        answer.callback(HookResult(True, 204))
         done += 1
         await wiring.until(lambda: waiting or done == 40)  # noqa: B023
 
@@ -218,8 +218,8 @@ async def test_dying_at_each_step(database: Database, clock: Clock, step: str, w
     wiring = House(database, clock)
     failures = [refuse()] if step == "try_later" else []
 
-    def answer(event: Event) -> Verdict:
-        return failures.pop()(event) if failures else Verdict(True, 204)
+    def answer(event: Event) -> HookResult:
+        return failures.pop()(event) if failures else HookResult(True, 204)
 
     wiring.app.answer = answer
     where: Any = wiring.app if step == "tell" else wiring.queue
@@ -256,10 +256,10 @@ async def test_dying_at_each_step(database: Database, clock: Clock, step: str, w
 async def test_stopping_lets_a_try_end(database: Database, clock: Clock) -> None:
     """A try under way gets a moment; one that takes longer is due again at once after the next start."""
     wiring = House(database, clock)
-    wiring.app.answer = lambda event: Verdict(True, 204)
-    never: Deferred[Verdict] = Deferred()
+    wiring.app.answer = lambda event: HookResult(True, 204)
+    never: Deferred[HookResult] = Deferred()
 
-    async def tell(event: Event, *, waiting: bool) -> Verdict:
+    async def tell(event: Event, *, waiting: bool) -> HookResult:
         return await never
 
     wiring.app.tell = tell  # type: ignore[method-assign]
@@ -282,7 +282,7 @@ async def test_stopping_lets_a_try_end(database: Database, clock: Clock) -> None
 async def test_a_client_hears_the_applications_answer(database: Database, clock: Clock) -> None:
     """Now, and when it asks again; the application is told once."""
     wiring = House(database, clock, wait=True)
-    said = Verdict(True, 201, (("Content-Type", "text/plain"),), b"\xff thanks")
+    said = HookResult(True, 201, (("Content-Type", "text/plain"),), b"\xff thanks")
     wiring.app.answer = lambda event: said
     upload = await wiring.finish()
     assert await wiring.outbox.await_verdict(upload.id) == said
@@ -296,19 +296,19 @@ async def test_a_client_hears_the_applications_answer(database: Database, clock:
 async def test_a_client_waits_while_others_try(database: Database, clock: Clock) -> None:
     """Two ask at once, and the outbox is at it already: one try, one answer for all."""
     wiring = House(database, clock, wait=True)
-    answer: Deferred[Verdict] = Deferred()
+    answer: Deferred[HookResult] = Deferred()
     told: list[str] = []
 
-    async def tell(event: Event, *, waiting: bool) -> Verdict:
+    async def tell(event: Event, *, waiting: bool) -> HookResult:
         told.append(event.type)
-        return await answer if event.type == "upload.finished" else Verdict(True)
+        return await answer if event.type == "upload.finished" else HookResult(True)
 
     wiring.app.tell = tell  # type: ignore[method-assign]
     upload = await wiring.finish()
     asking = [ensureDeferred(wiring.outbox.await_verdict(upload.id)) for _ in range(2)]
     await wiring.until(lambda: "upload.finished" in told)
     await wiring.quiet()
-    answer.callback(Verdict(True, 200, (), b"ok"))
+    answer.callback(HookResult(True, 200, (), b"ok"))
     await wiring.until(lambda: all(one.called for one in asking), advance=0.1)
     assert [(await one).body for one in asking] == [b"ok", b"ok"]  # type: ignore[union-attr]
     assert told == ["upload.created", "upload.finished"]
@@ -323,14 +323,14 @@ async def test_a_client_asks_again(database: Database, clock: Clock) -> None:
     upload = await wiring.finish()
     with pytest.raises(Unavailable, match="cannot be reached"):
         await wiring.outbox.await_verdict(upload.id)
-    wiring.app.answer = lambda event: Verdict(True) if event.type == "upload.created" else refuse(
-        "answered 422", verdict=Verdict(False, 422, (), b"no")
+    wiring.app.answer = lambda event: HookResult(True) if event.type == "upload.created" else refuse(
+        "answered 422", verdict=HookResult(False, 422, (), b"no")
     )(event)  # fmt: skip
     no = await wiring.outbox.await_verdict(upload.id)
     assert no is not None
     assert (no.status, no.body) == (422, b"no")
     assert [queued.state for queued in await wiring.queue.list()] == ["due", "delivered"]
-    wiring.app.answer = lambda event: Verdict(True, 200, (), b"yes")
+    wiring.app.answer = lambda event: HookResult(True, 200, (), b"yes")
     yes = await wiring.outbox.await_verdict(upload.id)
     assert yes is not None
     assert yes.body == b"yes"
@@ -342,7 +342,7 @@ async def test_what_is_counted(database: Database, clock: Clock) -> None:
     """Each try, what came of it, and how long an event was on its way; one that is told at last was retried before."""
     metrics = Metrics()
     wiring = House(database, clock, metrics=metrics, give_up_after=100.0)
-    wiring.app.answer = lambda event: refuse()(event) if len(wiring.app.told) == 1 else Verdict(True, 204)
+    wiring.app.answer = lambda event: refuse()(event) if len(wiring.app.told) == 1 else HookResult(True, 204)
     await wiring.finish()
     await wiring.until(lambda: len(wiring.app.told) == 1)
     await wiring.until(lambda: len(wiring.app.told) == 3, advance=0.5)
@@ -367,7 +367,7 @@ async def test_an_answer_that_cannot_be_judged(database: Database, clock: Clock)
     """By a fault of ours: it is a try that failed, with the pauses and the end of those."""
     wiring = House(database, clock, give_up_after=100.0)
 
-    def fail(event: Event) -> Verdict:
+    def fail(event: Event) -> HookResult:
         raise UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed")
 
     wiring.app.answer = fail
@@ -389,7 +389,7 @@ async def test_a_client_hears_that_it_cannot_be_judged(database: Database, clock
     upload = await wiring.finish()
     await wiring.until(lambda: len(wiring.app.told) == 1)
 
-    def fail(event: Event) -> Verdict:
+    def fail(event: Event) -> HookResult:
         raise RecursionError
 
     wiring.app.answer = fail

@@ -12,7 +12,7 @@ from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 
 from resumable.commands.check_urls import check_events
-from resumable.commands.finding import Verdict
+from resumable.commands.finding import CheckStatus
 
 
 @pytest.fixture
@@ -44,17 +44,17 @@ def receiver() -> Iterator[Callable[[int], str]]:
 @pytest.mark.parametrize(
     ("status", "verdict"),
     [
-        (204, Verdict.OK),
-        (405, Verdict.OK),
-        (501, Verdict.OK),
-        (404, Verdict.WARNING),
-        (308, Verdict.WARNING),
-        (500, Verdict.FAILED),
-        (503, Verdict.FAILED),
+        (204, CheckStatus.OK),
+        (405, CheckStatus.OK),
+        (501, CheckStatus.OK),
+        (404, CheckStatus.WARNING),
+        (308, CheckStatus.WARNING),
+        (500, CheckStatus.FAILED),
+        (503, CheckStatus.FAILED),
     ],
 )
 @ensureDeferred
-async def test_what_the_receiver_answers(receiver: Callable[[int], Any], status: int, verdict: Verdict) -> None:
+async def test_what_the_receiver_answers(receiver: Callable[[int], Any], status: int, verdict: CheckStatus) -> None:
     """Somebody who knows no OPTIONS is there all the same; a token in the query is not shown."""
     url = receiver(status)
     finding = await check_events(f"{url}?token=hidden", 5.0, reactor)

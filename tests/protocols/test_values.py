@@ -15,7 +15,7 @@ from twisted.web.http_headers import Headers
 
 from resumable import model
 from resumable.callbacks.authorizer import AuthorizationRequest, Grant
-from resumable.callbacks.formats import Verdict
+from resumable.callbacks.formats import HookResult
 from resumable.ledger.rows import as_upload
 from resumable.model import Invalid, KeyTaken, ObjectOptions, Rejected, State, Unsupported, Upload, UploadError
 from resumable.protocols.access import Gate, description_of
@@ -234,15 +234,15 @@ UPLOAD = Upload("u1", "put", "", "n", "b", "k", 5, 16, created=1.0, updated=1.0,
 @pytest.mark.parametrize(
     ("verdict", "status"),
     [
-        (Verdict(True, None, (("a b", "c"), ("Transfer-Encoding", "chunked"), ("X", "\ud800"))), 200),
-        (Verdict(True, 101, (("X-Video", "42"),), b"body"), 200),
-        (Verdict(True, 9999, (("Content-Length", "1"),)), 200),
-        (Verdict(True, 202, (("ü", "1"),), b"body"), 202),
+        (HookResult(True, None, (("a b", "c"), ("Transfer-Encoding", "chunked"), ("X", "\ud800"))), 200),
+        (HookResult(True, 101, (("X-Video", "42"),), b"body"), 200),
+        (HookResult(True, 9999, (("Content-Length", "1"),)), 200),
+        (HookResult(True, 202, (("ü", "1"),), b"body"), 202),
     ],
 )
 @ensureDeferred
-async def test_what_was_kept_of_an_answer_before_it_was_refused(verdict: Verdict, status: int) -> None:
-    async def await_verdict(_: str) -> Verdict:
+async def test_what_was_kept_of_an_answer_before_it_was_refused(verdict: HookResult, status: int) -> None:
+    async def await_verdict(_: str) -> HookResult:
         return verdict
 
     answer = await Results(await_verdict).answer(Report(UPLOAD, Coverage.whole(5)))

@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 from resumable.model import Unavailable
 from resumable.stores.port import StoreError, StoreUnavailable
-from resumable.upkeep.readiness import FRESH, LIMIT, Readiness, Verdict
+from resumable.upkeep.readiness import FRESH, LIMIT, ProbeStatus, Readiness
 
 
 class Part:
@@ -42,10 +42,10 @@ class Watched:
         probes = {"ledger": self.ledger, "store": self.store}
         self.readiness = Readiness(self.clock, probes, lambda *what: self.told.append(what))  # type: ignore[arg-type]
 
-    def begin(self) -> Deferred[dict[str, Verdict]]:
+    def begin(self) -> Deferred[dict[str, ProbeStatus]]:
         return Deferred.fromCoroutine(self.readiness.look())
 
-    def look(self) -> dict[str, Verdict]:
+    def look(self) -> dict[str, ProbeStatus]:
         """An answer that is there at once."""
         asked = self.begin()
         assert asked.called
@@ -63,7 +63,7 @@ def watched() -> Watched:
 
 
 def test_all_is_well(watched: Watched) -> None:
-    assert watched.look() == {"ledger": Verdict(True, 1000), "store": Verdict(True, 1000)}
+    assert watched.look() == {"ledger": ProbeStatus(True, 1000), "store": ProbeStatus(True, 1000)}
     assert watched.told == [("ledger", True), ("store", True)]
 
 
@@ -100,14 +100,14 @@ def test_what_fails_and_since_when(watched: Watched, trouble: Exception, reason:
     watched.look()
     watched.store.does = trouble
     watched.clock.advance(10)
-    assert watched.look()["store"] == Verdict(False, 1010, reason)
+    assert watched.look()["store"] == ProbeStatus(False, 1010, reason)
     watched.clock.advance(10)
     verdicts = watched.look()
-    assert verdicts["store"] == Verdict(False, 1010, reason)
-    assert verdicts["ledger"] == Verdict(True, 1000)
+    assert verdicts["store"] == ProbeStatus(False, 1010, reason)
+    assert verdicts["ledger"] == ProbeStatus(True, 1000)
     watched.store.does = "work"
     watched.clock.advance(10)
-    assert watched.look()["store"] == Verdict(True, 1030)
+    assert watched.look()["store"] == ProbeStatus(True, 1030)
     assert [ok for part, ok in watched.told if part == "store"] == [True, False, False, True]
 
 
@@ -118,14 +118,14 @@ def test_a_part_that_hangs_keeps_nobody_waiting(watched: Watched) -> None:
     watched.clock.advance(LIMIT - 0.1)
     assert not asked.called
     watched.clock.advance(0.1)
-    assert result(asked)["ledger"] == Verdict(False, 1000 + LIMIT, "no answer within 3 s")
+    assert result(asked)["ledger"] == ProbeStatus(False, 1000 + LIMIT, "no answer within 3 s")
     assert result(asked)["store"].ok
     for _ in range(5):
         watched.clock.advance(FRESH)
         assert not watched.look()["ledger"].ok
     assert watched.ledger.tried == 1
     watched.ledger.ended.callback(None)
-    assert watched.look()["ledger"] == Verdict(True, watched.clock.seconds())
+    assert watched.look()["ledger"] == ProbeStatus(True, watched.clock.seconds())
     watched.clock.advance(FRESH)
     watched.ledger.does = "work"
     watched.look()
@@ -137,7 +137,7 @@ def test_draining_is_not_ready(watched: Watched) -> None:
     watched.clock.advance(5)
     watched.readiness.drain()
     watched.clock.advance(5)
-    assert watched.look()["service"] == Verdict(False, 1005, "draining")
+    assert watched.look()["service"] == ProbeStatus(False, 1005, "draining")
 
 
 def test_draining_while_somebody_waits(watched: Watched) -> None:
@@ -154,7 +154,7 @@ def test_a_try_that_is_faulty_itself(watched: Watched, monkeypatch: pytest.Monke
     logged = []
     monkeypatch.setattr(Logger, "failure", lambda *_, **what: logged.append(what))
     watched.store.does = KeyError("hidden")
-    assert watched.look()["store"] == Verdict(False, 1000, "KeyError")
+    assert watched.look()["store"] == ProbeStatus(False, 1000, "KeyError")
     assert logged == [{"part": "store"}]
     watched.store.does = "work"
     watched.clock.advance(FRESH)

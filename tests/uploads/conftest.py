@@ -83,7 +83,7 @@ class Node:
     ) -> tuple[Body, Deferred[Any]]:
         """A body that has brought bytes up to `sent`, and then is silent: it looks as if it were to end at `end`."""
         body = Body(DATA[first:sent], 7, drop=False, stall=True)
-        receiving = self.uploads.receive(upload, body, Span(first, end), confirm=certain, **how)
+        receiving = self.uploads.receive(upload, body, Span(first, end), revalidate=certain, **how)
         return body, Deferred.fromCoroutine(receiving)
 
     async def streams(self, upload: Upload) -> list[ChunkedStream]:
@@ -99,7 +99,7 @@ class Node:
         data, drop = how.pop("data", DATA[first:end]), how.pop("drop", False)
         span = Span(first, end, last=how.pop("last", False))
         body = Body(data, 7, drop=drop, stall=False)
-        return await self.uploads.receive(upload, body, span, confirm=certain, **how)
+        return await self.uploads.receive(upload, body, span, revalidate=certain, **how)
 
 
 @pytest.fixture

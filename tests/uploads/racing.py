@@ -47,7 +47,7 @@ from resumable.uploads.policy import TOKEN, CreateRequest
 from resumable.uploads.registry import Body as AnyBody
 from resumable.uploads.registry import Span
 from resumable.uploads.result import Report
-from resumable.uploads.sender import Confirm
+from resumable.uploads.sender import Revalidate
 from resumable.uploads.service import UploadService
 from tests.policy import policy
 from tests.uploads.memory_store import Bucket, MemoryStore
@@ -306,7 +306,7 @@ class WatchedService(UploadService):
         body: AnyBody,
         span: Span,
         *,
-        confirm: Confirm,
+        revalidate: Revalidate,
         new: bool = False,
         **options: Any,
     ) -> Report:
@@ -315,7 +315,7 @@ class WatchedService(UploadService):
         if anew:
             self.record.anew(upload.id)
         try:
-            return await super().receive(upload, body, span, confirm=confirm, new=new, **options)
+            return await super().receive(upload, body, span, revalidate=revalidate, new=new, **options)
         finally:
             if anew:
                 self.record.anew(upload.id)

@@ -48,7 +48,7 @@ async def bring(node: Node, data: bytes, *, protocol: str = "put") -> Report:
     """All of an upload in one body, as a client's PUT."""
     upload = await node.uploads.create(wanted(len(data), protocol=protocol), whole=True)
     body = Body(data, 7, drop=False, stall=False)
-    return await node.uploads.receive(upload, body, Span(0, len(data), last=True), confirm=certain, new=True)
+    return await node.uploads.receive(upload, body, Span(0, len(data), last=True), revalidate=certain, new=True)
 
 
 def begin(node: Node, data: bytes, **options: Any) -> Deferred[Any]:
@@ -108,6 +108,25 @@ class Late:
     async def land(self) -> None:
         assert self._land is not None
         await self._land()
+
+
+async def die_in(node: Node, call: str, size: int) -> Late:
+    """Let a node die while it waits for the answer to a call of its upload; nobody hears of it any more."""
+    late = Late(node, call)
+    unanswered = getattr(node.store, call)
+
+    async def dying(*arguments: Any, **options: Any) -> Any:
+        with pytest.raises(StoreUnavailable):
+            await unanswered(*arguments, **options)
+        await Deferred()
+
+    setattr(node.store, call, dying)
+    begin(node, DATA[:size])
+    await eventually(lambda: late.called)
+    for claims_of_one in node.uploads._completer.claims._held.values():
+        for claim in claims_of_one:
+            claim._timer.cancel()  # type: ignore[union-attr]
+    return late
 
 
 CALLS = pytest.mark.parametrize(
@@ -181,9 +200,9 @@ async def test_another_file_after_a_call_that_nobody_heard_of(bucket: Bucket, no
     upload = await a.uploads.create(wanted(len(data)), whole=True)
     body = Body(data, 7, drop=False, stall=False)
     with pytest.raises(Unavailable):
-        await a.uploads.receive(upload, body, Span(0, len(data)), confirm=certain, new=True)
+        await a.uploads.receive(upload, body, Span(0, len(data)), revalidate=certain, new=True)
     again = Body(other, 7, drop=False, stall=False)
-    doing = Deferred.fromCoroutine(a.uploads.receive(upload, again, Span(0, len(data)), confirm=certain))
+    doing = Deferred.fromCoroutine(a.uploads.receive(upload, again, Span(0, len(data)), revalidate=certain))
     await seconds(LEASE / 4)
     assert not doing.called
     await late.land()
@@ -197,20 +216,7 @@ async def test_another_file_after_a_call_that_nobody_heard_of(bucket: Bucket, no
 async def test_a_node_that_died(bucket: Bucket, nodes: tuple[Node, Node], call: str, size: int) -> None:
     """What it had under way may still take effect: that is waited for, and not for ever."""
     a, b = nodes
-    late = Late(a, call)
-    unanswered = getattr(a.store, call)
-
-    async def dying(*arguments: Any, **options: Any) -> Any:
-        with pytest.raises(StoreUnavailable):
-            await unanswered(*arguments, **options)
-        await Deferred()
-
-    setattr(a.store, call, dying)
-    begin(a, DATA[:size])
-    await eventually(lambda: late.called)
-    for claim in a.uploads._completer.claims._held.values():
-        for one in claim:
-            one._timer.cancel()  # type: ignore[union-attr]
+    late = await die_in(a, call, size)
     following = begin(b, OTHER[:size])
     await seconds(LEASE / 4)
     assert not following.called
@@ -229,20 +235,7 @@ async def test_a_service_that_is_killed_again_and_again(
     if machine() is None:
         pytest.skip("this system does not say when it was started")
     a, b = nodes
-    late = Late(a, call)
-    unanswered = getattr(a.store, call)
-
-    async def dying(*arguments: Any, **options: Any) -> Any:
-        with pytest.raises(StoreUnavailable):
-            await unanswered(*arguments, **options)
-        await Deferred()
-
-    setattr(a.store, call, dying)
-    begin(a, DATA[:size])
-    await eventually(lambda: late.called)
-    for claim in a.uploads._completer.claims._held.values():
-        for one in claim:
-            one._timer.cancel()  # type: ignore[union-attr]
+    await die_in(a, call, size)
     await seconds(LEASE)
     monkeypatch.setattr(claims, "LOOK", 1000.0)  # a second look would come too late
     following = begin(b, OTHER[:size])
@@ -433,14 +426,14 @@ async def test_what_is_entered_with_the_upload(ledger: Ledger, bucket: Bucket, n
     assert upload.claim is not None
     body = Body(DATA[:3], 7, drop=True, stall=False)
     with pytest.raises(Exception, match="as the test wants"):
-        await a.uploads.receive(upload, body, Span(0, CHUNK), confirm=certain, new=True)
+        await a.uploads.receive(upload, body, Span(0, CHUNK), revalidate=certain, new=True)
     current = await ledger.get(upload.id)
     assert current is not None
     assert current.claim is None
     nothing = await a.uploads.create(wanted(CHUNK), whole=True)
     body = Body(b"", 7, drop=True, stall=False)
     with pytest.raises(Exception, match="as the test wants"):
-        await a.uploads.receive(nothing, body, Span(0, CHUNK), confirm=certain, new=True)
+        await a.uploads.receive(nothing, body, Span(0, CHUNK), revalidate=certain, new=True)
     begun = reactor.seconds()  # type: ignore[attr-defined]
     assert (await bring(b, OTHER[:CHUNK])).finished
     assert reactor.seconds() - begun < LEASE / 2  # type: ignore[attr-defined]
@@ -452,7 +445,7 @@ async def test_a_slow_small_body(ledger: Ledger, bucket: Bucket, nodes: tuple[No
     a, b = nodes
     upload = await a.uploads.create(wanted(CHUNK, protocol="session"), whole=True)
     body = Body(DATA[:CHUNK], 7, drop=False, stall=True)
-    doing = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, CHUNK), confirm=certain, new=True))
+    doing = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, CHUNK), revalidate=certain, new=True))
     held = a.uploads._completer.claims._held[upload.id][0]
     held._seen -= LEASE
     assert (await bring(b, OTHER[:CHUNK], protocol="session")).finished

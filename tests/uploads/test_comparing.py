@@ -54,7 +54,7 @@ async def send(
     body = Body(sent, 5, drop=drop, stall=False)
     current = await node.deps.ledger.get(upload.id)
     assert current is not None
-    return await node.uploads.receive(current, body, Span(first, SIZE if drop else end), confirm=certain)
+    return await node.uploads.receive(current, body, Span(first, SIZE if drop else end), revalidate=certain)
 
 
 async def stream_of(node: Node, upload: Upload) -> ChunkedStream:
@@ -202,7 +202,7 @@ async def test_bytes_that_are_not_at_hand_any_more(
     a, _ = nodes
     upload = await begin(a, 2 * CHUNK)
     body = Body(changed(9)[:8], 8, drop=False, stall=True)
-    doing = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, SIZE), confirm=certain))
+    doing = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, SIZE), revalidate=certain))
     stream = await stream_of(a, upload)
     stream.spill()
     stream.write(changed(9)[8:])
@@ -221,7 +221,7 @@ async def test_a_silent_client_that_repeats_is_not_stored(nodes: tuple[Node, Nod
     a, _ = nodes
     upload = await begin(a, 2 * CHUNK)
     body = Body(DATA[:6], 7, drop=False, stall=True)
-    doing = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, SIZE), confirm=certain))
+    doing = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, SIZE), revalidate=certain))
     stream = await stream_of(a, upload)
     await a.uploads.writing.checkpoint()
     await a.uploads.writing.checkpoint()

@@ -80,7 +80,11 @@ def uploads(database: Database) -> UploadService:
 async def receive(uploads: UploadService, first: int, end: int, *, step: int = 1000) -> Any:
     upload = await uploads.find("", "name", "put")
     return await uploads.receive(
-        upload, Body(DATA[first:end], step, drop=False, stall=False), Span(first, end), confirm=certain, new=first == 0
+        upload,
+        Body(DATA[first:end], step, drop=False, stall=False),
+        Span(first, end),
+        revalidate=certain,
+        new=first == 0,
     )
 
 

@@ -113,7 +113,7 @@ async def bring(counted: Counted, size: int, ranges: Sequence[tuple[int, int]]) 
         upload = await counted.uploads.get(upload.id, "")
         try:
             await counted.uploads.receive(
-                upload, Body(DATA[first:end], breaks=end < size), Span(first, size), confirm=certain
+                upload, Body(DATA[first:end], breaks=end < size), Span(first, size), revalidate=certain
             )
         except Interrupted:
             assert end < size

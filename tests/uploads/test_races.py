@@ -597,7 +597,7 @@ async def send(node: Node, upload: Upload, data: bytes, end: int | None = None) 
     """A file from byte 0 on, as one range."""
     body = Body(data[:end], 7, drop=False, stall=False)
     return await node.uploads.receive(
-        await current(node.deps.ledger, upload), body, Span(0, end or len(data)), confirm=certain
+        await current(node.deps.ledger, upload), body, Span(0, end or len(data)), revalidate=certain
     )
 
 
@@ -621,7 +621,7 @@ async def test_who_comes_second_is_compared(
     # Nothing of it has come yet when the other does.
     body = Body(DATA[:size], size - 3, drop=False, stall=False)
     body.pauseProducing()
-    former = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, size), confirm=certain))
+    former = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, size), revalidate=certain))
     former.addErrback(lambda failure: failure.value)
     while not any(writer.streams for writer in a.uploads.writing._writers.values()):
         await seconds(0.001)
@@ -670,13 +670,13 @@ async def test_begun_anew_before_it_is_finishing(
         await all_of_them
         return await usual(*arguments, **options)
 
-    async def confirm() -> None:
+    async def revalidate() -> None:
         asked.callback(None)
         await may
 
     monkeypatch.setattr(ledger, "add_piece", together)
     body = Body(DATA, 7, drop=False, stall=False)
-    former = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, len(DATA)), confirm=confirm))
+    former = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, len(DATA)), revalidate=revalidate))
     former.addErrback(lambda failure: failure.value)
     await asked
     assert (await send(b, upload, OTHER, 2 * CHUNK + 3)).offset == 2 * CHUNK + 3
@@ -717,12 +717,12 @@ async def test_a_swarm_over_two_processes(bucket: Bucket, nodes: tuple[Node, Nod
     upload = await a.uploads.create(CreateRequest("put", KEY, length=5, swarm=True))
     body = Body(DATA[:5], 7, drop=False, stall=False)
     body.pauseProducing()
-    other = Deferred.fromCoroutine(b.uploads.receive(upload, body, Span(0, 5), confirm=certain))
+    other = Deferred.fromCoroutine(b.uploads.receive(upload, body, Span(0, 5), revalidate=certain))
     other.addErrback(lambda failure: failure.value)
     while not any(writer.streams for writer in b.uploads.writing._writers.values()):
         await seconds(0.001)
     acknowledged = Body(OTHER[2:5], 7, drop=False, stall=False)
-    await a.uploads.receive(upload, acknowledged, Span(2, 5), confirm=certain)
+    await a.uploads.receive(upload, acknowledged, Span(2, 5), revalidate=certain)
     body.resumeProducing()
     assert isinstance(await other, Conflict)
     assert KEY not in bucket.objects

@@ -37,7 +37,7 @@ async def put(wiring: House, call: str, code: str, size: int) -> tuple[Upload, U
     upload = await wiring.uploads.create(CreateRequest("put", "n", length=size))
     body = Body(DATA[:size], 7, drop=False, stall=False)
     with pytest.raises(UploadError) as caught:
-        await wiring.uploads.receive(upload, body, Span(0, size), confirm=certain, new=True)
+        await wiring.uploads.receive(upload, body, Span(0, size), revalidate=certain, new=True)
     return await wiring.uploads.get(upload.id, ""), caught.value
 
 
@@ -75,5 +75,5 @@ async def test_what_the_operator_can_mend(wiring: House, call: str, size: int, c
         wiring.uploads.faults.check("bucket")
     delattr(wiring.uploads._store, call)
     body = Body(DATA[:size], 7, drop=False, stall=False)
-    await wiring.uploads.receive(upload, body, Span(0, size), confirm=certain)
+    await wiring.uploads.receive(upload, body, Span(0, size), revalidate=certain)
     wiring.uploads.faults.check("bucket")

@@ -184,7 +184,7 @@ class Uploads(RuleBasedStateMachine):
         last = end == len(self._data)
         try:
             return await self._uploads.receive(
-                await self._current(), body, Span(first, end, last=last), confirm=certain
+                await self._current(), body, Span(first, end, last=last), revalidate=certain
             )
         except (UploadError, AssertionError) as error:
             return error

@@ -145,7 +145,7 @@ async def test_a_client_that_vanishes_with_the_last_byte(
     upload = await a.uploads.create(SWARM)
     end = 3 * CHUNK - 3  # within a chunk: what comes last of it is stored when the client has gone
     body = Body(DATA[CHUNK:end], 7, drop=True, stall=True)
-    going = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(CHUNK, len(DATA)), confirm=certain))
+    going = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(CHUNK, len(DATA)), revalidate=certain))
     await b.send(upload, 0, CHUNK)
     await b.send(upload, end, len(DATA))
     body.go_on()

@@ -21,13 +21,13 @@ from resumable.model import (
     Upload,
     UploadError,
 )
-from resumable.protocols.access import Description, Gate, content_encoding_of
+from resumable.protocols.access import Description, Gate, content_encoding_of, content_type_of
 from resumable.protocols.base import Spoken, Target
+from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.messages import Request
 from resumable.protocols.problems import render_refusal, retry_header, status_of
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results, expires_header
-from resumable.protocols.session import Nothing
 from resumable.protocols.tus.checksum import ALGORITHMS, digest_of
 from resumable.protocols.tus.metadata import read_metadata
 from resumable.quoting import quote_briefly
@@ -150,7 +150,7 @@ class TusProtocol:
         upload = await access.create(description, whole=whole)
         where = {"Location": f"{request.origin.base}/files/{upload.id}"}
         if length == 0:
-            report = await access.receive(upload, Nothing(), Span(0, 0, last=True), new=True)
+            report = await access.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True)
         elif brings:
             try:
                 report = await access.receive(upload, request, _span(request, 0), new=True, exact=True, digest=digest)
@@ -314,7 +314,7 @@ def _check_type(request: Request) -> None:
 
     :raises UnsupportedType: it says that it is something else.
     """
-    said = (_header(request, b"content-type") or b"").decode("latin-1").partition(";")[0].strip().lower()
+    said = (content_type_of(request) or "").partition(";")[0].strip().lower()
     if said != BYTES:
         raise UnsupportedType(f"Content-Type has to be {BYTES}")
 

@@ -14,6 +14,7 @@ from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import UNKNOWN_LENGTH, IResponse
 
+from resumable.clock import cancel_if_active
 from resumable.stores.transport.body_producer import ChunksProducer
 from resumable.stores.transport.sending import SegmentsRequest
 
@@ -213,8 +214,7 @@ class Exchange(Protocol):
         self._ended = True
         self._segments = []
         self._small.clear()
-        if self._timer is not None and self._timer.active():
-            self._timer.cancel()
+        cancel_if_active(self._timer)
         early = self._producer is not None and not self._producer.finished
         if ended:
             self._waiting.cancel()

@@ -15,6 +15,8 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from resumable.clock import cancel_if_active
+
 #: Seconds within which a proxy has to make the connection that it was asked for.
 CONNECT = 15.0
 #: The most bytes of the head of a proxy's answer.
@@ -152,15 +154,13 @@ class _Asking(Protocol):
             self.open.errback(Failure(error))
 
     def _abort(self) -> None:
-        if self._timer.active():
-            self._timer.cancel()
+        cancel_if_active(self._timer)
         transport: Any = self.transport
         transport.abortConnection()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Tell those who use the tunnel, or wait for it, that it has ended."""
-        if self._timer.active():
-            self._timer.cancel()
+        cancel_if_active(self._timer)
         if self._inner is not None:
             self._inner.connectionLost(reason)
         elif not self.open.called:

@@ -70,14 +70,14 @@ class Writers(House):
     async def bring(self, upload: Upload, data: bytes, first: int, *, may: bool, broken: bool = False) -> Report:
         """Bring all of `data` from `first` on, as one who `may` finish the upload or may not."""
 
-        async def confirm() -> None:
+        async def revalidate() -> None:
             self.asked.append(((await self.now(upload)).offset, "film" in self.bucket.objects))
             if not may:
                 raise No
 
         current = (await self.now(upload)).upload
         span = Span(first, len(data), last=not broken)
-        return await self.uploads.receive(current, Body(data[first:], broken=broken), span, confirm=confirm)
+        return await self.uploads.receive(current, Body(data[first:], broken=broken), span, revalidate=revalidate)
 
 
 @async_yield_fixture
@@ -132,7 +132,7 @@ async def test_only_who_finishes_is_asked_about(wiring: Writers, cut: int) -> No
     async def never() -> None:
         pytest.fail("nothing is finished")
 
-    await wiring.uploads.receive(upload, Body(DATA[:cut]), Span(0, cut), confirm=never)
+    await wiring.uploads.receive(upload, Body(DATA[:cut]), Span(0, cut), revalidate=never)
     with pytest.raises(No):
         await wiring.bring(upload, DATA, cut, may=False)
     assert cut <= (await wiring.now(upload)).offset
@@ -156,11 +156,11 @@ async def test_an_upload_that_is_cancelled_while_somebody_is_asked(wiring: Write
     """A yes that comes too late makes no object, and leaves nothing in the store."""
     upload = await wiring.create(len(DATA))
 
-    async def confirm() -> None:
+    async def revalidate() -> None:
         await wiring.uploads.cancel((await wiring.now(upload)).upload)
 
     with pytest.raises(UploadError):
-        await wiring.uploads.receive(upload, Body(DATA), Span(0, len(DATA)), confirm=confirm)
+        await wiring.uploads.receive(upload, Body(DATA), Span(0, len(DATA)), revalidate=revalidate)
     assert (await wiring.now(upload)).upload.state is State.CANCELLED
     left: Any = (wiring.bucket.objects, [parts for _, _, parts in wiring.bucket.multiparts.values() if parts])
     assert left == ({}, [])
