@@ -9,7 +9,8 @@ killed once.
 
 A call may take effect although nobody hears of it: its answer was lost, or its process died. Then the claim stays in
 the ledger without signs of life, and the next upload that makes an object under the key also waits `LEASE` seconds. A
-call that takes effect more than `LEASE` seconds after its holder's last sign of life is not fenced.
+holder that is in doubt gives a last sign of life when it gives up, so that the time counts from there. A call that takes
+effect more than `LEASE` seconds after its holder's last sign of life is not fenced.
 """
 
 from __future__ import annotations
@@ -192,8 +193,8 @@ class Claim:
 
     @property
     def left(self) -> str | None:
-        """What the ledger is to have as the claim when all is done: None, or the word if there is doubt."""
-        return self.word if self.doubtful else None
+        """What the ledger is to have as the claim when all is done: None, or a last sign of life if there is doubt."""
+        return new_claim() if self.doubtful else None
 
     async def quiet(self) -> None:
         """Wait until no sign of life is on its way, so that the ledger has `word`."""
@@ -201,13 +202,17 @@ class Claim:
         self._renewals.release()
 
     async def release(self) -> None:
-        """Give the claim up, unless there is doubt."""
+        """Give the claim up; if there is doubt, leave it in the ledger with a last sign of life."""
         await self.quiet()
-        if not (self.doubtful or self._lost or self.given_up):
-            try:
+        if self._lost or self.given_up:
+            return
+        try:
+            if self.doubtful:
+                await self._renew()
+            else:
                 await self._ledger.unclaim(self.upload, self.word)
-            except Unavailable:
-                self._log.info("the claim of upload {id} could not be given up: it lapses by itself", id=self.upload.id)
+        except Unavailable:
+            self._log.info("the claim of upload {id} could not be given up: it lapses by itself", id=self.upload.id)
 
     async def hand_back(self, former_id: str) -> None:
         """Give the claim back to the upload that it was taken from.

@@ -7,6 +7,7 @@ has made it (its token is in the object's metadata) and by its bytes.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -119,6 +120,8 @@ class Record:
     :ivar events: what happened under the key.
     :ivar acks: by upload: ranges that somebody was told are stored, and of which file; since it was last begun at byte 0.
     :ivar floors: by upload: the highest offset that somebody was told, since then.
+    :ivar beginners: by upload: requests under way that have begun at byte 0. Until they end they may change what others are
+        told meanwhile: that is neither in `acks` nor in `floors`.
     :ivar wrong: what must not have happened.
     """
 
@@ -130,16 +133,32 @@ class Record:
     tokens: dict[str, str] = field(factory=dict)
     wrong: list[str] = field(factory=list)
     anews: int = 0
+    beginners: defaultdict[str, list[AnyBody]] = field(factory=lambda: defaultdict(list))
 
     def tick(self) -> int:
         self.at += 1
         return self.at
 
-    def anew(self, upload_id: str) -> None:
+    def begins(self, upload_id: str, body: AnyBody) -> None:
         """Whoever begins at byte 0 may change everything that others were told."""
+        self.beginners[upload_id].append(body)
+        self._anew(upload_id)
+
+    def begun(self, upload_id: str, body: AnyBody) -> None:
+        """Who has begun there changes nothing more: the request, or its process, is at its end."""
+        if body in self.beginners[upload_id]:
+            self.beginners[upload_id].remove(body)
+        self._anew(upload_id)
+
+    def _anew(self, upload_id: str) -> None:
         self.anews += 1
         self.acks.pop(upload_id, None)
         self.floors.pop(upload_id, None)
+
+    def told(self, upload_id: str, offset: int) -> None:
+        """Somebody was told this offset, below which the upload does not fall any more."""
+        if not self.beginners[upload_id]:
+            self.floors[upload_id] = max(offset, self.floors.get(upload_id, 0))
 
     # Under the key
 
@@ -177,9 +196,10 @@ class Record:
             at = differs(sent, other.data, other)
             if at is not None:
                 self.wrong.append(f"byte {at} was acknowledged to two who differ: {other} and {sent}")
-        acks.append(sent)
+        if not self.beginners[sent.upload_id]:
+            acks.append(sent)
         if told is not None:
-            self.floors[sent.upload_id] = max(told, self.floors.get(sent.upload_id, 0))
+            self.told(sent.upload_id, told)
 
     def finished(self, sent: Sent, upload_id: str) -> None:
         """A client was told that its upload is finished: the object is what it sent, wherever it is now."""
@@ -313,12 +333,12 @@ class WatchedService(UploadService):
         self._note(upload, body)
         anew = span.first == 0 and not upload.swarm
         if anew:
-            self.record.anew(upload.id)
+            self.record.begins(upload.id, body)
         try:
             return await super().receive(upload, body, span, revalidate=revalidate, new=new, **options)
         finally:
             if anew:
-                self.record.anew(upload.id)
+                self.record.begun(upload.id, body)
 
     async def compare(self, upload: Upload, body: AnyBody, span: Span) -> Report:
         self._note(upload, body)
@@ -424,8 +444,7 @@ class Process:
         except UploadError:
             return None
         if not self.dead and anews == self.record.anews and (report.upload.live or report.finished):
-            floors, upload_id = self.record.floors, report.upload.id
-            floors[upload_id] = max(report.offset, floors.get(upload_id, 0))
+            self.record.told(report.upload.id, report.offset)
         return report
 
     async def all_uploads(self) -> list[Upload]:

@@ -452,3 +452,25 @@ async def test_a_slow_small_body(ledger: Ledger, bucket: Bucket, nodes: tuple[No
     body.go_on()
     assert (await doing).finished
     assert bucket.objects["name"][0] in (DATA[:CHUNK], OTHER[:CHUNK])
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_lease_of_a_doubt_begins_at_its_end(ledger: Ledger, nodes: tuple[Node, Node]) -> None:
+    """A call begins late under its claim, and nobody hears of it: who comes next waits for a whole lease from there."""
+    held = nodes[0].uploads._completer.claims
+    upload = await nodes[0].uploads.create(wanted(5))
+    claim = await held.take(upload)
+    word = claim.word
+    await seconds(LEASE / 3)
+    claim.doubt()
+    await held.drop(claim)
+    left = await ledger.get(upload.id)
+    assert left is not None
+    assert left.claim not in (None, word)
+    ended: list[float] = []
+    following = await nodes[1].uploads.create(wanted(5, protocol="session"))
+    dropped = reactor.seconds()  # type: ignore[attr-defined]
+    taking = Deferred.fromCoroutine(nodes[1].uploads._completer.claims.take(following))
+    taking.addCallback(lambda taken: ended.append(reactor.seconds()) or taken)  # type: ignore[attr-defined, func-returns-value]
+    await nodes[1].uploads._completer.claims.drop(await taking)
+    assert ended[0] - dropped > LEASE * 0.9

@@ -143,7 +143,7 @@ class Races(RuleBasedStateMachine):
                 self._dead.append(process)
                 for sent, _ in self._open:
                     if sent.process is process and sent.upload_id is not None:
-                        self._record.anew(sent.upload_id)
+                        self._record.begun(sent.upload_id, sent)
                 self._open = [(sent, done) for sent, done in self._open if sent.process is not process]
                 self._alive[at] = run(self._started())
 
@@ -375,8 +375,9 @@ class Races(RuleBasedStateMachine):
     )
     def race(self, who: int, what: str, some: int) -> None:
         """What happens to the next call that makes, or removes, an object under the key."""
-        # Nothing takes effect later than a lease after the last sign of life: there is no fence against that.
-        self._process(who).store.next = (what, some * LEASE / 12)
+        # Nothing takes effect later than a lease after the last sign of life: there is no fence against that. When a call
+        # begins, that sign may be half a lease old, and who dies gives none after it.
+        self._process(who).store.next = (what, some * LEASE / (24 if what == "dies" else 12))
 
     @rule(who=WHO)
     def die(self, who: int) -> None:
