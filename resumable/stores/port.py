@@ -54,6 +54,10 @@ class Damaged(StoreError):
     """The store holds other bytes than it had confirmed. This was found out here; the store did not say it."""
 
 
+class CannotCopy(StoreError):
+    """The store does not know how to make a part of bytes that it has already."""
+
+
 class StoreVerdict(StoreError):
     """A refusal in the store's own error document. Only such a document tells what is in the store."""
 
@@ -135,6 +139,17 @@ class Made:
 
     etag: str
     confirmed: bool = False
+
+
+@frozen
+class CopiedPart:
+    """A part that the store has made of an object's bytes.
+
+    :ivar crc32c: as the store tells it; None if it does not.
+    """
+
+    etag: str
+    crc32c: int | None = None
 
 
 @frozen
@@ -265,6 +280,12 @@ class Store(Protocol):
         :param etag: an object with another ETag is left alone. None deletes any object.
         """
 
+    async def delete_objects(self, bucket: str, keys: Sequence[str]) -> None:
+        """Delete objects, with few requests where the store can do that. Those that are not there do not matter.
+
+        :raises StoreError: some of them may be left. The call may be repeated.
+        """
+
     async def list_objects(self, bucket: str, prefix: str) -> list[StoredObject]:
         """Return all objects whose keys begin with the prefix, across pages. Their metadata is empty."""
 
@@ -277,6 +298,29 @@ class Store(Protocol):
         """Store part `number` (from 1) and return its ETag (without quotes).
 
         It replaces an earlier part of the number.
+        """
+
+    async def upload_part_copy(
+        self,
+        bucket: str,
+        key: str,
+        multipart_id: str,
+        number: int,
+        *,
+        source: tuple[str, str],
+        etag: str,
+        span: tuple[int, int] | None = None,
+        crc32c: int | None = None,
+    ) -> CopiedPart:
+        """Store part `number` (from 1) with bytes of an object that the store has. They do not pass through here.
+
+        :param source: bucket and key of that object.
+        :param etag: the ETag that it has to have.
+        :param span: offsets of the wanted bytes, first (inclusive) and end (exclusive). None for all bytes.
+        :param crc32c: of the wanted bytes, if that is known.
+        :raises CannotCopy: the store does not do that.
+        :raises NotFound: there is no such object.
+        :raises PreconditionFailed: the object has another ETag, or ends before the span.
         """
 
     async def complete_multipart_upload(

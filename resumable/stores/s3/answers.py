@@ -159,6 +159,8 @@ def speaks(root: ElementTree.Element, shape: Any) -> bool:
 
     Without this check a well-formed page of somebody else would be read as an empty listing.
     """
+    if "payload" in shape.serialization:
+        shape = shape.members[shape.serialization["payload"]]
     names = {member.serialization.get("name", name) for name, member in shape.members.items()}
     return any(local_name(each) in names for each in root)
 

@@ -50,6 +50,7 @@ class Call:
     :ivar bare: statuses that, without an error document, are raised at once, for the caller to find out what is meant.
     :ivar once: whether it does harm to repeat a try that succeeded although its answer was lost. Then that is not done
         often.
+    :ivar blank: what a successful answer without a body means, if that is not what was asked for.
     :ivar check: returns what is wrong with a successful answer after all, or None.
     :ivar sent: whether the store has the whole request of the last try.
     """
@@ -68,6 +69,7 @@ class Call:
     passing: frozenset[str] = frozenset()
     bare: frozenset[int] = frozenset()
     once: bool = False
+    blank: CallFailure | None = None
     check: Callable[[Reply], CallFailure | None] | None = None
     sent: bool = False
 
@@ -202,6 +204,8 @@ class Calls:
             return CallFailure(answer.code, plain(answer.message), transient=not final)
         if not 200 <= answer.status < 300:
             return self._answers.refusal(answer)
+        if call.blank is not None and not any(answer.segments):
+            return call.blank
         fields = await self._answers.read(call.operation, answer) if call.reads else {}
         if isinstance(fields, CallFailure):
             return fields

@@ -13,6 +13,8 @@ from resumable.crc32c_text import encode_crc32c
 from resumable.model import ObjectOptions
 from resumable.stores.port import (
     AnswerTooLong,
+    CannotCopy,
+    CopiedPart,
     Fence,
     Made,
     NoSuchUpload,
@@ -28,20 +30,24 @@ from resumable.stores.port import (
     StoreUnavailable,
 )
 from resumable.stores.s3.addressing import Addressing
-from resumable.stores.s3.answers import Answers
+from resumable.stores.s3.answers import Answers, CallFailure
 from resumable.stores.s3.calls import FIRST_PAUSE, LONGEST_PAUSE, Call, Calls
-from resumable.stores.s3.confirming import Completed, Uploaded, describes, has_upload_id
+from resumable.stores.s3.confirming import Completed, Copied, Uploaded, describes, has_upload_id
+from resumable.stores.s3.deleting import DELETED_AT_ONCE, all_deleted, deletion
+from resumable.stores.s3.documents import document
 from resumable.stores.s3.listings import Listing, read_multipart, read_object, read_part, whole_parts
 from resumable.stores.s3.options import METADATA, decode_metadata, option_headers
 from resumable.stores.s3.signing import NoCredentials, Signer
 from resumable.stores.transport.exchange import PAGE_LIMIT
 from resumable.stores.transport.pool import Transport
 
-#: Seconds that CompleteMultipartUpload may take. AWS says "several minutes".
-COMPLETE = 600.0
+#: Seconds that the store may work before it answers: CompleteMultipartUpload takes "several minutes", AWS says, and a copy
+#: of a GiB takes as long as it takes.
+COMPLETE = COPY = 600.0
+#: The error code of a store that does not know an operation.
+NOT_IMPLEMENTED = "NotImplemented"
 #: Seconds that the answer to a probe may take.
 PROBE = 2.5
-NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 IF_NEW = {"If-None-Match": "*"}
 #: What a store says if another request for the same key was under way.
 CONFLICT = frozenset({"ConditionalRequestConflict"})
@@ -141,7 +147,7 @@ class S3Store:
         body = b""
         if self._at_aws and self._region != "us-east-1":
             constraint = f"<LocationConstraint>{escape(self._region)}</LocationConstraint>"
-            body = _document("CreateBucketConfiguration", constraint)
+            body = document("CreateBucketConfiguration", constraint)
         try:
             await self._calls.make(Call("CreateBucket", "PUT", bucket, body=[body]))
         except StoreError as error:
@@ -242,7 +248,7 @@ class S3Store:
         except StoreError as error:
             if etag is None or not error.said:
                 raise
-            if error.code == "NotImplemented":
+            if error.code == NOT_IMPLEMENTED:
                 await self._delete(bucket, key, {}, fence, again=True)
             elif error.status != 404 or error.code == "NoSuchBucket":
                 raise
@@ -253,6 +259,21 @@ class S3Store:
         call = Call("DeleteObject", "DELETE", bucket, key, headers=headers, passing=CONFLICT)
         with suppress(NotFound):
             await self._calls.make(call, fence=fence, again=again)
+
+    async def delete_objects(self, bucket: str, keys: Sequence[str]) -> None:
+        """Delete objects, a thousand with each request (DeleteObjects); one by one in a store that cannot do that."""
+        for at in range(0, len(keys), DELETED_AT_ONCE):
+            some = keys[at : at + DELETED_AT_ONCE]
+            body, headers = deletion(some)
+            call = Call("DeleteObjects", "POST", bucket, None, "delete=", headers, [body])
+            call.reads, call.limit, call.check = True, PAGE_LIMIT, all_deleted
+            try:
+                await self._calls.make(call)
+            except StoreError as error:
+                if error.code != NOT_IMPLEMENTED:
+                    raise
+                for key in some:
+                    await self.delete_object(bucket, key)
 
     async def list_objects(self, bucket: str, prefix: str) -> list[StoredObject]:
         """Return all objects whose keys begin with the prefix, across pages."""
@@ -294,6 +315,41 @@ class S3Store:
         del body
         return check.made(await self._calls.make(call)).etag
 
+    async def upload_part_copy(
+        self,
+        bucket: str,
+        key: str,
+        multipart_id: str,
+        number: int,
+        *,
+        source: tuple[str, str],
+        etag: str,
+        span: tuple[int, int] | None = None,
+        crc32c: int | None = None,
+    ) -> CopiedPart:
+        """Store part `number` (from 1) with bytes of an object that the store has (UploadPartCopy)."""
+        headers = {
+            "x-amz-copy-source": quote("/".join(source), safe="/~"),
+            "x-amz-copy-source-if-match": f'"{etag}"',
+        }
+        if span is not None:
+            headers["x-amz-copy-source-range"] = f"bytes={span[0]}-{span[1] - 1}"
+        check = Copied(crc32c)
+        call = Call(
+            *("UploadPartCopy", "PUT", bucket, key, f"partNumber={number}&uploadId={quote(multipart_id, safe='')}"),
+            headers=headers,
+            reads=True,
+            answer=COPY,
+            blank=CallFailure(NOT_IMPLEMENTED, "the answer says nothing of a copy", 200, transient=False),
+            check=check,
+        )
+        try:
+            return check.part(await self._calls.make(call))
+        except StoreError as error:
+            if error.code == NOT_IMPLEMENTED:
+                raise CannotCopy(error.code, "the store copies no parts", error.status, said=error.said) from error
+            raise
+
     async def complete_multipart_upload(
         self,
         bucket: str,
@@ -309,7 +365,7 @@ class S3Store:
         After a try whose answer was lost, some stores say ``NoSuchUpload`` to the next one. The caller has to find out
         whether the object was made.
         """
-        body = _document("CompleteMultipartUpload", "".join(map(self._part, parts)))
+        body = document("CompleteMultipartUpload", "".join(map(self._part, parts)))
         query = f"uploadId={quote(multipart_id, safe='')}"
         headers = {"Content-Type": "application/xml", **({} if overwrite else IF_NEW)}
         check = Completed(parts)
@@ -379,7 +435,3 @@ class S3Store:
         if self._checksum and part.crc32c is not None:
             crc = f"<ChecksumCRC32C>{encode_crc32c(part.crc32c)}</ChecksumCRC32C>"
         return f'<Part><PartNumber>{part.number}</PartNumber><ETag>"{escape(part.etag)}"</ETag>{crc}</Part>'
-
-
-def _document(root: str, content: str) -> bytes:
-    return f'<{root} xmlns="{NAMESPACE}">{content}</{root}>'.encode()

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from crc32c import crc32c as crc32c_of
 
-from resumable.crc32c_text import encode_crc32c
-from resumable.stores.port import Made, PartRef
+from resumable.crc32c_text import decode_crc32c, encode_crc32c
+from resumable.stores.port import CopiedPart, Made, PartRef
 from resumable.stores.s3.answers import CallFailure
 from resumable.stores.s3.calls import Reply
 
@@ -44,6 +44,30 @@ class Uploaded:
         """Return what a success tells of the object."""
         told = reply.answer.header(CHECKSUM)
         return Made(_unquoted(reply.answer.header(b"etag")), bool(told) and told == self._expected)
+
+
+class Copied:
+    """Checks answers to UploadPartCopy.
+
+    A store that does not know the operation may take the request for an UploadPart without a body. Its answer has no
+    document then.
+    """
+
+    def __init__(self, crc32c: int | None) -> None:
+        self._expected = None if crc32c is None else encode_crc32c(crc32c)
+
+    def __call__(self, reply: Reply) -> CallFailure | None:
+        """Return what is wrong with the answer, or None."""
+        result = reply.fields.get("CopyPartResult") or {}
+        if not _unquoted(result.get("ETag")):
+            return lacking("ETag", reply)
+        return _damaged(reply, self._expected, result.get("ChecksumCRC32C"))
+
+    def part(self, reply: Reply) -> CopiedPart:
+        """Return what a success tells of the part."""
+        result = reply.fields["CopyPartResult"]
+        told = result.get("ChecksumCRC32C")
+        return CopiedPart(_unquoted(result["ETag"]), decode_crc32c(told) if told else None)
 
 
 class Completed:
