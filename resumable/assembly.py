@@ -49,6 +49,10 @@ FIRST_CLEANING = 60.0
 TAKE_UP = 5.0
 #: Background tasks at a time: what frees the store takes the same time here as what clients wait for.
 BACKGROUND_TASKS = 4
+#: Partial uploads of so many bytes are stored in one request.
+PARTIAL_CHUNK = 32 << 20
+#: Seconds that a client waits for its last answer where no application has a say in that.
+ANSWER_WITHIN = 15.0
 #: Seconds between counts of what is in the ledger.
 GAUGES = 15.0
 
@@ -231,6 +235,8 @@ def make_policy(settings: Settings, limits: StoreLimits) -> Policy:
         limits=limits,
         parts_in_flight=store.parts_in_flight,
         max_chunk=settings.limits.memory // 4,
+        partial_chunk=PARTIAL_CHUNK,
+        answer_within=settings.events.timeout if settings.events is not None else ANSWER_WITHIN,
         max_size=settings.limits.max_size,
         fragments_prefix=store.fragments_prefix,
         expire_after=settings.cleanup.after,

@@ -20,6 +20,8 @@ class State(str, Enum):
     OPEN = "open"
     FINISHING = "finishing"
     FINISHED = "finished"
+    #: A partial upload whose bytes are in the object of another upload by now. Its own object is gone.
+    CONCATENATED = "concatenated"
     CANCELLED = "cancelled"
     EXPIRED = "expired"
     FAILED = "failed"
@@ -146,11 +148,21 @@ class Upload:
     nameless: bool = False
     #: What its protocol has to give back to its clients as it came.
     remembered: Mapping[str, str] = field(factory=dict)
+    #: Whether other uploads are going to be made of it. Its object is one of the service's own, under the fragments'
+    #: prefix, and is deleted when they are finished.
+    partial: bool = False
+    #: The ids of the partial uploads whose bytes, one after the other, are its bytes. Nothing else is written into it.
+    sources: tuple[str, ...] = ()
 
     @property
     def live(self) -> bool:
         """Whether bytes or a finish are still to come."""
         return self.state in LIVE
+
+    @property
+    def stored(self) -> bool:
+        """Whether all of it is an object, or part of one."""
+        return self.state in (State.FINISHED, State.CONCATENATED)
 
     @property
     def token(self) -> str:
@@ -256,6 +268,10 @@ class Conflict(UploadError):
 
 class WrongProtocol(UploadError):
     """The upload was begun with another protocol, and only that protocol may do what was asked for."""
+
+
+class NotWritable(UploadError):
+    """The upload is made of other uploads: nobody writes into it."""
 
 
 class Superseded(UploadError):

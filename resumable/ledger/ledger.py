@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from resumable.ledger import claims, statements
 from resumable.ledger.claims import Holder
 from resumable.ledger.database import Database
+from resumable.ledger.partials import Partials, enter_uses
 from resumable.ledger.rows import as_piece, as_upload, check_same, stored_pieces, violated_index
 from resumable.ledger.schema import pieces, uploads
 from resumable.ledger.statements import NEWEST, PIECES, UPLOAD, state_in
@@ -50,6 +51,7 @@ class Ledger:
     :param announce: makes the event that is written with each change of an upload's state.
     :param metrics: counts the uploads that come into a state by `create` and `move`.
     :ivar announced: called when such an event has been committed.
+    :ivar partials: the partial uploads in it.
     """
 
     def __init__(
@@ -63,6 +65,7 @@ class Ledger:
         self._announce = announce
         self._metrics = metrics or Metrics()
         self.announced: Callable[[], None] = lambda: None
+        self.partials = Partials(database, self._tell, lambda: self.announced(), self._metrics)
 
     async def create(self, upload: Upload, *, chosen: bool = True) -> Upload:
         """Enter a new upload, and return it as it was entered.
@@ -70,6 +73,7 @@ class Ledger:
         :param upload: if it has a claim, that is left out where somebody else has a claim to its key.
         :param chosen: whether the main application has chosen the key. Then it may be one that another owner's upload
             has.
+        :raises Invalid: one of the partial uploads that it is made of is there no more.
         :raises KeyTaken: another owner's upload stands under its key, live or finished.
         :raises Taken: the protocol is `put`, and there is a live upload of the same owner and name already.
         """
@@ -77,6 +81,7 @@ class Ledger:
             **asdict(upload),
             "state": upload.state.value,
             "remembered": upload.remembered or None,
+            "sources": list(upload.sources) or None,
             "of_owner": upload.owner,
             "of_name": upload.name,
         }
@@ -86,6 +91,8 @@ class Ledger:
                 raise KeyTaken(f"the key {quote_briefly(upload.key)} is another owner's")
             # A repeated transaction finds its own row.
             connection.execute(statements.enter_upload(connection), values)
+            if upload.sources:
+                enter_uses(connection, upload)
             return self._tell(connection, upload, ())
 
         while True:

@@ -11,9 +11,10 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, exists, or_, select, tuple_, update
 
 from resumable.ledger.database import Database
+from resumable.ledger.partials import IN_USE, KEPT
 from resumable.ledger.queue import DUE
 from resumable.ledger.rows import as_upload
-from resumable.ledger.schema import events, identity, leases, uploads
+from resumable.ledger.schema import events, identity, leases, uploads, uses
 from resumable.ledger.statements import insert_into, state_in
 from resumable.model import LIVE, State, Upload
 
@@ -29,6 +30,11 @@ _UNFREED = or_(
     uploads.c.fragmented,
     uploads.c.claim.is_not(None),
     and_(uploads.c.state != State.FINISHED.value, uploads.c.multipart_id.is_not(None)),
+)
+_source = uploads.alias("source")
+#: Whether a partial upload that this one is made of is not finished.
+_WAITS = exists().where(
+    uses.c.upload_id == uploads.c.id, uses.c.source_id == _source.c.id, _source.c.state.in_([s.value for s in LIVE])
 )
 
 
@@ -51,6 +57,14 @@ class Maintenance:
         The parameters are those of `take_finishing`.
         """
         return await self._take(and_(_ENDED, _UNFREED), now, idle, pause, most)
+
+    async def take_concatenations(self, *, now: float, idle: float, pause: Pause, most: int) -> list[Upload]:
+        """Take uploads that are made of partial ones, all of which are there, and that nobody has gone on with.
+
+        The parameters are those of `take_finishing`.
+        """
+        which = and_(state_in([State.OPEN]), uploads.c.sources.is_not(None), ~_WAITS, uploads.c.updated <= now - idle)
+        return await self._take(which, now, idle, pause, most)
 
     async def _take(self, which: Any, now: float, idle: float, pause: Pause, most: int) -> list[Upload]:
         # A time in the future comes from a clock that has been set back since. Nobody knows how long that upload has
@@ -109,6 +123,16 @@ class Maintenance:
         rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
         return [as_upload(row) for row in rows]
 
+    async def stale_partials(self, *, untouched_since: float, most: int) -> list[Upload]:
+        """Return finished partial uploads that nobody has touched for long, and of which nothing is being made.
+
+        :param untouched_since: seconds since the epoch.
+        """
+        which = (KEPT, ~IN_USE, uploads.c.updated <= untouched_since)
+        query = select(uploads).where(*which).order_by(uploads.c.updated, uploads.c.id).limit(most)
+        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return [as_upload(row) for row in rows]
+
     async def forget(self, *, ended_before: float, most: int) -> int:
         """Delete the rows of uploads that ended long ago.
 
@@ -119,7 +143,7 @@ class Maintenance:
         """
         untold = exists().where(events.c.upload_id == uploads.c.id, events.c.state == DUE)
         old = (
-            select(uploads.c.id).where(_ENDED, ~_UNFREED, uploads.c.updated < ended_before, ~untold).limit(most)
+            select(uploads.c.id).where(_ENDED, ~_UNFREED, ~KEPT, uploads.c.updated < ended_before, ~untold).limit(most)
         ).scalar_subquery()
         forgotten = delete(uploads).where(uploads.c.id.in_(old))
         return await self._database.write(lambda connection: connection.execute(forgotten).rowcount)
@@ -137,7 +161,7 @@ class Maintenance:
 
     async def not_done_with(self, upload_ids: Collection[str]) -> set[str]:
         """Return those of the uploads that are live, or that `take_unfreed` will still give to somebody."""
-        query = select(uploads.c.id).where(uploads.c.id.in_(upload_ids), or_(~_ENDED, _UNFREED))
+        query = select(uploads.c.id).where(uploads.c.id.in_(upload_ids), or_(~_ENDED, _UNFREED, KEPT))
         return set(await self._database.read(lambda connection: connection.execute(query).scalars().all()))
 
     async def lease(self, name: str, *, now: float, until: float) -> bool:

@@ -16,7 +16,8 @@ def as_upload(row: Any) -> Upload:
     """Return the upload in a row of the table."""
     values = {**row, "state": State(row["state"]), "options": ObjectOptions.from_stored(row["options"])}
     values.pop("generation", None)
-    return Upload(**{**values, "writers": tuple(row["writers"] or ()), "remembered": row.get("remembered") or {}})
+    writers, sources = tuple(row["writers"] or ()), tuple(row.get("sources") or ())
+    return Upload(**{**values, "writers": writers, "sources": sources, "remembered": row.get("remembered") or {}})
 
 
 def violated_index(error: IntegrityError) -> str:

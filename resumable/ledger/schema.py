@@ -69,6 +69,10 @@ uploads = Table(
     Column("nameless", Boolean, nullable=False, server_default=false()),
     #: What its protocol has to give back to its clients as it came; mostly nothing.
     Column("remembered", JSON),
+    #: Whether other uploads are going to be made of it.
+    Column("partial", Boolean, nullable=False, server_default=false()),
+    #: The ids of the partial uploads that it is made of, in their order.
+    Column("sources", JSON(none_as_null=True)),
 )
 
 _LIVE_BY_NAME = text("protocol = 'put' AND state IN ('open', 'finishing')")
@@ -98,6 +102,15 @@ Index(
 Index("uploads_by_state", uploads.c.state, uploads.c.updated)
 #: `resumable.ledger.statements.ANOTHERS` needs the owner in it: an owner may have stored under a key a million times.
 Index("uploads_by_object", uploads.c.bucket, uploads.c.key, uploads.c.owner)
+
+#: Which uploads are made of a partial one: an index of `uploads.sources`.
+uses = Table(
+    "uses",
+    metadata,
+    Column("source_id", Text, primary_key=True),
+    Column("upload_id", Text, ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True),
+)
+Index("uses_by_upload", uses.c.upload_id)
 
 pieces = Table(
     "pieces",

@@ -6,13 +6,13 @@ how much it may bring, and that it is asked about once more before an upload is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal
 
 from attrs import evolve, field, frozen
 
 from resumable.callbacks.authorizer import AuthorizationRequest, Authorizer, Grant, Refused
-from resumable.model import NotFound, ObjectOptions, Upload, WrongProtocol
+from resumable.model import NotFound, NotWritable, ObjectOptions, Upload, WrongProtocol
 from resumable.protocols.messages import Request
 from resumable.uploads import values
 from resumable.uploads.digest import BodyDigest
@@ -63,6 +63,9 @@ class Description:
     swarm: bool = False
     #: What the protocol has to give back to its clients as it came.
     remembered: Mapping[str, str] = field(factory=dict)
+    #: Whether other uploads are going to be made of it; and the ids of those that it is made of.
+    partial: bool = False
+    sources: Sequence[str] = ()
 
 
 class Gate:
@@ -163,6 +166,11 @@ class AuthorizedUploads:
         if self._asked.action not in actions:
             raise NotAuthorized(f"asked about {self._asked.action}, which is not {' or '.join(actions)}")
 
+    def _require_writable(self, upload: Upload) -> None:
+        self._require(*BRINGS)
+        if upload.sources:
+            raise NotWritable("the upload is made of other uploads: nothing can be written into it")
+
     # Finding
 
     async def get(self, upload_id: str) -> Upload:
@@ -206,6 +214,14 @@ class AuthorizedUploads:
         self._require("create")
         return await self._uploads.join(self._wanted(description), whole=whole)
 
+    async def concatenate(self, description: Description) -> Report:
+        """Enter an upload that is made of partial ones, and wait a while for its object.
+
+        See `resumable.uploads.concatenations.Concatenations.create`.
+        """
+        self._require("create")
+        return await self._uploads.concatenations.create(self._wanted(description))
+
     def _wanted(self, said: Description) -> CreateRequest:
         grant, given = self._grant, self._grant.object
         return CreateRequest(
@@ -218,6 +234,8 @@ class AuthorizedUploads:
             key=grant.key,
             swarm=said.swarm,
             remembered=said.remembered,
+            partial=said.partial,
+            sources=said.sources,
             options=ObjectOptions(
                 content_type=grant.content_type or said.content_type,
                 metadata=values.overlaid(said.metadata, grant.metadata),
@@ -247,8 +265,10 @@ class AuthorizedUploads:
 
         See `resumable.uploads.service.UploadService.receive`, also for the parameters. The application is asked once more right
         before the upload is finished.
+
+        :raises NotWritable: the upload is made of others.
         """
-        self._require(*BRINGS)
+        self._require_writable(upload)
         return await self._uploads.receive(
             upload,
             body,
@@ -268,12 +288,12 @@ class AuthorizedUploads:
 
     async def declare(self, upload: Upload, length: int) -> Upload:
         """Say how many bytes the upload has. See `resumable.uploads.service.UploadService.declare`."""
-        self._require(*BRINGS)
+        self._require_writable(upload)
         return await self._uploads.declare(upload, length, max_size=self._grant.max_size)
 
     async def open_to_many(self, upload: Upload) -> Upload:
         """Let many connections write the upload at once. See `resumable.uploads.service.UploadService.open_to_many`."""
-        self._require(*BRINGS)
+        self._require_writable(upload)
         return await self._uploads.open_to_many(upload)
 
     async def settle(self, report: Report) -> Report:

@@ -14,6 +14,7 @@ from resumable.model import (
     Invalid,
     KeyTaken,
     NotFound,
+    NotWritable,
     OffsetMismatch,
     Rejected,
     Superseded,
@@ -29,6 +30,7 @@ from resumable.protocols.response import Response, problem
 
 _STATUS: dict[type[BaseException], int] = {
     NotFound: 404,
+    NotWritable: 403,
     Superseded: 409,
     Conflict: 409,
     KeyTaken: 409,

@@ -136,6 +136,14 @@ class Janitor:
                 if dry_run or await self._uploads.expire(upload, untouched_since=old):
                     yield Removal("upload", upload.id, f"untouched for {self._age(upload.updated)}")
             after = batch[-1]
+        while batch := await self._maintenance.stale_partials(untouched_since=old, most=BATCH):
+            for upload in batch:
+                if dry_run or await self._uploads.expire(upload, untouched_since=old):
+                    yield Removal(
+                        "upload", upload.id, f"untouched for {self._age(upload.updated)}, and part of nothing"
+                    )
+            if dry_run:
+                return
 
     async def _lacks_only_its_finish(self, upload: Upload) -> bool:
         """Say whether an open upload that many connections may write has all its bytes. Asks the ledger alone.

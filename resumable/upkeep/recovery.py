@@ -20,6 +20,8 @@ IDLE = 10.0
 PAUSES = Backoff(10.0, 3600.0, jitter=(0.75, 1.0))
 #: Uploads taken up at a time.
 BATCH = 8
+#: Seconds that an upload which is made of others has to be untouched: copying a part of it may take as long.
+COPYING = 120.0
 
 
 class CompletionRecovery:
@@ -48,6 +50,7 @@ class CompletionRecovery:
             self._moments.settled()
         await self._all(self._maintenance.take_finishing, idle, self._finish)
         await self._all(self._maintenance.take_unfreed, idle, self._free)
+        await self._all(self._maintenance.take_concatenations, COPYING if idle > 0 else idle, self._concatenate)
 
     async def _all(
         self,
@@ -63,6 +66,10 @@ class CompletionRecovery:
             for succeeded, failure in await DeferredList(doing, consumeErrors=True):
                 if not succeeded:
                     self._log.failure("upkeep of an upload failed", failure=failure)
+
+    async def _concatenate(self, upload: Upload) -> None:
+        # It may take long, and the others are not to wait for it.
+        self._uploads.concatenations.begin(upload)
 
     async def _free(self, upload: Upload) -> None:
         try:

@@ -101,7 +101,10 @@ class Completer:
             self._log.error("{error}", error=str(error))
             raise Unavailable("the ledger lacks parts of the upload") from None
         etag = await self._complete(upload, parts, claim)
-        return await self.conclude(upload, etag, claim, crc32c=combined(parts))
+        crc32c = combined(parts)
+        if crc32c is None and upload.sources:
+            crc32c = combined_objects(await self._ledger.partials.of(upload))
+        return await self.conclude(upload, etag, claim, crc32c=crc32c)
 
     async def conclude(self, upload: Upload, etag: str, claim: Claim, *, crc32c: int | None) -> Upload:
         """Note that the object was made under the claim, and return the upload, finished.
@@ -334,11 +337,20 @@ def combined(parts: Sequence[Piece]) -> int | None:
     return combine((part.crc32c or 0, part.size) for part in parts)
 
 
+def combined_objects(sources: Sequence[Upload]) -> int | None:
+    """Return the CRC32C of the bytes of finished uploads, one after the other, if all of theirs are known."""
+    if any(source.crc32c is None or source.length is None for source in sources):
+        return None
+    return combine((source.crc32c or 0, source.length or 0) for source in sources)
+
+
 def whole_parts(upload: Upload, pieces: Sequence[Piece]) -> list[Piece]:
-    """Return the parts 1..n of the upload's grid, in order.
+    """Return the parts 1..n of the upload, in order: of its grid, unless it is made of others, whose parts may have any size.
 
     :raises ValueError: they are not all there. Completing then would make an object that is not what the client sent.
     """
+    if upload.sources:
+        return _unbroken_parts(upload, pieces)
     grid = Grid(upload.chunk_size, upload.length)
     parts = {piece.number: piece for piece in pieces if piece.number is not None}
     run = []
@@ -348,3 +360,15 @@ def whole_parts(upload: Upload, pieces: Sequence[Piece]) -> list[Piece]:
             raise ValueError(f"upload {upload.id} cannot be completed: part {number} is missing or not whole")
         run.append(part)
     return run
+
+
+def _unbroken_parts(upload: Upload, pieces: Sequence[Piece]) -> list[Piece]:
+    parts = sorted((piece for piece in pieces if piece.number is not None), key=lambda piece: piece.number or 0)
+    position = 0
+    for number, part in enumerate(parts, 1):
+        if (part.number, part.first) != (number, position):
+            raise ValueError(f"upload {upload.id} cannot be completed: part {number} does not begin at byte {position}")
+        position = part.end
+    if position != upload.length:
+        raise ValueError(f"upload {upload.id} cannot be completed: its parts end at byte {position}")
+    return parts

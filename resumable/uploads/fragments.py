@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from secrets import token_hex
 
+from attrs import evolve
 from twisted.internet.defer import DeferredSemaphore
 from twisted.logger import Logger
 
-from resumable.model import ObjectOptions, Piece, Upload
+from resumable.model import ObjectOptions, Piece, State, Upload
 from resumable.stores.port import AnswerTooLong, Damaged, Store, StoreError
 from resumable.tasks import together
 from resumable.uploads.checksum import checksum
@@ -62,12 +63,7 @@ class Fragments:
         """
         size = sum(map(len, segments))
         end = first + size
-        options = ObjectOptions(
-            content_type="application/octet-stream",
-            metadata={LEDGER: self._ledger},
-            encryption=upload.options.encryption,
-            kms_key=upload.options.kms_key,
-        )
+        options = self._options(upload.options)
         # A key that was never used before: the late deletion of an earlier fragment must not hit this one.
         piece = Piece(first, end, None, token_hex(8), crc32c)
         await self._store.put_object(upload.bucket, self._key(upload, piece), segments, options, crc32c=crc32c)
@@ -75,6 +71,19 @@ class Fragments:
         if self._budget.keep(name, size, lambda: self._let_go(name)):
             self._kept[name] = list(segments)
         return piece
+
+    def _options(self, of: ObjectOptions) -> ObjectOptions:
+        """Return what the service's own objects are created with, given what was wanted for an upload's object."""
+        return ObjectOptions(
+            content_type="application/octet-stream",
+            metadata={LEDGER: self._ledger},
+            encryption=of.encryption,
+            kms_key=of.kms_key,
+        )
+
+    def as_partial(self, upload: Upload) -> Upload:
+        """Return a partial upload whose object is one of the service's own, as the fragments are."""
+        return evolve(upload, options=self._options(upload.options))
 
     def _let_go(self, name: Name) -> int:
         return sum(map(len, self._kept.pop(name)))
@@ -126,9 +135,13 @@ class Fragments:
     async def sweep(self, upload: Upload) -> None:
         """Delete every fragment of an upload that has ended, including those that the ledger does not know.
 
+        With them goes the object of a partial upload, unless that is finished and still wanted.
+
         :raises StoreError: the store refused, or was in trouble. The call may be repeated.
         """
         self.forget(upload.id)
         if upload.fragmented:
+            kept = upload.key if upload.state is State.FINISHED else None
             found = await self._store.list_objects(upload.bucket, f"{self._prefix}{upload.id}/")
-            await together([partial(self._store.delete_object, upload.bucket, one.key) for one in found], most=MOST)
+            keys = [one.key for one in found if one.key != kept]
+            await together([partial(self._store.delete_object, upload.bucket, key) for key in keys], most=MOST)

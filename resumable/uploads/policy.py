@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
 from attrs import evolve, field, fields, frozen
@@ -12,7 +12,7 @@ from resumable.model import ObjectOptions, Rejected, State, TooLarge, Unavailabl
 from resumable.quoting import quote_briefly
 from resumable.stores.port import StoreLimits
 from resumable.uploads import values
-from resumable.uploads.grid import chunk_size_for
+from resumable.uploads.grid import MIB, chunk_size_for
 
 log = Logger()
 
@@ -35,8 +35,10 @@ class CreateRequest:
     #: Whether many connections may write it at once, in any order. Its length has to be known.
     swarm: bool = False
     options: ObjectOptions = field(factory=ObjectOptions)
-    #: See `Upload.remembered`.
+    #: See `Upload.remembered`, `Upload.partial` and `Upload.sources`.
     remembered: Mapping[str, str] = field(factory=dict)
+    partial: bool = False
+    sources: Sequence[str] = ()
 
 
 @frozen
@@ -63,6 +65,8 @@ class Policy:
     :ivar chunk_size: bytes of each chunk of a grid, unless an object needs larger ones.
     :ivar limits: what the store takes.
     :ivar max_chunk: the largest chunk that memory is for.
+    :ivar partial_chunk: the most bytes of a partial upload that become its object in one request.
+    :ivar answer_within: seconds that a client waits at the most for an object that is made of partial uploads.
     :ivar expire_after: seconds after which an upload that nobody goes on with is ended.
     """
 
@@ -74,6 +78,8 @@ class Policy:
     parts_in_flight: int
     limits: StoreLimits
     max_chunk: int
+    partial_chunk: int
+    answer_within: float
     max_size: int
     fragments_prefix: str
     expire_after: float
@@ -94,13 +100,7 @@ class Policy:
         limit = self.limit(wanted.max_size)
         if wanted.length is not None and wanted.length > limit:
             raise TooLarge(f"{quote_briefly(wanted.length)} bytes are more than the {limit} allowed")
-        chunk_size = chunk_size_for(
-            wanted.length, chunk_size=self.chunk_size, max_parts=self.max_parts, largest_part=self.limits.largest_part
-        )
-        if chunk_size > max(self.max_chunk, self.chunk_size):
-            raise TooLarge(
-                f"{quote_briefly(wanted.length)} bytes would need parts of {chunk_size}; limits.memory allows {self.max_chunk}"
-            )
+        chunk_size = self._chunk_size(wanted)
         options = _over(self.options, wanted.options)
         with values.from_client():
             values.check_name(name)
@@ -122,9 +122,29 @@ class Policy:
             swarm=wanted.swarm,
             options=options,
             remembered=wanted.remembered,
+            partial=wanted.partial,
+            sources=tuple(wanted.sources),
         )
 
+    def _chunk_size(self, wanted: CreateRequest) -> int:
+        """Return the bytes of each chunk. Errors as `new_upload`."""
+        length = wanted.length
+        chunk_size = chunk_size_for(
+            length, chunk_size=self.chunk_size, max_parts=self.max_parts, largest_part=self.limits.largest_part
+        )
+        if wanted.partial and length is not None and chunk_size < length <= min(self.partial_chunk, self.max_chunk):
+            # There are seldom more than a few of them, and each request saved is saved once more when they are joined.
+            return -(-length // MIB) * MIB
+        # What is made of partial uploads is seldom read back, and need not fit into memory.
+        if chunk_size > max(self.max_chunk, self.chunk_size) and not wanted.sources:
+            raise TooLarge(
+                f"{quote_briefly(length)} bytes would need parts of {chunk_size}; limits.memory allows {self.max_chunk}"
+            )
+        return chunk_size
+
     def _key(self, wanted: CreateRequest, name: str, upload_id: str, now: float) -> str:
+        if wanted.partial:
+            return partial_key(self.fragments_prefix, upload_id)
         if wanted.key is not None:
             key = values.check_key(wanted.key, most=self.limits.key)
             if key.startswith(self.fragments_prefix):
@@ -149,6 +169,14 @@ class Policy:
         if upload.length is not None:
             return upload.length
         return min(self.limit(max_size), upload.chunk_size * self.max_parts)
+
+
+def partial_key(prefix: str, upload_id: str) -> str:
+    """Return the key of a partial upload's object.
+
+    :param prefix: what the keys of fragments begin with.
+    """
+    return f"{prefix}{upload_id}/object"
 
 
 def without_owner(template: str) -> str:

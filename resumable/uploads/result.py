@@ -70,6 +70,10 @@ def as_json(report: Report) -> dict[str, Any]:
     )
     if report.finished:
         shown["finished"] = _timestamp(upload.finished)
+    if upload.partial:
+        shown["concat"] = "partial"
+    elif upload.sources:
+        shown.update(concat="final", partial_uploads=list(upload.sources))
     if report.expires is not None:
         shown["expires"] = _timestamp(report.expires)
     if upload.reason is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -37,6 +37,7 @@ from resumable.stores.port import StoreError
 from resumable.uploads.acknowledged import telling
 from resumable.uploads.claims import new_claim
 from resumable.uploads.completer import Completer
+from resumable.uploads.concatenations import Concatenations
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.digest import BodyDigest
@@ -45,7 +46,8 @@ from resumable.uploads.policy import CreateOverrides, CreateRequest, Policy
 from resumable.uploads.registry import Body, Span, WriterRegistry
 from resumable.uploads.release import release
 from resumable.uploads.result import Report
-from resumable.uploads.sender import Revalidate
+from resumable.uploads.sender import Revalidate, nothing_to_ask
+from resumable.uploads.stored_body import StoredBody
 from resumable.uploads.writer import UploadWriter
 
 #: Asks the main application about an upload that is about to be created. May raise what its client is to be told.
@@ -56,6 +58,7 @@ class UploadService:
     """Creates, finds, reports, streams into, finishes and cancels uploads.
 
     :ivar writing: who writes what in this process.
+    :ivar concatenations: uploads that are made of others.
     :ivar faults: what the store refuses for the operator to mend.
     """
 
@@ -75,6 +78,14 @@ class UploadService:
         self._completer = Completer(deps.ledger, deps.store, deps.clock, deps.faults)
         self._finishes: SingleFlight[Report] = SingleFlight()
         self.writing = WriterRegistry(deps, policy, self._completer)
+        self.concatenations = Concatenations(
+            deps,
+            policy,
+            self._completer,
+            create=self.create,
+            receive=self._receive_stored,
+            finish=self.finish,
+        )
         self._peers = deps.peers
         self.faults = deps.faults
 
@@ -121,6 +132,8 @@ class UploadService:
         if self._admit is not None:
             wanted = (await self._admit(upload)).of(wanted)
             upload = self.policy.new_upload(wanted, upload.id, now(self._clock))
+        if wanted.partial:
+            upload = self._fragments.as_partial(upload)
         return evolve(upload, writers=self._peers.writers), wanted.key is not None
 
     async def open_to_many(self, upload: Upload) -> Upload:
@@ -169,10 +182,10 @@ class UploadService:
 
     async def report(self, upload: Upload) -> Report:
         """Report how far the upload is. Asks the ledger alone, and disturbs nobody who is writing."""
-        return self._report(upload, () if upload.state is State.FINISHED else await self._ledger.pieces(upload.id))
+        return self._report(upload, () if upload.stored else await self._ledger.pieces(upload.id))
 
     def _report(self, upload: Upload, pieces: Iterable[Piece]) -> Report:
-        if upload.state is State.FINISHED:
+        if upload.stored:
             return Report.of_finished(upload)
         return Report(upload, Coverage.of(pieces), self.policy.expires(upload))
 
@@ -246,10 +259,19 @@ class UploadService:
     def _finished(self, upload: Upload) -> Report:
         """Report that the object exists. What else there is of the upload is freed; the client need not wait for that."""
         self._tell("finished", upload, upload.length or 0)
+        background = self._deps.background
         if upload.fragmented:
             self._fragments.forget(upload.id)
-            self._deps.background.run(partial(self.free, upload.id))
+            background.run(partial(self.free, upload.id))
+        if upload.partial:
+            background.run(partial(self.concatenations.source_finished, upload))
+        if upload.sources:
+            background.run(partial(self._end_partials, upload.sources, State.CONCATENATED))
         return Report.of_finished(upload)
+
+    async def _receive_stored(self, upload: Upload, body: StoredBody, offset: int) -> Report:
+        span = Span(offset, upload.length, last=True)
+        return await self.receive(upload, body, span, revalidate=nothing_to_ask)
 
     async def receive(
         self,
@@ -409,15 +431,25 @@ class UploadService:
     async def forget(self, upload: Upload) -> None:
         """Free the name of a finished upload, whose object stays: nobody finds it by name any more.
 
+        The object of a partial upload does not stay.
+
+        :raises Invalid: something is being made of the partial upload.
         :raises Unavailable: the ledger was in trouble.
         """
-        await self._ledger.forget_name(upload.id)
+        if not upload.partial:
+            await self._ledger.forget_name(upload.id)
+        elif upload.state is State.FINISHED and not await self._end_partials([upload.id], State.CANCELLED):
+            raise Invalid("another upload is being made of this one")
 
     async def expire(self, upload: Upload, *, untouched_since: float) -> bool:
-        """End an open upload that nobody has touched since then (seconds since the epoch). Say whether it was so.
+        """End an upload that nobody has touched since then (seconds since the epoch). Say whether it was so.
+
+        It is open, or it is partial and finished.
 
         :raises Unavailable: the ledger was in trouble.
         """
+        if upload.partial and upload.state is State.FINISHED:
+            return await self._end_partials([upload.id], State.EXPIRED, untouched_since=untouched_since)
         return await self._end(upload, State.EXPIRED, (State.OPEN,), untouched_since=untouched_since)
 
     async def give_up(self, upload: Upload, reason: str) -> None:
@@ -436,6 +468,29 @@ class UploadService:
         await self._peers.ended(ended)
         await self.free(upload.id)
         return True
+
+    async def _end_partials(
+        self, upload_ids: Sequence[str], to: State, *, untouched_since: float | None = None
+    ) -> bool:
+        """End finished partial uploads that nothing needs any more, and free them. Say whether there were any.
+
+        Most of them have one object, and all of those are deleted together.
+        """
+        time = now(self._clock)
+        ended = await self._ledger.partials.end(upload_ids, to, now=time, untouched_since=untouched_since)
+        for upload in ended:
+            self._tell(to.value, upload, 0)
+        plain = [upload for upload in ended if not upload.fragmented]
+        try:
+            for bucket in {upload.bucket for upload in plain}:
+                await self._store.delete_objects(bucket, [one.key for one in plain if one.bucket == bucket])
+            await self._ledger.partials.freed([upload.id for upload in plain])
+        except (StoreError, Unavailable) as error:
+            self._log.warn("partial uploads are not freed yet: {error}", error=str(error))
+        for upload in ended:
+            if upload.fragmented:
+                await self.free(upload.id)
+        return bool(ended)
 
     async def free(self, upload_id: str) -> None:
         """Free what an ended upload has in the store. What cannot be freed now is tried again by the clock."""
@@ -461,6 +516,7 @@ class UploadService:
 
     async def close(self, seconds: float) -> None:
         """Wait so long until what is being freed is freed. The rest is done after the next start, or by another node."""
+        await self.concatenations.close()
         await self._deps.background.close(self._clock, seconds)
 
     def _tell(self, what: str, upload: Upload, size: int, why: str = "") -> None:

@@ -82,12 +82,13 @@ class UploadState:
     def add(self, piece: Piece) -> None:
         """Know one more piece."""
         self._learned += 1
-        number = self.grid.number_at(piece.first)
         if piece.number is not None:
             # A part covers its whole chunk: whatever else there was has no use any more.
-            self.parts.add(number)
-            self.pieces[number] = [piece]
-        elif number not in self.parts:
+            self.parts.add(piece.number)
+            self.pieces[piece.number] = [piece]
+            return
+        number = self.grid.number_at(piece.first)
+        if number not in self.parts:
             self.pieces[number].append(piece)
 
     @property
@@ -106,6 +107,11 @@ class UploadState:
         if self.upload.state is State.FINISHED:
             return self.upload.length or 0
         return self.coverage.offset
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether all bytes are stored, and all of them in parts."""
+        return self.whole and all(piece.number is not None for piece in self.all_pieces())
 
     @property
     def whole(self) -> bool:

@@ -119,6 +119,8 @@ class UploadWriter:
 
     async def assemble(self) -> None:
         """Make parts of all chunks whose fragments cover them, for one who may finish the upload. Errors as `store`."""
+        if self.state.in_parts and self.upload.length:
+            return  # of an upload that is made of others they are no chunks of the grid
         sender = Sender(nothing_to_ask, edition=self.upload.edition)
         if self.upload.length == 0:
             await self.store(ChunkBuffer(0, 0, number=1), sender)

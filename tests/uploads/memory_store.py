@@ -14,6 +14,8 @@ from twisted.internet.task import deferLater
 from resumable.model import ObjectOptions
 from resumable.stores.port import (
     AnswerTooLong,
+    CannotCopy,
+    CopiedPart,
     Fence,
     Made,
     NoSuchUpload,
@@ -33,11 +35,19 @@ T = TypeVar("T")
 
 @define
 class Bucket:
-    """What is stored; outlives the processes that talk to it."""
+    """What is stored; outlives the processes that talk to it.
+
+    :ivar smallest: the fewest bytes of a part that is not the last. None: all have to be equal.
+    :ivar copies: whether it can make parts of what it has.
+    :ivar calls: the names of all calls.
+    """
 
     objects: dict[str, tuple[bytes, dict[str, str]]] = field(factory=dict)
     multiparts: dict[str, tuple[str, dict[str, str], dict[int, bytes]]] = field(factory=dict)
     opened: int = 0
+    smallest: int | None = None
+    copies: bool = True
+    calls: list[str] = field(factory=list)
 
 
 class MemoryStore:
@@ -54,6 +64,7 @@ class MemoryStore:
 
     async def _call(self, name: str, work: Callable[[], T], fence: Fence | None = None) -> T:
         await deferLater(reactor, 0)  # type: ignore[arg-type]
+        self._bucket.calls.append(name)
         if self.dead:
             await Deferred()
         if (name, "before") in self.trouble:
@@ -123,6 +134,13 @@ class MemoryStore:
 
         await self._call("delete_object", work, fence)
 
+    async def delete_objects(self, bucket: str, keys: Sequence[str]) -> None:
+        def work() -> None:
+            for key in keys:
+                self._bucket.objects.pop(key, None)
+
+        await self._call("delete_objects", work)
+
     async def list_objects(self, bucket: str, prefix: str) -> list[StoredObject]:
         def work() -> list[StoredObject]:
             found = [(key, data) for key, (data, _) in self._bucket.objects.items() if key.startswith(prefix)]
@@ -154,6 +172,32 @@ class MemoryStore:
 
         return await self._call("upload_part", work)
 
+    async def upload_part_copy(
+        self,
+        bucket: str,
+        key: str,
+        multipart_id: str,
+        number: int,
+        *,
+        source: tuple[str, str],
+        etag: str,
+        span: tuple[int, int] | None = None,
+        crc32c: int | None = None,
+    ) -> CopiedPart:
+        def work() -> CopiedPart:
+            if not self._bucket.copies:
+                raise CannotCopy("NotImplemented", "", 501)
+            if source[1] not in self._bucket.objects:
+                raise NotFound("NoSuchKey", "", 404)
+            whole = self._bucket.objects[source[1]][0]
+            if not same_etag(etag, whole):
+                raise PreconditionFailed("PreconditionFailed", "", 412)
+            data = whole if span is None else whole[slice(*span)]
+            self._parts(multipart_id)[number] = data
+            return CopiedPart(_etag(data))
+
+        return await self._call("upload_part_copy", work)
+
     async def complete_multipart_upload(
         self,
         bucket: str,
@@ -169,7 +213,7 @@ class MemoryStore:
             if any(_etag(stored.get(part.number, b"")) != part.etag for part in parts):
                 raise PartMismatch("InvalidPart", "", 400)
             sizes = {len(stored[part.number]) for part in parts[:-1]}
-            if len(sizes) > 1:
+            if len(sizes) > 1 if self._bucket.smallest is None else min(sizes, default=1 << 30) < self._bucket.smallest:
                 raise Refused("EntityTooSmall", "", 400)
             data = b"".join(stored[part.number] for part in parts)
             if not overwrite and key in self._bucket.objects:
@@ -204,6 +248,8 @@ CALLS = (
     "list_objects",
     "init_multipart_upload",
     "upload_part",
+    "upload_part_copy",
+    "delete_objects",
     "complete_multipart_upload",
     "abort_multipart_upload",
 )

@@ -14,7 +14,6 @@ from resumable.model import (
     Interrupted,
     Invalid,
     OffsetMismatch,
-    State,
     TooLarge,
     Unavailable,
     UnsupportedType,
@@ -29,7 +28,8 @@ from resumable.protocols.problems import render_refusal, retry_header, status_of
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results, expires_header
 from resumable.protocols.tus.checksum import ALGORITHMS, digest_of
-from resumable.protocols.tus.metadata import read_metadata
+from resumable.protocols.tus.concat import Concat, read_concat
+from resumable.protocols.tus.metadata import Metadata, read_metadata
 from resumable.quoting import quote_briefly
 from resumable.uploads.registry import Span
 from resumable.uploads.result import Report
@@ -45,11 +45,14 @@ EXTENSIONS = (
     "checksum",
     "checksum-trailer",
     "termination",
+    "concatenation",
+    "concatenation-unfinished",
 )
 #: The type that a body of bytes has to have.
 BYTES = "application/offset+octet-stream"
 #: Under this name the upload keeps ``Upload-Metadata`` as it came.
 METADATA = "upload-metadata"
+CONCAT = "upload-concat"
 CHECKSUM_MISMATCH = b"Checksum Mismatch"
 
 _NUMBER = re.compile(rb"\d{1,19}", re.ASCII)
@@ -129,8 +132,10 @@ class TusProtocol:
     # Creating
 
     async def _create(self, request: Request) -> Response:
-        if request.requestHeaders.hasHeader(b"upload-concat"):
-            raise Invalid("Upload-Concat: concatenation is not spoken here")
+        lines = request.requestHeaders.getRawHeaders(b"upload-concat", [])
+        concat = read_concat(lines, f"{PATH.decode()}/")
+        if concat is not None and not concat.partial:
+            return await self._concatenate(request, concat)
         length = _length(request)
         brings = request.length != 0
         if brings:
@@ -143,12 +148,13 @@ class TusProtocol:
             said.content_type,
             content_encoding_of(request),
             said.rest,
-            remembered={METADATA: said.written} if said.written else {},
+            remembered=_remembered(said, concat),
+            partial=concat is not None,
         )
         access = await self._gate.authorize(request, "create", description=description)
         whole = length is not None and request.length == length
         upload = await access.create(description, whole=whole)
-        where = {"Location": f"{request.origin.base}/files/{upload.id}"}
+        where = _where(request, upload)
         if length == 0:
             report = await access.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True)
         elif brings:
@@ -164,6 +170,24 @@ class TusProtocol:
             report = await access.report(upload)
             return Response(201, headers={**where, **expires_header(report)})
         return await self._answer(201, report, where)
+
+    async def _concatenate(self, request: Request, concat: Concat) -> Response:
+        """Create an upload that is made of others, and answer when its object is there, or goes on being made."""
+        if request.length != 0 or request.requestHeaders.hasHeader(b"upload-length"):
+            raise Invalid("an upload that is made of others has neither a body nor an Upload-Length")
+        said = read_metadata(request.requestHeaders.getRawHeaders(b"upload-metadata", []))
+        description = Description(
+            said.name,
+            None,
+            said.content_type,
+            None,
+            said.rest,
+            remembered=_remembered(said, concat),
+            sources=concat.sources,
+        )
+        access = await self._gate.authorize(request, "create", description=description)
+        report = await access.concatenate(description)
+        return await self._answer(201, report, _where(request, report.upload))
 
     async def _answer(self, status: int, report: Report, more: dict[str, str]) -> Response:
         """Return the answer to bytes that were stored; that to the last may be the main application's."""
@@ -182,7 +206,7 @@ class TusProtocol:
     async def _head(self, request: Request, upload_id: str) -> Response:
         access = await self._gate.authorize(request, "status", upload_id=upload_id)
         report = await access.report(_alive(await access.get(upload_id)))
-        if report.complete and not report.finished:
+        if report.complete and report.upload.live:
             # To be told that all is there is, to a client, to be told that it is done.
             changing = await access.also("append")
             if changing is not None:
@@ -193,8 +217,9 @@ class TusProtocol:
             headers["Upload-Defer-Length"] = "1"
         else:
             headers["Upload-Length"] = str(upload.length)
-        if METADATA in upload.remembered:
-            headers["Upload-Metadata"] = upload.remembered[METADATA]
+        for name, remembered in (("Upload-Metadata", METADATA), ("Upload-Concat", CONCAT)):
+            if remembered in upload.remembered:
+                headers[name] = upload.remembered[remembered]
         return Response(200, headers=headers)
 
     async def _patch(self, request: Request, upload_id: str) -> Response:
@@ -206,7 +231,7 @@ class TusProtocol:
         digest = digest_of(request)
         access = await self._gate.authorize(request, "append", upload_id=upload_id, length=length)
         upload = _alive(await access.get(upload_id))
-        if upload.state is State.FINISHED:
+        if upload.stored and not upload.sources:
             return await self._answer(204, self._at_end(await access.report(upload), request, offset), {})
         if length is not None:
             upload = await access.declare(upload, length)
@@ -222,7 +247,7 @@ class TusProtocol:
     async def _delete(self, request: Request, upload_id: str) -> Response:
         access = await self._gate.authorize(request, "cancel", upload_id=upload_id)
         upload = _alive(await access.get(upload_id))
-        if upload.state is State.FINISHED:
+        if upload.stored:
             await access.forget(upload)
         else:
             await access.cancel(upload)
@@ -278,9 +303,19 @@ def _alive(upload: Upload) -> Upload:
 
     :raises Ended: it was given up, or its client has let go of it.
     """
-    if upload.nameless or not (upload.live or upload.state is State.FINISHED):
+    if upload.nameless or not (upload.live or upload.stored):
         raise Ended(upload.reason or "the upload has ended")
     return upload
+
+
+def _remembered(said: Metadata, concat: Concat | None) -> dict[str, str]:
+    """Return what HEAD is to give back as it came."""
+    remembered = {METADATA: said.written} if said.written else {}
+    return remembered if concat is None else {**remembered, CONCAT: concat.written}
+
+
+def _where(request: Request, upload: Upload) -> dict[str, str]:
+    return {"Location": f"{request.origin.base}/files/{upload.id}"}
 
 
 def _header(request: Request, name: bytes) -> bytes | None:

@@ -1,0 +1,331 @@
+"""Uploads that are made of other uploads: their bytes are copied within the store, and do not pass through here.
+
+A partial upload becomes an object under the service's prefix. When all that an upload is made of are there, it gets a
+multipart upload whose parts the store copies; only what is too short for a part is read back and joined in memory. A
+store that cannot copy has all of it read back, through the same writer as any body. What was copied is in the ledger
+like every piece, so that any node goes on where the work has stopped.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+from attrs import evolve
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
+from twisted.logger import Logger
+
+from resumable.clock import cancel_if_active, now
+from resumable.model import Ended, Invalid, Piece, State, Unavailable, Upload, UploadError
+from resumable.quoting import quote_briefly
+from resumable.single_flight import SingleFlight
+from resumable.stores.port import CannotCopy, Damaged, PreconditionFailed, StoreError, StoreUnavailable
+from resumable.tasks import BackgroundTasks, together
+from resumable.uploads.checksum import checksum
+from resumable.uploads.completer import Completer, combined, combined_objects
+from resumable.uploads.concatenation import PartPlan, plan_parts
+from resumable.uploads.coverage import Coverage
+from resumable.uploads.dependencies import Dependencies
+from resumable.uploads.grid import Grid
+from resumable.uploads.multipart import MultipartOpener
+from resumable.uploads.policy import CreateRequest, Policy
+from resumable.uploads.readback import LEAST, Lent
+from resumable.uploads.release import release
+from resumable.uploads.result import Report
+from resumable.uploads.state import UploadState
+from resumable.uploads.stored_body import StoredBody, read_extent
+
+#: Bytes of a part that is copied, unless the object has too many of them: enough to need few requests, and few enough to be
+#: done in seconds, so that what a break-off costs is little.
+PART = 1 << 30
+#: Uploads that are made at a time.
+AT_ONCE = 8
+
+#: Enters an upload, and returns it.
+Create = Callable[[CreateRequest], Awaitable[Upload]]
+#: Streams a body into an upload from an offset on, and finishes it. Returns how far it is then.
+Receive = Callable[[Upload, StoredBody, int], Awaitable[Report]]
+#: Makes the object of an upload whose parts are all stored.
+Finish = Callable[[Upload], Awaitable[Report]]
+
+
+class Concatenations:
+    """Creates uploads that are made of partial ones, and makes their objects."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        deps: Dependencies,
+        policy: Policy,
+        completer: Completer,
+        *,
+        create: Create,
+        receive: Receive,
+        finish: Finish,
+    ) -> None:
+        self._deps = deps
+        self._ledger = deps.ledger
+        self._store = deps.store
+        self._policy = policy
+        self._completer = completer
+        self._create = create
+        self._receive = receive
+        self._make_object = finish
+        self._flights: SingleFlight[Report] = SingleFlight()
+        self._turns = DeferredSemaphore(AT_ONCE)
+        self._background = BackgroundTasks(sys.maxsize)
+        #: Whether the store can copy parts in a bucket, as far as that is known.
+        self._copies: dict[str, bool] = {}
+
+    # Creating
+
+    async def create(self, wanted: CreateRequest) -> Report:
+        """Enter an upload that is made of partial ones, and wait for its object for as long as a client can be made to wait.
+
+        The same client that asks for the same once more is given the same upload: its answer was lost.
+
+        :param wanted: its `sources` are the ids of the partial uploads, of the same owner; some may not be finished yet.
+        :return: how far it is. What is left is done in the background.
+        :raises Invalid: one of the partial uploads is not there, or is not partial, or was used up.
+        :raises TooLarge: all of them together are longer than allowed.
+        :raises UploadError: as when any upload is created, or finished.
+        """
+        lengths = [one.length for one in await self._sources(wanted)]
+        length = None if None in lengths else sum(length or 0 for length in lengths)
+        if length is None and wanted.max_size is not None:
+            raise Invalid("the length of a partial upload is not known yet, and there is a limit for all of them")
+        upload = await self._ledger.partials.same(wanted.owner, wanted.protocol, wanted.sources, wanted.remembered)
+        if upload is None:
+            upload = await self._create(evolve(wanted, length=length))
+        return await self._within(self._policy.answer_within, upload)
+
+    async def _sources(self, wanted: CreateRequest) -> list[Upload]:
+        found = {}
+        for upload_id in dict.fromkeys(wanted.sources):
+            one = await self._ledger.get(upload_id)
+            if one is None or one.owner != wanted.owner or not one.partial:
+                raise Invalid(f"there is no partial upload {quote_briefly(upload_id)}")
+            found[upload_id] = one
+        return [found[upload_id] for upload_id in wanted.sources]
+
+    async def _within(self, seconds: float, upload: Upload) -> Report:
+        """Make the object, and wait for it so long. Return how far it is then."""
+        making = Deferred.fromCoroutine(self.make(upload))
+        self._go_on(upload)
+        late = self._deps.clock.callLater(seconds, making.cancel)
+        try:
+            return await making
+        except CancelledError:
+            if late.active():
+                raise
+            return await self._report(upload)
+        finally:
+            cancel_if_active(late)
+
+    async def _report(self, upload: Upload) -> Report:
+        found = await self._ledger.whole(upload.id)
+        if found is None:
+            raise Ended("the upload is gone")
+        current, pieces = found
+        if current.state is State.FINISHED:
+            return Report.of_finished(current)
+        return Report(current, Coverage.of(pieces), self._policy.expires(current))
+
+    # In the background
+
+    def begin(self, upload: Upload) -> None:
+        """Make the upload's object in the background, unless that is under way."""
+        if not self._flights.running(upload.id):
+            self._go_on(upload)
+
+    def _go_on(self, upload: Upload) -> None:
+        """Have the work on an upload go on though nobody waits for it."""
+        self._background.run(partial(self._quietly, upload))
+
+    async def _quietly(self, upload: Upload) -> None:
+        try:
+            await self.make(upload)
+        except Unavailable as error:
+            self._log.warn("upload {id} is not made of its parts yet: {error}", id=upload.id, error=str(error))
+        except UploadError as error:
+            self._log.info("upload {id} is not made of its parts: {error}", id=upload.id, error=str(error))
+
+    async def source_finished(self, source: Upload) -> None:
+        """Make the objects of uploads that have waited for a partial one."""
+        for upload in await self._ledger.partials.waiting_for(source.id):
+            self.begin(upload)
+
+    async def close(self) -> None:
+        """Stop what is under way. Another process, or the next one, goes on with it."""
+        await self._background.close(self._deps.clock, 0)
+
+    # Making
+
+    async def make(self, upload: Upload) -> Report:
+        """Make the object of an upload if all that it is made of is there. Asking again does no harm.
+
+        :return: how far it is.
+        :raises Unavailable: the store or the ledger was in trouble for too long; asking again is right.
+        :raises Ended: it can never be made, or has ended.
+        """
+        return await self._flights.join(upload.id, lambda: self._turns.run(partial(self._make, upload)))
+
+    async def _make(self, upload: Upload) -> Report:
+        found = await self._ledger.whole(upload.id)
+        if found is None:
+            raise Ended("the upload is gone")
+        upload, pieces = found
+        if upload.state is State.FINISHED:
+            return Report.of_finished(upload)
+        if upload.state is not State.OPEN:
+            return await self._make_object(upload)
+        sources = await self._ledger.partials.of(upload)
+        if len(sources) < len(upload.sources) or any(
+            not one.live and one.state is not State.FINISHED for one in sources
+        ):
+            raise await self._fail(upload, "a partial upload that it is made of has ended")
+        if any(one.live for one in sources):
+            return await self._report(upload)
+        try:
+            upload = await self._declared(upload, sources)
+            return await self._of_sources(upload, sources, pieces)
+        except StoreUnavailable as error:
+            raise Unavailable(f"the store is in trouble: {error.code}") from error
+        except StoreError as error:
+            await self._completer.refused(upload, error)
+
+    async def _declared(self, upload: Upload, sources: Sequence[Upload]) -> Upload:
+        if upload.length is not None:
+            return upload
+        length = sum(one.length or 0 for one in sources)
+        if length > self._policy.max_size:
+            raise await self._fail(upload, f"its parts have {length} bytes, more than are allowed")
+        return await self._ledger.declare(upload, length)
+
+    async def _fail(self, upload: Upload, reason: str) -> Exception:
+        """End an upload that can never be made. Return what its client is to be told."""
+        time = now(self._deps.clock)
+        await self._ledger.move(upload, State.FAILED, frm=(State.OPEN,), reason=reason, updated=time)
+        return Ended(reason)
+
+    async def _of_sources(self, upload: Upload, sources: Sequence[Upload], pieces: Sequence[Piece]) -> Report:
+        bucket = upload.bucket
+        if (upload.length or 0) > upload.chunk_size and self._copies.get(bucket) is not False:
+            try:
+                await self._copy(upload, sources, pieces)
+                return await self._make_object(upload)
+            except CannotCopy as error:
+                self._log.info("bucket {bucket}: {error}: they are joined here", bucket=bucket, error=str(error))
+                self._copies[bucket] = False
+                upload, pieces = await self._ledger.whole(upload.id) or (upload, [])
+        return await self._read_back(upload, sources, pieces)
+
+    async def _anew(self, upload: Upload) -> Upload:
+        """Begin anew, for the pieces that are there have other edges."""
+        return await self._ledger.begin_anew(upload, 0, now=now(self._deps.clock))
+
+    # By the store
+
+    async def _copy(self, upload: Upload, sources: Sequence[Upload], pieces: Sequence[Piece]) -> None:
+        """Have all parts stored that are missing. Errors of the store come out here."""
+        plan = self._plan(upload, sources)
+        if len(plan) > self._policy.max_parts:
+            raise await self._fail(
+                upload, f"it would need {len(plan)} parts, and the store takes {self._policy.max_parts}"
+            )
+        there = {(piece.number, piece.first, piece.end) for piece in pieces}
+        if not there <= {(part.number, part.first, part.end) for part in plan}:
+            upload, there = await self._anew(upload), set()
+        missing = [part for part in plan if (part.number, part.first, part.end) not in there]
+        opener = MultipartOpener(UploadState(upload, (), self._ledger), self._ledger, self._store)
+        upload = await opener.opened()
+        works = [partial(self._store_part, upload, part, sources) for part in missing]
+        if self._copies.get(upload.bucket) is None:
+            while works and upload.bucket not in self._copies:  # one alone, to see whether the store can
+                await works.pop(0)()
+        await together(works, most=self._policy.parts_in_flight)
+        await self._check(upload, sources)
+
+    def _plan(self, upload: Upload, sources: Sequence[Upload]) -> list[PartPlan]:
+        limits = self._policy.limits
+        least = max(PART, 2 * limits.smallest_part, -(-2 * (upload.length or 0) // self._policy.max_parts))
+        sizes = [one.length or 0 for one in sources]
+        return plan_parts(sizes, smallest=limits.smallest_part, largest=min(least, limits.largest_part))
+
+    async def _store_part(self, upload: Upload, part: PartPlan, sources: Sequence[Upload]) -> None:
+        make = self._copied if len(part.extents) == 1 else self._joined
+        etag, crc32c = await make(upload, part, sources)
+        piece = Piece(part.first, part.end, part.number, etag, crc32c)
+        try:
+            await self._ledger.add_piece(upload, piece, now=now(self._deps.clock))
+        except Ended:
+            # What is stored while an upload is being freed may survive that: free once more.
+            current = await self._ledger.get(upload.id)
+            if current is not None:
+                await release(self._store, self._deps.fragments, evolve(upload, state=current.state))
+            raise
+
+    async def _copied(self, upload: Upload, part: PartPlan, sources: Sequence[Upload]) -> tuple[str, int | None]:
+        (extent,) = part.extents
+        source = sources[extent.source]
+        whole = extent.size == source.length
+        known = source.crc32c if whole else None
+        assert upload.multipart_id is not None
+        assert source.etag is not None
+        try:
+            copied = await self._store.upload_part_copy(
+                upload.bucket,
+                upload.key,
+                upload.multipart_id,
+                part.number,
+                source=(source.bucket, source.key),
+                etag=source.etag,
+                span=None if whole else (extent.first, extent.end),
+                crc32c=known,
+            )
+        except PreconditionFailed as error:
+            raise Damaged("SourceChanged", "the object of a partial upload is another one") from error
+        self._copies[upload.bucket] = True
+        return copied.etag, copied.crc32c if known is None else known
+
+    async def _joined(self, upload: Upload, part: PartPlan, sources: Sequence[Upload]) -> tuple[str, int | None]:
+        assert upload.multipart_id is not None
+        segments: list[bytes] = []
+        try:
+            async with Lent(self._deps.read_back, max(part.size, LEAST)):
+                for extent in part.extents:
+                    segments += await read_extent(self._store, sources[extent.source], extent.first, extent.end)
+                crc32c = checksum(segments)
+                etag = await self._store.upload_part(
+                    upload.bucket, upload.key, upload.multipart_id, part.number, segments, crc32c=crc32c
+                )
+            return etag, crc32c
+        finally:
+            segments.clear()
+
+    async def _check(self, upload: Upload, sources: Sequence[Upload]) -> None:
+        """See to it that the parts are the sources' bytes, as far as checksums are known.
+
+        :raises Damaged: they are not.
+        """
+        made, wanted = combined(await self._ledger.pieces(upload.id)), combined_objects(sources)
+        if made is not None and wanted is not None and made != wanted:
+            raise Damaged("OtherBytes", "the parts that the store has made have other bytes than the partial uploads")
+
+    # Through here
+
+    async def _read_back(self, upload: Upload, sources: Sequence[Upload], pieces: Sequence[Piece]) -> Report:
+        """Read the sources back, and store their bytes as those of any body."""
+        if upload.chunk_size > max(self._policy.max_chunk, self._policy.chunk_size):
+            raise await self._fail(upload, "the store cannot copy, and its parts are larger than limits.memory allows")
+        grid = Grid(upload.chunk_size, upload.length)
+        for piece in pieces:
+            number = piece.number
+            if number is not None and (piece.first, piece.end) != (grid.first_of(number), grid.end_of(number)):
+                upload, pieces = await self._anew(upload), []
+                break
+        offset = Coverage.of(pieces).offset
+        body = StoredBody(self._store, self._deps.read_back, sources, offset)
+        return await self._receive(upload, body, offset)
