@@ -344,15 +344,18 @@ class UploadService:
         if progress is None:
             return acknowledged
 
+        def goes_on() -> bool:
+            return writer.upload.live and not writer.ended
+
         def report() -> Report | None:
-            upload = writer.upload
-            return Report(upload, writer.state.coverage) if upload.live and not writer.ended else None
+            return Report(writer.upload, writer.state.coverage) if goes_on() else None
 
         def end(reason: str) -> None:
             self._deps.background.run(partial(self.cancel, writer.upload, reason))
 
         def tell(offset: int) -> None:
-            progress.moved(writer.upload.id, report, end)
+            if goes_on():
+                progress.moved(writer.upload.id, report, end)
             if acknowledged is not None:
                 acknowledged(offset)
 
