@@ -10,6 +10,7 @@ from attrs import frozen
 from resumable.callbacks.admission import Admission
 from resumable.callbacks.authorizer import AllowAll, Authorizer, CallbackAuthorizer
 from resumable.callbacks.outbox import Outbox
+from resumable.callbacks.progress import ProgressTeller
 from resumable.callbacks.webhooks import Webhooks
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
@@ -17,7 +18,7 @@ from resumable.ledger.maintenance import Maintenance
 from resumable.ledger.notifier import NullNotifier, PeerNotifier
 from resumable.ledger.queue import EventQueue
 from resumable.metrics import Metrics
-from resumable.model import ObjectOptions
+from resumable.model import PROGRESS, ObjectOptions
 from resumable.protocols.base import Protocol
 from resumable.protocols.origin import Proxies
 from resumable.protocols.registry import make_protocols
@@ -31,7 +32,7 @@ from resumable.upkeep.janitor import Janitor
 from resumable.upkeep.periodic import PeriodicTask
 from resumable.upkeep.recovery import CompletionRecovery
 from resumable.uploads.dependencies import Dependencies
-from resumable.uploads.events import CREATED, Announcer
+from resumable.uploads.events import CREATED, Announcer, ProgressObserver
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
@@ -104,6 +105,13 @@ class Assembly:
             metrics=self.metrics,
         )
 
+    def progress(self, webhooks: Webhooks) -> ProgressTeller | None:
+        """Return what tells the application how uploads get on; None if it does not want to hear."""
+        events = self.settings.events
+        if events is None or PROGRESS not in events.types:
+            return None
+        return ProgressTeller(webhooks, self.reactor, metrics=self.metrics)
+
     def admit(self, webhooks: Webhooks) -> Admit | None:
         """Return what asks the application before an upload is created; None if it is not to be asked."""
         return Admission(webhooks).admit if self._asks_first else None
@@ -116,12 +124,20 @@ class Assembly:
     def ledger(self) -> Ledger:
         """Return the ledger, which notes what the application wants to hear."""
         events = self.settings.events
-        # What it was asked about it need not be told.
-        types = () if events is None else [kind for kind in events.types if not (self._asks_first and kind == CREATED)]
+        types = () if events is None else events.types
+        if events is not None and self._asks_first and events.format != "tusd":
+            # What it was asked about it need not be told. Receivers of tusd's hooks get both: only the later one has the id.
+            types = tuple(kind for kind in types if kind != CREATED)
         return Ledger(self.database, Announcer(types), metrics=self.metrics)
 
     async def uploads(
-        self, ledger: Ledger, store: Store, *, admit: Admit | None = None, peers: PeerNotifier | None = None
+        self,
+        ledger: Ledger,
+        store: Store,
+        *,
+        admit: Admit | None = None,
+        peers: PeerNotifier | None = None,
+        progress: ProgressObserver | None = None,
     ) -> UploadService:
         """Return the upload service.
 
@@ -129,7 +145,7 @@ class Assembly:
         """
         identity = await Maintenance(self.database).identity()
         return UploadService(
-            self._deps(ledger, store, identity, peers), make_policy(self.settings, store.limits), admit
+            self._deps(ledger, store, identity, peers), make_policy(self.settings, store.limits), admit, progress
         )
 
     def _deps(self, ledger: Ledger, store: Store, identity: str, peers: PeerNotifier | None) -> Dependencies:

@@ -26,7 +26,7 @@ from prometheus_client import (
 
 import twisted
 from resumable import __version__
-from resumable.model import EVENTS, LIVE, State, Unavailable, UploadError
+from resumable.model import EVENTS, LIVE, PROGRESS, State, Unavailable, UploadError
 
 #: The content type of Prometheus's text format.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -227,6 +227,11 @@ class Metrics:
         self._deliveries.labels(kind, outcome).inc()
         if outcome == "delivered":
             self._lag.observe(age)
+
+    def progress_told(self, *, delivered: bool) -> None:
+        """Count an event of the kind ``upload.progress``, which is told once, whatever comes of it."""
+        self._tries.labels(PROGRESS).inc()
+        self._deliveries.labels(PROGRESS, "delivered" if delivered else "failed").inc()
 
     def orphan_removed(self, kind: str) -> None:
         """Count a leftover that was removed from the store: one of `ORPHANS`."""

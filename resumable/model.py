@@ -39,6 +39,9 @@ EVENTS = {
     State.EXPIRED: "upload.expired",
     State.FAILED: "upload.failed",
 }
+#: The type of an event that belongs to no change of state: an upload has more bytes. It is told as it happens, or not at
+#: all, and is never in the ledger.
+PROGRESS = "upload.progress"
 
 
 #: Content types that say of a body that it is a form. curl and wget send the first one with any body, also with a file.

@@ -114,8 +114,9 @@ class Resumable(Service):
         """Start everything, and push with each how it is closed.
 
         Closed is what was pushed last first, so that at SIGTERM this is read from the bottom up: say that the service is
-        draining; after the drain delay listen no more; end the periodic tasks; drain the connections; end the outbox, the
-        background tasks and what connects to peers, the application and the store; close the ledger; end the embedded store.
+        draining; after the drain delay listen no more; end the periodic tasks; drain the connections; end the telling of
+        progress, the outbox, the background tasks and what connects to peers, the application and the store; close the ledger;
+        end the embedded store.
         """
         make, push = self._assembly, self._stack.push
         endpoint = await self._start_embedded()
@@ -127,12 +128,15 @@ class Resumable(Service):
         peers = self._start_peers()
         ledger, webhooks = make.ledger(), make.webhooks()
         admit = None if webhooks is None else make.admit(webhooks)
+        progress = None if webhooks is None else make.progress(webhooks)
         try:
-            uploads = await make.uploads(ledger, store, admit=admit, peers=peers)
+            uploads = await make.uploads(ledger, store, admit=admit, peers=peers, progress=progress)
         except Unavailable as error:
             raise CannotStart(f"ledger: {error}") from error
         push("background tasks", partial(uploads.close, FREEING))
         outbox = None if webhooks is None else self._start_outbox(ledger, webhooks)
+        if progress is not None:
+            push("progress", progress.stop)
         readiness = self._make_readiness(store, uploads)
         pages = HealthPages(readiness, self._figures)
         watched = {b"/healthz": pages.alive, b"/readyz": pages.ready, b"/metrics": pages.metrics}

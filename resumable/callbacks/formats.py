@@ -2,13 +2,15 @@
 
 In our own format the body is ``{"type", "timestamp", "data"}`` as in Standard Webhooks, and the answer is plain HTTP.
 
-In tusd's format (tusd's documentation, "Hooks", and its package ``hooks``) the body is a HookRequest. The answer is 2xx
-with a HookResponse as JSON, of which ``HTTPResponse``, ``RejectUpload`` and ``ChangeFileInfo`` are understood.
+In tusd's format (tusd 2: its documentation, "Customization via hooks", and its package ``pkg/hooks``) the body is a
+HookRequest. The answer is 2xx with a HookResponse as JSON, of which ``HTTPResponse``, ``RejectUpload``,
+``ChangeFileInfo`` and ``StopUpload`` are understood.
 """
 
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -16,13 +18,23 @@ from attrs import field, frozen
 
 from resumable.callbacks.answers import read_changes
 from resumable.callbacks.caller import MAX_ANSWER, CallFailure, Said
-from resumable.model import Event
+from resumable.model import PROGRESS, Event
 from resumable.timestamps import rfc3339
-from resumable.uploads.events import CREATED, FINISHED
-from resumable.uploads.values import answer_headers
+from resumable.uploads.events import CREATED, FINISHED, SENT_METADATA
+from resumable.uploads.values import answer_headers, is_text, overlaid
 
 #: The headers of an application's answer that are passed on to a client that waits.
 PASSED_ON = (b"Content-Type", b"Location", b"Retry-After", b"WWW-Authenticate")
+#: tusd's hooks by the event: where nobody waits for the answer, and where somebody does. Of other events it is told by
+#: ``post-terminate``.
+HOOKS = {
+    CREATED: ("post-create", "pre-create"),
+    FINISHED: ("post-finish", "pre-finish"),
+    PROGRESS: ("post-receive", "post-receive"),
+}
+#: The reason of an upload that a hook has stopped, and the most characters that a reason of the hook's own may have.
+STOPPED = "the application has stopped the upload"
+LONGEST_REASON = 200
 
 
 @frozen
@@ -35,6 +47,7 @@ class HookResult:
     :ivar body: for a client that waits; None: the service's own.
     :ivar changes: what it changes of an upload that is about to be created: ``bucket``, ``key``, ``metadata``.
     :ivar unusable: what was left out of the answer because it could not be used; texts for the log.
+    :ivar stop: why the upload is to be ended, for people; None: it goes on.
     """
 
     accepted: bool
@@ -43,6 +56,7 @@ class HookResult:
     body: bytes | None = None
     changes: Mapping[str, Any] = field(factory=dict)
     unusable: tuple[str, ...] = ()
+    stop: str | None = None
 
 
 class Format(Protocol):
@@ -61,13 +75,17 @@ class Format(Protocol):
         :raises CallFailure: the answer means nothing; the event has to be told again.
         """
 
+    def told_twice(self, event: Event) -> bool:
+        """Say whether the application, after it was asked for a client that waits, is told as when nobody waits."""
+
 
 class OwnFormat:
     """Our own format, ``format: resumable``."""
 
     def body(self, event: Event, *, waiting: bool) -> bytes:
         """See `Format`."""
-        return _json({"type": event.type, "timestamp": rfc3339(event.created, "microseconds"), "data": event.data})
+        data = {name: value for name, value in event.data.items() if name != SENT_METADATA}
+        return _json({"type": event.type, "timestamp": rfc3339(event.created, "microseconds"), "data": data})
 
     def verdict(self, event: Event, said: Said, *, waiting: bool) -> HookResult:
         """See `Format`. Status and body are passed on to the client. JSON may change an upload before it is created."""
@@ -82,26 +100,32 @@ class OwnFormat:
             changes = _changes(_read_object(said)) if said.body.strip() else {}
         return HookResult(accepted, said.status, headers, said.body[:MAX_ANSWER], changes, _left_out(dropped))
 
+    def told_twice(self, event: Event) -> bool:
+        """See `Format`."""
+        return False
+
 
 class TusdFormat:
     """tusd's format, ``format: tusd``: existing receivers of tusd's hooks work unchanged."""
 
     def body(self, event: Event, *, waiting: bool) -> bytes:
         """See `Format`."""
-        hooks = {CREATED: ("post-create", "pre-create"), FINISHED: ("post-finish", "pre-finish")}
-        kind = hooks.get(event.type, ("post-terminate", "post-terminate"))[waiting]
+        kind = HOOKS.get(event.type, ("post-terminate", "post-terminate"))[waiting]
         data = event.data
         length = data.get("size", data.get("length"))
+        concat = data.get("concat")
+        # Before it is created an upload of tusd has neither an id nor a place. Here the answer may still choose the place.
+        to_be = kind == "pre-create"
         upload = {
-            "ID": data["id"],
+            "ID": "" if to_be else data["id"],
             "Size": length or 0,
             "SizeIsDeferred": length is None,
             "Offset": data.get("offset", length),
-            "MetaData": {"filename": data["name"], "filetype": data["content_type"] or "", **data["metadata"]},
-            "IsPartial": False,
-            "IsFinal": False,
-            "PartialUploads": None,
-            "Storage": {"Type": "s3store", "Bucket": data["bucket"], "Key": data["key"]},
+            "MetaData": _metadata(data),
+            "IsPartial": concat == "partial",
+            "IsFinal": concat == "final",
+            "PartialUploads": list(data.get("partial_uploads") or ()) if concat == "final" else None,
+            "Storage": None if to_be else {"Type": "s3store", "Bucket": data["bucket"], "Key": data["key"]},
         }
         # The client's request is not kept: its headers hold credentials.
         request = {"Method": "", "URI": "", "RemoteAddr": "", "Header": {}}
@@ -112,12 +136,47 @@ class TusdFormat:
         if not 200 <= said.status < 300:
             raise CallFailure(f"answered {said.status}")
         reply = _read_object(said) if said.body.strip() else {}
+        if event.type == PROGRESS:
+            return HookResult(True, stop=_reason(reply) if reply.get("StopUpload") is True else None)
         status, headers, body, unusable = _response(reply.get("HTTPResponse"))
         rejected = event.type == CREATED and reply.get("RejectUpload") is True
         if rejected and (status is None or status < 400):
             status, body = 400, body or b"ERR_UPLOAD_REJECTED: upload creation has been rejected by server\n"
         changes = _changes(_changed_file(reply)) if waiting and event.type == CREATED and not rejected else {}
         return HookResult(not rejected, status, headers, body, changes, unusable)
+
+    def told_twice(self, event: Event) -> bool:
+        """See `Format`. ``pre-finish`` is followed by ``post-finish``; many receivers know the latter alone."""
+        return event.type == FINISHED
+
+
+def _metadata(data: Mapping[str, Any]) -> dict[str, str]:
+    """Return the upload's metadata as tusd's receivers know it: what the client sent, and what the application has set.
+
+    A client of tus has sent Upload-Metadata. For all others name and content type are put under the names that tus
+    clients give them.
+    """
+    sent = data.get(SENT_METADATA)
+    if sent is not None:
+        return overlaid(_decoded(sent), data["metadata"])
+    # An upload whose client gave no name is called by its id.
+    named = {"filename": data["name"]} if data["name"] != data["id"] else {}
+    typed = {"filetype": data["content_type"]} if data["content_type"] else {}
+    return overlaid({**named, **typed}, data["metadata"])
+
+
+def _decoded(sent: str) -> dict[str, str]:
+    """Return the pairs in the value of Upload-Metadata, which was checked when it came."""
+    pairs = (entry.strip().partition(" ") for entry in sent.split(","))
+    return {key: b64decode(encoded.strip()).decode("utf-8", "replace") for key, _, encoded in pairs}
+
+
+def _reason(reply: Mapping[str, Any]) -> str:
+    """Return why a hook stops an upload: the body that tusd would give to the client, if it is a short line."""
+    http = reply.get("HTTPResponse")
+    said = http.get("Body") if isinstance(http, dict) else None
+    line = said.strip() if isinstance(said, str) else ""
+    return line if line and len(line) <= LONGEST_REASON and is_text(line) else STOPPED
 
 
 def _response(http: object) -> tuple[int | None, tuple[tuple[str, str], ...], bytes | None, tuple[str, ...]]:

@@ -15,7 +15,7 @@ from twisted.web.http_headers import Headers
 from resumable.callbacks.caller import Caller, CallFailure
 from resumable.callbacks.formats import Format, HookResult, OwnFormat, TusdFormat
 from resumable.clock import now
-from resumable.model import Event
+from resumable.model import Event, event_id
 from resumable.retry_after import retry_after
 
 log = Logger()
@@ -54,7 +54,8 @@ class Webhooks:
         self._signer = Webhook(secret) if secret is not None else None
         self._format: Format = TusdFormat() if form == "tusd" else OwnFormat()
         self._clock = reactor
-        self.timeout = timeout
+        #: Seconds that telling of an event may take. In tusd's format it may be two calls.
+        self.timeout = 2 * timeout if form == "tusd" else timeout
         #: The URL as it may stand in a log.
         self.shown = self._caller.shown
 
@@ -64,9 +65,16 @@ class Webhooks:
         :param waiting: whether a client waits for the answer.
         :raises NotDelivered: the application has not accepted the event.
         """
+        verdict = await self._call(event, event.id, waiting=waiting)
+        if waiting and self._format.told_twice(event):
+            # It is another message, so it has another id. Where it is not accepted, both are told again.
+            await self._call(event, event_id(event.upload_id, f"{event.type} again"), waiting=False)
+        return verdict
+
+    async def _call(self, event: Event, message_id: str, *, waiting: bool) -> HookResult:
         body = self._format.body(event, waiting=waiting)
         try:
-            said = await self._caller.call("POST", self._headers(event, body), body)
+            said = await self._caller.call("POST", self._headers(message_id, body), body)
         except CallFailure as trouble:
             raise NotDelivered(f"{trouble.reason}{trouble.detail}") from None
         gone, pause = said.status == GONE, retry_after(said.header(b"retry-after"), now(self._clock))
@@ -81,15 +89,15 @@ class Webhooks:
             raise NotDelivered(f"answered {said.status}", gone=gone, pause=pause, verdict=verdict)
         return verdict
 
-    def _headers(self, event: Event, body: bytes) -> Headers:
+    def _headers(self, message_id: str, body: bytes) -> Headers:
         stamped = datetime.fromtimestamp(now(self._clock), timezone.utc)
         headers = Headers()
         headers.addRawHeader("Content-Type", "application/json")
         headers.addRawHeader("User-Agent", "resumable")
-        headers.addRawHeader("webhook-id", event.id)
+        headers.addRawHeader("webhook-id", message_id)
         headers.addRawHeader("webhook-timestamp", str(int(stamped.timestamp())))
         if self._signer is not None:
-            headers.addRawHeader("webhook-signature", self._signer.sign(event.id, stamped, body.decode("ascii")))
+            headers.addRawHeader("webhook-signature", self._signer.sign(message_id, stamped, body.decode("ascii")))
         return headers
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from attrs import frozen
 
-from resumable.model import EVENTS
+from resumable.model import EVENTS, PROGRESS
 from resumable.settings.reader import optional_section, section, setting
 from resumable.settings.secrets import Secret, SecretUrl
 from resumable.settings.values import (
@@ -109,7 +109,7 @@ class EventSettings:
     url: str = setting(web_url, shown=without_query)
     #: Required but for the format ``tusd``.
     secret: Secret | None = setting(webhook_secret, None)
-    types: tuple[str, ...] = setting(listed(choice(*EVENTS.values()), least=1), ("upload.finished",))
+    types: tuple[str, ...] = setting(listed(choice(*EVENTS.values(), PROGRESS), least=1), ("upload.finished",))
     wait: bool = setting(boolean, False)
     format: str = setting(choice("resumable", "tusd"), "resumable")
     timeout: float = setting(duration("10ms", "10m"), 15.0)

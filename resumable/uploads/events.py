@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol
 
 from resumable.model import EVENTS, Event, Piece, State, Upload
 from resumable.uploads.coverage import Coverage
@@ -10,6 +11,23 @@ from resumable.uploads.result import Report, as_json
 
 CREATED = EVENTS[State.OPEN]
 FINISHED = EVENTS[State.FINISHED]
+#: In an event's data: ``Upload-Metadata`` as a tus client sent it. Absent where there is none. It is for formats that
+#: pass it on, and no part of the result.
+SENT_METADATA = "upload_metadata"
+
+
+class ProgressObserver(Protocol):
+    """Hears how uploads get on, as it happens. It must not raise, and what it does must not take long."""
+
+    def moved(self, upload_id: str, report: Callable[[], Report | None], end: Callable[[str], None]) -> None:
+        """Take note that more of the upload is acknowledged.
+
+        :param report: returns how far the upload is when it is called; None once the upload has ended.
+        :param end: ends the upload as cancelled, with a reason for people.
+        """
+
+    def ended(self, upload_id: str) -> None:
+        """Take note that there is no more to tell of the upload."""
 
 
 def event_of(upload: Upload, stored: Sequence[Piece] = ()) -> Event | None:
@@ -19,7 +37,14 @@ def event_of(upload: Upload, stored: Sequence[Piece] = ()) -> Event | None:
         return None
     finished = upload.state is State.FINISHED
     coverage = Coverage.whole(upload.length or 0) if finished else Coverage.of(stored)
-    return Event(upload.id, kind, as_json(Report(upload, coverage)), upload.updated)
+    return Event(upload.id, kind, data_of(Report(upload, coverage)), upload.updated)
+
+
+def data_of(report: Report) -> dict[str, Any]:
+    """Return what an event says of the upload."""
+    # The protocol tus keeps it under this name.
+    sent = report.upload.remembered.get("upload-metadata")
+    return {**as_json(report), **({SENT_METADATA: sent} if sent else {})}
 
 
 class Announcer:

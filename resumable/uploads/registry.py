@@ -283,5 +283,8 @@ class WriterRegistry:
         """See `resumable.ledger.notifier.Writers`."""
         self._completer.claims.ended(upload_id)
         writer = self._writers.get(upload_id)
-        for stream in list(writer.streams) if writer is not None else ():
+        if writer is None:
+            return
+        writer.ended = True
+        for stream in list(writer.streams):
             stream.fail(Ended(why or f"the upload was {state.value}"))

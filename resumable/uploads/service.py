@@ -41,6 +41,7 @@ from resumable.uploads.concatenations import Concatenations
 from resumable.uploads.coverage import Coverage
 from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.digest import BodyDigest
+from resumable.uploads.events import ProgressObserver
 from resumable.uploads.log import log_upload
 from resumable.uploads.policy import CreateOverrides, CreateRequest, Policy
 from resumable.uploads.registry import Body, Span, WriterRegistry
@@ -64,12 +65,16 @@ class UploadService:
 
     _log = Logger()
 
-    def __init__(self, deps: Dependencies, policy: Policy, admit: Admit | None = None) -> None:
+    def __init__(
+        self, deps: Dependencies, policy: Policy, admit: Admit | None = None, progress: ProgressObserver | None = None
+    ) -> None:
         """
         :param admit: is asked about each upload that is about to be created.
+        :param progress: hears how uploads get on. None: that costs nothing.
         """
         self.policy = policy
         self._admit = admit
+        self._progress = progress
         self._deps = deps
         self._ledger = deps.ledger
         self._store = deps.store
@@ -234,7 +239,10 @@ class UploadService:
 
     async def finish(self, upload: Upload) -> Report:
         """Make the object of an upload whose bytes are all stored. Errors as `settle`."""
-        return await self._finishes.join(upload.id, lambda: self._finish(upload))
+        report = await self._finishes.join(upload.id, lambda: self._finish(upload))
+        if self._progress is not None:
+            self._progress.ended(upload.id)
+        return report
 
     async def _finish(self, upload: Upload) -> Report:
         async with self.writing.writer(upload) as writer:
@@ -322,7 +330,9 @@ class UploadService:
             raise Ended("the upload has ended")
         revalidate = self._noting(upload, revalidate)
         async with self.writing.writer(upload, new=new, claim=claim) as writer:
-            with telling(acknowledged, lambda: writer.state.offset, self._clock, every) as committed:
+            with telling(
+                self._observing(writer, acknowledged), lambda: writer.state.offset, self._clock, every
+            ) as committed:
                 try:
                     async with AsyncExitStack() as stream:
                         async with writer.entrance:
@@ -347,6 +357,31 @@ class UploadService:
                         await self._finish_alone(writer, revalidate)
                     raise
                 return await self._outcome(writer, revalidate)
+
+    def _observing(
+        self, writer: UploadWriter, acknowledged: Callable[[int], None] | None
+    ) -> Callable[[int], None] | None:
+        """Return what is told how far a body is acknowledged: the protocol, and whoever hears of all uploads."""
+        progress = self._progress
+        if progress is None:
+            return acknowledged
+
+        def goes_on() -> bool:
+            return writer.upload.live and not writer.ended
+
+        def report() -> Report | None:
+            return Report(writer.upload, writer.state.coverage) if goes_on() else None
+
+        def end(reason: str) -> None:
+            self._deps.background.run(partial(self.cancel, writer.upload, reason))
+
+        def tell(offset: int) -> None:
+            if goes_on():
+                progress.moved(writer.upload.id, report, end)
+            if acknowledged is not None:
+                acknowledged(offset)
+
+        return tell
 
     async def _admit_body(self, writer: UploadWriter, span: Span, *, new: bool, exact: bool, held: bool) -> None:
         """End older writers of the same bytes, and see whether a body may begin where it does.
@@ -421,12 +456,13 @@ class UploadService:
             return await self.finish(writer.upload)
         return Report(writer.upload, writer.state.coverage, self.policy.expires(writer.upload))
 
-    async def cancel(self, upload: Upload) -> None:
+    async def cancel(self, upload: Upload, reason: str | None = None) -> None:
         """End the upload and free what is stored of it. One that has ended already stays as it is.
 
+        :param reason: why, for people; clients are told.
         :raises Unavailable: the ledger was in trouble.
         """
-        await self._end(upload, State.CANCELLED, LIVE)
+        await self._end(upload, State.CANCELLED, LIVE, **({} if reason is None else {"reason": reason}))
 
     async def forget(self, upload: Upload) -> None:
         """Free the name of a finished upload, whose object stays: nobody finds it by name any more.
@@ -465,6 +501,8 @@ class UploadService:
             return False
         self._tell(to.value, ended, 0, ended.reason or "")
         self.writing.ended(upload.id, to, ended.reason)
+        if self._progress is not None:
+            self._progress.ended(upload.id)
         await self._peers.ended(ended)
         await self.free(upload.id)
         return True

@@ -56,6 +56,8 @@ class UploadWriter:
         """
         self.state = UploadState(upload, pieces, deps.ledger)
         self.streams: list[ChunkedStream] = []
+        #: Whether the upload is known to have been cancelled, or ended otherwise without an object.
+        self.ended = False
         self._completer = completer
         self._stored = StoredBytes(deps.ledger, deps.store, deps.fragments, deps.read_back)
         self._whole = WholeObject(self.state, deps.store, self._stored, completer, deps.metrics, claim)

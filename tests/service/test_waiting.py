@@ -200,7 +200,8 @@ def test_hooks_of_tusd_that_are_waited_for(s3: MotoServer, tmp_path: Path) -> No
         said = service.request("PUT", "/upload/t.bin", None, b"hello")
         assert (said.status, said.headers["x-video"], said.json["key"]) == (200, "42", "hooks/own-id")
         assert said.json["metadata"] == {"by": "hook"}
-        assert hook(receiver, -1)[0] == "pre-finish"
+        assert [hook(receiver, number)[0] for number in (-3, -2, -1)] == ["post-create", "pre-finish", "post-finish"]
+        assert receiver.heard[-2].id != receiver.heard[-1].id
 
         def fails(heard: Heard) -> Reply:
             return (200, {}, b"") if heard.body["Type"] == "pre-create" else (200, {}, b"<html>")
