@@ -110,11 +110,16 @@ class Assembly:
         events = self.settings.events
         if events is None or PROGRESS not in events.types:
             return None
-        return ProgressTeller(webhooks, self.reactor, metrics=self.metrics)
+        return ProgressTeller(webhooks, self.reactor, partials=self._tells_of_partials, metrics=self.metrics)
 
     def admit(self, webhooks: Webhooks) -> Admit | None:
         """Return what asks the application before an upload is created; None if it is not to be asked."""
-        return Admission(webhooks).admit if self._asks_first else None
+        return Admission(webhooks, partials=self._tells_of_partials).admit if self._asks_first else None
+
+    @property
+    def _tells_of_partials(self) -> bool:
+        """Whether the application hears of partial uploads: tusd's receivers know of them."""
+        return self.settings.events is not None and self.settings.events.format == "tusd"
 
     @property
     def _asks_first(self) -> bool:
@@ -125,10 +130,10 @@ class Assembly:
         """Return the ledger, which notes what the application wants to hear."""
         events = self.settings.events
         types = () if events is None else events.types
-        if events is not None and self._asks_first and events.format != "tusd":
+        if events is not None and self._asks_first and not self._tells_of_partials:
             # What it was asked about it need not be told. Receivers of tusd's hooks get both: only the later one has the id.
             types = tuple(kind for kind in types if kind != CREATED)
-        return Ledger(self.database, Announcer(types), metrics=self.metrics)
+        return Ledger(self.database, Announcer(types, partials=self._tells_of_partials), metrics=self.metrics)
 
     async def uploads(
         self,

@@ -15,10 +15,14 @@ log = Logger()
 
 
 class Admission:
-    """Asks the application about each upload before it is created."""
+    """Asks the application about each upload before it is created.
 
-    def __init__(self, webhooks: Webhooks) -> None:
+    :param partials: whether it is asked about partial uploads, too.
+    """
+
+    def __init__(self, webhooks: Webhooks, *, partials: bool = False) -> None:
         self._webhooks = webhooks
+        self._partials = partials
 
     async def admit(self, upload: Upload) -> CreateOverrides:
         """Return what the application changes of the upload.
@@ -26,6 +30,8 @@ class Admission:
         :raises Refused: the application refuses the upload.
         :raises Unavailable: the application cannot be asked.
         """
+        if upload.partial and not self._partials:
+            return CreateOverrides()
         event = event_of(upload)
         assert event is not None, "a new upload is open"
         try:

@@ -65,12 +65,16 @@ class ProgressTeller:
     """Tells of each upload at most once a second, one call at a time.
 
     :param clock: the reactor.
+    :param partials: whether partial uploads are told of, too.
     """
 
     _log = Logger()
 
-    def __init__(self, webhooks: Webhooks, clock: Any, *, metrics: Metrics | None = None) -> None:
+    def __init__(
+        self, webhooks: Webhooks, clock: Any, *, partials: bool = False, metrics: Metrics | None = None
+    ) -> None:
         self._webhooks = webhooks
+        self._partials = partials
         self._clock = clock
         self._metrics = metrics or Metrics()
         self._watched: dict[str, _Watched] = {}
@@ -147,7 +151,7 @@ class ProgressTeller:
         """Tell how far the upload is now. Whatever comes of it, this raises nothing."""
         try:
             report = news.report()
-            if report is None:
+            if report is None or (report.upload.partial and not self._partials):
                 return
             event = ProgressEvent(upload_id, PROGRESS, data_of(report), now(self._clock))
             verdict = await self._webhooks.tell(event, waiting=False)

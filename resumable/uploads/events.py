@@ -51,13 +51,16 @@ class Announcer:
     """Picks the events that somebody wants to hear.
 
     :param types: such as ``upload.finished``.
+    :param partials: whether partial uploads are told of, too. To an application that knows nothing of them they would look
+        like uploads.
     """
 
-    def __init__(self, types: Collection[str]) -> None:
+    def __init__(self, types: Collection[str], *, partials: bool = False) -> None:
         self._types = frozenset(types)
+        self._partials = partials
 
     def __call__(self, upload: Upload, stored: Sequence[Piece]) -> Event | None:
         """Return what there is to tell; see `resumable.ledger.ledger.Announce`."""
-        if EVENTS.get(upload.state) not in self._types:
+        if EVENTS.get(upload.state) not in self._types or (upload.partial and not self._partials):
             return None
         return event_of(upload, stored)
