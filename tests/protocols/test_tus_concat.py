@@ -5,16 +5,22 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 from attrs import evolve
 from pytest_twisted import ensureDeferred
+from sqlalchemy import insert, update
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
 
 from resumable.ledger.maintenance import Maintenance
+from resumable.ledger.queue import EventQueue
+from resumable.ledger.schema import identity, uploads
 from resumable.model import Invalid, State, Upload
 from resumable.protocols.tus.concat import read_concat
 from resumable.stores.port import StoreLimits
+from resumable.upkeep.janitor import Janitor
 from resumable.upkeep.recovery import CompletionRecovery
 from resumable.uploads.service import UploadService
 from tests.protocols.harness import Answer, Door, Memory, memory_service, until
@@ -270,8 +276,6 @@ async def test_more_than_a_client_waits_for() -> None:
 
 class Gate:
     def __init__(self) -> None:
-        from twisted.internet.defer import Deferred
-
         self.opened: Deferred[None] = Deferred()
 
     def open(self) -> None:
@@ -399,3 +403,49 @@ async def test_how_it_looks() -> None:
         assert shown["concat"] == "partial"
         assert len(WHOLE) > CHUNK
         assert (await create(service, "Upload-Concat: partial", length=5)).status == 201
+
+
+def janitor_of(service: Memory, after: float) -> Janitor:
+    parts = service.parts
+    database = parts.ledger._database
+    options: dict[str, Any] = {"after": after, "every": 1.0, "keep": 1e6, "bucket": "bucket", "prefix": ".resumable/"}
+    return Janitor(
+        parts.uploads,
+        Maintenance(database),
+        EventQueue(database),
+        parts.uploads._store,
+        reactor,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+async def cleaned(service: Memory, after: float) -> list[str]:
+    return [removal.kind async for removal in janitor_of(service, after).clean()]
+
+
+@ensureDeferred
+async def test_what_nobody_asks_for() -> None:
+    """Finished partial uploads stay for as long as any upload that nobody goes on with, and longer if they are waited for."""
+    async with service_of() as service:
+        unused, used = await partials(service, [PARTS[0], PARTS[1]])
+        late = await begin(service, "Upload-Concat: partial", length=3)
+        final = path_of(await join(service, [used, late], f"Upload-Metadata: filename {b64('film')}"))
+        with service.parts.ledger._database._engine.begin() as connection:
+            connection.execute(insert(identity).values(id="ledger"))
+        assert await cleaned(service, 1000.0) == []
+        keep(service, late, final)
+        assert len(prefixed(service)) == 2
+        assert await cleaned(service, -1000.0) == ["upload"]
+        assert (await upload_of(service, unused)).state is State.EXPIRED
+        assert prefixed(service) == [(await upload_of(service, used)).key]
+        assert (await patch(service, late, 0, b"abc")).status == 204
+        await until(lambda: "film" in service.parts.bucket.objects)
+        await nothing_left(service)
+        assert stored(service, "film") == PARTS[1] + b"abc"
+
+
+def keep(service: Memory, *paths: str) -> None:
+    """Somebody has just been there."""
+    ids = [path.rpartition("/")[2] for path in paths]
+    with service.parts.ledger._database._engine.begin() as connection:
+        connection.execute(update(uploads).where(uploads.c.id.in_(ids)).values(updated=1e12))
