@@ -27,9 +27,16 @@ def make_protocols(
     uploads: UploadService,
     authorizer: Authorizer,
     results: Results,
+    *,
+    downloads: bool = False,
 ) -> list[Protocol]:
     """Return the protocols that are enabled, in the order in which they are asked.
 
     :param enabled: their names.
+    :param downloads: whether GET of a finished upload leads to its object.
     """
-    return [make(Gate(uploads, authorizer, name), results) for name, make in PROTOCOLS if name in enabled]
+    return [
+        make(Gate(uploads, authorizer, name, downloads=downloads), results)
+        for name, make in PROTOCOLS
+        if name in enabled
+    ]

@@ -6,6 +6,7 @@ import io
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from tusclient.client import TusClient
@@ -30,7 +31,9 @@ def store() -> Iterator[FaultyS3]:
 
 @pytest.fixture(scope="module")
 def service(store: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("tus"), configuration(store, store={"patience": "1s"})) as started:
+    with Service(
+        tmp_path_factory.mktemp("tus"), configuration(store, store={"patience": "1s"}, download="redirect")
+    ) as started:
         yield started
         assert "Traceback" not in started.log
 
@@ -78,6 +81,16 @@ def test_going_on_from_a_stored_url(client: TusClient, store: FaultyS3, tmp_path
     assert second.get_offset() == 5_000_000
     second.upload()
     assert stored(store, "tuspy/resumed") == DATA
+
+
+def test_what_was_uploaded_is_read_back(client: TusClient) -> None:
+    """By its URL, with what everybody has: the redirect is followed to the store."""
+    uploader = client.uploader(
+        file_stream=io.BytesIO(DATA), metadata={"filename": "tuspy/read +%ü", "filetype": "video/x-own"}
+    )
+    uploader.upload()
+    with urlopen(uploader.url, timeout=30) as answer:
+        assert (answer.status, answer.read(), answer.headers["Content-Type"]) == (200, DATA, "video/x-own")
 
 
 def test_a_store_that_is_busy(client: TusClient, store: FaultyS3) -> None:

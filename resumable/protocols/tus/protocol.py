@@ -23,6 +23,7 @@ from resumable.model import (
 )
 from resumable.protocols.access import Description, Gate, content_encoding_of, content_type_of
 from resumable.protocols.base import Spoken, Target
+from resumable.protocols.download import download
 from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.messages import Request
 from resumable.protocols.problems import render_refusal, retry_header, status_of
@@ -114,7 +115,7 @@ class TusProtocol:
         if method == b"DELETE":
             return await self._delete(request, target.upload_id)
         if method == b"GET":
-            return _text(404, "what was uploaded is not served here")
+            return await download(self._gate, request, target.upload_id)
         return _text(405, "use HEAD, PATCH or DELETE", {"Allow": "HEAD, PATCH, DELETE, OPTIONS"})
 
     def _options(self) -> Response:
