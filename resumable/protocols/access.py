@@ -64,6 +64,8 @@ class Description:
     swarm: bool = False
     #: What the protocol has to give back to its clients as it came.
     remembered: Mapping[str, str] = field(factory=dict)
+    #: The protocol that the upload is made for, where that is not the one in which it is asked for.
+    protocol: str | None = None
 
 
 class Gate:
@@ -214,7 +216,7 @@ class AuthorizedUploads:
     def _wanted(self, said: Description) -> CreateRequest:
         grant, given = self._grant, self._grant.object
         return CreateRequest(
-            protocol=self._asked.protocol,
+            protocol=said.protocol or self._asked.protocol,
             name=said.name,
             owner=grant.owner,
             length=said.length,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,16 @@ def test_going_on_from_a_stored_url(client: TusClient, store: FaultyS3, tmp_path
     assert second.get_offset() == 5_000_000
     second.upload()
     assert stored(store, "tuspy/resumed") == DATA
+
+
+def test_an_upload_that_the_application_has_made(client: TusClient, service: Service, store: FaultyS3) -> None:
+    """The client is given a URL, and creates nothing."""
+    said = {"protocol": "tus", "name": "tuspy/made", "length": len(DATA), "content_type": "video/x-own"}
+    made = service.request("POST", "/uploads", {"Content-Type": "application/json"}, json.dumps(said).encode()).json
+    # The service was asked as the host "test".
+    url = made["url"].replace("http://test/", f"{service.url}/")
+    client.uploader(file_stream=io.BytesIO(DATA), chunk_size=4_000_000, url=url).upload()
+    assert stored(store, "tuspy/made") == DATA
 
 
 def test_what_was_uploaded_is_read_back(client: TusClient) -> None:

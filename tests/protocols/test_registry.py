@@ -128,6 +128,7 @@ ROUTES: dict[str, list[tuple[str, str, list[str], bytes | None]]] = {
     "session": [
         ("POST", "/uploads", [], b'{"name": "n", "length": 5}'),
         ("POST", "/uploads", [], b'{"name": "n", "length": 0}'),
+        ("POST", "/uploads", [], b'{"name": "n", "length": 5, "protocol": "session"}'),
         ("GET", "/uploads/id", [], None),
         ("HEAD", "/uploads/id", [], None),
         ("PUT", "/uploads/id", ["Content-Range: bytes 0-4/9"], b"12345"),

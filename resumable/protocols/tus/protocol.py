@@ -30,7 +30,7 @@ from resumable.protocols.problems import render_refusal, retry_header, status_of
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results, expires_header
 from resumable.protocols.tus.checksum import ALGORITHMS, digest_of
-from resumable.protocols.tus.metadata import read_metadata
+from resumable.protocols.tus.metadata import read_metadata, write_metadata
 from resumable.quoting import quote_briefly
 from resumable.uploads.registry import Span
 from resumable.uploads.result import Report
@@ -117,6 +117,15 @@ class TusProtocol:
         if method == b"GET":
             return await download(self._gate, request, target.upload_id)
         return _text(405, "use HEAD, PATCH or DELETE", {"Allow": "HEAD, PATCH, DELETE, OPTIONS"})
+
+    def prepare(self, description: Description) -> Description:
+        """See `resumable.protocols.base.Prepares`: HEAD will tell what the file is, as if its client had said it."""
+        said = write_metadata(description.name, description.content_type, description.metadata)
+        return evolve(description, remembered={METADATA: said} if said else {})
+
+    def url_of(self, request: Request, upload_id: str) -> str:
+        """See `resumable.protocols.base.Prepares`."""
+        return f"{request.origin.base}/files/{upload_id}"
 
     def _options(self) -> Response:
         says = {
