@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 
 from attrs import evolve
 
@@ -11,12 +12,10 @@ from resumable.callbacks.authorizer import Refused
 from resumable.model import (
     DigestMismatch,
     Ended,
-    Interrupted,
     Invalid,
     OffsetMismatch,
     State,
     TooLarge,
-    Unavailable,
     UnsupportedType,
     Upload,
     UploadError,
@@ -159,20 +158,19 @@ class TusProtocol:
         whole = length is not None and request.length == length
         upload = await access.create(description, whole=whole)
         where = {"Location": f"{request.origin.base}/files/{upload.id}"}
-        if length == 0:
-            report = await access.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True)
-        elif brings:
-            try:
+        try:
+            if length == 0:
+                report = await access.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True)
+            elif brings:
                 report = await access.receive(upload, request, _span(request, 0), new=True, exact=True, digest=digest)
-            except (Interrupted, Unavailable):
-                raise
-            except UploadError:
-                # Nobody has been told of it.
+            else:
+                report = await access.report(upload)
+                return Response(201, headers={**where, **expires_header(report)})
+        except UploadError:
+            # Nobody has been told where it is, and so nobody can go on with it, whatever of it is stored.
+            with suppress(UploadError):
                 await access.abandon(upload)
-                raise
-        else:
-            report = await access.report(upload)
-            return Response(201, headers={**where, **expires_header(report)})
+            raise
         return await self._answer(201, report, where)
 
     async def _answer(self, status: int, report: Report, more: dict[str, str]) -> Response:
