@@ -222,7 +222,8 @@ class Assembly:
         events = self.settings.events
         waits = outbox is not None and events is not None and events.wait
         results = Results(outbox.await_verdict if outbox is not None and waits else None)
-        return make_protocols(self.settings.protocols, uploads, authorizer, results)
+        downloads = self.settings.download == "redirect"
+        return make_protocols(self.settings.protocols, uploads, authorizer, results, downloads=downloads)
 
     def _cors(self, protocols: Sequence[Protocol]) -> Cors | None:
         cors, auth = self.settings.cors, self.settings.auth

@@ -71,6 +71,19 @@ def test_defaults() -> None:
     assert (settings.log.format, settings.log.level) == ("text", "info")
 
 
+@pytest.mark.parametrize(
+    ("written", "found"), [("off", "off"), ("'off'", "off"), ("false", "off"), ("redirect", "redirect")]
+)
+def test_downloads(written: str, found: str) -> None:
+    """To YAML a plain off is a boolean."""
+    assert top(f"download: {written}").download == found
+
+
+@pytest.mark.parametrize("written", ["on", "true", "proxy", "[]", "0"])
+def test_downloads_that_are_none(written: str) -> None:
+    assert problems(f"{MINIMAL}download: {written}") == ["download: must be off or redirect"]
+
+
 def test_everything_is_read() -> None:
     settings = parse(
         """

@@ -41,7 +41,7 @@ SAFE_IN_NAME = SAFE.replace(" ", "").replace("%", "")
 class AuthorizationRequest:
     """What the application is asked about. A field is None where its value is not known."""
 
-    action: Literal["create", "append", "status", "cancel"]
+    action: Literal["create", "append", "status", "cancel", "download"]
     method: str
     uri: str
     #: The client's own headers; they may hold credentials.

@@ -21,7 +21,7 @@ from resumable.uploads.registry import Body, Span
 from resumable.uploads.result import Report
 from resumable.uploads.service import UploadService
 
-Action = Literal["create", "append", "status", "cancel"]
+Action = Literal["create", "append", "status", "cancel", "download"]
 
 #: Actions that bring bytes.
 BRINGS: Collection[Action] = ("create", "append")
@@ -29,12 +29,13 @@ BRINGS: Collection[Action] = ("create", "append")
 #: By the protocol that an upload was begun with: what may be done with it by its id in any other protocol. Whoever began it
 #: may do everything.
 ELSEWHERE: Mapping[str, Collection[Action]] = {
-    "put": ("status", "append", "cancel"),
-    "session": ("status", "append", "cancel"),
-    "tus": ("status", "append", "cancel"),
+    "put": ("status", "append", "cancel", "download"),
+    "session": ("status", "append", "cancel", "download"),
+    "tus": ("status", "append", "cancel", "download"),
 }
-#: The same for protocols that are not named there: what cannot disturb whoever began it, and the owner's right to end it.
-ELSEWHERE_BY_DEFAULT: Collection[Action] = ("status", "cancel")
+#: The same for protocols that are not named there: what cannot disturb whoever began it, and the owner's right to end it
+#: and to read what has become of it.
+ELSEWHERE_BY_DEFAULT: Collection[Action] = ("status", "cancel", "download")
 
 
 def may_do(protocol: str, action: Action, upload: Upload) -> bool:
@@ -66,15 +67,21 @@ class Description:
     #: Whether other uploads are going to be made of it; and the ids of those that it is made of.
     partial: bool = False
     sources: Sequence[str] = ()
+    #: The protocol that the upload is made for, where that is not the one in which it is asked for.
+    protocol: str | None = None
 
 
 class Gate:
     """Asks the main application on behalf of one protocol.
 
     :param protocol: its name.
+    :ivar downloads: whether those who may are shown the way to their objects. If not, nobody is asked about it.
     """
 
-    def __init__(self, uploads: UploadService, authorizer: Authorizer, protocol: str) -> None:
+    def __init__(
+        self, uploads: UploadService, authorizer: Authorizer, protocol: str, *, downloads: bool = False
+    ) -> None:
+        self.downloads = downloads
         self._uploads = uploads
         self._authorizer = authorizer
         self._protocol = protocol
@@ -225,7 +232,7 @@ class AuthorizedUploads:
     def _wanted(self, said: Description) -> CreateRequest:
         grant, given = self._grant, self._grant.object
         return CreateRequest(
-            protocol=self._asked.protocol,
+            protocol=said.protocol or self._asked.protocol,
             name=said.name,
             owner=grant.owner,
             length=said.length,
@@ -310,6 +317,13 @@ class AuthorizedUploads:
         """Make the object of an upload whose bytes are all stored. Errors as `settle`."""
         self._require(*BRINGS)
         return await self._uploads.finish(upload)
+
+    # Reading
+
+    async def download_url(self, upload: Upload, seconds: int) -> str:
+        """Return a URL of a finished upload's object. See `resumable.uploads.service.UploadService.download_url`."""
+        self._require("download")
+        return await self._uploads.download_url(upload, seconds)
 
     # Ending
 

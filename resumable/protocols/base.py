@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Protocol as Structural
+from typing import runtime_checkable
 
 from attrs import frozen
 
 from resumable.model import UploadError
+from resumable.protocols.access import Description
 from resumable.protocols.messages import Request
 from resumable.protocols.problems import render_problem
 from resumable.protocols.response import Response
@@ -67,6 +69,25 @@ class Protocol(Structural):
 
     def decorate(self, request: Request, response: Response) -> Response:
         """Return the answer with what every answer of this protocol carries, errors and refusals of the connection included."""
+
+
+@runtime_checkable
+class Prepares(Structural):
+    """What a protocol may have beside `Protocol`: ``POST /uploads`` makes uploads that its clients go on with at once.
+
+    :ivar name: as in `Protocol`.
+    """
+
+    name: str
+
+    def prepare(self, description: Description) -> Description:
+        """Return what such an upload is created with: with what the protocol's clients will want to know of it."""
+
+    def url_of(self, request: Request, upload_id: str) -> str:
+        """Return the absolute URL at which the protocol's clients go on.
+
+        :param request: whose sender is told.
+        """
 
 
 class Plain:

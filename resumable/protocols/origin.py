@@ -1,7 +1,7 @@
 """Where a request comes from, and by which URL its client reached us, as far as trusted proxies say so. Pure.
 
-``X-Forwarded-For``, ``-Proto`` and ``-Host``, and ``Forwarded`` (RFC 7239), are claims that anybody can make. They are
-looked at only where the peer is a trusted proxy, and read from the right: the last entry is what that proxy says, the
+``X-Forwarded-For``, ``-Proto``, ``-Host`` and ``-Prefix``, and ``Forwarded`` (RFC 7239), are claims that anybody can make.
+They are looked at only where the peer is a trusted proxy, and read from the right: the last entry is what that proxy says, the
 one before it what another has told it, which counts as long as the address in between is trusted too.
 """
 
@@ -24,6 +24,8 @@ MOST_HOPS = 32
 
 _CLAIMS = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
 _HOST = re.compile(r"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+#: The beginning of paths that a proxy takes away before it passes a request on. No segment is ``.`` or ``..``.
+_PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]{1,100}){1,10}")
 #: An address with or without a port; brackets belong to IPv6.
 _NODE = re.compile(r"\[(?P<v6>[^\]]*)\](?::.*)?|(?P<v4>[0-9]+(?:\.[0-9]+){3})(?::.*)?|(?P<bare>.*)", re.DOTALL)
 #: One ``name=value`` of an element of Forwarded. Values that should be quoted (``for=192.0.2.1:80``) are often not.
@@ -61,13 +63,15 @@ class Proxies:
         """
         address = parse_address(peer)
         client = peer if address is None else str(address)
-        scheme, host = "https" if secure else "http", None
+        scheme, host, prefix = "https" if secure else "http", None, ""
         if self._trusts(address) if peer else self._unix:
             found, proto, host = self._told(headers)
+            # Forwarded has no word for it: a proxy that says it says it so.
+            prefix = _prefix(_last(headers, b"x-forwarded-prefix"))
             client = client if found is None else str(found)
             scheme = scheme if proto is None else proto
         asked = (headers.getRawHeaders(b"host") or [b""])[0].decode("latin-1")
-        base = self._public_url or f"{scheme}://{host or _host(asked) or 'localhost'}"
+        base = self._public_url or f"{scheme}://{host or _host(asked) or 'localhost'}{prefix}"
         return Origin(client, base)
 
     def _trusts(self, address: Address | None) -> bool:
@@ -158,3 +162,8 @@ def _scheme(text: str) -> str | None:
 
 def _host(text: str) -> str | None:
     return text if _HOST.fullmatch(text) else None
+
+
+def _prefix(text: str) -> str:
+    """Return the prefix without a slash at its end; empty for none, and for what is none."""
+    return text.rstrip("/") if _PREFIX.fullmatch(text.rstrip("/")) else ""

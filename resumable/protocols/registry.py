@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from resumable.callbacks.authorizer import Authorizer
 from resumable.protocols import put, session, tus
 from resumable.protocols.access import Gate
-from resumable.protocols.base import Protocol
+from resumable.protocols.base import Prepares, Protocol
 from resumable.protocols.results import Results
 from resumable.uploads.service import UploadService
 
@@ -27,9 +27,20 @@ def make_protocols(
     uploads: UploadService,
     authorizer: Authorizer,
     results: Results,
+    *,
+    downloads: bool = False,
 ) -> list[Protocol]:
     """Return the protocols that are enabled, in the order in which they are asked.
 
     :param enabled: their names.
+    :param downloads: whether GET of a finished upload leads to its object.
     """
-    return [make(Gate(uploads, authorizer, name), results) for name, make in PROTOCOLS if name in enabled]
+    protocols = [
+        make(Gate(uploads, authorizer, name, downloads=downloads), results)
+        for name, make in PROTOCOLS
+        if name in enabled
+    ]
+    for protocol in protocols:
+        if isinstance(protocol, session.SessionProtocol):
+            protocol.make_for(other for other in protocols if isinstance(other, Prepares))
+    return protocols

@@ -1,15 +1,21 @@
 """The protocol `session`: ``POST /uploads`` makes an upload with a URL of its own, which many connections may write at once.
 
+It also makes uploads for other protocols, whose clients are given the URL and need not create anything themselves.
+
 ``/uploads/<id>`` shows and cancels every upload, whatever protocol it was begun with, for people and dashboards.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
+from contextlib import suppress
 
-from resumable.model import Invalid, Rejected, State
-from resumable.protocols.access import Action, Description, Gate
-from resumable.protocols.base import Plain, Spoken, Target
+from attrs import evolve
+
+from resumable.model import Invalid, Rejected, State, Upload, UploadError
+from resumable.protocols.access import Action, AuthorizedUploads, Description, Gate
+from resumable.protocols.base import Plain, Prepares, Spoken, Target
 from resumable.protocols.content_range import parse_content_range
 from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.messages import Request, json_response
@@ -20,14 +26,14 @@ from resumable.protocols.small_body import SmallBodies
 from resumable.quoting import quote_briefly
 from resumable.uploads import values
 from resumable.uploads.registry import Span
-from resumable.uploads.result import as_json
+from resumable.uploads.result import Report, as_json
 
 NAME = "session"
 PATH = b"/uploads"
 #: The largest JSON that describes an upload (bytes).
 MOST = 16 * 1024
 #: What it may say.
-KNOWN = ("name", "length", "content_type", "content_encoding", "metadata")
+KNOWN = ("name", "length", "content_type", "content_encoding", "metadata", "protocol")
 
 
 class SessionProtocol(Plain):
@@ -45,6 +51,19 @@ class SessionProtocol(Plain):
         self._ranges = Ranges(results)
         #: What is read before the main application has been asked.
         self._descriptions = SmallBodies()
+        self._makes: dict[str, Prepares] = {NAME: self}
+
+    def make_for(self, protocols: Iterable[Prepares]) -> None:
+        """Make uploads also for these protocols."""
+        self._makes.update((protocol.name, protocol) for protocol in protocols)
+
+    def prepare(self, description: Description) -> Description:
+        """See `resumable.protocols.base.Prepares`."""
+        return evolve(description, swarm=True)
+
+    def url_of(self, request: Request, upload_id: str) -> str:
+        """See `resumable.protocols.base.Prepares`."""
+        return f"{request.origin.base}/uploads/{upload_id}"
 
     def match(self, request: Request) -> Target | None:
         """Match ``/uploads``, and everything below it."""
@@ -82,15 +101,36 @@ class SessionProtocol(Plain):
         # The name, which the main application is asked about, stands in the body.
         async with self._descriptions.of(request, MOST) as body:
             said = read_description(body)
+            speaks = self._maker(NAME if said.protocol is None else said.protocol)
+            said = speaks.prepare(evolve(said, protocol=speaks.name))
             access = await self._gate.authorize(request, "create", description=said)
             upload = await access.create(said)
-            if said.length == 0:
-                report = await access.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True)
-            else:
-                report = await access.report(upload)
-            answer = json_response(201, as_json(report))
-            headers = {"Location": f"{request.origin.base}/uploads/{upload.id}", CHUNK_SIZE: str(upload.chunk_size)}
+            report = await (self._finish_empty(access, upload) if said.length == 0 else access.report(upload))
+            url = speaks.url_of(request, upload.id)
+            answer = json_response(201, {**as_json(report), "url": url})
+            headers = {"Location": url, CHUNK_SIZE: str(upload.chunk_size)}
             return Response(201, answer.body, (*answer.headers, *headers.items()))
+
+    def _maker(self, name: str) -> Prepares:
+        """Return the protocol that an upload is asked for.
+
+        :raises Rejected: it is not spoken here, or its uploads are begun by its own clients alone.
+        """
+        if name not in self._makes:
+            known = ", ".join(sorted(self._makes))
+            raise Rejected(
+                "protocol", f"protocol {quote_briefly(name)}: no upload can be made for it here; known are {known}"
+            )
+        return self._makes[name]
+
+    async def _finish_empty(self, access: AuthorizedUploads, upload: Upload) -> Report:
+        """Finish an upload of no bytes. Where that fails it is ended: its client is not told of it."""
+        try:
+            return await access.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True)
+        except UploadError:
+            with suppress(UploadError):
+                await access.abandon(upload)
+            raise
 
     async def _put(self, request: Request, upload_id: str) -> Response:
         """Take in a range, or say how far the upload is: ``Content-Range`` as in the protocol `put`."""
@@ -106,7 +146,7 @@ class SessionProtocol(Plain):
 
 
 def read_description(body: bytes) -> Description:
-    """Return what JSON says of an upload: ``name``, ``length``, and perhaps ``content_type``, ``content_encoding``, ``metadata``.
+    """Return what JSON says of an upload: ``name``, ``length``, and perhaps the others of `KNOWN`.
 
     :raises Invalid: it is not what it should be.
     """
@@ -122,6 +162,9 @@ def read_description(body: bytes) -> Description:
     length = said.get("length")
     if type(length) is not int or length < 0:
         raise Rejected("length", "length is required, and is a number of bytes from 0 on")
+    protocol = said.get("protocol")
+    if protocol is not None and not isinstance(protocol, str):
+        raise Rejected("protocol", "protocol is the name of a protocol")
     content_type, encoding, metadata = said.get("content_type"), said.get("content_encoding"), said.get("metadata")
     with values.from_client():
         return Description(
@@ -130,5 +173,5 @@ def read_description(body: bytes) -> Description:
             None if content_type in (None, "") else values.check_content_type(content_type),
             None if encoding is None else values.check_content_encoding(encoding),
             {} if metadata is None else values.check_metadata(metadata),
-            swarm=True,
+            protocol=protocol,
         )

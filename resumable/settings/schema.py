@@ -28,6 +28,7 @@ from resumable.settings.values import (
     key_template,
     ledger_url,
     listed,
+    off_or,
     origin,
     parse_endpoint,
     proxy,
@@ -183,6 +184,8 @@ class Settings:
     events: EventSettings | None = optional_section(EventSettings)
     #: Which protocols are spoken.
     protocols: tuple[str, ...] = setting(listed(choice("put", "session", "tus"), least=1), ("put", "session", "tus"))
+    #: Whether GET of a finished upload leads to its object in the store.
+    download: str = setting(off_or("redirect"), "off")
     cors: CorsSettings = section(CorsSettings)
     cleanup: CleanupSettings = section(CleanupSettings)
     limits: LimitSettings = section(LimitSettings)

@@ -296,6 +296,12 @@ def choice(*words: str) -> Callable[[object], str]:
     return parse
 
 
+def off_or(*words: str) -> Callable[[object], str]:
+    """Make a parser of ``off`` or one of `words`. To YAML a plain ``off`` is a boolean."""
+    parse = choice("off", *words)
+    return lambda value: "off" if value is False else parse(value)
+
+
 def listed(parse: Callable[[object], T], *, least: int = 0) -> Callable[[object], tuple[T, ...]]:
     """Make a parser of one value or a list of at least `least` values."""
 

@@ -272,6 +272,15 @@ class Store(Protocol):
     async def head_object(self, bucket: str, key: str) -> StoredObject | None:
         """Return the object under the key, or None if the store itself says that there is none."""
 
+    async def presigned_get(self, bucket: str, key: str, seconds: int) -> str:
+        """Return a URL from which anybody can GET the object, with nothing else in hand. The store itself is not asked.
+
+        The answer to that GET has the headers with which the object was created.
+
+        :param seconds: how long the URL is valid, at most. Where the credentials end sooner, it ends with them.
+        :raises StoreError: it cannot be signed, because there are no credentials, say.
+        """
+
     async def delete_object(
         self, bucket: str, key: str, *, etag: str | None = None, fence: Fence | None = None
     ) -> None:

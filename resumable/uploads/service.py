@@ -456,6 +456,23 @@ class UploadService:
             return await self.finish(writer.upload)
         return Report(writer.upload, writer.state.coverage, self.policy.expires(writer.upload))
 
+    async def download_url(self, upload: Upload, seconds: int) -> str:
+        """Return a URL of the store from which anybody can read the object of a finished upload.
+
+        The store is asked first what is under the key: since the upload was finished another owner's object may have
+        taken its place.
+
+        :param seconds: how long the URL is valid, at most.
+        :raises NotFound: the object is not there any more.
+        :raises Unavailable: the store is in trouble.
+        """
+        if await self._completer.own_object(upload) is None:
+            raise NotFound("the object is not there any more")
+        try:
+            return await self._store.presigned_get(upload.bucket, upload.key, seconds)
+        except StoreError as trouble:
+            raise Unavailable(f"the store is in trouble: {trouble.code}") from trouble
+
     async def cancel(self, upload: Upload, reason: str | None = None) -> None:
         """End the upload and free what is stored of it. One that has ended already stays as it is.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import random
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from tusclient.client import TusClient
@@ -30,7 +32,9 @@ def store() -> Iterator[FaultyS3]:
 
 @pytest.fixture(scope="module")
 def service(store: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("tus"), configuration(store, store={"patience": "1s"})) as started:
+    with Service(
+        tmp_path_factory.mktemp("tus"), configuration(store, store={"patience": "1s"}, download="redirect")
+    ) as started:
         yield started
         assert "Traceback" not in started.log
 
@@ -78,6 +82,26 @@ def test_going_on_from_a_stored_url(client: TusClient, store: FaultyS3, tmp_path
     assert second.get_offset() == 5_000_000
     second.upload()
     assert stored(store, "tuspy/resumed") == DATA
+
+
+def test_an_upload_that_the_application_has_made(client: TusClient, service: Service, store: FaultyS3) -> None:
+    """The client is given a URL, and creates nothing."""
+    said = {"protocol": "tus", "name": "tuspy/made", "length": len(DATA), "content_type": "video/x-own"}
+    made = service.request("POST", "/uploads", {"Content-Type": "application/json"}, json.dumps(said).encode()).json
+    # The service was asked as the host "test".
+    url = made["url"].replace("http://test/", f"{service.url}/")
+    client.uploader(file_stream=io.BytesIO(DATA), chunk_size=4_000_000, url=url).upload()
+    assert stored(store, "tuspy/made") == DATA
+
+
+def test_what_was_uploaded_is_read_back(client: TusClient) -> None:
+    """By its URL, with what everybody has: the redirect is followed to the store."""
+    uploader = client.uploader(
+        file_stream=io.BytesIO(DATA), metadata={"filename": "tuspy/read +%ü", "filetype": "video/x-own"}
+    )
+    uploader.upload()
+    with urlopen(uploader.url, timeout=30) as answer:
+        assert (answer.status, answer.read(), answer.headers["Content-Type"]) == (200, DATA, "video/x-own")
 
 
 def test_a_store_that_is_busy(client: TusClient, store: FaultyS3) -> None:

@@ -155,6 +155,40 @@ def test_the_base_of_urls(proto: str, host: str, url: str) -> None:
     assert base(("X-Forwarded-Proto", proto), ("X-Forwarded-Host", host), ("Host", "h")) == url
 
 
+@pytest.mark.parametrize(
+    ("prefix", "url"),
+    [
+        ("/up", "http://h/up"),
+        ("/up/", "http://h/up"),
+        ("/a/b-c/d.e~_1", "http://h/a/b-c/d.e~_1"),
+        ("/outer, /inner", "http://h/inner"),
+        ("/", "http://h"),
+        ("", "http://h"),
+        ("up", "http://h"),
+        ("//evil.example", "http://h"),
+        ("/a//b", "http://h"),
+        ("/a/../b", "http://h"),
+        ("/..", "http://h"),
+        ("/.hidden/..b", "http://h/.hidden/..b"),
+        ("/a?b", "http://h"),
+        ("/a b", "http://h"),
+        ("/%0d%0a", "http://h"),
+        ("@evil.example", "http://h"),
+        (".evil.example", "http://h"),
+        ("/" + "a" * 101, "http://h"),
+        ("/a" * 11, "http://h"),
+    ],
+)
+@pytest.mark.parametrize("beside", [(), (("Forwarded", "for=203.0.113.9"),), (("X-Forwarded-Proto", "http"),)])
+def test_the_prefix_of_paths(prefix: str, url: str, beside: tuple[tuple[str, str], ...]) -> None:
+    """What it says stays a path, so that nobody is sent to another host."""
+    said = ("X-Forwarded-Prefix", prefix)
+    assert base(said, *beside, ("Host", "h")) == url
+    assert base(said, *beside, ("Host", "h"), peer="203.0.113.1") == "http://h"
+    proxies = Proxies(["10.0.0.0/8"], "https://up.example.com/x")
+    assert origin(PROXY, said, *beside, proxies=proxies).base == "https://up.example.com/x"
+
+
 @pytest.mark.parametrize("host", ["", "a b", "evil.example/x?", "<h>", "a,b", "u:p@h"])
 def test_a_host_that_is_none(host: str) -> None:
     assert origin("203.0.113.1", ("Host", host)).base == "http://localhost"
@@ -178,7 +212,8 @@ def test_tls_shows_in_the_base() -> None:
 def test_nonsense_is_never_an_error(text: str, name: str) -> None:
     """Whatever it is, what comes out is an address, and what a proxy puts behind it is believed."""
     said = text.encode("utf-8", "surrogatepass").decode("latin-1")
-    found = origin(PROXY, (name, said), ("X-Forwarded-Host", said), ("Host", said))
+    claims = [(one, said) for one in ("X-Forwarded-Host", "X-Forwarded-Prefix", "Host")]
+    found = origin(PROXY, (name, said), *claims)
     assert parse_address(found.client) is not None
     assert found.base.isprintable()
     parse_element(said)

@@ -128,6 +128,7 @@ ROUTES: dict[str, list[tuple[str, str, list[str], bytes | None]]] = {
     "session": [
         ("POST", "/uploads", [], b'{"name": "n", "length": 5}'),
         ("POST", "/uploads", [], b'{"name": "n", "length": 0}'),
+        ("POST", "/uploads", [], b'{"name": "n", "length": 5, "protocol": "session"}'),
         ("GET", "/uploads/id", [], None),
         ("HEAD", "/uploads/id", [], None),
         ("PUT", "/uploads/id", ["Content-Range: bytes 0-4/9"], b"12345"),
@@ -193,7 +194,7 @@ async def test_nothing_is_done_before_the_application_has_said_yes(name: str) ->
                     assert answer.status in ((204, 405) if method == "OPTIONS" else REFUSALS), (method, target)
 
 
-@pytest.mark.parametrize("action", ["create", "append", "status", "cancel"])
+@pytest.mark.parametrize("action", ["create", "append", "status", "cancel", "download"])
 @ensureDeferred
 async def test_only_what_was_asked_about_can_be_done(action: Action) -> None:
     """A protocol that has asked about one thing and does another is stopped."""
@@ -212,6 +213,8 @@ async def test_only_what_was_asked_about_can_be_done(action: Action) -> None:
             forbidden += bringing
         if action != "cancel":
             forbidden += ending
+        if action != "download":
+            forbidden += [lambda: access.download_url(upload, 5)]
         for act in forbidden:
             with pytest.raises(NotAuthorized):
                 await act()

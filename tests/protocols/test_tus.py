@@ -410,6 +410,52 @@ async def test_more_bytes_than_it_is_said_to_have() -> None:
         await until(lambda: nothing_left(service))
 
 
+@pytest.mark.parametrize("vanishes", [True, False])
+@pytest.mark.parametrize("size", [5, 40])
+@ensureDeferred
+async def test_a_creation_that_breaks_off(size: int, vanishes: bool) -> None:
+    """Its client does not know where the upload is, and nobody ever will: nothing of it is left."""
+    async with memory_service() as service:
+        wire = service.connect()
+        lines = [V, BYTES, "Upload-Length: 200", "Content-Length: 200", f"Upload-Metadata: name {b64('n')}", "Host: t"]
+        wire.send("\r\n".join(["POST /files/ HTTP/1.1", *lines, "", ""]).encode())
+        await until(lambda: wire.channel.requests and wire.channel.requests[-1]._outlet is not None)
+        wire.send(DATA[:size])
+        await until(lambda: size < 16 or not nothing_left(service))
+        if vanishes:
+            wire.lose()
+        else:
+            wire.clock.advance(31)
+            await until(lambda: parse_answers(wire.said))
+            assert parse_answers(wire.said)[-1].status == 408
+        await until_none_lives(service)
+        await until(lambda: nothing_left(service))
+
+
+async def until_none_lives(service: Memory) -> None:
+    for _ in range(500):
+        upload = await service.parts.ledger.find("", "n", "tus")
+        if upload is None or not upload.live:
+            return
+    pytest.fail("an upload is left")
+
+
+@pytest.mark.parametrize(("length", "call"), [(0, "put_object"), (10, "put_object"), (200, "upload_part")])
+@ensureDeferred
+async def test_a_creation_whose_bytes_are_not_stored(length: int, call: str) -> None:
+    """The client is told 503 and no Location, and begins again. The first upload is not in its way, and is freed."""
+    async with memory_service() as service:
+        service.parts.uploads._store.trouble.append((call, "before"))  # type: ignore[attr-defined]
+        kind, name = ([BYTES] if length else []), f"Upload-Metadata: name {b64('n')}"
+        body = DATA[:length] if length else None
+        refused = await create(service, *kind, name, length=length, body=body)
+        assert (refused.status, refused.header("Location")) == (503, None)
+        await until_none_lives(service)
+        await until(lambda: nothing_left(service))
+        assert (await create(service, *kind, name, length=length, body=body)).status == 201
+        assert stored(service, "n") == DATA[:length]
+
+
 # Deferred length
 
 

@@ -124,6 +124,9 @@ class MemoryStore:
 
         return await self._call("head_object", work)
 
+    async def presigned_get(self, bucket: str, key: str, seconds: int) -> str:
+        return await self._call("presigned_get", lambda: f"memory:///{bucket}/{key}?seconds={seconds}")
+
     async def delete_object(
         self, bucket: str, key: str, *, etag: str | None = None, fence: Fence | None = None
     ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from binascii import Error as NotBase64
 from collections.abc import Mapping, Sequence
 
@@ -60,6 +60,19 @@ def read_metadata(lines: Sequence[bytes]) -> Metadata:
             None if content_type is None else values.check_content_type(content_type),
             values.check_metadata(rest),
         )
+
+
+def write_metadata(name: str | None, content_type: str | None, rest: Mapping[str, str]) -> str:
+    """Return the header that says this; empty if there is nothing to say. `read_metadata` reads the same out of it.
+
+    :param rest: its names are such that a header can have (`resumable.uploads.values.check_metadata`), which is narrower
+        than what tus allows. Those by which a client would name the file or its type are left out: that is said already.
+    """
+    named = {NAMES[0]: name, TYPES[0]: content_type}
+    said = {key: value for key, value in named.items() if value is not None}
+    pairs = {**said, **{key: value for key, value in rest.items() if key not in (*NAMES, *TYPES)}}
+    # A key without a value has no blank behind it.
+    return ",".join(f"{key} {b64encode(value.encode()).decode('ascii')}".rstrip(" ") for key, value in pairs.items())
 
 
 def _decoded(key: str, encoded: str) -> str:

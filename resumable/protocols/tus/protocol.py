@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 
 from attrs import evolve
 
@@ -11,17 +12,16 @@ from resumable.callbacks.authorizer import Refused
 from resumable.model import (
     DigestMismatch,
     Ended,
-    Interrupted,
     Invalid,
     OffsetMismatch,
     TooLarge,
-    Unavailable,
     UnsupportedType,
     Upload,
     UploadError,
 )
 from resumable.protocols.access import Description, Gate, content_encoding_of, content_type_of
 from resumable.protocols.base import Spoken, Target
+from resumable.protocols.download import download
 from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.messages import Request
 from resumable.protocols.problems import render_refusal, retry_header, status_of
@@ -29,7 +29,7 @@ from resumable.protocols.response import Response
 from resumable.protocols.results import Results, expires_header
 from resumable.protocols.tus.checksum import ALGORITHMS, digest_of
 from resumable.protocols.tus.concat import Concat, read_concat
-from resumable.protocols.tus.metadata import Metadata, read_metadata
+from resumable.protocols.tus.metadata import Metadata, read_metadata, write_metadata
 from resumable.quoting import quote_briefly
 from resumable.uploads.registry import Span
 from resumable.uploads.result import Report
@@ -117,8 +117,17 @@ class TusProtocol:
         if method == b"DELETE":
             return await self._delete(request, target.upload_id)
         if method == b"GET":
-            return _text(404, "what was uploaded is not served here")
+            return await download(self._gate, request, target.upload_id)
         return _text(405, "use HEAD, PATCH or DELETE", {"Allow": "HEAD, PATCH, DELETE, OPTIONS"})
+
+    def prepare(self, description: Description) -> Description:
+        """See `resumable.protocols.base.Prepares`: HEAD will tell what the file is, as if its client had said it."""
+        said = write_metadata(description.name, description.content_type, description.metadata)
+        return evolve(description, remembered={METADATA: said} if said else {})
+
+    def url_of(self, request: Request, upload_id: str) -> str:
+        """See `resumable.protocols.base.Prepares`."""
+        return f"{request.origin.base}/files/{upload_id}"
 
     def _options(self) -> Response:
         says = {
@@ -154,21 +163,20 @@ class TusProtocol:
         access = await self._gate.authorize(request, "create", description=description)
         whole = length is not None and request.length == length
         upload = await access.create(description, whole=whole)
-        where = _where(request, upload)
-        if length == 0:
-            report = await access.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True)
-        elif brings:
-            try:
+        where = {"Location": self.url_of(request, upload.id)}
+        try:
+            if length == 0:
+                report = await access.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True)
+            elif brings:
                 report = await access.receive(upload, request, _span(request, 0), new=True, exact=True, digest=digest)
-            except (Interrupted, Unavailable):
-                raise
-            except UploadError:
-                # Nobody has been told of it.
+            else:
+                report = await access.report(upload)
+                return Response(201, headers={**where, **expires_header(report)})
+        except UploadError:
+            # Nobody has been told where it is, and so nobody can go on with it, whatever of it is stored.
+            with suppress(UploadError):
                 await access.abandon(upload)
-                raise
-        else:
-            report = await access.report(upload)
-            return Response(201, headers={**where, **expires_header(report)})
+            raise
         return await self._answer(201, report, where)
 
     async def _concatenate(self, request: Request, concat: Concat) -> Response:
@@ -187,7 +195,7 @@ class TusProtocol:
         )
         access = await self._gate.authorize(request, "create", description=description)
         report = await access.concatenate(description)
-        return await self._answer(201, report, _where(request, report.upload))
+        return await self._answer(201, report, {"Location": self.url_of(request, report.upload.id)})
 
     async def _answer(self, status: int, report: Report, more: dict[str, str]) -> Response:
         """Return the answer to bytes that were stored; that to the last may be the main application's."""
@@ -312,10 +320,6 @@ def _remembered(said: Metadata, concat: Concat | None) -> dict[str, str]:
     """Return what HEAD is to give back as it came."""
     remembered = {METADATA: said.written} if said.written else {}
     return remembered if concat is None else {**remembered, CONCAT: concat.written}
-
-
-def _where(request: Request, upload: Upload) -> dict[str, str]:
-    return {"Location": f"{request.origin.base}/files/{upload.id}"}
 
 
 def _header(request: Request, name: bytes) -> bytes | None:

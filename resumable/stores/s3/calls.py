@@ -10,11 +10,12 @@ from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError
 
 from resumable.backoff import Backoff
-from resumable.stores.port import Fence, Observer
+from resumable.stores.port import Fence, Misconfigured, Observer, StoreUnavailable
 from resumable.stores.s3.addressing import Addressing
 from resumable.stores.s3.answers import Answers, CallFailure, plain
 from resumable.stores.s3.codes import EXPIRED, REJECTED
 from resumable.stores.s3.signing import NoCredentials, Signer
+from resumable.stores.transport.base import Base
 from resumable.stores.transport.exchange import ANSWER, ANSWER_LIMIT, TOO_LONG, Answer, CutOff
 from resumable.stores.transport.pool import Transport
 from resumable.stores.transport.proxies import BadProxy
@@ -134,6 +135,22 @@ class Calls:
             # Somebody may keep an error whose traceback leads here. That must not keep the body.
             call.body = ()
 
+    async def presign(self, bucket: str, key: str, seconds: int) -> str:
+        """Return a URL that is its own permission to GET an object. Nothing is sent.
+
+        :param seconds: how long it is valid, at most.
+        :raises StoreUnavailable: there are no valid credentials.
+        :raises Misconfigured: the bucket's address cannot be told.
+        """
+        try:
+            await self._signer.ready()
+            base = await self._addressing.base(bucket)
+            return self._signer.presign("GET", f"{base.scheme}://{base.authority}{path_of(base, key)}", seconds)
+        except NoCredentials as error:
+            raise StoreUnavailable("NoCredentials", plain(str(error))) from None
+        except BadProxy as error:
+            raise Misconfigured("BadProxy", str(error), everybody=True) from None
+
     def _again(self, call: Call) -> None:
         if self._retried is not None:
             self._retried(call.operation)
@@ -179,8 +196,8 @@ class Calls:
             base = await self._addressing.base(call.bucket)
         except BadProxy as error:
             return CallFailure("BadProxy", str(error), transient=False)
-        path = base.prefix if call.key is None else f"{base.prefix}/{quote(call.key, safe='/~')}"
-        target = f"{path or '/'}?{call.query}" if call.query else path or "/"
+        path = path_of(base, call.key)
+        target = f"{path}?{call.query}" if call.query else path
         url = f"{base.scheme}://{base.authority}{target}"
         headers = self._signer.sign(call.method, url, {"Host": base.authority, **call.headers})
         try:
@@ -212,6 +229,11 @@ class Calls:
         reply = Reply(answer, fields)
         wrong = call.check(reply) if call.check is not None else None
         return wrong or reply
+
+
+def path_of(base: Base, key: str | None) -> str:
+    """Return the path of an object, or of its bucket if the key is None, percent-encoded as it is signed and sent."""
+    return (base.prefix if key is None else f"{base.prefix}/{quote(key, safe='/~')}") or "/"
 
 
 class _Judging:

@@ -217,6 +217,13 @@ class S3Store:
             return StoredObject(key, size, (answer.header(b"etag") or "").strip('"'), metadata)
         raise StoreUnavailable("NotFound", "HEAD does not find the object that GET finds", 404)
 
+    async def presigned_get(self, bucket: str, key: str, seconds: int) -> str:
+        """Return a URL from which anybody can GET the object for so long (query authentication of Signature Version 4).
+
+        It leads to the endpoint of the settings, which has to be reachable for whoever gets the URL.
+        """
+        return await self._calls.presign(bucket, key, seconds)
+
     async def _is_there(self, bucket: str, key: str) -> bool:
         """Say whether the store itself says that there is an object."""
         headers = {"Range": "bytes=0-0"}

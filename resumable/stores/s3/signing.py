@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
-from botocore.auth import UNSIGNED_PAYLOAD, S3SigV4Auth
+from attrs import frozen
+from botocore.auth import UNSIGNED_PAYLOAD, S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from botocore.session import Session
@@ -30,6 +32,17 @@ logging.getLogger("botocore.auth").setLevel(logging.INFO)
 
 class NoCredentials(Exception):
     """There are no credentials, or they expired and could not be renewed. The message is for the operator."""
+
+
+@frozen
+class _Found:
+    """Credentials.
+
+    :ivar expires: when they end; None if they do not, or nobody says when.
+    """
+
+    credentials: ReadOnlyCredentials
+    expires: datetime | None = None
 
 
 class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
@@ -61,13 +74,14 @@ class Signer:
         self._region = region
         self._source: Any = None
         self._auth: _UnsignedPayload | None = None
+        self._found: _Found | None = None
         self._find = ThreadSingleFlight(reactor, self._find_now)
         self._renew = ThreadSingleFlight(reactor, self._renew_now)
         self._next_renewal = 0.0
         self._next_guess: float | None = None
         self._given = access_key is not None
         if access_key is not None:
-            self._use(ReadOnlyCredentials(access_key, secret_key, session_token))
+            self._use(_Found(ReadOnlyCredentials(access_key, secret_key, session_token)))
 
     async def ready(self) -> None:
         """Wait until there are credentials that stay valid for a while.
@@ -111,8 +125,25 @@ class Signer:
         signed: list[tuple[str, str]] = request.headers.items()
         return signed
 
-    async def _obtain(self, source: ThreadSingleFlight[ReadOnlyCredentials]) -> None:
-        waiting: Deferred[ReadOnlyCredentials] = source()
+    def presign(self, method: str, url: str, seconds: int) -> str:
+        """Return the URL with a signature in its query, which is all that a request needs.
+
+        :param url: percent-encoded, without a query.
+        :param seconds: how long it is valid, at most. It ends no later than the credentials.
+        :raises NoCredentials: they have ended.
+        """
+        assert self._found is not None, "ready() comes first"
+        if self._found.expires is not None:
+            left = (self._found.expires - datetime.now(timezone.utc)).total_seconds()
+            if left < 1:
+                raise NoCredentials("the credentials have expired")
+            seconds = min(seconds, int(left))
+        request = AWSRequest(method=method, url=url)
+        S3SigV4QueryAuth(self._found.credentials, "s3", self._region, expires=seconds).add_auth(request)
+        return str(request.url)
+
+    async def _obtain(self, source: ThreadSingleFlight[_Found]) -> None:
+        waiting: Deferred[_Found] = source()
         try:
             self._use(await waiting)
         except (CancelledError, NoCredentials):
@@ -121,19 +152,27 @@ class Signer:
             # A provider of the chain may raise anything, and botocore does not catch it.
             raise NoCredentials(f"{type(error).__name__}: {error}") from None
 
-    def _use(self, credentials: ReadOnlyCredentials) -> None:
-        self._auth = _UnsignedPayload(credentials, "s3", self._region)
+    def _use(self, found: _Found) -> None:
+        self._found = found
+        self._auth = _UnsignedPayload(found.credentials, "s3", self._region)
 
-    def _find_now(self) -> ReadOnlyCredentials:
+    def _find_now(self) -> _Found:
         """Ask the chain anew. Blocks: use a thread."""
         found = Session().get_credentials()
         if found is None:
             raise NoCredentials("no credentials are configured, and none were found where AWS's tools look for them")
-        frozen: ReadOnlyCredentials = found.get_frozen_credentials()
+        given: ReadOnlyCredentials = found.get_frozen_credentials()
         self._source = found if hasattr(found, "refresh_needed") else None
-        return frozen
+        return _Found(given, _expiry_of(found))
 
-    def _renew_now(self) -> ReadOnlyCredentials:
+    def _renew_now(self) -> _Found:
         """Renew credentials that are due. Blocks: use a thread."""
-        frozen: ReadOnlyCredentials = self._source.get_frozen_credentials()
-        return frozen
+        given: ReadOnlyCredentials = self._source.get_frozen_credentials()
+        return _Found(given, _expiry_of(self._source))
+
+
+def _expiry_of(source: Any) -> datetime | None:
+    """Return when the credentials end that a source has given last; None for those that never do."""
+    # botocore tells it nowhere else.
+    expires = getattr(source, "_expiry_time", None)
+    return expires if isinstance(expires, datetime) else None

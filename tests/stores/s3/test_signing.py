@@ -6,12 +6,17 @@ import threading
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import pytest_twisted
+from attrs import evolve
+from botocore import auth
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.credentials import Credentials, ReadOnlyCredentials, RefreshableCredentials
+from botocore.session import Session
 from twisted.internet.defer import CancelledError, ensureDeferred, gatherResults
 from twisted.internet.task import deferLater
 
@@ -155,6 +160,62 @@ async def test_an_expired_token_is_replaced_once(chain: Chain, fake: FakeStore) 
     fake.answers = [error(400, "ExpiredToken")] * 2
     with pytest.raises(StoreUnavailable, match="ExpiredToken"):
         await store.put_object("b", "k", [b"x"], ObjectOptions())
+
+
+def query_of(url: str) -> dict[str, str]:
+    return dict(parse_qsl(urlsplit(url).query, strict_parsing=True))
+
+
+def test_a_presigned_url_is_the_one_that_botocore_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = datetime(2026, 11, 27, 5, 6, 7, tzinfo=timezone.utc)
+    monkeypatch.setattr(auth, "get_current_datetime", lambda: moment)
+    signer = Signer(R, "eu-west-1", access_key="key", secret_key="hidden", session_token="to/k=n")
+    found = signer.presign("GET", "https://bucket.s3.eu-west-1.amazonaws.com/a%20b%2B%25/%C3%BC", 300)
+    session = Session()
+    session.set_credentials("key", "hidden", "to/k=n")
+    client = session.create_client(
+        "s3", "eu-west-1", config=Config(signature_version="s3v4", s3={"addressing_style": "virtual"})
+    )
+    theirs = client.generate_presigned_url("get_object", {"Bucket": "bucket", "Key": "a b+%/ü"}, 300)
+    assert found.partition("?")[0] == theirs.partition("?")[0]
+    assert query_of(found) == query_of(theirs)
+    assert query_of(found)["X-Amz-Security-Token"] == "to/k=n"
+    assert "hidden" not in found
+
+
+@pytest.mark.parametrize(("left", "valid"), [(3600, 300), (700, 300), (100, 99), (10, 9)])
+@pytest_twisted.ensureDeferred
+async def test_a_presigned_url_ends_with_its_credentials(chain: Chain, left: int, valid: int) -> None:
+    signer = Signer(R, "eu-west-1")
+    chain.found = [source := refreshable(3600, [])]
+    await signer.ready()
+    assert signer._found is not None
+    signer._found = evolve(signer._found, expires=datetime.now(timezone.utc) + timedelta(seconds=left))
+    assert source.refresh_needed(3000) is False, "nothing is renewed here"
+    assert query_of(signer.presign("GET", "https://b/k", 300))["X-Amz-Expires"] == str(valid)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_presigned_with_credentials_that_have_ended(chain: Chain, fake: FakeStore) -> None:
+    """They are renewed first; where that fails the store is in trouble, and the client gets no URL that is dead."""
+    renewed = ["new"]
+    chain.found = [source := refreshable(3600, renewed)]
+    store = fake.store(access_key=None, secret_key=None)
+    await store.start()
+    source._expiry_time = datetime.now(timezone.utc) - timedelta(seconds=1)
+    query = query_of(await store.presigned_get("b", "k", 300))
+    assert (query["X-Amz-Credential"].partition("/")[0], query["X-Amz-Expires"]) == ("new", "300")
+    source._expiry_time = datetime.now(timezone.utc) - timedelta(seconds=1)
+    with pytest.raises(StoreUnavailable, match="NoCredentials"):
+        await store.presigned_get("b", "k", 300)
+    assert fake.requests == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_is_presigned_without_credentials(chain: Chain, fake: FakeStore) -> None:
+    chain.found = [None]
+    with pytest.raises(StoreUnavailable, match="NoCredentials"):
+        await fake.store(access_key=None, secret_key=None).presigned_get("b", "k", 300)
 
 
 @pytest_twisted.ensureDeferred
