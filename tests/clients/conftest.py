@@ -10,7 +10,7 @@ import pytest
 
 from tests.clients.network import Network
 from tests.faults.proxy import FaultyS3
-from tests.harness import Service
+from tests.harness import Service, eventually
 from tests.s3servers import MotoServer
 from tests.service.conftest import configuration
 
@@ -60,6 +60,12 @@ def finished(service: Service, store: FaultyS3, url: str, name: str, data: bytes
     upload = shown(service, url)
     assert (upload["state"], upload["protocol"], upload["name"]) == ("finished", "tus", name)
     assert upload["size"] == len(data)
+
+
+def arrived(service: Service, network: Network, offset: int) -> None:
+    """Wait until the service has stored so many bytes, in all, of the upload that the last PATCH was for."""
+    url = network.of("PATCH")[-1].path
+    eventually(lambda: shown(service, url)["offset"] == offset)
 
 
 def file_of(path: Path, data: bytes) -> str:

@@ -8,19 +8,23 @@ import re
 import socket
 import struct
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
+from typing import Any, TypeVar
 
 from attrs import Factory, define
 from typing_extensions import Self
 
 from tests.harness import eventually
 
+T = TypeVar("T")
+
 #: Bytes that are read at once, so that a client's connection can be reset at a byte that the test names.
 BLOCK = 64 << 10
 
 RESET = "reset"  # the connection to the client breaks in the middle of the request's body
 CUT = "cut"  # the same, and nothing gets through until `Network.mend`
+STALL = "stall"  # nothing more of the body is passed on until `Network.mend`, and nobody is told
 REFUSE = "refuse"  # 503, and nothing of it is passed on
 SWALLOW = "swallow"  # the service does what was asked, and its answer is lost
 
@@ -87,8 +91,10 @@ class Network:
         """
         self.passed: list[Passed] = []
         self._behind = port
+        self._errors: list[Exception] = []
         self._faults: list[Fault] = []
         self._gone = False
+        self._stalled: list[asyncio.Event] = []
         self._clients: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
         self._lock = threading.Lock()
@@ -108,13 +114,10 @@ class Network:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+        assert not self._errors
 
-    def _run(self, work: Awaitable[asyncio.Server | None]) -> asyncio.Server:
-        async def done() -> asyncio.Server | None:
-            return await work
-
-        result = asyncio.run_coroutine_threadsafe(done(), self._loop).result(10)
-        return result  # type: ignore[return-value]
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     # What tests say
 
@@ -133,6 +136,10 @@ class Network:
         """Be gone when so many bytes of the request's body were passed on, until `mend`."""
         return self._plan(Fault(method, CUT, nth, after))
 
+    def stall(self, method: str, after: int, nth: int = 1) -> Fault:
+        """Fall silent when so many bytes of the request's body were passed on, until `mend`."""
+        return self._plan(Fault(method, STALL, nth, after))
+
     def refuse(self, method: str, nth: int = 1) -> Fault:
         """Answer 503, once, and pass nothing on."""
         return self._plan(Fault(method, REFUSE, nth, 0))
@@ -141,9 +148,16 @@ class Network:
         """Have the service do what is asked, and reset the connection instead of its answer."""
         return self._plan(Fault(method, SWALLOW, nth, 0))
 
+    def cut(self) -> None:
+        """Be gone at once, until `mend`."""
+        self._loop.call_soon_threadsafe(self._vanish)
+
     def mend(self) -> None:
         """Let everything through again."""
         self._gone = False
+        stalled, self._stalled = self._stalled, []
+        for mended in stalled:
+            self._loop.call_soon_threadsafe(mended.set)
 
     def of(self, method: str) -> list[Passed]:
         """The requests of a method since `reset`."""
@@ -183,11 +197,20 @@ class Network:
             await _Connection(self, reader, client, answers, service).run()
         except (OSError, asyncio.IncompleteReadError):
             pass  # one of the two has gone away
+        except Exception as error:
+            self._errors.append(error)
+            raise
         finally:
             self._clients.discard(client)
             client.close()
             if service is not None:
                 service.close()
+
+    async def _stall(self, fault: Fault) -> None:
+        mended = asyncio.Event()
+        self._stalled.append(mended)
+        _hit(fault)
+        await mended.wait()
 
     def _vanish(self) -> None:
         self._gone = True
@@ -248,9 +271,13 @@ class _Connection:
                 request.passed += len(block)
                 self._service.write(block)
 
-            if kind in (RESET, CUT):
-                assert fault is not None
-                await self._pass_body(fault.after if size is None else min(size, fault.after), forward)
+            if fault is not None and kind in (RESET, CUT, STALL):
+                first = fault.after if size is None else min(size, fault.after)
+                await self._pass_body(first, forward)
+                if kind == STALL:
+                    await self._network._stall(fault)
+                    await self._pass_body(None if size is None else size - first, forward)
+                    continue
                 if kind == CUT:
                     self._network._vanish()
                 _reset(self._client)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from tusclient.client import TusClient
 from tusclient.exceptions import TusCommunicationError
-from tusclient.uploader import Uploader
+from tusclient.uploader.uploader import Uploader
 
-from tests.clients.conftest import finished, stored
+from tests.clients.conftest import arrived, finished, stored
 from tests.clients.network import Network
 from tests.faults.proxy import FaultyS3
 from tests.harness import Service
@@ -109,7 +109,7 @@ def uploader_of(client: TusClient, name: str, chunk: int, **options: Any) -> Upl
 def test_a_reset_in_the_middle(
     far: TusClient, network: Network, service: Service, store: FaultyS3, chunk: int, checksum: bool
 ) -> None:
-    """What arrived of the request stays, unless it has a checksum: that is of the whole request."""
+    """What arrived of the request may be gone on from, unless it has a checksum: that is of the whole request."""
     name = f"tuspy/reset-{chunk}-{checksum}"
     fault = network.break_off("PATCH", 2_000_000, nth=2 if chunk < len(DATA) else 1)
     before = chunk if chunk < len(DATA) else 0
@@ -117,8 +117,9 @@ def test_a_reset_in_the_middle(
     uploader.upload()
     assert fault.hit.is_set()
     finished(service, store, uploader.url, name, DATA)
-    after = network.of("PATCH")[fault.nth]
-    assert after.header("Upload-Offset") == str(before if checksum else before + 2_000_000)
+    # While the service still reads what came on the connection that broke, it may say 409 to who comes with an older offset.
+    taken = [request for request in network.of("PATCH") if request.status == 204][fault.nth - 1]
+    assert before <= int(taken.header("Upload-Offset") or 0) <= (before if checksum else before + 2_000_000)
     assert len(network.of("POST")) == 1
 
 
@@ -162,6 +163,7 @@ def test_the_network_is_gone_for_a_while(
         first.upload()
     with pytest.raises(TusCommunicationError):
         first.get_offset()
+    arrived(service, network, 5_000_000)
     network.mend()
     second = far.uploader(file_stream=io.BytesIO(DATA), url=first.url)
     assert second.offset == 5_000_000
