@@ -81,6 +81,11 @@ def test_parts_at_the_same_time(path: str, network: Network, service: Service, s
     finished(service, store, url, "tus-js/parallel", DATA)
 
 
+def test_a_name_in_many_scripts(path: str, network: Network, service: Service, store: FaultyS3) -> None:
+    name = "tus-js/Füße & 漢字, 100 % 🎬.mp4"
+    finished(service, store, upload(described(path, network, name)), name, DATA)
+
+
 def test_terminate(path: str, network: Network, service: Service, store: FaultyS3) -> None:
     """Nothing is left: not the upload, and not what was stored of it."""
     said = run(
@@ -162,6 +167,19 @@ def test_faults(path: str, network: Network, service: Service, store: FaultyS3, 
     finished(service, store, url, name, DATA)
     assert sum(request.passed for request in network.of("PATCH")) == len(DATA)
     assert len([request for request in network.of("POST") if request.status == 201]) == 1
+
+
+@pytest.mark.parametrize("way", ["chunks, the first with the creation", "length that comes later", "PATCH as POST"])
+def test_the_last_answer_is_lost(path: str, network: Network, service: Service, store: FaultyS3, way: str) -> None:
+    """In each way the client hears that all is there, and sends nothing twice."""
+    options, bringing = WAYS[way]
+    fault = network.lose_answer("PATCH", nth=bringing - (1 if "creation" in way else 0))
+    name = f"tus-js/lost, {way}"
+    url = upload(described(path, network, name, **options))
+    assert fault.hit.is_set()
+    finished(service, store, url, name, DATA)
+    assert sum(request.passed for request in network.passed) == len(DATA)
+    assert len(network.of("POST")) == 1
 
 
 @pytest.mark.parametrize(("nth", "after"), [(1, 3_000_000), (2, 1), (3, 2_000_000)])

@@ -6,6 +6,7 @@ import io
 import random
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from tusclient.client import TusClient
@@ -15,7 +16,7 @@ from tusclient.uploader.uploader import Uploader
 from tests.clients.conftest import arrived, finished, stored
 from tests.clients.network import Network
 from tests.faults.proxy import FaultyS3
-from tests.harness import Service
+from tests.harness import Client, Service
 
 pytestmark = pytest.mark.process
 
@@ -169,3 +170,23 @@ def test_the_network_is_gone_for_a_while(
     assert second.offset == 5_000_000
     second.upload()
     finished(service, store, first.url, "tuspy/gone", DATA)
+
+
+@pytest.mark.xfail(strict=True, reason="HEAD tells what is stored, and not what an older request has brought meanwhile")
+def test_the_old_connection_hangs(client: TusClient, service: Service, store: FaultyS3) -> None:
+    """The client has moved to another network, and the service still waits on the old connection. It is told an offset at which
+    it then can go on."""
+    first = client.uploader(file_stream=io.BytesIO(DATA), metadata={"filename": "tuspy/hanging"})
+    first.set_url(first.create_url())
+    with Client(service.port) as hanging:
+        headers = {
+            "Tus-Resumable": "1.0.0",
+            "Content-Type": "application/offset+octet-stream",
+            "Upload-Offset": "0",
+            "Content-Length": str(len(DATA)),
+        }
+        hanging.head("PATCH", urlsplit(first.url).path, headers)
+        hanging.send(DATA[:5_000_000])
+        second = client.uploader(file_stream=io.BytesIO(DATA), url=first.url)
+        second.upload()
+    finished(service, store, first.url, "tuspy/hanging", DATA)

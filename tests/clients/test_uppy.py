@@ -13,12 +13,13 @@ from subprocess import Popen
 from typing import Any
 
 import pytest
+import requests
 
 from tests.clients.conftest import arrived, file_of, finished
 from tests.clients.network import Network, wait_for
 from tests.clients.node import PATIENCE, SCRIPTS, end, order, result_of, start
 from tests.faults.proxy import FaultyS3
-from tests.harness import Application, Service
+from tests.harness import Application, Service, eventually
 from tests.service.conftest import configuration
 
 pytestmark = [pytest.mark.process, pytest.mark.soak]
@@ -144,7 +145,7 @@ def browser(origin: str, tmp_path: Path) -> Iterator[Browser]:
 @pytest.mark.parametrize("options", [{}, {"chunkSize": 5_000_000}, {"uploadDataDuringCreation": True}])
 def test_a_file(browser: Browser, network: Network, service: Service, store: FaultyS3, options: dict[str, Any]) -> None:
     """With the preflights that a browser sends before."""
-    name = f"uppy-{'-'.join(options)}.mp4"
+    name = f"Füße & 漢字 {'-'.join(options)}.mp4"
     said = result_of(browser.open(network, name, **options))
     assert said["outcome"] == "success", said
     finished(service, store, said["url"], name, DATA)
@@ -199,6 +200,20 @@ def test_another_browser_process_goes_on(browser: Browser, network: Network, ser
     finished(service, store, said["url"], "uppy-again.mp4", DATA)
     assert network.of("POST") == []
     assert network.of("PATCH")[-1].header("Upload-Offset") == "5000000"
+
+
+def test_cancel(browser: Browser, network: Network, service: Service, store: FaultyS3) -> None:
+    """In the middle. The page has the service forget the upload, and nothing is left of it."""
+    fault = network.stall("PATCH", 5_000_000)
+    page = browser.open(network, "uppy-cancelled.mp4")
+    wait_for(fault)
+    order(page, "cancel")
+    network.mend()
+    eventually(lambda: [request.status for request in network.of("DELETE")] == [204])
+    path = network.of("DELETE")[0].path
+    assert requests.head(service.url + path, timeout=10).status_code in (404, 410)
+    eventually(lambda: not store.boto3().list_multipart_uploads(Bucket=store.bucket).get("Uploads"))
+    eventually(lambda: not store.boto3().list_objects_v2(Bucket=store.bucket, Prefix=".resumable/").get("Contents"))
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@
 //  "seconds":   after which it gives up}
 //
 // The last line of the output: {"outcome": "success" | "error" | "stopped", "url", "error"}. Meanwhile each line of the input
-// is done: "offline", "the request failed" (wait for that of the moment at which the browser went offline), "online"; each is
-// answered by {"did": …}. And "stop": close the browser.
+// is done: "offline", "the request failed" (wait for that of the moment at which the browser went offline), "online",
+// "cancel" (all uploads); each is answered by {"did": …}. And "stop": close the browser.
 
 import { createInterface } from "node:readline";
 
@@ -51,6 +51,7 @@ const orders = {
   },
   "the request failed": () => failed,
   online: () => context.setOffline(false),
+  cancel: () => page.evaluate(() => window.uppy.cancelAll()),
   async stop() {
     await context.close();
     await say({ outcome: "stopped", url: null, error: null });
