@@ -9,7 +9,7 @@
 //
 // The last line of the output: {"outcome": "success" | "error" | "stopped", "url", "error"}. Meanwhile each line of the input
 // is done: "offline", "the request failed" (wait for that of the moment at which the browser went offline), "online",
-// "cancel" (all uploads); each is answered by {"did": …}. And "stop": close the browser.
+// "cancel" (and wait until the service has answered); each is answered by {"did": …}. And "stop": close the browser.
 
 import { createInterface } from "node:readline";
 
@@ -51,7 +51,11 @@ const orders = {
   },
   "the request failed": () => failed,
   online: () => context.setOffline(false),
-  cancel: () => page.evaluate(() => window.uppy.cancelAll()),
+  async cancel() {
+    const answered = page.waitForResponse((response) => response.request().method() === "DELETE");
+    await page.evaluate(() => window.uppy.cancelAll());
+    await answered;
+  },
   async stop() {
     await context.close();
     await say({ outcome: "stopped", url: null, error: null });
