@@ -43,6 +43,7 @@ page.on("pageerror", (error) => console.error(String(error)));
 page.on("console", (message) => console.error(message.text()));
 
 let failed = null;
+let stopping = false;
 
 const orders = {
   async offline() {
@@ -57,6 +58,7 @@ const orders = {
     await answered;
   },
   async stop() {
+    stopping = true;
     await context.close();
     await say({ outcome: "stopped", url: null, error: null });
     process.exit(0);
@@ -77,8 +79,7 @@ try {
   await say(outcome);
   process.exit(0);
 } catch (error) {
-  // Closed at somebody's order: that one has the last word.
-  if (!String(error).includes("has been closed")) {
+  if (!stopping) {
     console.error(String(error));
     await context.close();
     process.exit(1);
