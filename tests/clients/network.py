@@ -80,7 +80,7 @@ def _value(head: str, name: str) -> str | None:
 class Network:
     """The proxy. It passes bytes on as they are, `Host` too: the service hands out URLs that lead through it.
 
-    None is sent before the last one was answered, as browsers and tus' clients do.
+    On a connection a request has to wait until the last one was answered, as browsers and tus' clients do.
 
     :ivar passed: the requests since `reset`, in the order in which they came.
     """
@@ -272,11 +272,12 @@ class _Connection:
                 self._service.write(block)
 
             if fault is not None and kind in (RESET, CUT, STALL):
-                first = fault.after if size is None else min(size, fault.after)
+                assert size is not None, "no fault in the middle of a chunked body"
+                first = min(size, fault.after)
                 await self._pass_body(first, forward)
                 if kind == STALL:
                     await self._network._stall(fault)
-                    await self._pass_body(None if size is None else size - first, forward)
+                    await self._pass_body(size - first, forward)
                     continue
                 if kind == CUT:
                     self._network._vanish()
