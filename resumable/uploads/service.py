@@ -307,8 +307,8 @@ class UploadService:
         :param revalidate: may the client still finish the upload? Asked right before, for a body may stream for hours. What it
             raises comes out here; the upload stays open, with what was acknowledged.
         :param new: the upload has just been created: nothing of it is stored.
-        :param exact: the body has to begin at the upload's offset, as it is once older writers have been ended. Of two bodies
-            that begin there at the same time one is taken.
+        :param exact: the body has to begin at the upload's offset: as it was when the body came, or as it is once older writers
+            have been ended. Of two bodies that bring different bytes from there one is taken.
         :param digest: looks at each segment as it arrives, and is verified at the body's end.
         :param acknowledged: is called with the upload's offset in bytes when that has moved while the body is received: at
             most once in `every` seconds, and once more at the end. It is not called any more when this has returned.
@@ -388,6 +388,7 @@ class UploadService:
 
         :param held: the body has a digest. Errors as `receive`.
         """
+        told = writer.state.offset
         others = await self.writing.take_over(writer, span)
         # By now it may be known that another node has opened it to many.
         if writer.upload.swarm and (exact or held):
@@ -395,7 +396,9 @@ class UploadService:
         upload, offset = writer.upload, writer.state.offset
         if not upload.live and upload.state is not State.FINISHED:
             raise Ended("the upload has ended")
-        if exact and span.first != offset:
+        # The client may have been told an offset that what an older writer held has passed just now: what it brings of that
+        # once more is compared.
+        if exact and not told <= span.first <= offset:
             raise _mismatch(span, offset)
         if upload.state is State.FINISHED:
             return
@@ -412,7 +415,7 @@ class UploadService:
             begins = others or (held and writer.state.coverage.size > offset)
         if begins and upload.state is State.OPEN and not upload.swarm:
             await writer.begin_edition()
-            if exact and span.first != writer.state.offset:
+            if exact and writer.state.offset != offset:
                 # Somebody whom nobody could end has stored more until now.
                 raise _mismatch(span, writer.state.offset)
 

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.task import deferLater
 
 from resumable.ledger.ledger import Ledger
-from resumable.model import Invalid, OffsetMismatch, Piece, Superseded, Upload
+from resumable.model import Conflict, Invalid, OffsetMismatch, Piece, Superseded, Upload
 from resumable.uploads.policy import CreateRequest
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
@@ -84,6 +84,27 @@ async def test_after_an_older_writer(nodes: tuple[Node, Node]) -> None:
     with pytest.raises(Superseded):
         await old
     assert (await a.send(upload, CHUNK + 3, exact=True)).finished
+
+
+@pytest.mark.parametrize("same", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_at_the_offset_that_was_told(bucket: Bucket, nodes: tuple[Node, Node], same: bool) -> None:
+    """The old connection hangs and has brought more than anybody was told: the client begins where it was told to."""
+    a, _ = nodes
+    upload = await a.uploads.create(WANTED)
+    _, old = a.begin(upload, 0, CHUNK + 9)
+    await until(a, upload, CHUNK)
+    data = DATA[CHUNK:] if same else bytes(byte ^ 1 for byte in DATA[CHUNK:])
+    again = a.send(upload, CHUNK, exact=True, data=data)
+    if same:
+        assert (await again).finished
+        assert bucket.objects["name"][0] == DATA
+    else:
+        with pytest.raises(Conflict):
+            await again
+        assert (await a.send(upload, CHUNK + 9, exact=True)).finished
+    with pytest.raises(Superseded):
+        await old
 
 
 @pytest_twisted.ensureDeferred
