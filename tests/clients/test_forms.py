@@ -130,7 +130,7 @@ def test_a_large_form(tmp_path: Path) -> None:
             heads = [part_head(number) for number in range(3)]
             length = sum(map(len, heads)) + 3 * gib + len(END)
             with DiscWatch(service.temporary, ProcessTree(service.pid)) as disc:
-                fields = {"Content-Type": "multipart/form-data; boundary=b", "Content-Length": str(length)}
+                fields = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}", "Content-Length": str(length)}
                 client.head("POST", "/upload", fields)
                 for head in heads:
                     client.socket.sendall(head)
@@ -149,12 +149,14 @@ def test_a_large_form(tmp_path: Path) -> None:
         sink.stop()
 
 
-END = b"\r\n--b--\r\n"
+#: As long as a browser's.
+BOUNDARY = "----WebKitFormBoundary7MA4YWxkTrZu0gW"
+END = f"\r\n--{BOUNDARY}--\r\n".encode()
 
 
 def part_head(number: int) -> bytes:
     """What stands between two files."""
-    head = f'--b\r\nContent-Disposition: form-data; name="f"; filename="f{number}"\r\n\r\n'
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="f"; filename="f{number}"\r\n\r\n'
     return f"\r\n{head}".encode()
 
 
