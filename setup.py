@@ -63,7 +63,6 @@ setup(
         "click>=8.2",
         "rich>=13",
         "prometheus-client>=0.20",
-        "python-multipart>=0.0.34",
     ],
     extras_require={
         "postgresql": [*POSTGRESQL],

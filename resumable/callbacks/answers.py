@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from resumable.callbacks.redirects import check_prefixes
 from resumable.model import ObjectOptions
 from resumable.uploads import values
 
@@ -45,6 +46,7 @@ _GRANT: Mapping[str, _Check] = {
     "content_type": values.check_content_type,
     "metadata": values.check_metadata,
     "object": _object,
+    "redirect": check_prefixes,
 }
 _CHANGES: Mapping[str, _Check] = {name: _GRANT[name] for name in ("bucket", "key", "metadata")}
 

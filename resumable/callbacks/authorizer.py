@@ -73,6 +73,8 @@ class Grant:
     metadata: Mapping[str, str] = field(factory=dict)
     #: The application may set only acl, storage_class, content_disposition, content_encoding and tags of it.
     object: ObjectOptions = field(factory=ObjectOptions)
+    #: The URL prefixes to which a browser may be sent after a form.
+    redirect: tuple[str, ...] = ()
 
 
 class Refused(UploadError):

@@ -12,6 +12,7 @@ from typing import Literal
 from attrs import evolve, field, frozen
 
 from resumable.callbacks.authorizer import AuthorizationRequest, Authorizer, Grant, Refused
+from resumable.callbacks.redirects import may_redirect
 from resumable.model import NotFound, NotWritable, ObjectOptions, Upload, WrongProtocol
 from resumable.protocols.messages import Request
 from resumable.uploads import values
@@ -142,6 +143,15 @@ class AuthorizedUploads:
         self._authorizer = authorizer
         self._asked = asked
         self._grant = grant
+
+    @property
+    def max_size(self) -> int:
+        """The most bytes that an upload may have."""
+        return self._uploads.policy.limit(self._grant.max_size)
+
+    def may_redirect(self, url: str) -> bool:
+        """Say whether the application lets a browser be sent there."""
+        return may_redirect(url, self._grant.redirect)
 
     async def also(self, action: Action) -> AuthorizedUploads | None:
         """Ask about another action with the same upload; None where the application says no.

@@ -13,33 +13,38 @@ A part's consumer has the flow of the whole body in its hands: its pause reaches
 socket is paused as well. What lies in memory meanwhile is what was read of the socket at once; no part is ever held whole,
 and nothing is put in a file. A part that nobody took is skipped when the next one is asked for.
 
-Lines have to end in CR LF, as the standards want it. A body with bare LF at its boundaries, as google-api-python-client
-sends for ``multipart/related``, is refused by the parser (python-multipart): a protocol that needs such bodies cannot use
-this. So is one with text before the first boundary (RFC 2046, 5.1.1), but for empty lines. What follows the closing
-boundary is ignored.
+What stands before the first boundary and after the closing one is ignored (RFC 2046, 5.1.1). Lines end in CR LF, or all of
+them in LF, as google-api-python-client writes them; see `resumable.protocols.multipart_events`.
+
+Who takes a part in is known when its headers have come, and often the main application can only be asked then. So what
+lies between the parts that are poured, small parts that are read included, has to come in time.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
 from attrs import define
-from python_multipart.multipart import parse_options_header
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
 from twisted.python.failure import Failure
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
-from resumable.model import Invalid, TooLarge, Unsupported
+from resumable.model import Interrupted, Invalid, TooLarge, Unsupported
 from resumable.protocols.multipart_events import MOST_PARTS, MultipartEvents, PartHead
+from resumable.protocols.parameters import read_parameters
 from resumable.protocols.small_body import Pours
 
 #: Bytes read at a time while no part is poured.
 READ_SIZE = 16 * 1024
+#: The longest (seconds) that what lies between two poured parts may take, however steadily it drips.
+SECONDS = 20.0
 
-_KINDS = (b"multipart/form-data", b"multipart/related")
+_KINDS = ("multipart/form-data", "multipart/related")
 
 
 @implementer(IPushProducer)
@@ -57,12 +62,12 @@ class Part:
 
     @property
     def name(self) -> str | None:
-        """The name in its Content-Disposition, None if there is none. Bytes that are not UTF-8 become U+FFFD."""
+        """The name in its Content-Disposition, None if there is none."""
         return self._head.name
 
     @property
     def filename(self) -> str | None:
-        """The same of the file name."""
+        """The same of the file name: ``filename*`` where there is one. It may have folders before it."""
         return self._head.filename
 
     async def pour_into(self, consumer: IConsumer) -> None:
@@ -105,21 +110,31 @@ class Part:
 class MultipartBody:
     """The parts of a body, in order; itself what the request pours into."""
 
-    def __init__(self, body: Pours, content_type: str, most_parts: int = MOST_PARTS) -> None:
+    def __init__(
+        self,
+        body: Pours,
+        content_type: str,
+        most_parts: int = MOST_PARTS,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """
         :param body: usually the request. It is poured from the moment on that the first part is asked for.
         :param content_type: the value of its Content-Type.
+        :param clock: tells seconds.
         :raises Unsupported: it is neither ``multipart/form-data`` nor ``multipart/related``.
         :raises Invalid: it names no boundary, or one that cannot be.
         """
-        kind, options = parse_options_header(content_type)
+        kind, parameters = read_parameters(content_type)
         if kind not in _KINDS:
             raise Unsupported("Content-Type", "this takes multipart/form-data or multipart/related")
-        boundary = options.get(b"boundary", b"")
-        if not 1 <= len(boundary) <= 70:
-            raise Invalid("Content-Type names no boundary, or one of more than 70 bytes")
+        if "boundary" not in parameters:
+            raise Invalid("Content-Type names no boundary")
         self._body = body
-        self._parser = MultipartEvents(boundary, most_parts)
+        self._parser = MultipartEvents(parameters["boundary"].encode("utf-8", "backslashreplace"), most_parts)
+        self._clock = clock
+        self._begun: float | None = None  # when what lies between two poured parts began to be waited for
+        self._received = 0
         self._told = 0  # bytes parsed and not handed on yet, as the part's consumer knows them
         # Where the caller is.
         self._current: Part | None = None  # the part whose bytes come next
@@ -135,6 +150,11 @@ class MultipartBody:
         self._ended = False  # it gives no more
         self._failure: Failure | None = None
         self._running = False
+
+    @property
+    def past(self) -> int:
+        """Bytes of the whole body that lie behind: those of parts that were not taken yet do not."""
+        return self._received - self._parser.waiting
 
     async def __aenter__(self) -> MultipartBody:
         return self
@@ -164,6 +184,8 @@ class MultipartBody:
         if self._asked is not None or self._outlet is not None:
             raise RuntimeError("the part before is still being taken")
         self._skips = True
+        if self._begun is None:
+            self._begun = self._clock()
         asked = self._asked = Deferred()
         if not self._started:
             self._started = True
@@ -177,6 +199,8 @@ class MultipartBody:
         if part is not self._current or self._skips or self._outlet is not None:
             raise RuntimeError("this part has been taken, or skipped, already")
         self._paused = False
+        if not isinstance(consumer, _Reader):
+            self._begun = None
         consumer.registerProducer(part, True)
         poured = self._poured = Deferred()
         self._outlet = consumer
@@ -228,12 +252,21 @@ class MultipartBody:
 
     def write(self, data: bytes) -> None:
         """Parse a segment, and hand on what is in it as far as it is wanted now."""
+        self._received += len(data)
+        if self._late:
+            self._failure = self._failure or Failure(Interrupted("the parts before a file took too long", idle=True))
         if self._failure is None:
             try:
                 self._parser.write(data)
             except Invalid:
                 self._failure = Failure()
         self._run()
+
+    @property
+    def _late(self) -> bool:
+        """Whether what lies between poured parts is waited for, and takes too long."""
+        waits = self._asked is not None or isinstance(self._outlet, _Reader)
+        return waits and self._begun is not None and self._clock() - self._begun > SECONDS
 
     def _body_ended(self, _result: None) -> None:
         self._ended = True

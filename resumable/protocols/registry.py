@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from resumable.callbacks.authorizer import Authorizer
-from resumable.protocols import put, session, tus
+from resumable.protocols import form, put, session, tus
 from resumable.protocols.access import Gate
 from resumable.protocols.base import Prepares, Protocol
 from resumable.protocols.results import Results
@@ -18,6 +18,7 @@ Make = Callable[[Gate, Results], Protocol]
 PROTOCOLS: Sequence[tuple[str, Make]] = (
     (session.NAME, session.SessionProtocol),
     (tus.NAME, tus.TusProtocol),
+    (form.NAME, form.FormProtocol),
     (put.NAME, put.PutProtocol),
 )
 

@@ -42,6 +42,9 @@ from resumable.settings.values import (
     without_query,
 )
 
+#: The protocols that there are; all of them are spoken by default.
+PROTOCOLS = ("put", "session", "tus", "form")
+
 
 @frozen(kw_only=True)
 class ObjectSettings:
@@ -183,7 +186,7 @@ class Settings:
     )
     events: EventSettings | None = optional_section(EventSettings)
     #: Which protocols are spoken.
-    protocols: tuple[str, ...] = setting(listed(choice("put", "session", "tus"), least=1), ("put", "session", "tus"))
+    protocols: tuple[str, ...] = setting(listed(choice(*PROTOCOLS), least=1), PROTOCOLS)
     #: Whether GET of a finished upload leads to its object in the store.
     download: str = setting(off_or("redirect"), "off")
     cors: CorsSettings = section(CorsSettings)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 
 from resumable.model import Interrupted, Invalid, TooLarge, Unsupported
-from resumable.protocols.multipart_body import READ_SIZE, MultipartBody
-from resumable.protocols.multipart_events import MOST_PART_HEADERS, PART_HEADERS_LIMIT
+from resumable.protocols.multipart_body import READ_SIZE, SECONDS, MultipartBody
+from resumable.protocols.multipart_events import MOST_PART_HEADERS, PART_HEADERS_LIMIT, PREAMBLE_LIMIT
 from resumable.protocols.response import Response
 from tests.web.wire import Basin, Wire, head, statuses
 
@@ -55,7 +55,7 @@ class Source:
             self.ended.callback(None)
 
 
-def begun(content_type: str = TYPE, **options: int) -> tuple[Source, MultipartBody]:
+def begun(content_type: str = TYPE, **options: Any) -> tuple[Source, MultipartBody]:
     source = Source()
     return source, MultipartBody(source, content_type, **options)
 
@@ -236,7 +236,9 @@ FIELD = b"--b0und\r\n"
         FIELD + b"a: " + b"x" * (PART_HEADERS_LIMIT + 1),
         FIELD + (b"a: " + b"x" * (PART_HEADERS_LIMIT // 3) + b"\r\n") * 3,
         FIELD + b"a b\r\n\r\n",
-        b"--b0und\na: b\n\nbare\n--b0und--\n",
+        b"--b0und\r\na: b\n\nbare\r\n\r\n",
+        FIELD + b'Content-Disposition: form-data; name="\xe4"\r\n\r\n',
+        b"x" * PREAMBLE_LIMIT,
     ],
 )
 def test_malformed_or_too_much(sent: bytes) -> None:
@@ -286,6 +288,10 @@ def test_without_a_closing_boundary() -> None:
         ("text/plain", Unsupported),
         ("multipart/form-data", Invalid),
         ("multipart/form-data; boundary=" + "x" * 71, Invalid),
+        ("multipart/form-data; boundary=", Invalid),
+        ('multipart/form-data; boundary="a\tb"', Invalid),
+        ('multipart/form-data; boundary="b "', Invalid),
+        ("multipart/form-data; boundary=\xe4", Invalid),
     ],
 )
 def test_content_types(content_type: str, error: type[Exception]) -> None:
@@ -331,3 +337,29 @@ def test_over_a_connection() -> None:
     assert statuses(wire.said) == [100, 200]
     assert wire.said.endswith(b"\r\n\r\nabc" + b"d" * 16)
     assert not wire.closing
+
+
+def test_what_drips_between_the_files_is_not_waited_for_long() -> None:
+    """What comes of a file may take as long as it takes; and so may whoever takes it."""
+    now = 0.0
+    source, body = begun(clock=lambda: now)
+    first = asked(body.next_part())
+    now += SECONDS - 1
+    source.consumer.write(b"--b0und\r\n\r\n")
+    basin = Basin()
+    poured = asked(first[0].pour_into(basin))
+    now += 10 * SECONDS
+    source.consumer.write(b"abc\r\n--b0und\r\n")
+    assert poured == [None]
+    now += 10 * SECONDS
+    source.consumer.write(b"\r\n")  # on its way when the socket was paused
+    second = asked(body.next_part())
+    read = asked(second[0].read(10))
+    now += SECONDS
+    source.consumer.write(b"d")
+    assert read == []
+    now += 1
+    source.consumer.write(b"e")
+    assert isinstance(read[0], Interrupted)
+    assert read[0].idle
+    assert source.stopped
