@@ -71,7 +71,7 @@ class Ledger:
         :param chosen: whether the main application has chosen the key. Then it may be one that another owner's upload
             has.
         :raises KeyTaken: another owner's upload stands under its key, live or finished.
-        :raises Taken: the protocol is `put`, and there is a live upload of the same owner and name already.
+        :raises Taken: the protocol is `put` or `segments`, and there is a live upload of the same owner and name already.
         """
         values = {
             **asdict(upload),

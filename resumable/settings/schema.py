@@ -182,7 +182,10 @@ class Settings:
     )
     events: EventSettings | None = optional_section(EventSettings)
     #: Which protocols are spoken.
-    protocols: tuple[str, ...] = setting(listed(choice("put", "session", "tus"), least=1), ("put", "session", "tus"))
+    protocols: tuple[str, ...] = setting(
+        listed(choice("put", "session", "tus", "goog-upload", "vimeo", "segments"), least=1),
+        ("put", "session", "tus", "goog-upload", "vimeo", "segments"),
+    )
     cors: CorsSettings = section(CorsSettings)
     cleanup: CleanupSettings = section(CleanupSettings)
     limits: LimitSettings = section(LimitSettings)

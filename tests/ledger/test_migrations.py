@@ -25,7 +25,7 @@ LATER = {
     *("received", "tries", "due", "writers", "swarm"),
     *("claim", "generation", "edition", "refused", "nameless", "marks", "remembered"),
 }
-LATER_INDEXES = {"uploads_by_object", "uploads_in_order", "uploads_one_claim"}
+LATER_INDEXES = {"uploads_by_object", "uploads_in_order", "uploads_one_claim", "uploads_live_segments"}
 
 
 def test_the_migrations_make_the_tables_of_the_schema(url: str) -> None:
