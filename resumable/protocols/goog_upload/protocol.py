@@ -191,7 +191,10 @@ class GoogUploadProtocol:
             # Its answer may have been lost.
             report = await access.compare(upload, request, Span(offset, end))
         else:
-            report = await access.receive(upload, request, Span(offset, end, last=last))
+            early = upload.length is not None and end is not None and end < upload.length
+            report = await access.receive(upload, request, Span(offset, end, last=last and not early))
+            if last and early:
+                raise Unfinished(f"{report.offset} of {upload.length} bytes have come", report.offset)
         if last:
             return await self._final(request, place, report)
         # All of it may be there by now. Its client will yet say that this is the end, and gets its last answer then.

@@ -59,7 +59,9 @@ def describe(
     declared = read_number(headers, *LENGTHS)
     if declared is not None and length is not None and declared != length:
         raise Invalid(f"the headers declare {declared} bytes, the body has {length}")
-    kind = said.get("contentType") or inner.get("mimeType") or read_text(headers, *TYPES) or content_type
+    kind = (
+        said.get("contentType") or _either(inner, "mimeType", "mime_type") or read_text(headers, *TYPES) or content_type
+    )
     encoding, metadata, called = said.get("contentEncoding"), said.get("metadata"), inner.get("name")
     with values.from_client():
         return Description(
@@ -83,6 +85,12 @@ def _name(
         return check_name(asked)
     # Only the last segment: some clients send the whole path on their own disc.
     file_name = (read_text(headers, FILE_NAME) or "").replace("\\", "/").rpartition("/")[2]
-    named = file_name or said.get("name") or inner.get("displayName") or inner.get("name") or said.get("title")
+    shown = _either(inner, "displayName", "display_name")
+    named = file_name or said.get("name") or shown or inner.get("name") or said.get("title")
     with values.from_client():
         return values.check_name(named) if named else None
+
+
+def _either(said: Mapping[str, Any], *names: str) -> Any:
+    """Return the first of the fields that is there: JSON of Google's may spell them in both ways (google-genai does)."""
+    return next((said[name] for name in names if said.get(name)), None)
