@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -35,8 +35,13 @@ def service(store: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         assert "Traceback" not in started.log
 
 
-def upload(service: Service, data: bytes, name: str) -> Any:
-    client = genai.Client(api_key="key", http_options={"base_url": f"http://127.0.0.1:{service.port}"})
+def upload(service: Service, data: bytes, name: str, answered: Callable[[Any], None] = lambda answer: None) -> Any:
+    """:param answered: sees each answer."""
+    options = {
+        "base_url": f"http://127.0.0.1:{service.port}",
+        "client_args": {"event_hooks": {"response": [answered]}},
+    }
+    client = genai.Client(api_key="key", http_options=options)
     config = genai.types.UploadFileConfig(display_name=name, mime_type="video/mp4")
     return client.files.upload(file=io.BytesIO(data), config=config)
 
@@ -56,8 +61,16 @@ def test_sizes(service: Service, store: FaultyS3, size: int) -> None:
 
 def test_a_store_that_is_busy(service: Service, store: FaultyS3) -> None:
     """A piece that could not be stored is sent again."""
-    store.fail("UploadPart", "503", 4)
-    assert upload(service, DATA, "genai-busy").size_bytes == len(DATA)
+    seen: list[int] = []
+
+    def answered(answer: Any) -> None:
+        seen.append(answer.status_code)
+        if answer.status_code == 503:
+            store.mend()
+
+    store.fail("UploadPart", "503", 0)
+    assert upload(service, DATA, "genai-busy", answered).size_bytes == len(DATA)
+    assert seen.count(503) == 1
     assert stored(store, "genai-busy") == DATA
 
 
