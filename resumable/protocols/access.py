@@ -92,6 +92,10 @@ class Gate:
         """The most bytes that an upload may have, unless the application says less."""
         return self._uploads.policy.max_size
 
+    def speaking(self, protocol: str) -> Gate:
+        """Return the gate of another protocol, for uploads that are begun here and go on there."""
+        return Gate(self._uploads, self._authorizer, protocol)
+
     async def authorize(
         self,
         request: Request,

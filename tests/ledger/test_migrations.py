@@ -26,7 +26,7 @@ LATER = {
     *("claim", "generation", "edition", "refused", "nameless", "marks", "remembered"),
     *("partial", "sources"),
 }
-LATER_INDEXES = {"uploads_by_object", "uploads_in_order", "uploads_one_claim"}
+LATER_INDEXES = {"uploads_by_object", "uploads_in_order", "uploads_one_claim", "uploads_live_segments"}
 
 
 def test_the_migrations_make_the_tables_of_the_schema(url: str) -> None:

@@ -1,0 +1,111 @@
+"""The JSON of Google's services: of a finished file, and of errors. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from resumable.crc32c_text import encode_crc32c
+from resumable.protocols.goog_upload.places import Place, Service
+from resumable.protocols.goog_upload.start import FILE
+from resumable.protocols.messages import json_response
+from resumable.protocols.response import HeaderPairs, Response, header_pairs
+from resumable.timestamps import rfc3339
+from resumable.uploads.result import Report
+
+#: By the HTTP status: Google's canonical name of an error, and the reason that its older services give
+#: (https://cloud.google.com/apis/design/errors).
+_ERRORS = {
+    400: ("INVALID_ARGUMENT", "invalid"),
+    401: ("UNAUTHENTICATED", "authError"),
+    403: ("PERMISSION_DENIED", "forbidden"),
+    404: ("NOT_FOUND", "notFound"),
+    408: ("DEADLINE_EXCEEDED", "timeout"),
+    409: ("ABORTED", "conflict"),
+    410: ("NOT_FOUND", "gone"),
+    412: ("FAILED_PRECONDITION", "conditionNotMet"),
+    413: ("INVALID_ARGUMENT", "uploadTooLarge"),
+    429: ("RESOURCE_EXHAUSTED", "rateLimitExceeded"),
+    500: ("INTERNAL", "backendError"),
+    503: ("UNAVAILABLE", "backendError"),
+}
+
+
+def error_response(status: int, message: str, headers: HeaderPairs = ()) -> Response:
+    """Return an error as Google's services write it."""
+    name, reason = _ERRORS.get(status, ("INVALID_ARGUMENT", "invalid"))
+    said = {
+        "error": {
+            "code": status,
+            "message": message,
+            "status": name,
+            "errors": [{"message": message, "domain": "global", "reason": reason}],
+        }
+    }
+    answer = json_response(status, said)
+    return Response(status, answer.body, (*answer.headers, *header_pairs(headers)))
+
+
+def final_response(place: Place, report: Report, base: str) -> Response:
+    """Return what the service in whose place we are says of a finished file.
+
+    :param base: of URLs that the client can reach.
+    """
+    if place.service is Service.PHOTOS:
+        # An upload token, which the client passes on to whoever makes the photo of it.
+        return Response(200, report.upload.id.encode("ascii"), {"Content-Type": "text/plain"})
+    if place.service is Service.GEMINI:
+        return json_response(200, {"file": gemini_file(report, base)})
+    return json_response(200, stored_object(report, place.bucket))
+
+
+def gemini_file(report: Report, base: str) -> dict[str, Any]:
+    """Return the file as the Gemini API has it (https://ai.google.dev/api/files#File)."""
+    upload = report.upload
+    finished = upload.created if upload.finished is None else upload.finished
+    return {
+        "name": upload.remembered.get(FILE, f"files/{upload.id}"),
+        "displayName": upload.name,
+        "mimeType": upload.options.content_type or "application/octet-stream",
+        "sizeBytes": str(upload.length),
+        "createTime": rfc3339(upload.created),
+        "updateTime": rfc3339(finished),
+        "uri": f"{base}/uploads/{upload.id}",
+        "state": "ACTIVE",
+        "source": "UPLOADED",
+    }
+
+
+def stored_object(report: Report, bucket: str | None) -> dict[str, Any]:
+    """Return the object as Firebase and Cloud Storage have it (https://cloud.google.com/storage/docs/json_api/v1/objects).
+
+    :param bucket: what the client calls the bucket; None: its real name. Name and bucket are the client's own, for it makes
+        URLs of them.
+    """
+    upload = report.upload
+    finished = upload.created if upload.finished is None else upload.finished
+    bucket, generation = bucket or upload.bucket, str(int(finished * 1_000_000))
+    shown: dict[str, Any] = {
+        "kind": "storage#object",
+        "id": f"{bucket}/{upload.name}/{generation}",
+        "name": upload.name,
+        "bucket": bucket,
+        "generation": generation,
+        "metageneration": "1",
+        "contentType": upload.options.content_type or "application/octet-stream",
+        "storageClass": upload.options.storage_class or "STANDARD",
+        "size": str(upload.length),
+        "etag": upload.etag,
+        "timeCreated": rfc3339(finished),
+        "updated": rfc3339(finished),
+        "metadata": dict(upload.options.metadata),
+    }
+    if upload.crc32c is not None:
+        shown["crc32c"] = encode_crc32c(upload.crc32c)
+    for name, value in (
+        ("contentEncoding", upload.options.content_encoding),
+        ("contentDisposition", upload.options.content_disposition),
+        ("cacheControl", upload.options.cache_control),
+    ):
+        if value:
+            shown[name] = value
+    return shown
