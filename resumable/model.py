@@ -146,6 +146,8 @@ class Upload:
     nameless: bool = False
     #: What its protocol has to give back to its clients as it came.
     remembered: Mapping[str, str] = field(factory=dict)
+    #: The CRC32C of the whole object, as the client has said it: no object is made of other bytes.
+    expected_crc32c: int | None = None
 
     @property
     def live(self) -> bool:
@@ -244,6 +246,10 @@ class OffsetMismatch(UploadError):
 
 class DigestMismatch(UploadError):
     """The body's bytes do not match its digest. Nothing of it counts; the offset is as before."""
+
+
+class NotAsExpected(DigestMismatch):
+    """What is stored is not the object whose checksum the client has said. The upload has failed, and no object is made."""
 
 
 class Exists(UploadError):

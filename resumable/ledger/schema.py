@@ -69,6 +69,8 @@ uploads = Table(
     Column("nameless", Boolean, nullable=False, server_default=false()),
     #: What its protocol has to give back to its clients as it came; mostly nothing.
     Column("remembered", JSON),
+    #: The whole object's CRC32C, as the client has said it.
+    Column("expected_crc32c", BigInteger),
 )
 
 _LIVE_BY_NAME = text("protocol = 'put' AND state IN ('open', 'finishing')")

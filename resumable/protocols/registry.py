@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from resumable.callbacks.authorizer import Authorizer
-from resumable.protocols import put, session, tus
+from resumable.protocols import google, put, session, tus
 from resumable.protocols.access import Gate
 from resumable.protocols.base import Protocol
 from resumable.protocols.results import Results
@@ -16,6 +16,7 @@ Make = Callable[[Gate, Results], Protocol]
 
 #: The first that matches a request serves it: what speaks by its headers comes before what speaks by its URL alone.
 PROTOCOLS: Sequence[tuple[str, Make]] = (
+    (google.NAME, google.GoogleProtocol),
     (session.NAME, session.SessionProtocol),
     (tus.NAME, tus.TusProtocol),
     (put.NAME, put.PutProtocol),

@@ -182,7 +182,9 @@ class Settings:
     )
     events: EventSettings | None = optional_section(EventSettings)
     #: Which protocols are spoken.
-    protocols: tuple[str, ...] = setting(listed(choice("put", "session", "tus"), least=1), ("put", "session", "tus"))
+    protocols: tuple[str, ...] = setting(
+        listed(choice("put", "session", "tus", "google"), least=1), ("put", "session", "tus", "google")
+    )
     cors: CorsSettings = section(CorsSettings)
     cleanup: CleanupSettings = section(CleanupSettings)
     limits: LimitSettings = section(LimitSettings)

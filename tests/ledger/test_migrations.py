@@ -23,7 +23,7 @@ from resumable.model import Piece
 #: Columns and tables that there were not before there were migrations.
 LATER = {
     *("received", "tries", "due", "writers", "swarm"),
-    *("claim", "generation", "edition", "refused", "nameless", "marks", "remembered"),
+    *("claim", "generation", "edition", "refused", "nameless", "marks", "remembered", "expected_crc32c"),
 }
 LATER_INDEXES = {"uploads_by_object", "uploads_in_order", "uploads_one_claim"}
 

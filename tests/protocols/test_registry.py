@@ -112,6 +112,8 @@ async def test_answers_of_the_connection_are_the_protocols_own() -> None:
 
 TUS = "Tus-Resumable: 1.0.0"
 BYTES = "Content-Type: application/offset+octet-stream"
+#: The body of an upload in one request.
+RELATED = b'--b\r\n\r\n{"name": "n"}\r\n--b\r\n\r\n12345\r\n--b--'
 #: Requests of every kind that the protocols serve; each has to ask the application before anything else is done.
 ROUTES: dict[str, list[tuple[str, str, list[str], bytes | None]]] = {
     "put": [
@@ -143,6 +145,26 @@ ROUTES: dict[str, list[tuple[str, str, list[str], bytes | None]]] = {
         ("PATCH", "/files/id", [TUS, BYTES, "Upload-Offset: 0", "Upload-Length: 5"], b""),
         ("DELETE", "/files/id", [TUS], None),
         ("POST", "/files/id", [TUS, "X-HTTP-Method-Override: DELETE"], None),
+    ],
+    "google": [
+        ("POST", "/upload/n?uploadType=resumable", [], b"{}"),
+        ("POST", "/upload?upload_protocol=resumable", [], b'{"name": "n"}'),
+        ("PUT", "/upload/storage/v1/b/bucket/o?uploadType=resumable&name=n", [], b""),
+        ("POST", "/upload/youtube/v3/videos?uploadType=resumable", [], b'{"snippet": {"title": "n"}}'),
+        ("POST", "/upload/drive/v3/files?uploadType=resumable", [], b"{}"),
+        ("POST", "/resumable/feeds/api/users/default/uploads", ["Slug: n"], b""),
+        ("POST", "/upload/n?uploadType=media", [], b"12345"),
+        ("POST", "/upload/n?uploadType=multipart", ["Content-Type: multipart/related; boundary=b"], RELATED),
+        ("PUT", "/upload/n?upload_id=id", [], b"12345"),
+        ("PUT", "/upload/n?upload_id=id", ["Content-Range: bytes 0-4/*"], b"12345"),
+        ("POST", "/upload/n?upload_id=id", ["Content-Range: bytes 5-9/10"], b"12345"),
+        ("PUT", "/upload/n?upload_id=id", ["Content-Range: bytes */*"], b""),
+        ("PUT", "/upload/n?upload_id=id", ["Content-Range: bytes */5"], b""),
+        ("DELETE", "/upload/n?upload_id=id", [], None),
+        ("POST", "/upload/n?upload_id=id", ["X-HTTP-Method-Override: DELETE"], b""),
+        ("GET", "/storage/v1/b/bucket", [], None),
+        ("GET", "/storage/v1/b/bucket/o/n", [], None),
+        ("DELETE", "/storage/v1/b/bucket/o/n", [], None),
     ],
 }
 #: Methods that people and programs send, whatever a protocol knows.
