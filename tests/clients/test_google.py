@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import random
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from googleapiclient.http import MediaIoBaseUpload, build_http
 
 from tests.faults.proxy import FaultyS3
 from tests.harness import Service
-from tests.s3servers import MotoServer
+from tests.s3servers import MotoServer, find_rclone
 from tests.service.conftest import configuration
 
 pytestmark = pytest.mark.process
@@ -174,6 +176,30 @@ def test_cloud_storage_asks(bucket: storage.Bucket, store: FaultyS3) -> None:
     assert stored(store, "cloud/asked") == SMALL
 
 
+# rclone, which is Go's client
+
+
+def test_rclone(service: Service, store: FaultyS3, tmp_path: Path) -> None:
+    """Chunks of which it wants no 308, and small ones in one request; what is there already it does not bring again."""
+    (tmp_path / "large.bin").write_bytes(DATA + DATA)
+    (tmp_path / "small.bin").write_bytes(SMALL)
+    options = ["--gcs-endpoint", f"{service.url}/storage/v1/", "--gcs-anonymous", "--gcs-no-check-bucket"]
+
+    def copy(name: str) -> str:
+        command = [find_rclone(), "--config", os.devnull, *options, "-v", "--retries", "1", "copyto"]
+        to = f":gcs:{store.bucket}/rclone/{name}"
+        said = subprocess.run([*command, str(tmp_path / name), to], capture_output=True, text=True, timeout=60)
+        assert said.returncode == 0, said.stderr
+        return said.stderr
+
+    # The first chunk is answered 503, and sent again.
+    store.fail("UploadPart", "503", 1)
+    for name in ("large.bin", "small.bin"):
+        assert "Copied" in copy(name)
+        assert "Copied" not in copy(name)
+        assert stored(store, f"rclone/{name}") == (tmp_path / name).read_bytes()
+
+
 # google-api-python-client
 
 
@@ -256,5 +282,3 @@ def test_api_client_in_one_request(api: Any, store: FaultyS3) -> None:
     empty = MediaIoBaseUpload(io.BytesIO(b""), "video/mp4", chunksize=6 * MIB, resumable=True)
     assert insert(api, "api empty", empty).execute()["kind"] == "youtube#video"
     assert stored(store, "api empty") == b""
-
-
