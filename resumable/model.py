@@ -156,6 +156,8 @@ class Upload:
     partial: bool = False
     #: The ids of the partial uploads whose bytes, one after the other, are its bytes. Nothing else is written into it.
     sources: tuple[str, ...] = ()
+    #: The CRC32C of the whole object, as the client has said it: no object is made of other bytes.
+    expected_crc32c: int | None = None
 
     @property
     def live(self) -> bool:
@@ -259,6 +261,10 @@ class OffsetMismatch(UploadError):
 
 class DigestMismatch(UploadError):
     """The body's bytes do not match its digest. Nothing of it counts; the offset is as before."""
+
+
+class NotAsExpected(DigestMismatch):
+    """What is stored is not the object whose checksum the client has said. The upload has failed, and no object is made."""
 
 
 class Exists(UploadError):

@@ -21,7 +21,7 @@ from resumable.ledger.database import Database
 from resumable.ledger.partials import Partials, enter_uses
 from resumable.ledger.rows import as_piece, as_upload, check_same, stored_pieces, violated_index
 from resumable.ledger.schema import pieces, uploads
-from resumable.ledger.statements import NEWEST, PIECES, UPLOAD, state_in
+from resumable.ledger.statements import NEWEST, NEWEST_FINISHED, PIECES, UPLOAD, state_in
 from resumable.metrics import Metrics
 from resumable.model import (
     LIVE,
@@ -123,12 +123,14 @@ class Ledger:
         """Return the upload, or None."""
         return await self._one(UPLOAD, this=upload_id)
 
-    async def find(self, owner: str, name: str, protocol: str) -> Upload | None:
+    async def find(self, owner: str, name: str, protocol: str, *, finished: bool = False) -> Upload | None:
         """Return the newest upload of this owner and name that was not given up (cancelled or expired), or None.
 
         If the newest one's name was freed, the result is None: it hides those before it.
+
+        :param finished: only those count whose object was made.
         """
-        found = await self._one(NEWEST, owner=owner, name=name, protocol=protocol)
+        found = await self._one(NEWEST_FINISHED if finished else NEWEST, owner=owner, name=name, protocol=protocol)
         return None if found is None or found.nameless else found
 
     async def newest(self, owner: str, name: str, protocol: str) -> tuple[Upload, list[Piece]] | None:

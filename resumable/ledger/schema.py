@@ -73,6 +73,8 @@ uploads = Table(
     Column("partial", Boolean, nullable=False, server_default=false()),
     #: The ids of the partial uploads that it is made of, in their order.
     Column("sources", JSON(none_as_null=True)),
+    #: The whole object's CRC32C, as the client has said it.
+    Column("expected_crc32c", BigInteger),
 )
 
 _LIVE_BY_NAME = text("protocol = 'put' AND state IN ('open', 'finishing')")

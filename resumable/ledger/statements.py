@@ -41,6 +41,8 @@ NEWEST = (
     .order_by(uploads.c.generation.desc())
     .limit(1)
 )
+#: The newest one whose object was made.
+NEWEST_FINISHED = NEWEST.where(uploads.c.state == State.FINISHED.value)
 
 
 def _anothers(of: Any) -> Any:

@@ -63,6 +63,10 @@ class Description:
     content_encoding: str | None = None
     metadata: Mapping[str, str] = field(factory=dict)
     swarm: bool = False
+    #: False: there must be no object under the key when this one is made.
+    overwrite: bool = True
+    #: The whole object's CRC32C, where the client says it before its bytes come.
+    expected_crc32c: int | None = None
     #: What the protocol has to give back to its clients as it came.
     remembered: Mapping[str, str] = field(factory=dict)
     #: Whether other uploads are going to be made of it; and the ids of those that it is made of.
@@ -212,6 +216,21 @@ class AuthorizedUploads:
         """
         return await self._uploads.find(self._grant.owner, name, self._asked.protocol)
 
+    async def find_finished(self, name: str) -> Upload:
+        """Return the newest finished upload of this protocol and name.
+
+        :raises NotFound: there is none, or its name was freed.
+        """
+        return await self._uploads.find_finished(self._grant.owner, name, self._asked.protocol)
+
+    def check_bucket(self, bucket: str) -> None:
+        """Check that a bucket which the client names is one that its uploads may go to. Which one they go to it does not say.
+
+        :raises NotFound: it is neither the settings' nor the one that the application has granted.
+        """
+        if bucket not in (self._uploads.policy.bucket, self._grant.bucket):
+            raise NotFound("no such bucket")
+
     async def look(self, name: str) -> Report:
         """Return how far the upload is that `find` finds, at the cost of one question to the ledger. Errors as there."""
         return await self._uploads.look(self._grant.owner, name, self._asked.protocol)
@@ -254,6 +273,8 @@ class AuthorizedUploads:
             bucket=grant.bucket,
             key=grant.key,
             swarm=said.swarm,
+            overwrite=said.overwrite,
+            expected_crc32c=said.expected_crc32c,
             remembered=said.remembered,
             partial=said.partial,
             sources=said.sources,
@@ -311,6 +332,11 @@ class AuthorizedUploads:
         """Say how many bytes the upload has. See `resumable.uploads.service.UploadService.declare`."""
         self._require_writable(upload)
         return await self._uploads.declare(upload, length, max_size=self._grant.max_size)
+
+    async def expect(self, upload: Upload, crc32c: int) -> Upload:
+        """Say what the whole object's CRC32C is. See `resumable.uploads.service.UploadService.expect`."""
+        self._require(*BRINGS)
+        return await self._uploads.expect(upload, crc32c)
 
     async def open_to_many(self, upload: Upload) -> Upload:
         """Let many connections write the upload at once. See `resumable.uploads.service.UploadService.open_to_many`."""

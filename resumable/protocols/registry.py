@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from resumable.callbacks.authorizer import Authorizer
-from resumable.protocols import form, goog_upload, put, segments, session, tus, vimeo
+from resumable.protocols import form, goog_upload, google, put, segments, session, tus, vimeo
 from resumable.protocols.access import Gate
 from resumable.protocols.base import Prepares, Protocol
 from resumable.protocols.results import Results
@@ -17,6 +17,7 @@ Make = Callable[[Gate, Results], Protocol]
 #: The first that matches a request serves it: what speaks by its headers comes before what speaks by its URL alone.
 PROTOCOLS: Sequence[tuple[str, Make]] = (
     (goog_upload.NAME, goog_upload.GoogUploadProtocol),
+    (google.NAME, google.GoogleProtocol),
     (segments.NAME, segments.SegmentsProtocol),
     (session.NAME, session.SessionProtocol),
     (tus.NAME, tus.TusProtocol),

@@ -30,6 +30,7 @@ from resumable.stores.port import (
 )
 from resumable.uploads.checksum import combine
 from resumable.uploads.claims import Claim, Claims, new_claim
+from resumable.uploads.expected import check_expected
 from resumable.uploads.grid import Grid
 from resumable.uploads.release import delete_own_object, is_own
 
@@ -57,6 +58,7 @@ class Completer:
         :raises Unavailable: the store was in trouble for too long; the upload stays ``finishing``.
         :raises Ended: the upload was cancelled, or has failed for good.
         :raises Exists: the key is taken and may not be overwritten.
+        :raises NotAsExpected: what is stored is not what the client has said it is; the upload has failed.
         """
         if upload.state is State.OPEN:
             time, begun = now(self._clock), self._clock.seconds()
@@ -95,11 +97,15 @@ class Completer:
         return current
 
     async def _make(self, upload: Upload, claim: Claim) -> Upload:
+        found = await self._ledger.whole(upload.id)
         try:
-            parts = whole_parts(upload, await self._ledger.pieces(upload.id))
+            parts = whole_parts(upload, [] if found is None else found[1])
         except ValueError as error:
             self._log.error("{error}", error=str(error))
             raise Unavailable("the ledger lacks parts of the upload") from None
+        # The checksum may have been said on another node, after this one has read the upload.
+        said = upload if found is None else evolve(upload, expected_crc32c=found[0].expected_crc32c)
+        await self.check_expected(said, combined(parts))
         etag = await self._complete(upload, parts, claim)
         crc32c = combined(parts)
         if crc32c is None and upload.sources:
@@ -148,6 +154,10 @@ class Completer:
                 claim.doubt()  # so that whoever has the key next looks again
                 self._log.warn("object of {id} not removed yet: {error}", id=upload.id, error=str(error))
         raise Ended("the upload has ended")
+
+    async def check_expected(self, upload: Upload, crc32c: int | None) -> None:
+        """See `resumable.uploads.expected.check_expected`."""
+        await check_expected(self._ledger, self._clock, upload, crc32c)
 
     async def check(self, upload: Upload, made: Made, claim: Claim) -> str:
         """Return the ETag of an object that was made under the claim, once it is certain that it is what was sent.

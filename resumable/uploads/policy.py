@@ -34,6 +34,10 @@ class CreateRequest:
     key: str | None = None
     #: Whether many connections may write it at once, in any order. Its length has to be known.
     swarm: bool = False
+    #: Whether an object already under the key may be replaced, as far as the client is concerned.
+    overwrite: bool = True
+    #: See `Upload.expected_crc32c`.
+    expected_crc32c: int | None = None
     options: ObjectOptions = field(factory=ObjectOptions)
     #: See `Upload.remembered`, `Upload.partial` and `Upload.sources`.
     remembered: Mapping[str, str] = field(factory=dict)
@@ -118,7 +122,8 @@ class Policy:
             chunk_size=chunk_size,
             created=now,
             updated=now,
-            overwrite=self.overwrite,
+            overwrite=self.overwrite and wanted.overwrite,
+            expected_crc32c=wanted.expected_crc32c,
             swarm=wanted.swarm,
             options=options,
             remembered=wanted.remembered,

@@ -279,6 +279,12 @@ class WriterRegistry:
         await self._end_overlapping(writer, Span(first, end))
         return any(not stream.failed for stream in writer.streams)
 
+    def expecting(self, upload: Upload) -> None:
+        """Tell whoever writes the upload here what its whole object's checksum has to be."""
+        writer = self._writers.get(upload.id)
+        if writer is not None:
+            writer.state.change(expected_crc32c=upload.expected_crc32c)
+
     def ended(self, upload_id: str, state: State, why: str | None = None) -> None:
         """See `resumable.ledger.notifier.Writers`."""
         self._completer.claims.ended(upload_id)

@@ -16,11 +16,13 @@ from resumable.ledger.ledger import Taken
 from resumable.model import (
     LIVE,
     Conflict,
+    DigestMismatch,
     Ended,
     Exists,
     Gap,
     Interrupted,
     Invalid,
+    NotAsExpected,
     NotFound,
     OffsetMismatch,
     Piece,
@@ -178,6 +180,16 @@ class UploadService:
             raise NotFound("no such upload")
         return upload
 
+    async def find_finished(self, owner: str, name: str, protocol: str) -> Upload:
+        """Return the newest finished upload of this owner and name, whatever was begun after it.
+
+        :raises NotFound: there is none, or its name was freed.
+        """
+        upload = await self._ledger.find(owner, name, protocol, finished=True)
+        if upload is None:
+            raise NotFound("no such object")
+        return upload
+
     async def look(self, owner: str, name: str, protocol: str) -> Report:
         """Report how far the upload is that `find` finds. Errors as there."""
         found = await self._ledger.newest(owner, name, protocol)
@@ -207,6 +219,30 @@ class UploadService:
             upload = await self._ledger.declare(upload, length)
         if upload.length != length:
             raise Invalid(f"the upload has {upload.length} bytes, not {quote_briefly(length)}")
+        return upload
+
+    async def expect(self, upload: Upload, crc32c: int) -> Upload:
+        """Take the client's word for the whole object's CRC32C. Where it is another in the end, no object is made.
+
+        :raises Invalid: the client has said another one before.
+        :raises DigestMismatch: the upload is finished, and its object has another one.
+        :raises Ended: the upload has ended.
+        """
+        if upload.live and upload.expected_crc32c is None:
+            try:
+                upload = await self._ledger.set_once(upload, expected_crc32c=crc32c)
+            except Ended:
+                # It may have ended well in this moment.
+                upload = await self.get(upload.id, upload.owner)
+            self.writing.expecting(upload)
+        if upload.state is State.FINISHED:
+            if upload.crc32c not in (None, crc32c):
+                raise DigestMismatch("the object that was made has another checksum")
+            return upload
+        if not upload.live:
+            raise Ended(upload.reason or "the upload has ended")
+        if upload.expected_crc32c != crc32c:
+            raise Invalid("another checksum of the whole object was said before")
         return upload
 
     async def settle(self, report: Report, revalidate: Revalidate) -> Report:
@@ -239,10 +275,17 @@ class UploadService:
 
     async def finish(self, upload: Upload) -> Report:
         """Make the object of an upload whose bytes are all stored. Errors as `settle`."""
-        report = await self._finishes.join(upload.id, lambda: self._finish(upload))
+        report = await self._finishes.join(upload.id, lambda: self._finish_checked(upload))
         if self._progress is not None:
             self._progress.ended(upload.id)
         return report
+
+    async def _finish_checked(self, upload: Upload) -> Report:
+        try:
+            return await self._finish(upload)
+        except NotAsExpected:
+            await self.free(upload.id)
+            raise
 
     async def _finish(self, upload: Upload) -> Report:
         async with self.writing.writer(upload) as writer:
@@ -314,6 +357,7 @@ class UploadService:
             most once in `every` seconds, and once more at the end. It is not called any more when this has returned.
         :raises OffsetMismatch: `exact`, and the body begins elsewhere; nothing of it is taken.
         :raises DigestMismatch: from the digest; nothing of the body counts.
+        :raises NotAsExpected: all has come, and is not what the client has said it is (`expect`). The upload has failed.
         :raises Gap: the body begins past what is stored, and nothing of it is taken; or it has turned out to be another file's,
             and goes on past what is left.
         :raises Conflict: the bytes are others than those that are stored.
@@ -355,6 +399,9 @@ class UploadService:
                 except Interrupted:
                     if writer.upload.swarm:
                         await self._finish_alone(writer, revalidate)
+                    raise
+                except NotAsExpected:
+                    await self.free(upload.id)
                     raise
                 return await self._outcome(writer, revalidate)
 

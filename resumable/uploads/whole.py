@@ -52,6 +52,7 @@ class WholeObject:
         :param segments: all of the object's bytes.
         """
         upload, store, completer = self._state.upload, self._store, self._completer
+        await completer.check_expected(upload, marker.crc32c)
         claim = await self.claim_key()
         try:
             try:

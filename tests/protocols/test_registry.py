@@ -114,6 +114,8 @@ TUS = "Tus-Resumable: 1.0.0"
 BYTES = "Content-Type: application/offset+octet-stream"
 FORM = "Content-Type: multipart/form-data; boundary=b"
 A_FILE = b'--b\r\nContent-Disposition: form-data; name="file"; filename="n"\r\n\r\n12345\r\n--b--\r\n'
+#: The body of an upload in one request.
+RELATED = b'--b\r\n\r\n{"name": "n"}\r\n--b\r\n\r\n12345\r\n--b--'
 #: Requests of every kind that the protocols serve; each has to ask the application before anything else is done.
 ROUTES: dict[str, list[tuple[str, str, list[str], bytes | None]]] = {
     "put": [
@@ -152,6 +154,26 @@ ROUTES: dict[str, list[tuple[str, str, list[str], bytes | None]]] = {
         ("POST", "/upload/", [FORM], A_FILE),
         ("POST", "/upload/n", [FORM], A_FILE),
         ("POST", "/upload/folder/", [FORM], b'--b\r\nContent-Disposition: form-data; name="k"\r\n\r\nv\r\n' + A_FILE),
+    ],
+    "google": [
+        ("POST", "/upload/n?uploadType=resumable", [], b"{}"),
+        ("POST", "/upload?upload_protocol=resumable", [], b'{"name": "n"}'),
+        ("PUT", "/upload/storage/v1/b/bucket/o?uploadType=resumable&name=n", [], b""),
+        ("POST", "/upload/youtube/v3/videos?uploadType=resumable", [], b'{"snippet": {"title": "n"}}'),
+        ("POST", "/upload/drive/v3/files?uploadType=resumable", [], b"{}"),
+        ("POST", "/resumable/feeds/api/users/default/uploads", ["Slug: n"], b""),
+        ("POST", "/upload/n?uploadType=media", [], b"12345"),
+        ("POST", "/upload/n?uploadType=multipart", ["Content-Type: multipart/related; boundary=b"], RELATED),
+        ("PUT", "/upload/n?upload_id=id", [], b"12345"),
+        ("PUT", "/upload/n?upload_id=id", ["Content-Range: bytes 0-4/*"], b"12345"),
+        ("POST", "/upload/n?upload_id=id", ["Content-Range: bytes 5-9/10"], b"12345"),
+        ("PUT", "/upload/n?upload_id=id", ["Content-Range: bytes */*"], b""),
+        ("PUT", "/upload/n?upload_id=id", ["Content-Range: bytes */5"], b""),
+        ("DELETE", "/upload/n?upload_id=id", [], None),
+        ("POST", "/upload/n?upload_id=id", ["X-HTTP-Method-Override: DELETE"], b""),
+        ("GET", "/storage/v1/b/bucket", [], None),
+        ("GET", "/storage/v1/b/bucket/o/n", [], None),
+        ("DELETE", "/storage/v1/b/bucket/o/n", [], None),
     ],
 }
 ROUTES["goog-upload"] = [
