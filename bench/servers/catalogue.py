@@ -8,8 +8,10 @@ from bench.servers.nginx import Nginx, NginxLargeBuffers
 from bench.servers.peers import Tusd, TusNode, Uploadx
 from bench.servers.resumable import (
     Resumable,
+    ResumableGoogle,
     ResumableLargeChunks,
     ResumableTls,
+    ResumableTus,
     ResumableTwoWorkers,
     ResumableWithoutChecksums,
 )
@@ -21,6 +23,8 @@ SERVERS: Mapping[str, type[Server]] = {
         Nginx,
         NginxLargeBuffers,
         Resumable,
+        ResumableTus,
+        ResumableGoogle,
         ResumableTwoWorkers,
         ResumableWithoutChecksums,
         ResumableLargeChunks,

@@ -71,6 +71,24 @@ class Resumable(Server):
         return {"PYTHONPATH": python_environment()["PYTHONPATH"]}
 
 
+class ResumableTus(Resumable):
+    """The same server, spoken to in tus."""
+
+    name = "resumable-tus"
+    about = "this server speaking tus, as its peers tusd and @tus/server do"
+    protocol = "tus"
+    path = "/files/"
+
+
+class ResumableGoogle(Resumable):
+    """The same server, spoken to in Google's protocol."""
+
+    name = "resumable-google"
+    about = "this server speaking Google's protocol, as its peer uploadx does"
+    protocol = "google"
+    path = "/upload"
+
+
 class ResumableWithoutChecksums(Resumable):
     """The same server without CRC32C."""
 
