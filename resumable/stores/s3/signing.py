@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from attrs import frozen
@@ -18,6 +18,7 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.session import Session
 from twisted.internet.defer import CancelledError, Deferred
 
+from resumable.clock import now
 from resumable.stores.threads import ThreadSingleFlight
 
 #: Credentials that expire within so many seconds have to be renewed before anything is signed. The figure is
@@ -107,10 +108,10 @@ class Signer:
         :return: whether new ones were looked for.
         :raises NoCredentials: none can be had just now.
         """
-        now = self._clock.seconds()
-        if self._given or (guess and self._next_guess is not None and now < self._next_guess):
+        present = self._clock.seconds()
+        if self._given or (guess and self._next_guess is not None and present < self._next_guess):
             return False
-        self._next_guess = now + RENEWAL_PAUSE
+        self._next_guess = present + RENEWAL_PAUSE
         await self._obtain(self._find)
         return True
 
@@ -134,7 +135,7 @@ class Signer:
         """
         assert self._found is not None, "ready() comes first"
         if self._found.expires is not None:
-            left = (self._found.expires - datetime.now(timezone.utc)).total_seconds()
+            left = self._found.expires.timestamp() - now(self._clock)
             if left < 1:
                 raise NoCredentials("the credentials have expired")
             seconds = min(seconds, int(left))
