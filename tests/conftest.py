@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.databases import Postgres
+
+# A run finds what the last one has found, on a slow machine too. (To look for more: --hypothesis-profile default.)
+settings.register_profile("same", derandomize=True, database=None, deadline=None)
+settings.load_profile("same")
 
 #: Fixtures that start a process: a store, a database, the service, or a command of the operator's.
 STARTING_PROCESSES = frozenset({"s3", "moto", "postgres", "strict", "operator", "child", "bench"})
