@@ -96,10 +96,6 @@ class Gate:
         """The most bytes that an upload may have, unless the application says less."""
         return self._uploads.policy.max_size
 
-    def speaking(self, protocol: str) -> Gate:
-        """Return the gate of another protocol, for uploads that are begun here and go on there."""
-        return Gate(self._uploads, self._authorizer, protocol)
-
     async def authorize(
         self,
         request: Request,
@@ -161,13 +157,17 @@ class AuthorizedUploads:
         """Say whether the application lets a browser be sent there."""
         return may_redirect(url, self._grant.redirect)
 
-    async def also(self, action: Action) -> AuthorizedUploads | None:
-        """Ask about another action with the same upload; None where the application says no.
+    async def also(self, action: Action, upload: Upload) -> AuthorizedUploads | None:
+        """Ask about another action with the same upload.
 
         It is for what the client has not asked for in so many words.
 
+        :return: None where the application says no, or the upload's own protocol leaves that to nobody else.
+
         :raises Unavailable: the application cannot be asked.
         """
+        if not may_do(self._asked.protocol, action, upload):
+            return None
         asked = evolve(self._asked, action=action)
         try:
             grant = await self._authorizer.authorize(asked)
@@ -192,9 +192,20 @@ class AuthorizedUploads:
             raise NotAuthorized(f"asked about {self._asked.action}, which is not {' or '.join(actions)}")
 
     def _require_writable(self, upload: Upload) -> None:
-        self._require(*BRINGS)
+        """See to it that bytes may be brought for the upload.
+
+        :raises WrongProtocol: only with the protocol that the upload was begun with.
+        :raises NotWritable: it is made of others.
+        """
+        self._require_changeable(upload)
         if upload.sources:
             raise NotWritable("the upload is made of other uploads: nothing can be written into it")
+
+    def _require_changeable(self, upload: Upload) -> None:
+        self._require(*BRINGS)
+        # What this request has created is its own, whatever protocol it was created for.
+        if self._asked.action != "create":
+            self._require_protocol(upload)
 
     # Finding
 
@@ -205,9 +216,12 @@ class AuthorizedUploads:
         :raises WrongProtocol: what was asked about may be done only with the protocol that the upload was begun with.
         """
         upload = await self._uploads.get(upload_id, self._grant.owner)
+        self._require_protocol(upload)
+        return upload
+
+    def _require_protocol(self, upload: Upload) -> None:
         if not may_do(self._asked.protocol, self._asked.action, upload):
             raise WrongProtocol(f"the upload was begun with the protocol {upload.protocol}: go on with it there")
-        return upload
 
     async def find(self, name: str) -> Upload:
         """Return the newest upload of this protocol and name that was not given up.
@@ -325,7 +339,7 @@ class AuthorizedUploads:
 
     async def compare(self, upload: Upload, body: Body, span: Span) -> Report:
         """Compare a body with a finished upload. See `resumable.uploads.service.UploadService.compare`."""
-        self._require(*BRINGS)
+        self._require_changeable(upload)
         return await self._uploads.compare(upload, body, span)
 
     async def declare(self, upload: Upload, length: int) -> Upload:
@@ -335,7 +349,7 @@ class AuthorizedUploads:
 
     async def expect(self, upload: Upload, crc32c: int) -> Upload:
         """Say what the whole object's CRC32C is. See `resumable.uploads.service.UploadService.expect`."""
-        self._require(*BRINGS)
+        self._require_changeable(upload)
         return await self._uploads.expect(upload, crc32c)
 
     async def open_to_many(self, upload: Upload) -> Upload:
@@ -348,14 +362,15 @@ class AuthorizedUploads:
 
         Where nothing is left to be done, it does not matter what the application was asked about.
         """
-        return await self._uploads.settle(report, self._may_finish)
 
-    async def _may_finish(self) -> None:
-        self._require(*BRINGS)
+        async def may_finish() -> None:
+            self._require_changeable(report.upload)
+
+        return await self._uploads.settle(report, may_finish)
 
     async def finish(self, upload: Upload) -> Report:
         """Make the object of an upload whose bytes are all stored. Errors as `settle`."""
-        self._require(*BRINGS)
+        self._require_changeable(upload)
         return await self._uploads.finish(upload)
 
     # Reading

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol as Structural
 from typing import runtime_checkable
 
@@ -88,6 +88,14 @@ class Prepares(Structural):
 
         :param request: whose sender is told.
         """
+
+
+@runtime_checkable
+class MakesForOthers(Structural):
+    """What a protocol may have beside `Protocol`: it creates uploads with which the clients of other protocols go on."""
+
+    def make_for(self, protocols: Iterable[Prepares]) -> None:
+        """Take note of those protocols; called once, before anything is served."""
 
 
 class Plain:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from resumable.callbacks.authorizer import Authorizer
 from resumable.protocols import form, goog_upload, google, put, segments, session, tus, vimeo
 from resumable.protocols.access import Gate
-from resumable.protocols.base import Prepares, Protocol
+from resumable.protocols.base import MakesForOthers, Prepares, Protocol
 from resumable.protocols.results import Results
 from resumable.uploads.service import UploadService
 
@@ -46,6 +46,6 @@ def make_protocols(
         if name in enabled
     ]
     for protocol in protocols:
-        if isinstance(protocol, session.SessionProtocol):
+        if isinstance(protocol, MakesForOthers):
             protocol.make_for(other for other in protocols if isinstance(other, Prepares))
     return protocols

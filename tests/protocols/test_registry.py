@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from attrs import evolve
 from pytest_twisted import ensureDeferred
 
-from resumable.model import LIVE, UploadError
+from resumable.model import LIVE, Interrupted, Unavailable, UploadError
 from resumable.protocols.access import ELSEWHERE, Action, AuthorizedUploads, Gate, NotAuthorized, description_of, may_do
 from resumable.protocols.base import Target
 from resumable.protocols.messages import Request
@@ -22,6 +23,7 @@ from resumable.web.router import Router
 from tests.policy import policy
 from tests.protocols.harness import Door, Memory, memory_service, until
 from tests.protocols.test_isolation import Request as Bodiless
+from tests.uploads.test_states import Body
 from tests.uploads.wiring import House
 
 
@@ -297,6 +299,29 @@ async def test_what_another_protocol_may_do(begun: str, action: Action) -> None:
         else:
             assert answer.status == 409
             assert begun in answer.json["detail"]
+
+
+@pytest.mark.parametrize("asked", ["*/5", "*/*"])
+@ensureDeferred
+async def test_who_looks_from_elsewhere_changes_nothing(asked: str) -> None:
+    """``bytes */N`` sets no length, and finishes nothing, where only the protocol it was begun with may do that."""
+    async with memory_service() as service:
+        uploads = service.parts.uploads
+        length = 5 if asked == "*/*" else None
+        upload = await uploads.create(CreateRequest("a protocol of tomorrow", "n", length=length))
+        body = Body(b"12345", 7, drop=True, stall=False)
+
+        async def refused() -> None:
+            raise Unavailable("not now")
+
+        with suppress(Unavailable, Interrupted):
+            await uploads.receive(upload, body, Span(0, 5), revalidate=refused)
+        before = await uploads.get(upload.id, "")
+        answer = await service.ask("PUT", f"/uploads/{upload.id}", [f"Content-Range: bytes {asked}"], b"")
+        assert answer.status == 308
+        after = await uploads.get(upload.id, "")
+        assert (after.state, after.length) == (before.state, before.length)
+        assert service.parts.bucket.objects.get("n") is None
 
 
 async def ask(service: Memory, action: Action, upload_id: str) -> Any:

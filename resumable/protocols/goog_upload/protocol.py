@@ -219,7 +219,7 @@ class GoogUploadProtocol:
         report = await access.report(_alive(await access.get(upload_id)))
         if report.complete and not report.finished:
             # The answer to its last bytes was lost, or was that the store is in trouble.
-            changing = await access.also("append")
+            changing = await access.also("append", report.upload)
             if changing is not None:
                 report = await changing.settle(report)
         if report.finished:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from attrs import evolve
 
 from resumable.model import Ended, Gap, State, Upload
-from resumable.protocols.access import AuthorizedUploads, Gate, content_type_of, may_do
+from resumable.protocols.access import AuthorizedUploads, Gate, content_type_of
 from resumable.protocols.content_range import ContentRange
 from resumable.protocols.google.answers import UPLOAD_ID, Answers, expires
 from resumable.protocols.google.content_range import parse_range
 from resumable.protocols.google.errors import gap_text, google_error
 from resumable.protocols.google.hashes import said_crc32c
 from resumable.protocols.google.metadata import MOST, announced_length, announced_type, describe, read_resource
-from resumable.protocols.google.paths import NAME, GoogleTarget, bucket_of, session_uri
+from resumable.protocols.google.paths import GoogleTarget, bucket_of, session_uri
 from resumable.protocols.messages import Request
 from resumable.protocols.response import Response
 from resumable.protocols.small_body import SmallBodies
@@ -107,7 +107,7 @@ class Sessions:
         report = await access.report(upload)
         declares = upload.live and upload.length is None and asked.total == report.offset
         if not report.finished and (declares or report.complete):
-            changing = await access.also("append") if may_do(NAME, "append", upload) else None
+            changing = await access.also("append", upload)
             if changing is None:
                 return report
             if declares and asked.total is not None:

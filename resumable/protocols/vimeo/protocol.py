@@ -5,6 +5,7 @@ In place of it there are tickets for uploads that go on with tus (API 3.4).
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from attrs import frozen
 from resumable.callbacks.authorizer import Refused
 from resumable.model import Ended, Gap, InternalError, Invalid, State, Upload, UploadError
 from resumable.protocols.access import Description, Gate, content_type_of
-from resumable.protocols.base import Spoken, Target
+from resumable.protocols.base import Prepares, Spoken, Target
 from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.problems import render_refusal, retry_header, status_of
@@ -53,10 +54,14 @@ class VimeoProtocol:
 
     def __init__(self, gate: Gate, results: Results) -> None:
         self._gate = gate
-        self._tus = gate.speaking(TUS_PROTOCOL)
+        self._makes: dict[str, Prepares] = {}
         self._results = results
         #: What is read before the main application has been asked.
         self._descriptions = SmallBodies()
+
+    def make_for(self, protocols: Iterable[Prepares]) -> None:
+        """See `resumable.protocols.base.MakesForOthers`."""
+        self._makes.update((protocol.name, protocol) for protocol in protocols)
 
     def match(self, request: Request) -> Target | None:
         """Match everything below ``/vimeo/``."""
@@ -110,8 +115,11 @@ class VimeoProtocol:
 
     async def _ticket_for_tus(self, request: Request, asked: Asked) -> Response:
         """Create an upload that speaks tus from here on."""
-        said = Description(asked.name, asked.size)
-        access = await self._tus.authorize(request, "create", description=said)
+        speaks = self._makes.get(TUS_PROTOCOL)
+        if speaks is None:
+            raise Invalid("upload.approach tus: that protocol is not spoken here")
+        said = speaks.prepare(Description(asked.name, asked.size, protocol=speaks.name))
+        access = await self._gate.authorize(request, "create", description=said)
         upload = await access.create(said)
         if asked.size == 0:
             # There will be no PATCH that could finish it.
@@ -123,7 +131,7 @@ class VimeoProtocol:
                 "approach": TUS,
                 "size": asked.size,
                 "status": "complete" if asked.size == 0 else "in_progress",
-                "upload_link": f"{request.origin.base}/files/{quote(upload.id, safe='')}",
+                "upload_link": speaks.url_of(request, upload.id),
             },
         }
         # 200, not 201: PyVimeo takes nothing else.
