@@ -84,9 +84,13 @@ class BoundedConnection(HTTP11ClientProtocol):
                 raise HeadTooLong(f"more than {MAX_INTERIM} interim answers")
 
     def _finishResponse(self, rest: bytes) -> None:
-        """Finish an answer (called by Twisted). If more bytes came with its end, the connection is not used again."""
-        if rest and self._parser is not None:
-            self._parser.connHeaders.setRawHeaders(b"Connection", [b"close"])
+        """Finish an answer (called by Twisted). If more bytes came with its end, the connection is not used again.
+
+        A server of HTTP/1.0 closes its connection after each answer (RFC 9112, 9.3), which Twisted does not expect.
+        """
+        parser = self._parser
+        if parser is not None and (rest or parser.response.version[1:] == (1, 0)):
+            parser.connHeaders.setRawHeaders(b"Connection", [b"close"])
         super()._finishResponse(rest)
 
     def _abort(self, reason: Failure) -> None:

@@ -193,6 +193,17 @@ def test_bytes_after_a_body(framing: bytes) -> None:
         assert bench.wire.connected != bool(more)
 
 
+@pytest.mark.parametrize(("version", "kept"), [(b"1.0", False), (b"1.1", True)])
+def test_a_server_of_http_1_0(version: bytes, kept: bool) -> None:
+    """It closes its connection after the answer; a POST that is sent on it meanwhile would be lost."""
+    bench, body = Bench(), Body()
+    bench.receive(b"HTTP/" + version + b" 200 OK\r\nContent-Length: 4\r\n\r\ndata")
+    bench.response.deliverBody(body)
+    assert b"".join(body.pieces) == b"data"
+    assert bench.idle == ([bench.connection] if kept else [])
+    assert bench.wire.connected == kept
+
+
 def test_bytes_after_an_answer_are_not_the_next_ones() -> None:
     """Also where the next request is made as soon as the answer is there."""
     bench = Bench()

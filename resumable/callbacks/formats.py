@@ -154,9 +154,11 @@ def _metadata(data: Mapping[str, Any]) -> dict[str, str]:
     """Return the upload's metadata as tusd's receivers know it: what the client sent, and what the application has set.
 
     A client of tus has sent Upload-Metadata. For all others name and content type are put under the names that tus
-    clients give them.
+    clients give them. The object of a partial upload is the service's own, and so is what is stored with it.
     """
     sent = data.get(SENT_METADATA)
+    if data.get("concat") == "partial":
+        return _decoded(sent) if sent else {}
     if sent is not None:
         return overlaid(_decoded(sent), data["metadata"])
     # An upload whose client gave no name is called by its id.

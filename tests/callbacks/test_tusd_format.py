@@ -205,6 +205,15 @@ def test_concatenation(said: dict[str, Any], partial: bool, final: bool, uploads
     assert (told["IsPartial"], told["IsFinal"], told["PartialUploads"]) == (partial, final, uploads)
 
 
+@pytest.mark.parametrize("sent", [{}, FILE])
+def test_a_partial_upload_has_what_its_client_sent(sent: dict[str, str]) -> None:
+    """What is stored with its object is the service's own, and no hook's business."""
+    own = ObjectOptions(content_type="application/octet-stream", metadata={"resumable-ledger": "l"})
+    event = event_of(of_tus(sent, state=State.FINISHED, options=own))
+    assert event is not None
+    assert upload_in(evolve(event, data={**event.data, "concat": "partial"}))["MetaData"] == sent
+
+
 def test_our_own_format_has_the_result_alone() -> None:
     upload = of_tus(FILE, state=State.FINISHED)
     event = event_of(upload)
