@@ -5,6 +5,7 @@ It is not in the ledger's queue, is never told again, and nothing waits for it. 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from secrets import token_hex
 from typing import Any
@@ -81,6 +82,9 @@ class ProgressTeller:
         #: Ids of uploads that may be told of but for the calls of others, in their order.
         self._queue: dict[str, None] = {}
         self._calls: set[Deferred[None]] = set()
+        #: Ids of uploads whose calls have ended, for which `_called` has something to do.
+        self._done: deque[str] = deque()
+        self._turning = False
         self._stopped = False
 
     def moved(self, upload_id: str, report: Callable[[], Report | None], end: Callable[[str], None]) -> None:
@@ -132,10 +136,18 @@ class ProgressTeller:
     def _called(self, upload_id: str, watched: _Watched, call: Deferred[None]) -> None:
         self._calls.discard(call)
         watched.calling = False
-        # Those who wait for their turn come before this one, which was just told of.
-        if self._queue:
-            self._go_on(next(iter(self._queue)))
-        self._go_on(upload_id)
+        self._done.append(upload_id)
+        if self._turning:
+            return  # A call that has ended at once, below: thousands of them may follow one another.
+        self._turning = True
+        try:
+            while self._done:
+                # Those who wait for their turn come before this one, which was just told of.
+                if self._queue:
+                    self._go_on(next(iter(self._queue)))
+                self._go_on(self._done.popleft())
+        finally:
+            self._turning = False
 
     def _rest(self, upload_id: str, watched: _Watched, seconds: float) -> None:
         """Tell nothing of the upload for so many seconds."""

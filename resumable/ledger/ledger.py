@@ -74,6 +74,7 @@ class Ledger:
         :param chosen: whether the main application has chosen the key. Then it may be one that another owner's upload
             has.
         :raises Invalid: one of the partial uploads that it is made of is there no more.
+        :raises Twice: its client has asked for the same, made of partial uploads, before.
         :raises KeyTaken: another owner's upload stands under its key, live or finished.
         :raises Taken: the protocol is `put` or `segments`, and there is a live upload of the same owner and name already.
         """
@@ -414,7 +415,8 @@ class Ledger:
 
     async def freed(self, upload: Upload) -> None:
         """Note that the store has nothing of the ended upload any more, except its object if it is finished."""
-        await self._set(upload.id, State, fragmented=False, multipart_id=None)
+        # A partial upload may have come to its end while what is beside its object was freed: then its object is left.
+        await self._set(upload.id, (upload.state,), fragmented=False, multipart_id=None)
 
     async def set_once(self, upload: Upload, **change: Any) -> Upload:
         """Set a column that nobody has set yet (``multipart_id``), and return the upload as it stands then.

@@ -109,12 +109,18 @@ class Maintenance:
     async def stale(self, *, untouched_since: float, most: int, after: Upload | None = None) -> list[Upload]:
         """Return open uploads that nobody has touched for long, the longest untouched first.
 
+        One that is made of others is waited for with those: it is not meant while one of them is not finished yet.
+
         :param untouched_since: seconds since the epoch.
         :param after: only uploads that follow this one in the order.
         """
         query = (
             select(uploads)
-            .where(uploads.c.state == State.OPEN.value, uploads.c.updated <= untouched_since)
+            .where(
+                uploads.c.state == State.OPEN.value,
+                uploads.c.updated <= untouched_since,
+                or_(uploads.c.sources.is_(None), ~_WAITS),
+            )
             .order_by(uploads.c.updated, uploads.c.id)
             .limit(most)
         )

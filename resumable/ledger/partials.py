@@ -31,19 +31,68 @@ IN_USE = exists().where(
 KEPT = and_(uploads.c.partial, uploads.c.state == State.FINISHED.value)
 
 
+class Twice(Exception):
+    """There is an upload already that is made of the same partial ones for the same owner.
+
+    :ivar upload: that one.
+    """
+
+    def __init__(self, upload: Upload) -> None:
+        super().__init__(f"upload {upload.id} is the same")
+        self.upload = upload
+
+
 def enter_uses(connection: Connection, upload: Upload) -> None:
     """Note of which partial uploads a new upload is made, in the transaction that enters it.
 
+    :raises Twice: its client has asked for the same before, perhaps on another node in this moment.
     :raises Invalid: one of them is there no more.
     """
     wanted = set(upload.sources)
     # The rows are locked: nobody ends them until the new upload is entered.
-    usable = select(uploads.c.id).where(uploads.c.id.in_(wanted), uploads.c.partial, state_in(USABLE)).with_for_update()
-    if set(connection.execute(usable).scalars()) != wanted:
+    usable = select(uploads.c.id).where(uploads.c.id.in_(wanted), uploads.c.partial, state_in(USABLE))
+    # In one order, so that two who lock the same rows never wait for each other.
+    found = set(connection.execute(usable.order_by(uploads.c.id).with_for_update()).scalars())
+    former = find_same(connection, upload.owner, upload.protocol, upload.sources, upload.remembered, but=upload.id)
+    if former is not None:
+        raise Twice(former)
+    if found != wanted:
         raise Invalid("a partial upload was cancelled, has expired, or is part of another upload already")
     # A repeated transaction finds its own rows.
     if not connection.execute(select(uses.c.source_id).where(uses.c.upload_id == upload.id)).first():
         connection.execute(insert(uses), [{"source_id": one, "upload_id": upload.id} for one in wanted])
+
+
+def find_same(
+    connection: Connection,
+    owner: str,
+    protocol: str,
+    sources: Sequence[str],
+    remembered: Mapping[str, str],
+    *,
+    but: str = "",
+) -> Upload | None:
+    """Return what `Partials.same` returns, in a transaction.
+
+    :param but: the id of an upload that does not count.
+    """
+    query = (
+        select(uploads)
+        .join(uses, uses.c.upload_id == uploads.c.id)
+        .where(
+            uses.c.source_id == sources[0],
+            uploads.c.owner == owner,
+            uploads.c.id != but,
+            uploads.c.nameless.is_(False),
+            state_in(USABLE),
+        )
+        .order_by(uploads.c.created.desc(), uploads.c.id)
+    )
+    wanted = (protocol, tuple(sources), dict(remembered))
+    for found in map(as_upload, connection.execute(query).mappings()):
+        if (found.protocol, found.sources, dict(found.remembered)) == wanted:
+            return found
+    return None
 
 
 class Partials:
@@ -80,23 +129,17 @@ class Partials:
     ) -> Upload | None:
         """Return the newest upload that is or was made of the same partial ones for the same owner, if there is one.
 
-        A client whose answer was lost asks for the same once more.
+        A client whose answer was lost asks for the same once more. One that its client has let go of is not returned.
 
         :param sources: ids, in order.
         :param remembered: see `Upload.remembered`.
         """
-        query = (
-            select(uploads)
-            .join(uses, uses.c.upload_id == uploads.c.id)
-            .where(uses.c.source_id == sources[0], uploads.c.owner == owner, state_in(USABLE))
-            .order_by(uploads.c.created.desc(), uploads.c.id)
-        )
-        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
-        wanted = (protocol, tuple(sources), dict(remembered))
-        for found in map(as_upload, rows):
-            if (found.protocol, found.sources, dict(found.remembered)) == wanted:
-                return found
-        return None
+        return await self._database.read(lambda connection: find_same(connection, owner, protocol, sources, remembered))
+
+    async def touch(self, upload_ids: Collection[str], *, now: float) -> None:
+        """Note that somebody has gone on with these open uploads, if only with what they are made of."""
+        change = update(uploads).where(uploads.c.id.in_(set(upload_ids)), state_in([State.OPEN])).values(updated=now)
+        await self._database.write(lambda connection: connection.execute(change) and None)
 
     async def end(
         self, upload_ids: Collection[str], to: State, *, now: float, untouched_since: float | None = None

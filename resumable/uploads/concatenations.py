@@ -11,13 +11,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import TypeVar
 
 from attrs import evolve
 from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.logger import Logger
 
 from resumable.clock import cancel_if_active, now
-from resumable.model import Ended, Invalid, Piece, State, Unavailable, Upload, UploadError
+from resumable.ledger.partials import Twice
+from resumable.model import Ended, Exists, Invalid, Piece, State, Unavailable, Upload, UploadError
 from resumable.quoting import quote_briefly
 from resumable.single_flight import SingleFlight
 from resumable.stores.port import CannotCopy, Damaged, PreconditionFailed, StoreError, StoreUnavailable
@@ -34,7 +36,7 @@ from resumable.uploads.readback import LEAST, Lent
 from resumable.uploads.release import release
 from resumable.uploads.result import Report
 from resumable.uploads.state import UploadState
-from resumable.uploads.stored_body import StoredBody, read_extent
+from resumable.uploads.stored_body import StoredBody, other_object, read_extent
 
 #: Bytes of a part that is copied, unless the object has too many of them: enough to need few requests, and few enough to be
 #: done in seconds, so that what a break-off costs is little.
@@ -48,6 +50,14 @@ Create = Callable[[CreateRequest], Awaitable[Upload]]
 Receive = Callable[[Upload, StoredBody, int], Awaitable[Report]]
 #: Makes the object of an upload whose parts are all stored.
 Finish = Callable[[Upload], Awaitable[Report]]
+#: Frees what an upload that has ended, by its id, has in the store.
+Free = Callable[[str], Awaitable[None]]
+
+T = TypeVar("T")
+
+
+class _Elsewhere(Exception):
+    """The upload is not open any more: somebody else has gone on with it."""
 
 
 class Concatenations:
@@ -64,6 +74,7 @@ class Concatenations:
         create: Create,
         receive: Receive,
         finish: Finish,
+        free: Free,
     ) -> None:
         self._deps = deps
         self._ledger = deps.ledger
@@ -73,11 +84,15 @@ class Concatenations:
         self._create = create
         self._receive = receive
         self._make_object = finish
+        self._free = free
         self._flights: SingleFlight[Report] = SingleFlight()
         self._turns = DeferredSemaphore(AT_ONCE)
         self._background = BackgroundTasks(sys.maxsize)
         #: Whether the store can copy parts in a bucket, as far as that is known.
         self._copies: dict[str, bool] = {}
+        #: Ids of uploads that are worked on, and of which there has been news since that has begun.
+        self._news: set[str] = set()
+        self._closed = False
 
     # Creating
 
@@ -98,8 +113,11 @@ class Concatenations:
             raise Invalid("the length of a partial upload is not known yet, and there is a limit for all of them")
         upload = await self._ledger.partials.same(wanted.owner, wanted.protocol, wanted.sources, wanted.remembered)
         if upload is None:
-            upload = await self._create(evolve(wanted, length=length))
-        return await self._within(self._policy.answer_within, upload)
+            try:
+                upload = await self._create(evolve(wanted, length=length))
+            except Twice as twice:
+                upload = twice.upload
+        return await self.wait_for(upload)
 
     async def _sources(self, wanted: CreateRequest) -> list[Upload]:
         found = {}
@@ -110,11 +128,14 @@ class Concatenations:
             found[upload_id] = one
         return [found[upload_id] for upload_id in wanted.sources]
 
-    async def _within(self, seconds: float, upload: Upload) -> Report:
-        """Make the object, and wait for it so long. Return how far it is then."""
+    async def wait_for(self, upload: Upload) -> Report:
+        """Make the object, and wait for it for as long as a client can be made to wait. Errors as `make`.
+
+        :return: how far it is then. What is left is done in the background.
+        """
         making = Deferred.fromCoroutine(self.make(upload))
         self._go_on(upload)
-        late = self._deps.clock.callLater(seconds, making.cancel)
+        late = self._deps.clock.callLater(self._policy.answer_within, making.cancel)
         try:
             return await making
         except CancelledError:
@@ -136,13 +157,16 @@ class Concatenations:
     # In the background
 
     def begin(self, upload: Upload) -> None:
-        """Make the upload's object in the background, unless that is under way."""
-        if not self._flights.running(upload.id):
+        """Make the upload's object in the background. If that is under way, see to it that it looks once more what is there."""
+        if self._flights.running(upload.id):
+            self._news.add(upload.id)
+        else:
             self._go_on(upload)
 
     def _go_on(self, upload: Upload) -> None:
         """Have the work on an upload go on though nobody waits for it."""
-        self._background.run(partial(self._quietly, upload))
+        if not self._closed:
+            self._background.run(partial(self._quietly, upload))
 
     async def _quietly(self, upload: Upload) -> None:
         try:
@@ -154,11 +178,16 @@ class Concatenations:
 
     async def source_finished(self, source: Upload) -> None:
         """Make the objects of uploads that have waited for a partial one."""
-        for upload in await self._ledger.partials.waiting_for(source.id):
+        waiting = await self._ledger.partials.waiting_for(source.id)
+        if waiting:
+            # Its client has gone on with it, as far as that can be: it has not been left alone until now.
+            await self._ledger.partials.touch([upload.id for upload in waiting], now=now(self._deps.clock))
+        for upload in waiting:
             self.begin(upload)
 
     async def close(self) -> None:
-        """Stop what is under way. Another process, or the next one, goes on with it."""
+        """Stop what is under way, and begin nothing more. Another process, or the next one, goes on with it."""
+        self._closed = True
         await self._background.close(self._deps.clock, 0)
 
     # Making
@@ -173,6 +202,26 @@ class Concatenations:
         return await self._flights.join(upload.id, lambda: self._turns.run(partial(self._make, upload)))
 
     async def _make(self, upload: Upload) -> Report:
+        try:
+            while True:
+                self._news.discard(upload.id)
+                try:
+                    report = await self._look_and_make(upload)
+                except _Elsewhere:
+                    continue
+                if report.finished or upload.id not in self._news:
+                    return report
+        except (Ended, Exists):
+            await self._free(upload.id)
+            raise
+        finally:
+            self._news.discard(upload.id)
+
+    async def _look_and_make(self, upload: Upload) -> Report:
+        """Make the object of an upload if all that it is made of is there now.
+
+        :raises _Elsewhere: somebody else has changed the upload's state; it has to be looked at again.
+        """
         found = await self._ledger.whole(upload.id)
         if found is None:
             raise Ended("the upload is gone")
@@ -188,13 +237,23 @@ class Concatenations:
             raise await self._fail(upload, "a partial upload that it is made of has ended")
         if any(one.live for one in sources):
             return await self._report(upload)
+        upload = await self._declared(upload, sources)
+        return await self._of_sources(upload, sources, pieces)
+
+    async def _asking(self, upload: Upload, work: Awaitable[T]) -> T:
+        """Do what needs the store, and make of its refusals what they are.
+
+        :param upload: in the edition, and with the multipart upload, that the work is about.
+        :raises CannotCopy: the store copies no parts.
+        """
         try:
-            upload = await self._declared(upload, sources)
-            return await self._of_sources(upload, sources, pieces)
+            return await work
+        except CannotCopy:
+            raise
         except StoreUnavailable as error:
             raise Unavailable(f"the store is in trouble: {error.code}") from error
         except StoreError as error:
-            await self._completer.refused(upload, error)
+            return await self._completer.refused(upload, error)
 
     async def _declared(self, upload: Upload, sources: Sequence[Upload]) -> Upload:
         if upload.length is not None:
@@ -205,10 +264,11 @@ class Concatenations:
         return await self._ledger.declare(upload, length)
 
     async def _fail(self, upload: Upload, reason: str) -> Exception:
-        """End an upload that can never be made. Return what its client is to be told."""
+        """End an upload that can never be made. Return what its client is to be told, or that it is not open any more."""
         time = now(self._deps.clock)
-        await self._ledger.move(upload, State.FAILED, frm=(State.OPEN,), reason=reason, updated=time)
-        return Ended(reason)
+        moved = await self._ledger.move(upload, State.FAILED, frm=(State.OPEN,), reason=reason, updated=time)
+        # Its partial uploads have ended also if another node has finished it in this moment.
+        return _Elsewhere() if moved is None else Ended(reason)
 
     async def _of_sources(self, upload: Upload, sources: Sequence[Upload], pieces: Sequence[Piece]) -> Report:
         bucket = upload.bucket
@@ -229,7 +289,10 @@ class Concatenations:
     # By the store
 
     async def _copy(self, upload: Upload, sources: Sequence[Upload], pieces: Sequence[Piece]) -> None:
-        """Have all parts stored that are missing. Errors of the store come out here."""
+        """Have all parts stored that are missing.
+
+        :raises CannotCopy: the store copies no parts.
+        """
         plan = self._plan(upload, sources)
         if len(plan) > self._policy.max_parts:
             raise await self._fail(
@@ -240,7 +303,10 @@ class Concatenations:
             upload, there = await self._anew(upload), set()
         missing = [part for part in plan if (part.number, part.first, part.end) not in there]
         opener = MultipartOpener(UploadState(upload, (), self._ledger), self._ledger, self._store)
-        upload = await opener.opened()
+        upload = await self._asking(upload, opener.opened())
+        await self._asking(upload, self._store_parts(upload, missing, sources))
+
+    async def _store_parts(self, upload: Upload, missing: Sequence[PartPlan], sources: Sequence[Upload]) -> None:
         works = [partial(self._store_part, upload, part, sources) for part in missing]
         if self._copies.get(upload.bucket) is None:
             while works and upload.bucket not in self._copies:  # one alone, to see whether the store can
@@ -286,7 +352,7 @@ class Concatenations:
                 crc32c=known,
             )
         except PreconditionFailed as error:
-            raise Damaged("SourceChanged", "the object of a partial upload is another one") from error
+            raise other_object() from error
         self._copies[upload.bucket] = True
         return copied.etag, copied.crc32c if known is None else known
 
@@ -328,4 +394,13 @@ class Concatenations:
                 break
         offset = Coverage.of(pieces).offset
         body = StoredBody(self._store, self._deps.read_back, sources, offset)
-        return await self._receive(upload, body, offset)
+        try:
+            return await self._receive(upload, body, offset)
+        except StoreUnavailable as error:
+            raise Unavailable(f"the store is in trouble: {error.code}") from error
+        except StoreError as error:
+            # It is about a partial upload's object, which is the same in every edition.
+            current = await self._ledger.get(upload.id)
+            if current is None or current.state is not State.OPEN:
+                raise _Elsewhere from error
+            return await self._completer.refused(current, error)

@@ -92,6 +92,7 @@ class UploadService:
             create=self.create,
             receive=self._receive_stored,
             finish=self.finish,
+            free=self.free,
         )
         self._peers = deps.peers
         self.faults = deps.faults
@@ -256,7 +257,16 @@ class UploadService:
             raise Ended(report.upload.reason or "the upload has ended")
         if report.complete and report.upload.live:
             await self._noting(report.upload, revalidate)()
+            if report.upload.sources:
+                return await self._made_of_others(report.upload)
             return await self.finish(report.upload)
+        return report
+
+    async def _made_of_others(self, upload: Upload) -> Report:
+        """Finish an upload that is made of others, whose parts are to be compared with those before."""
+        report = await self.concatenations.wait_for(upload)
+        if not report.finished:
+            raise Unavailable("the object is still being made")
         return report
 
     def _noting(self, upload: Upload, revalidate: Revalidate) -> Revalidate:

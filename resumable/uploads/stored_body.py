@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IConsumer, IPushProducer
 from zope.interface import implementer
 
 from resumable.model import Upload
-from resumable.stores.port import Damaged, Store
+from resumable.stores.port import Damaged, PreconditionFailed, Store
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.readback import Lent
 
@@ -95,9 +95,18 @@ class StoredBody:
 async def read_extent(store: Store, source: Upload, first: int, end: int) -> list[bytes]:
     """Return bytes ``[first, end)`` of a finished upload's object.
 
-    :raises Damaged: there are fewer.
+    :raises Damaged: there are fewer, or it is another object.
     """
-    segments = await store.get_object(source.bucket, source.key, limit=end - first, span=(first, end), etag=source.etag)
+    span = (first, end)
+    try:
+        segments = await store.get_object(source.bucket, source.key, limit=end - first, span=span, etag=source.etag)
+    except PreconditionFailed as error:
+        raise other_object() from error
     if sum(map(len, segments)) != end - first:
         raise Damaged("ShortObject", f"bytes {first}-{end - 1} of a partial upload are not all there")
     return segments
+
+
+def other_object() -> Damaged:
+    """Return what is to be said where a partial upload's object has another ETag than when it was made."""
+    return Damaged("SourceChanged", "the object of a partial upload is another one, of other bytes")

@@ -293,3 +293,22 @@ async def test_stopping(house: House, warnings: list[Any]) -> None:
     assert warnings == []
     for call in calls:
         call.addErrback(lambda failure: failure.trap(CancelledError))
+
+
+@pytest.mark.parametrize("offset", [5, None])
+def test_many_that_are_answered_for_at_once(house: House, warnings: list[Any], offset: int | None) -> None:
+    """Thousands waited for their turn, and then each is told of, or has nothing to tell, without any waiting."""
+    answer, house.app.answer = house.app.answer, None
+    for number in range(PARALLEL + 3000):
+        house.move(5, f"u{number}")
+    for number in range(PARALLEL, PARALLEL + 3000):
+        house.offsets[f"u{number}"] = offset
+    house.app.answer = answer
+    house.app.waiting.pop().callback(HookResult(True, 204))
+    assert warnings == []
+    assert len(house.teller._queue) == 0
+    assert len(house.app.told) == PARALLEL + (3000 if offset else 0)
+    for call in house.app.waiting:
+        call.callback(HookResult(True, 204))
+    house.clock.advance(1.1)
+    assert house.nothing_left()

@@ -40,7 +40,10 @@ def read_concat(lines: Sequence[bytes], path: str) -> Concat | None:
     """
     if not lines:
         return None
-    written = b" ".join(lines).decode("latin-1").strip()
+    try:
+        written = b" ".join(lines).decode("ascii").strip()
+    except UnicodeDecodeError:
+        raise Invalid("Upload-Concat is not ASCII") from None
     if written == "partial":
         return Concat(written)
     kind, _, urls = written.partition(";")
