@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from resumable.clock import cancel_if_active, now
 from resumable.ledger.partials import Twice
-from resumable.model import Ended, Exists, Invalid, Piece, State, Unavailable, Upload, UploadError
+from resumable.model import Ended, Exists, Invalid, NotAsExpected, Piece, State, Unavailable, Upload, UploadError
 from resumable.quoting import quote_briefly
 from resumable.single_flight import SingleFlight
 from resumable.stores.port import CannotCopy, Damaged, PreconditionFailed, StoreError, StoreUnavailable
@@ -374,9 +374,18 @@ class Concatenations:
     async def _check(self, upload: Upload, sources: Sequence[Upload]) -> None:
         """See to it that the parts are the sources' bytes, as far as checksums are known.
 
+        Where the store has not told the checksum of a part, the parts have at least the right sizes. A store that does not
+        know ranges would have copied all of a source.
+
         :raises Damaged: they are not.
         """
-        made, wanted = combined(await self._ledger.pieces(upload.id)), combined_objects(sources)
+        parts = await self._ledger.pieces(upload.id)
+        made, wanted = combined(parts), combined_objects(sources)
+        if made is None and upload.multipart_id is not None:
+            stored = await self._store.list_parts(upload.bucket, upload.key, upload.multipart_id)
+            sizes = {part.number: part.size for part in stored}
+            if any(sizes.get(part.number or 0) != part.size for part in parts):
+                raise Damaged("OtherBytes", "the parts that the store has made have other sizes than was asked for")
         if made is not None and wanted is not None and made != wanted:
             raise Damaged("OtherBytes", "the parts that the store has made have other bytes than the partial uploads")
 
@@ -392,10 +401,16 @@ class Concatenations:
             if number is not None and (piece.first, piece.end) != (grid.first_of(number), grid.end_of(number)):
                 upload, pieces = await self._anew(upload), []
                 break
+        expected = combined_objects(sources)
+        if expected is not None:
+            # What is read back may be damaged on the way: no object is made of other bytes.
+            upload = await self._ledger.set_once(upload, expected_crc32c=expected)
         offset = Coverage.of(pieces).offset
         body = StoredBody(self._store, self._deps.read_back, sources, offset)
         try:
             return await self._receive(upload, body, offset)
+        except NotAsExpected as error:
+            raise Ended("what was read back has other bytes than the partial uploads") from error
         except StoreUnavailable as error:
             raise Unavailable(f"the store is in trouble: {error.code}") from error
         except StoreError as error:

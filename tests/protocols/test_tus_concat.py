@@ -211,6 +211,42 @@ async def test_trouble_on_the_way(call: str) -> None:
 
 
 @ensureDeferred
+async def test_other_bytes_are_read_back() -> None:
+    """Damaged on the way from the store, or in it: no object is made of them."""
+    async with service_of(copies=False) as service:
+        paths = await partials(service, [PARTS[0], PARTS[1]])
+        store = service.parts.uploads._store
+        usual = store.get_object
+
+        async def damaged(*arguments: Any, **options: Any) -> list[bytes]:
+            (data,) = await usual(*arguments, **options)
+            return [bytes([data[0] ^ 1]), data[1:]]
+
+        store.get_object = damaged  # type: ignore[method-assign]
+        refused = await join(service, paths, f"Upload-Metadata: filename {b64('film')}")
+        assert refused.status == 410
+        assert "film" not in service.parts.bucket.objects
+        await until(lambda: not service.parts.bucket.multiparts)
+
+
+@ensureDeferred
+async def test_a_store_that_does_not_know_ranges() -> None:
+    """It copies all of a source, and tells no checksum."""
+    async with service_of() as service:
+        paths = await partials(service, [b"abc", PARTS[1], PARTS[0]])
+        store = service.parts.uploads._store
+        usual = store.upload_part_copy
+
+        async def whole(*arguments: Any, span: object = None, **options: Any) -> Any:
+            return await usual(*arguments, **options)
+
+        store.upload_part_copy = whole  # type: ignore[method-assign, assignment]
+        refused = await join(service, paths, f"Upload-Metadata: filename {b64('film')}")
+        assert refused.status == 410
+        assert "film" not in service.parts.bucket.objects
+
+
+@ensureDeferred
 async def test_the_process_dies_on_the_way() -> None:
     """Upkeep takes up what was begun."""
     async with service_of() as service:
