@@ -44,7 +44,7 @@ class Ranges:
             raise Invalid(f"the upload has {upload.length} bytes, not {quote_briefly(asked.total)}")
         declares = asked.total is not None and upload.length is None and asked.total == report.offset
         if upload.live and (declares or report.complete):
-            changing = await access.also("append")
+            changing = await access.also("append", upload)
             if changing is None:
                 return await self.answer(report)
             access = changing

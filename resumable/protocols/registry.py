@@ -46,6 +46,6 @@ def make_protocols(
         if name in enabled
     ]
     for protocol in protocols:
-        if isinstance(protocol, session.SessionProtocol):
+        if isinstance(protocol, session.SessionProtocol | vimeo.VimeoProtocol):
             protocol.make_for(other for other in protocols if isinstance(other, Prepares))
     return protocols

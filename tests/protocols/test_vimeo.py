@@ -216,7 +216,7 @@ async def test_a_ticket_for_tus(size: Any) -> None:
         body = json.dumps({"upload": {"approach": "tus", "size": size}, "name": "clip.mp4"}).encode()
         answer = await service.ask("POST", "/vimeo/me/videos", ["Content-Type: application/json"], body)
         assert answer.status == 200
-        assert (door.asked[0].protocol, door.asked[0].length, door.asked[0].name) == ("tus", int(size), "clip.mp4")
+        assert (door.asked[0].protocol, door.asked[0].length, door.asked[0].name) == ("vimeo", int(size), "clip.mp4")
         link = answer.json["upload"]["upload_link"].removeprefix("http://test")
         tus = ["Tus-Resumable: 1.0.0"]
         head = await service.ask("HEAD", link, tus)

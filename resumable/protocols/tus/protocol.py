@@ -216,7 +216,7 @@ class TusProtocol:
         report = await access.report(_alive(await access.get(upload_id)))
         if report.complete and report.upload.live:
             # To be told that all is there is, to a client, to be told that it is done.
-            changing = await access.also("append")
+            changing = await access.also("append", report.upload)
             if changing is not None:
                 report = await changing.settle(report)
         upload = report.upload
