@@ -394,7 +394,7 @@ class UploadService:
                                 incoming = await stream.enter_async_context(opened)
                         if finished:
                             # By whoever wrote before, and perhaps another file.
-                            return await self._compare_late(writer, body, span, digest)
+                            return await self._compare(writer, body, span, digest)
                         await self.writing.pour(incoming, body)
                 except Interrupted:
                     if writer.upload.swarm:
@@ -478,17 +478,14 @@ class UploadService:
             return await self._compare(writer, body, span)
 
     async def _compare(self, writer: UploadWriter, body: Body, span: Span, digest: BodyDigest | None = None) -> Report:
-        await self.writing.compare(writer, body, span, digest)
-        return Report.of_finished(writer.upload)
-
-    async def _compare_late(self, writer: UploadWriter, body: Body, span: Span, digest: BodyDigest | None) -> Report:
-        """Compare a body with an upload that was open when the body came, and is finished by now."""
         try:
-            return await self._compare(writer, body, span, digest)
+            await self.writing.compare(writer, body, span, digest)
         except Conflict:
-            if span.first == 0:
+            if span.first == 0 and writer.upload.protocol == "put":
+                # Its client comes again, and begins another upload under the name. All others would meet this one again.
                 raise Unavailable("another file was finished under the name in this moment") from None
             raise
+        return Report.of_finished(writer.upload)
 
     async def _finish_alone(self, writer: UploadWriter, revalidate: Revalidate) -> None:
         """Finish the upload if it is complete, though the client has gone: nobody else might see that."""
