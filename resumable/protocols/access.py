@@ -7,19 +7,22 @@ how much it may bring, and that it is asked about once more before an upload is 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Literal
 
 from attrs import evolve, field, frozen
 
 from resumable.callbacks.authorizer import AuthorizationRequest, Authorizer, Grant, Refused
 from resumable.callbacks.redirects import may_redirect
-from resumable.model import NotFound, NotWritable, ObjectOptions, Upload, WrongProtocol
+from resumable.model import NotFound, NotWritable, ObjectOptions, Upload, UploadError, WrongProtocol
+from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.messages import Request
 from resumable.uploads import values
 from resumable.uploads.digest import BodyDigest
 from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Body, Span
 from resumable.uploads.result import Report
+from resumable.uploads.sender import nothing_to_ask
 from resumable.uploads.service import UploadService
 
 Action = Literal["create", "append", "status", "cancel", "download"]
@@ -147,6 +150,8 @@ class AuthorizedUploads:
         self._authorizer = authorizer
         self._asked = asked
         self._grant = grant
+        #: The upload that this request has created, perhaps for another protocol: it may do with it what it likes.
+        self._created: str | None = None
 
     @property
     def max_size(self) -> int:
@@ -191,21 +196,19 @@ class AuthorizedUploads:
         if self._asked.action not in actions:
             raise NotAuthorized(f"asked about {self._asked.action}, which is not {' or '.join(actions)}")
 
-    def _require_writable(self, upload: Upload) -> None:
-        """See to it that bytes may be brought for the upload.
+    def _require_for(self, upload: Upload, *actions: Action) -> None:
+        """Check that the application was asked, and that what is asked for may be done in this protocol with this upload.
 
-        :raises WrongProtocol: only with the protocol that the upload was begun with.
-        :raises NotWritable: it is made of others.
+        :raises WrongProtocol: it may be done only with the protocol that the upload was begun with.
         """
-        self._require_changeable(upload)
+        self._require(*actions)
+        if upload.id != self._created and not may_do(self._asked.protocol, self._asked.action, upload):
+            raise WrongProtocol(f"the upload was begun with the protocol {upload.protocol}: go on with it there")
+
+    def _require_writable(self, upload: Upload) -> None:
+        self._require_for(upload, *BRINGS)
         if upload.sources:
             raise NotWritable("the upload is made of other uploads: nothing can be written into it")
-
-    def _require_changeable(self, upload: Upload) -> None:
-        self._require(*BRINGS)
-        # What this request has created is its own, whatever protocol it was created for.
-        if self._asked.action != "create":
-            self._require_protocol(upload)
 
     # Finding
 
@@ -216,12 +219,8 @@ class AuthorizedUploads:
         :raises WrongProtocol: what was asked about may be done only with the protocol that the upload was begun with.
         """
         upload = await self._uploads.get(upload_id, self._grant.owner)
-        self._require_protocol(upload)
+        self._require_for(upload, self._asked.action)
         return upload
-
-    def _require_protocol(self, upload: Upload) -> None:
-        if not may_do(self._asked.protocol, self._asked.action, upload):
-            raise WrongProtocol(f"the upload was begun with the protocol {upload.protocol}: go on with it there")
 
     async def find(self, name: str) -> Upload:
         """Return the newest upload of this protocol and name that was not given up.
@@ -261,7 +260,9 @@ class AuthorizedUploads:
         :param whole: all of it is going to be received at once.
         """
         self._require("create")
-        return await self._uploads.create(self._wanted(description), whole=whole)
+        upload = await self._uploads.create(self._wanted(description), whole=whole)
+        self._created = upload.id
+        return upload
 
     async def join(self, description: Description, *, whole: bool = False) -> tuple[Upload, bool]:
         """Enter a new upload, or find the one that others of a swarm have entered meanwhile; return whether it is new."""
@@ -337,9 +338,21 @@ class AuthorizedUploads:
             acknowledged=acknowledged,
         )
 
+    async def receive_nothing(self, upload: Upload) -> Report:
+        """Finish an upload of no bytes that was created by this request.
+
+        Where that fails it is ended, for its client is not told of it. Errors as `receive`.
+        """
+        try:
+            return await self.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True)
+        except UploadError:
+            with suppress(UploadError):
+                await self.abandon(upload)
+            raise
+
     async def compare(self, upload: Upload, body: Body, span: Span) -> Report:
         """Compare a body with a finished upload. See `resumable.uploads.service.UploadService.compare`."""
-        self._require_changeable(upload)
+        self._require_for(upload, *BRINGS)
         return await self._uploads.compare(upload, body, span)
 
     async def declare(self, upload: Upload, length: int) -> Upload:
@@ -349,7 +362,7 @@ class AuthorizedUploads:
 
     async def expect(self, upload: Upload, crc32c: int) -> Upload:
         """Say what the whole object's CRC32C is. See `resumable.uploads.service.UploadService.expect`."""
-        self._require_changeable(upload)
+        self._require_writable(upload)
         return await self._uploads.expect(upload, crc32c)
 
     async def open_to_many(self, upload: Upload) -> Upload:
@@ -362,29 +375,27 @@ class AuthorizedUploads:
 
         Where nothing is left to be done, it does not matter what the application was asked about.
         """
-
-        async def may_finish() -> None:
-            self._require_changeable(report.upload)
-
-        return await self._uploads.settle(report, may_finish)
+        if report.complete and report.upload.live:
+            self._require_for(report.upload, *BRINGS)
+        return await self._uploads.settle(report, nothing_to_ask)
 
     async def finish(self, upload: Upload) -> Report:
         """Make the object of an upload whose bytes are all stored. Errors as `settle`."""
-        self._require_changeable(upload)
+        self._require_for(upload, *BRINGS)
         return await self._uploads.finish(upload)
 
     # Reading
 
     async def download_url(self, upload: Upload, seconds: int) -> str:
         """Return a URL of a finished upload's object. See `resumable.uploads.service.UploadService.download_url`."""
-        self._require("download")
+        self._require_for(upload, "download")
         return await self._uploads.download_url(upload, seconds)
 
     # Ending
 
     async def cancel(self, upload: Upload) -> None:
         """End the upload and free what is stored of it. See `resumable.uploads.service.UploadService.cancel`."""
-        self._require("cancel")
+        self._require_for(upload, "cancel")
         await self._uploads.cancel(upload)
 
     async def abandon(self, upload: Upload) -> None:
@@ -394,7 +405,7 @@ class AuthorizedUploads:
 
     async def forget(self, upload: Upload) -> None:
         """Free the name of a finished upload. See `resumable.uploads.service.UploadService.forget`."""
-        self._require("cancel")
+        self._require_for(upload, "cancel")
         await self._uploads.forget(upload)
 
 

@@ -74,7 +74,8 @@ class Part:
         """Give the part to `consumer`; returns at its end, or early when `consumer` called ``stopProducing``.
 
         Whatever ``consumer.write`` raises comes out here. An attribute ``room`` and a method ``backlog`` of the
-        consumer are used as with a whole body; an attribute ``seconds`` is not.
+        consumer are used as with a whole body. One with an attribute ``seconds`` takes a small part in: that has to come in
+        time, together with what lies before it.
 
         :raises Interrupted: the body broke off within the part, after all that arrived was given.
         :raises Invalid: the body is malformed; what came before that was given.
@@ -140,6 +141,7 @@ class MultipartBody:
         self._current: Part | None = None  # the part whose bytes come next
         self._outlet: IConsumer | None = None  # what it is poured into
         self._poured: Deferred[None] | None = None
+        self._small = False  # it is one of those that have to come in time
         self._skips = False  # the rest of the current part is dropped
         self._paused = False  # by the part's consumer
         self._asked: Deferred[Part | None] | None = None  # who waits for the next part
@@ -199,7 +201,8 @@ class MultipartBody:
         if part is not self._current or self._skips or self._outlet is not None:
             raise RuntimeError("this part has been taken, or skipped, already")
         self._paused = False
-        if not isinstance(consumer, _Reader):
+        self._small = hasattr(consumer, "seconds")
+        if not self._small:
             self._begun = None
         consumer.registerProducer(part, True)
         poured = self._poured = Deferred()
@@ -265,7 +268,7 @@ class MultipartBody:
     @property
     def _late(self) -> bool:
         """Whether what lies between poured parts is waited for, and takes too long."""
-        waits = self._asked is not None or isinstance(self._outlet, _Reader)
+        waits = self._asked is not None or (self._outlet is not None and self._small)
         return waits and self._begun is not None and self._clock() - self._begun > SECONDS
 
     def _body_ended(self, _result: None) -> None:
@@ -361,6 +364,9 @@ class MultipartBody:
 @implementer(IConsumer)
 class _Reader:
     """Keeps a small part, up to one byte more than it may have."""
+
+    #: Says that the part has to come in time.
+    seconds = SECONDS
 
     def __init__(self, limit: int) -> None:
         self.data = bytearray()

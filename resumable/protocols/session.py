@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 
 from attrs import evolve
 
-from resumable.model import Invalid, Rejected, State, Upload, UploadError
-from resumable.protocols.access import Action, AuthorizedUploads, Description, Gate
+from resumable.model import Invalid, Rejected, State
+from resumable.protocols.access import Action, Description, Gate
 from resumable.protocols.base import Plain, Prepares, Spoken, Target
 from resumable.protocols.content_range import parse_content_range
-from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.ranges import CHUNK_SIZE, Ranges
 from resumable.protocols.response import Response, problem
@@ -25,8 +23,7 @@ from resumable.protocols.results import Results
 from resumable.protocols.small_body import SmallBodies
 from resumable.quoting import quote_briefly
 from resumable.uploads import values
-from resumable.uploads.registry import Span
-from resumable.uploads.result import Report, as_json
+from resumable.uploads.result import as_json
 
 NAME = "session"
 PATH = b"/uploads"
@@ -105,7 +102,7 @@ class SessionProtocol(Plain):
             said = speaks.prepare(evolve(said, protocol=speaks.name))
             access = await self._gate.authorize(request, "create", description=said)
             upload = await access.create(said)
-            report = await (self._finish_empty(access, upload) if said.length == 0 else access.report(upload))
+            report = await (access.receive_nothing(upload) if said.length == 0 else access.report(upload))
             url = speaks.url_of(request, upload.id)
             answer = json_response(201, {**as_json(report), "url": url})
             headers = {"Location": url, CHUNK_SIZE: str(upload.chunk_size)}
@@ -122,15 +119,6 @@ class SessionProtocol(Plain):
                 "protocol", f"protocol {quote_briefly(name)}: no upload can be made for it here; known are {known}"
             )
         return self._makes[name]
-
-    async def _finish_empty(self, access: AuthorizedUploads, upload: Upload) -> Report:
-        """Finish an upload of no bytes. Where that fails it is ended: its client is not told of it."""
-        try:
-            return await access.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True)
-        except UploadError:
-            with suppress(UploadError):
-                await access.abandon(upload)
-            raise
 
     async def _put(self, request: Request, upload_id: str) -> Response:
         """Take in a range, or say how far the upload is: ``Content-Range`` as in the protocol `put`."""

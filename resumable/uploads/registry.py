@@ -204,6 +204,8 @@ class WriterRegistry:
         async with self._stream(writer, span, None, partial(writer.compare, sender=sender), digest) as stream:
             await body.pour_into(stream)
             await stream.drain()
+            if span.last and stream.position != writer.upload.length:
+                raise Invalid(f"the body ended at byte {stream.position} of {writer.upload.length}")
             if digest is not None:
                 await digest.verify()
 

@@ -14,6 +14,7 @@ from resumable.model import Interrupted, Invalid, TooLarge, Unsupported
 from resumable.protocols.multipart_body import READ_SIZE, SECONDS, MultipartBody
 from resumable.protocols.multipart_events import MOST_PART_HEADERS, PART_HEADERS_LIMIT, PREAMBLE_LIMIT
 from resumable.protocols.response import Response
+from resumable.protocols.small_body import SmallBodies
 from tests.web.wire import Basin, Wire, head, statuses
 
 TYPE = "multipart/form-data; boundary=b0und"
@@ -362,4 +363,24 @@ def test_what_drips_between_the_files_is_not_waited_for_long() -> None:
     source.consumer.write(b"e")
     assert isinstance(read[0], Interrupted)
     assert read[0].idle
+    assert source.stopped
+
+
+def test_what_drips_into_a_small_body_is_not_waited_for_long() -> None:
+    """A part that is read before the main application is asked has the time of what lies between the files."""
+    now = 0.0
+    source, body = begun(clock=lambda: now)
+
+    async def read(part: Any) -> None:
+        async with SmallBodies().of(part, 100):
+            raise AssertionError("it never ends")
+
+    first = asked(body.next_part())
+    source.consumer.write(b"--b0und\r\n\r\n")
+    small = asked(read(first[0]))
+    for _ in range(2):
+        assert small == []
+        now += SECONDS / 2 + 1
+        source.consumer.write(b"d")
+    assert isinstance(small[0], Interrupted)
     assert source.stopped

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from attrs import evolve
 
 from resumable.callbacks.authorizer import Refused
-from resumable.model import Ended, Gap, InternalError, Invalid, State, Unavailable, Upload, UploadError
+from resumable.model import Ended, Gap, InternalError, Invalid, State, Upload, UploadError
 from resumable.protocols.access import AuthorizedUploads, Description, Gate, content_type_of
 from resumable.protocols.base import Spoken, Target
 from resumable.protocols.empty_body import EmptyBody
@@ -18,6 +20,7 @@ from resumable.protocols.problems import render_refusal, retry_header, status_of
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results
 from resumable.protocols.small_body import SmallBodies
+from resumable.uploads import values
 from resumable.uploads.registry import Body, Span
 from resumable.uploads.result import Report
 
@@ -129,13 +132,17 @@ class GoogUploadProtocol:
             first = await parts.next_part()
             if first is None:
                 raise Invalid("the body has no part with JSON, and no file")
-            json = read_json(await first.read(MOST))
+            async with self._descriptions.of(first, MOST) as json:
+                # The JSON is not kept while the file comes: read, it takes many times the memory.
+                said = describe(place, request.query, request.requestHeaders, read_json(json))
             file = await parts.next_part()
             if file is None:
                 raise Invalid("the body has no part with the file")
             lines = file.headers.getRawHeaders(b"content-type", [])
             kind = lines[-1].decode("latin-1") if lines else None
-            said = describe(place, request.query, request.requestHeaders, json, content_type=kind)
+            if kind and said.content_type is None:
+                with values.from_client():
+                    said = evolve(said, content_type=values.check_content_type(kind))
             access = await self._gate.authorize(request, "create", description=said)
             return await self._receive_whole(request, place, access, said, file, Span(0, said.length, last=True))
 
@@ -151,12 +158,10 @@ class GoogUploadProtocol:
         upload = await access.create(said, whole=said.length is not None)
         try:
             report = await access.receive(upload, body, span, new=True)
-        except Unavailable:
-            # All of it may be stored, and its object be about to be made.
-            raise
         except UploadError:
             # Nobody has been told of it, so nobody can go on with it.
-            await access.abandon(upload)
+            with suppress(UploadError):
+                await access.abandon(upload)
             raise
         return await self._final(request, place, report)
 
@@ -189,7 +194,7 @@ class GoogUploadProtocol:
             raise Invalid(f"the upload has {upload.length} bytes, and these go past its end")
         if upload.state is State.FINISHED:
             # Its answer may have been lost.
-            report = await access.compare(upload, request, Span(offset, end))
+            report = await access.compare(upload, request, Span(offset, end, last=last))
         else:
             early = upload.length is not None and end is not None and end < upload.length
             report = await access.receive(upload, request, Span(offset, end, last=last and not early))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from resumable.model import Ended, Gap, State, Upload
+from resumable.model import DigestMismatch, Ended, Gap, State, Upload
 from resumable.protocols.access import AuthorizedUploads, Gate, content_type_of
 from resumable.protocols.content_range import ContentRange
 from resumable.protocols.google.answers import UPLOAD_ID, Answers, expires
@@ -68,7 +68,7 @@ class Sessions:
         if brought is None and request.length == 0 and not request.requestHeaders.hasHeader(b"content-length"):
             return google_error(411, "say Content-Length, or send the body chunked")
         if brought is not None and brought.query:
-            report = await self._ask(request, upload_id, brought, crc32c)
+            report = _agreed(await self._ask(request, upload_id, brought, crc32c), crc32c)
             return await self._answers.of(request, report, target.family)
         if brought is None:
             # The whole object in one body.
@@ -77,7 +77,7 @@ class Sessions:
         access = await self._gate.authorize(request, "append", upload_id=upload_id, length=brought.total)
         upload = _alive(await access.get(upload_id))
         try:
-            report = await self._receive(access, request, upload, brought, crc32c)
+            report = _agreed(await self._receive(access, request, upload, brought, crc32c), crc32c)
         except Gap as gap:
             return gap_text(first, gap.offset)
         return await self._answers.of(request, report, target.family)
@@ -116,6 +116,18 @@ class Sessions:
                 report = evolve(report, upload=await changing.expect(report.upload, crc32c))
             access = changing
         return await access.settle(report)
+
+
+def _agreed(report: Report, crc32c: int | None) -> Report:
+    """Return the report, unless the object is made and is not the one that the request has said it is.
+
+    Another request may have made it in the moment in which this one said so.
+
+    :raises DigestMismatch: it has another checksum, or one that nobody knows.
+    """
+    if report.finished and crc32c not in (None, report.upload.crc32c):
+        raise DigestMismatch("the object that was made has another checksum")
+    return report
 
 
 def _alive(upload: Upload) -> Upload:

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from typing import Any
 from urllib.parse import quote
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from resumable.callbacks.authorizer import Refused
-from resumable.model import Ended, Gap, InternalError, Invalid, State, Upload, UploadError
+from resumable.model import Ended, Gap, InternalError, Invalid, Rejected, State, Upload, UploadError
 from resumable.protocols.access import Description, Gate, content_type_of
 from resumable.protocols.base import Prepares, Spoken, Target
 from resumable.protocols.empty_body import EmptyBody
@@ -21,7 +21,6 @@ from resumable.protocols.problems import render_refusal, retry_header, status_of
 from resumable.protocols.response import HeaderPairs, Response, header_pairs
 from resumable.protocols.results import Results
 from resumable.protocols.small_body import SmallBodies
-from resumable.protocols.tus import NAME as TUS_PROTOCOL
 from resumable.protocols.vimeo.cut_body import CutBody
 from resumable.protocols.vimeo.ranges import Brought, parse_range
 from resumable.protocols.vimeo.ticket import MOST, TUS, Asked, read_ticket
@@ -54,14 +53,15 @@ class VimeoProtocol:
 
     def __init__(self, gate: Gate, results: Results) -> None:
         self._gate = gate
-        self._makes: dict[str, Prepares] = {}
+        #: Makes tickets for tus; None where that is not spoken.
+        self._tus: Prepares | None = None
         self._results = results
         #: What is read before the main application has been asked.
         self._descriptions = SmallBodies()
 
     def make_for(self, protocols: Iterable[Prepares]) -> None:
-        """See `resumable.protocols.base.MakesForOthers`."""
-        self._makes.update((protocol.name, protocol) for protocol in protocols)
+        """Make tickets for tus, if that is among these protocols."""
+        self._tus = next((protocol for protocol in protocols if protocol.name == TUS), None)
 
     def match(self, request: Request) -> Target | None:
         """Match everything below ``/vimeo/``."""
@@ -115,15 +115,15 @@ class VimeoProtocol:
 
     async def _ticket_for_tus(self, request: Request, asked: Asked) -> Response:
         """Create an upload that speaks tus from here on."""
-        speaks = self._makes.get(TUS_PROTOCOL)
-        if speaks is None:
-            raise Invalid("upload.approach tus: that protocol is not spoken here")
-        said = speaks.prepare(Description(asked.name, asked.size, protocol=speaks.name))
+        tus = self._tus
+        if tus is None:
+            raise Rejected("approach", "upload.approach: tus is not spoken here; type=streaming is")
+        said = evolve(tus.prepare(Description(asked.name, asked.size)), protocol=tus.name)
         access = await self._gate.authorize(request, "create", description=said)
         upload = await access.create(said)
         if asked.size == 0:
             # There will be no PATCH that could finish it.
-            await access.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True)
+            await access.receive_nothing(upload)
         shown = {
             "uri": f"/videos/{upload.id}",
             "name": upload.name,
@@ -131,7 +131,7 @@ class VimeoProtocol:
                 "approach": TUS,
                 "size": asked.size,
                 "status": "complete" if asked.size == 0 else "in_progress",
-                "upload_link": speaks.url_of(request, upload.id),
+                "upload_link": tus.url_of(request, upload.id),
             },
         }
         # 200, not 201: PyVimeo takes nothing else.
