@@ -33,6 +33,8 @@ TEST = [
     "PyVimeo>=1.1.2",
     "typing-extensions>=4.10",
 ]
+# What the applications and scripts in examples/ need.
+EXAMPLES = ["Flask>=3.0", "fastapi>=0.110", "uvicorn>=0.29", "Django>=5.0", "klein>=24.8", "tuspy>=1.1"]
 LINT = ["mypy>=1.15", "mypy-zope>=1.0.11", "ruff>=0.9", "types-PyYAML", "types-requests"]
 
 setup(
@@ -73,7 +75,8 @@ setup(
         "postgresql": [*POSTGRESQL],
         "demo": [*EMBEDDED_S3],
         "test": [*TEST],
-        "dev": [*TEST, *LINT, "pre-commit>=3.5", "towncrier>=23.11"],
+        "examples": [*EXAMPLES],
+        "dev": [*TEST, *EXAMPLES, *LINT, "pre-commit>=3.5", "towncrier>=23.11"],
     },
     entry_points={"console_scripts": ["resumable = resumable.commands:main"]},
     classifiers=[
