@@ -183,6 +183,8 @@ class Settings:
     events: EventSettings | None = optional_section(EventSettings)
     #: Which protocols are spoken.
     protocols: tuple[str, ...] = setting(listed(choice("put", "session", "tus"), least=1), ("put", "session", "tus"))
+    #: Whether there is a page to upload from at ``/``.
+    page: bool = setting(boolean, True)
     cors: CorsSettings = section(CorsSettings)
     cleanup: CleanupSettings = section(CleanupSettings)
     limits: LimitSettings = section(LimitSettings)

@@ -174,7 +174,7 @@ export class Upload {
    * @returns {Promise<void>} fulfilled when the service has done so; rejected with UploadError if it does not
    */
   async cancel() {
-    if (this.state === "finished" || this.state === "failed") return;
+    if (this.state === "finished" || this.state === "cancelled") return;
     this.#wanted = "cancel";
     this.#interrupt();
     this.#become("cancelled");
