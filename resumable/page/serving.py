@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.resources import files
 
 from attrs import frozen
@@ -69,7 +69,7 @@ class StaticFile:
         return Response(200, self.body, {**headers, "Content-Type": self.content_type})
 
 
-def has_it(lines: list[bytes], etag: str) -> bool:
+def has_it(lines: Sequence[bytes], etag: str) -> bool:
     """Say whether If-None-Match (RFC 9110, 13.1.2) names the tag. It is compared weakly: proxies that compress weaken it.
 
     :param lines: the header's values.
