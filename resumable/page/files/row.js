@@ -37,10 +37,12 @@ export class Row {
     this.detail = element("p", "detail");
     this.wrong = element("p", "error");
     this.actions = element("div", "actions");
+    // A button of its own, and the first: what is pressed is never another one because the state has just changed.
+    this.now = button("Try now", name, () => this.upload.resume());
     this.toggle = button("Pause", name, () => this.#toggle());
     this.end = button("Cancel", name, () => this.#end());
     this.link = element("a", "", "Details");
-    this.actions.append(this.link, this.toggle, this.end);
+    this.actions.append(this.now, this.link, this.toggle, this.end);
     this.element.append(element("span", "name", name), this.actions, this.bar, this.detail, this.wrong);
     this.#enter();
     this.paint();
@@ -104,8 +106,6 @@ export class Row {
     if (this.state === "failed") {
       this.state = "queued";
       this.#enter(true);
-    } else if (this.state === "waiting") {
-      this.upload.resume();
     } else if (this.upload.state === "paused") {
       this.state = "queued";
       this.#enter(true);
@@ -142,8 +142,9 @@ export class Row {
     this.bar.hidden = this.state === "cancelled" || (this.state === "failed" && this.sent === 0);
     setText(this.detail, this.#status());
     setText(this.wrong, this.#error === null ? "" : explain(this.#error));
+    this.now.hidden = this.state !== "waiting";
     this.toggle.hidden = this.state === "finished" || this.state === "cancelled" || (this.state === "queued" && this.upload.state === "idle");
-    rename(this.toggle, { paused: "Go on", waiting: "Try now", failed: "Try again" }[this.state] ?? "Pause", this.name);
+    rename(this.toggle, { paused: "Go on", failed: "Try again" }[this.state] ?? "Pause", this.name);
     rename(this.end, this.state === "finished" || this.state === "cancelled" || this.state === "failed" ? "Remove" : "Cancel", this.name);
     this.link.hidden = this.state !== "finished" || this.upload.url === null;
     if (!this.link.hidden) {

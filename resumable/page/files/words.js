@@ -42,6 +42,6 @@ export function explain(error) {
     `The service answered ${status}.`,
     status >= 500 ? "Press “Try again” later; what is stored is kept." : "Ask whoever runs the service.",
   ];
-  const said = error.problem?.detail ? `It says: ${error.problem.detail}` : "";
+  const said = error.problem?.detail ? `${status === 401 || status === 403 ? "The application" : "The service"} says: ${error.problem.detail}` : "";
   return [`${what} (${status})`, said, advice].filter(Boolean).join("\n");
 }
