@@ -56,7 +56,7 @@ setup(
     # With package_dir an editable install puts this directory on sys.path, where Twisted looks for plugins.
     package_dir={"": "."},
     packages=[*find_packages(include=["resumable", "resumable.*"]), "twisted.plugins"],
-    package_data={"resumable": ["py.typed"]},
+    package_data={"resumable": ["py.typed"], "resumable.page": ["files/*", "js/*"]},
     install_requires=[
         "Twisted[tls]>=26.10",
         "treq>=24.9",

@@ -19,6 +19,8 @@ from resumable.ledger.notifier import NullNotifier, PeerNotifier
 from resumable.ledger.queue import EventQueue
 from resumable.metrics import Metrics
 from resumable.model import PROGRESS, ObjectOptions
+from resumable.page.serving import make_pages
+from resumable.page.stored import StoredPage
 from resumable.protocols.base import Protocol
 from resumable.protocols.origin import Proxies
 from resumable.protocols.registry import make_protocols
@@ -232,6 +234,17 @@ class Assembly:
         # What the application decides by has to reach it.
         forwarded = () if auth == "open" else auth.forward
         return Cors(cors.origins, credentials=cors.credentials, protocols=protocols, sent=forwarded)
+
+    def page(self, endpoint: str | None) -> dict[bytes, Page]:
+        """Return the page's files by their paths; nothing where it is off.
+
+        :param endpoint: of the embedded store, from which everybody may read.
+        """
+        if not self.settings.page:
+            return {}
+        if endpoint is None or self.settings.auth != "open":
+            return make_pages()
+        return make_pages(StoredPage(self.database, endpoint).answer)
 
     def site(self, protocols: Sequence[Protocol], pages: Mapping[bytes, Page]) -> StreamingSite:
         """Return what listens, with its limits."""

@@ -140,7 +140,7 @@ class Resumable(Service):
         readiness = self._make_readiness(store, uploads)
         pages = HealthPages(readiness, self._figures)
         watched = {b"/healthz": pages.alive, b"/readyz": pages.ready, b"/metrics": pages.metrics}
-        site = make.site(make.protocols(uploads, authorizer, outbox), watched)
+        site = make.site(make.protocols(uploads, authorizer, outbox), {**make.page(endpoint), **watched})
         push("connections", partial(self._drain, site))
         for task in make.rounds(uploads, store):
             push("periodic task", task.stop)

@@ -19,6 +19,7 @@ ROOMS = [
     {"service"},
     {"assembly"},
     {"web"},
+    {"page"},
     {"protocols"},
     {"callbacks"},
     {"upkeep"},

@@ -176,7 +176,7 @@ def test_workers_cannot_share_the_embedded_store() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["page: off"],
+    ["digest: verify"],
 )
 def test_what_is_not_there_yet_is_unknown(line: str) -> None:
     assert "unknown key" in problems(MINIMAL + line)[0]

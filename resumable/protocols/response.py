@@ -16,6 +16,9 @@ _REASONS = {104: b"Upload Resumption Supported", 308: b"Resume Incomplete"}
 #: On every answer that does not say otherwise: no cache keeps it (RFC 9111, 5.2.2.5).
 NO_STORE = (b"cache-control", [b"no-store"])
 
+#: Says which origins' pages may read an answer (the Fetch standard's CORS protocol).
+ALLOW_ORIGIN = "Access-Control-Allow-Origin"
+
 HeaderPairs: TypeAlias = "Mapping[str, str] | Iterable[tuple[str | bytes, str | bytes]]"
 
 

@@ -189,6 +189,8 @@ class Settings:
     protocols: tuple[str, ...] = setting(listed(choice(*PROTOCOLS), least=1), PROTOCOLS)
     #: Whether GET of a finished upload leads to its object in the store.
     download: str = setting(off_or("redirect"), "off")
+    #: Whether there is a page to upload from at ``/``.
+    page: bool = setting(boolean, True)
     cors: CorsSettings = section(CorsSettings)
     cleanup: CleanupSettings = section(CleanupSettings)
     limits: LimitSettings = section(LimitSettings)

@@ -11,7 +11,7 @@ from attrs import evolve
 
 from resumable.protocols.base import Protocol
 from resumable.protocols.messages import Request
-from resumable.protocols.response import Response, problem
+from resumable.protocols.response import ALLOW_ORIGIN, Response, problem
 
 #: Seconds for which a browser may remember the answer to a preflight; Chromium takes no more than two hours.
 MAX_AGE = 86400
@@ -96,6 +96,8 @@ class Cors:
 
     def decorate(self, request: Request, response: Response) -> Response:
         """Return the answer with what a page of another origin may read of it."""
+        if any(name == ALLOW_ORIGIN for name, _ in response.headers):
+            return response  # it may be read from everywhere
         origin = _origin(request)
         headers = dict(self._vary)
         if origin is not None and origin in self._origins:
@@ -108,8 +110,8 @@ class Cors:
 
     def _who(self, origin: str) -> dict[str, str]:
         if self._same_for_all:
-            return {"Access-Control-Allow-Origin": "*"}
-        allowed = {"Access-Control-Allow-Origin": origin, **self._vary}
+            return {ALLOW_ORIGIN: "*"}
+        allowed = {ALLOW_ORIGIN: origin, **self._vary}
         return {**allowed, "Access-Control-Allow-Credentials": "true"} if self._credentials else allowed
 
 

@@ -185,6 +185,12 @@ class Network:
         self._server.close()
         for client in list(self._clients):
             _reset(client)
+        for mended in self._stalled:
+            mended.set()
+        # They end by themselves, now that nobody is there any more.
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        if serving:
+            await asyncio.wait(serving, timeout=5)
 
     async def _serve(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
         if self._gone:
