@@ -176,6 +176,7 @@ def test_the_browser_is_offline(browser: Browser, network: Network, service: Ser
     passed = len(network.passed)
     network.cut()
     order(page, "the request failed")
+    arrived(service, network, 5_000_000)
     network.mend()
     assert len(network.passed) == passed
     order(page, "online")
