@@ -74,7 +74,7 @@ def test_killed_while_cancelling(store: FaultyS3, tmp_path: Path, ledger_url: st
         nothing_left(store)
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(25, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [4, pytest.param(12, marks=pytest.mark.soak)])
 def test_killed_at_random(store: FaultyS3, tmp_path: Path, ledger_url: str, kills: int) -> None:
     """Eight clients upload, break off and go on, while the process is killed again and again."""
     chance = random.Random(kills)

@@ -358,8 +358,8 @@ class Uploads(RuleBasedStateMachine):
     ("kind", "examples"),
     [
         ("sqlite", 30),
-        pytest.param("sqlite", 200, marks=pytest.mark.soak),
-        pytest.param("postgresql", 100, marks=pytest.mark.soak),
+        pytest.param("sqlite", 100, marks=pytest.mark.soak),
+        pytest.param("postgresql", 50, marks=pytest.mark.soak),
     ],
 )
 @ensureDeferred
