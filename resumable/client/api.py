@@ -197,7 +197,7 @@ def prepare(url: str, headers: Mapping[str, str]) -> tuple[str, Headers]:
         valid = False
     if not valid or not url.isascii() or not url.isprintable() or " " in url:
         raise Failed("the URL has to be of the form http://HOST/upload/NAME, percent-encoded")
-    if parts.fragment:
+    if "#" in url:
         raise Failed("the URL holds a #, which has to be written as %23")
     user, at, host = parts.netloc.rpartition("@")
     if at and not sent.hasHeader("authorization"):

@@ -66,11 +66,10 @@ class Conversation:
         if swarm:
             extra["Upload-Swarm"] = "?1"
         body = Body(source, first, end, self._clock, self._limiter, self.tracker.sent)
-        began = self._clock.seconds()
         try:
             outcome = read_answer(await self._request(b"PUT", extra, body), now(self._clock), first, swarm=swarm)
         except Again as again:
-            again.sent, again.sending = body.sent, max(0.0, body.moved - began) if body.sent else 0.0
+            again.sent = body.sent
             raise
         finally:
             self.tracker.ended(body.sent)

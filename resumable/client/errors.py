@@ -44,11 +44,9 @@ class Again(Exception):
 
     :ivar retry_after: seconds for which the server asks to be left alone.
     :ivar sent: bytes of the body that were sent.
-    :ivar sending: seconds for which they were sent.
     """
 
     sent = 0
-    sending = 0.0
 
     def __init__(self, detail: str, status: int | None = None, retry_after: float = 0.0) -> None:
         super().__init__(detail)

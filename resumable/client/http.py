@@ -193,7 +193,7 @@ class _Watch:
         self._answer = answer
         self._since = clock.seconds()
         self._waiting: Deferred[Any] | None = None
-        self._call: Any = clock.callLater(silence, self._look)
+        self._call: Any = clock.callLater(min(silence, answer), self._look)
 
     def over(self, waiting: Deferred[Any]) -> Deferred[Any]:
         """Return what is waited for, to be cancelled when it takes too long."""
@@ -206,7 +206,7 @@ class _Watch:
         bound = self._silence if sending else self._answer
         left = moved + bound - self._clock.seconds()
         if left > 0:
-            self._call = self._clock.callLater(min(left, self._silence), self._look)
+            self._call = self._clock.callLater(min(left, self._silence, self._answer), self._look)
         else:
             self.late = f"no byte of the body was taken for {bound:g} s" if sending else f"no answer for {bound:g} s"
             if self._waiting is not None:

@@ -45,6 +45,8 @@ class Job:
         self._reactor = reactor
         self._claim = claim
         self._restarts = 0
+        self._saving = False
+        self._unsaved: int | None = None
 
     async def begun(self) -> None:
         """Write down that the upload is begun, before its first byte leaves."""
@@ -57,12 +59,20 @@ class Job:
             await self._save(stored)
 
     async def _save(self, stored: int) -> None:
-        if self._claim is not None:
-            try:
-                await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._claim.save, stored)
-            except OSError as error:
-                # The upload itself is not worse for it.
-                self._log.warn("the state of the upload cannot be stored: {error}", error=error)
+        """Write down how far it is; while one writes, only the newest is written next."""
+        self._unsaved = stored
+        if self._claim is None or self._saving:
+            return
+        self._saving = True
+        try:
+            while self._unsaved is not None:
+                newest, self._unsaved = self._unsaved, None
+                await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._claim.save, newest)
+        except OSError as error:
+            # The upload itself is not worse for it.
+            self._log.warn("the state of the upload cannot be stored: {error}", error=error)
+        finally:
+            self._saving = False
 
     async def ask(self, *, swarm: bool = False) -> Stored | Done:
         """Return how far the upload is; an upload that is not there has nothing stored. Asked until there is an answer."""

@@ -9,11 +9,12 @@ import fcntl
 import hashlib
 import json
 import os
+import threading
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from attrs import asdict, frozen
+from attrs import asdict, evolve, frozen
 
 from resumable.client.errors import Busy
 from resumable.client.sources import Identity
@@ -68,6 +69,8 @@ class Claim:
         key = hashlib.sha256(b"\0".join([url.encode(), os.fsencode(file)])).hexdigest()[:40]
         self._path = folder / f"{key}.json"
         self._lock_path = folder / f"{key}.lock"
+        self._writing = threading.Lock()
+        self._forgotten = False
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = self._take()
         self.record = self._read(identity)
@@ -106,10 +109,16 @@ class Claim:
 
         :raises OSError: it cannot be written.
         """
-        self.record = Record(self._begun.url, self._begun.file, self._begun.size, self._begun.mtime_ns, stored)
+        with self._writing:
+            # A thread may come here late, when the upload has ended.
+            if self._lock >= 0 and not self._forgotten:
+                self._write(evolve(self._begun, stored=stored))
+
+    def _write(self, record: Record) -> None:
+        self.record = record
         temporary = self._path.with_suffix(".tmp")
         with open(temporary, "w", encoding="utf-8", opener=_private) as file:
-            json.dump({"version": VERSION, **asdict(self.record)}, file)
+            json.dump({"version": VERSION, **asdict(record)}, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self._path)
@@ -121,17 +130,19 @@ class Claim:
 
     def forget(self) -> None:
         """Forget the upload: it is complete, or nothing of it is of use."""
-        self.record = None
-        with suppress(OSError):
-            self._path.unlink(missing_ok=True)
+        with self._writing:
+            self.record, self._forgotten = None, True
+            with suppress(OSError):
+                self._path.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Let others have the right."""
-        if self._lock >= 0:
-            with suppress(OSError):
-                self._lock_path.unlink(missing_ok=True)
-            os.close(self._lock)
-            self._lock = -1
+        with self._writing:
+            if self._lock >= 0:
+                with suppress(OSError):
+                    self._lock_path.unlink(missing_ok=True)
+                os.close(self._lock)
+                self._lock = -1
 
 
 def _values(identity: Identity) -> tuple[int, int]:

@@ -83,9 +83,19 @@ class _Swarm:
             self._left = deque(cut(gaps, max(1, -(-share // self._chunk)) * self._chunk))
             if not self._left:
                 # All is acknowledged: the answer that said that it is finished was lost, or is not there yet.
-                self._left.append((self._job.size - 1, self._job.size))
+                await self._end()
+                continue
             await _all(self._work() for _ in range(min(connections, len(self._left))))
         return self._done
+
+    async def _end(self) -> None:
+        outcome = await self._job.ask(swarm=True)
+        if isinstance(outcome, Stored):
+            if missing(outcome.ranges, 0, self._job.size) and not outcome.cut:
+                raise Gone("the upload is no longer there", 404, None)
+            await self._job.patience.pause(Again("the server has every byte, and no object yet"))
+            return
+        self._done = outcome
 
     async def _learn(self, outcome: Stored | Done) -> None:
         if isinstance(outcome, Done):
@@ -102,32 +112,27 @@ class _Swarm:
             await self._bring(first, end)
 
     async def _bring(self, first: int, end: int) -> None:
-        """Bring a range, and after a break what is missing of it."""
-        job, gaps = self._job, [(first, end)]
-        while gaps and self._done is None:
-            first, end = gaps.pop(0)
+        """Bring what is missing of a range, until nothing is."""
+        job = self._job
+        # What others are answered tells of this range too: after a crash, of bytes that the server was still storing.
+        while self._done is None and (gaps := missing(self._stored, first, end)):
+            low, high = gaps[0]
             try:
-                outcome = await job.talk.put(job.source, first, end, job.size, swarm=True)
+                outcome = await job.talk.put(job.source, low, high, job.size, swarm=True)
             except Again as again:
                 job.doubtful = True
                 await job.patience.pause(again)
                 outcome = await job.ask(swarm=True)
                 if isinstance(outcome, Stored) and not outcome.ranges:
-                    raise Gone("the upload is no longer there", 404, first) from None
+                    raise Gone("the upload is no longer there", 404, low) from None
                 await self._learn(outcome)
-                gaps = missing(self._stored, first, end) + gaps
-                continue
-            if isinstance(outcome, Stored) and not missing(self._stored, first, end):
                 continue
             if isinstance(outcome, Stored) and outcome.cut:
                 # Its whole body was taken, and the answer has no room to say so.
-                outcome = Stored([*outcome.ranges, (first, end)], outcome.chunk_size)
-            before = size_of(self._stored)
+                outcome = Stored([*outcome.ranges, (low, high)], outcome.chunk_size)
             await self._learn(outcome)
-            rest = missing(self._stored, first, end)
-            if rest and self._done is None and size_of(self._stored) <= before:
+            if self._done is None and missing(self._stored, low, high) == [(low, high)]:
                 await job.patience.pause(Again("the server has taken nothing of what was sent"))
-            gaps = rest + gaps
 
 
 async def _all(works: Iterable[Coroutine[Any, Any, None]]) -> None:
