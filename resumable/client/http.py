@@ -128,7 +128,7 @@ class Http:
         """Make a request. No redirection is followed: 308 has a meaning of its own.
 
         :raises Lost: there is no whole answer.
-        :raises Failed: the body cannot be read.
+        :raises Failed: the body cannot be read, or the server's certificate is not accepted.
         """
         inner: Deferred[IResponse] = self._agent.request(method, url, headers, body)
         watch = _Watch(self._clock, body, self._silence, self._answer_within)
@@ -145,9 +145,9 @@ class Http:
             cause = _cause(error)
             if body is not None and body.failure is not None and isinstance(body.failure.value, Failed):
                 raise body.failure.value from None
-            if type(cause).__module__.startswith("OpenSSL"):
-                cause = Lost(f"TLS: {cause}")
-            elif isinstance(cause, CancelledError):
+            if type(cause).__module__.startswith("service_identity") or "certificate verify failed" in str(cause):
+                raise Failed("the server's certificate is not one to be trusted, or not of this host") from None
+            if isinstance(cause, CancelledError):
                 raise cause from None
             raise Lost(str(cause) or type(cause).__name__) from None
         finally:

@@ -11,6 +11,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.ssl import PrivateCertificate
 
 from resumable.client import Busy, Changed, Failed, GaveUp, Refused
 from resumable.client.http import Http
@@ -18,6 +19,7 @@ from resumable.client.sources import Identity
 from resumable.client.state import Claim
 from tests.client.conftest import DATA, MIB, Bench
 from tests.client.server import Kept
+from tests.web.test_sockets import certificate
 
 R: Any = reactor
 SIZE = len(DATA)
@@ -383,3 +385,16 @@ async def test_the_rate_is_kept(bench: Bench) -> None:
     began = R.seconds()
     await bench.upload(limit_rate=2.0 * MIB)
     assert 0.75 < R.seconds() - began < 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_that_nobody_trusts(bench: Bench) -> None:
+    """It is said at once: it would be no other at the next try."""
+    port = R.listenSSL(0, bench.server, PrivateCertificate.loadPEM(certificate()).options(), interface="127.0.0.1")
+    bench.url = f"https://localhost:{port.getHost().port}/upload/film.bin"
+    try:
+        with pytest.raises(Failed, match="certificate"):
+            await bench.upload()
+        assert bench.server.requests == []
+    finally:
+        await port.stopListening()
