@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 #: From the top down; rooms in one set may know each other.
 ROOMS = [
     {"tap", "commands", "__main__"},
-    {"workers"},
+    {"client", "workers"},
     {"service"},
     {"assembly"},
     {"web"},

@@ -1,4 +1,4 @@
-"""The console script ``resumable``: the operator's commands. The service itself is run by ``twistd resumable``."""
+"""The console script ``resumable``: commands for operators and for clients. ``twistd resumable`` runs the service."""
 
 from __future__ import annotations
 
@@ -8,30 +8,28 @@ from collections.abc import Sequence
 import click
 
 from resumable import __version__
-from resumable.commands.check import check
-from resumable.commands.clean import clean
-from resumable.commands.cli_common import examples
-from resumable.commands.events import events
-from resumable.commands.uploads import uploads
+from resumable.commands.cli_text import examples
+from resumable.commands.lazy import LazyGroup
 
 
 @click.group(
+    cls=LazyGroup,
     epilog=examples(
         ("resumable check --config config/app.yaml", "would the service run with this configuration?"),
         ("resumable uploads list --state open", "what is under way"),
         ("resumable events list --state dead", "what the application could not be told"),
         ("resumable clean --dry-run", "what is left over in the store"),
-    )
+        ("resumable put film.mp4 https://up.example.com/", "upload a file, which goes on after a crash"),
+    ),
 )
 @click.version_option(__version__, message="resumable %(version)s")
 def resumable() -> None:
     """Commands around the service, which itself is run by `twistd resumable`."""
 
 
-resumable.add_command(check)
-resumable.add_command(uploads)
-resumable.add_command(events)
-resumable.add_command(clean)
+# `put` is to begin at once, and not to need what only the operator's commands do.
+for name in ("check", "uploads", "events", "clean", "put", "completion"):
+    resumable.add_lazily(name, f"resumable.commands.{name}")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
-from typing import IO, Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 from sqlalchemy.exc import DBAPIError
 
+from resumable.commands.cli_text import Failed, examples, one_line
 from resumable.ledger.engine import LedgerError
 from resumable.model import UploadError
 from resumable.settings import Settings, SettingsError, load_settings, parse_duration
 from resumable.stores.port import StoreError
 
+__all__ = ["Failed", "config_option", "duration", "examples", "guarded", "json_option", "one_line", "read_settings"]
+
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Failed(click.ClickException):
-    """The command could not do what it was asked. It ends with exit status 1 and these lines."""
-
-    def __init__(self, *lines: str) -> None:
-        super().__init__("\n".join(lines))
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Write the lines as they are to standard error (called by click)."""
-        click.echo(self.message, file=file, err=file is None)
-
-
-def examples(*shown: tuple[str, str]) -> str:
-    """Return the text at the end of --help: command lines, each with its purpose."""
-    lines = [line for command, purpose in shown for line in (f"  {command}", f"      {purpose}")]
-    # \b keeps click from wrapping the lines of the paragraph anew.
-    return "\n".join(["\b", "Examples:", *lines])
 
 
 def config_option(command: F) -> F:
@@ -61,11 +46,6 @@ def duration(_ctx: click.Context, _param: click.Parameter, value: str | None) ->
         return None if value is None else parse_duration(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-
-
-def one_line(parts: Iterable[str] | str) -> str:
-    """Return a text, or several, as one line."""
-    return " ".join((parts if isinstance(parts, str) else " ".join(parts)).split())
 
 
 def guarded(command: F) -> F:

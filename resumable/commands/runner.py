@@ -22,16 +22,17 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from resumable.clock import run_on_monotonic_time
-from resumable.commands.cli_common import one_line
+from resumable.commands.cli_text import one_line
 from resumable.commands.output import printable
 
 T = TypeVar("T")
 
 
-def run(work: Callable[[Any], Coroutine[Any, Any, T]], *, within: float) -> T:
+def run(work: Callable[[Any], Coroutine[Any, Any, T]], *, within: float | None = None) -> T:
     """Return what ``work(reactor)`` returns, or raise what it raises.
 
-    It is cancelled when `within` seconds are over, and at Ctrl-C. Its ``finally`` clauses are still waited for.
+    It is cancelled at Ctrl-C, and when `within` seconds are over (None: never). Its ``finally`` clauses are still
+    waited for.
     Warnings and errors that are logged meanwhile go to standard error, a line each.
 
     :raises TimeoutError: it took too long.
@@ -46,7 +47,9 @@ def run(work: Callable[[Any], Coroutine[Any, Any, T]], *, within: float) -> T:
     outcome: list[T | Failure] = []
 
     def begin() -> None:
-        going = Deferred.fromCoroutine(work(reactor)).addTimeout(within, clock, _too_late)
+        going = Deferred.fromCoroutine(work(reactor))
+        if within is not None:
+            going.addTimeout(within, clock, _too_late)
         ended = going.addBoth(outcome.append)
 
         def interrupt() -> Deferred[None]:
