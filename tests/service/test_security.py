@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -229,7 +229,7 @@ def test_a_head_that_drips_is_cut(small: Service) -> None:
 
 
 def test_a_trusted_proxy_names_the_client(small: Service, application: Application) -> None:
-    """To the application, and in the page's URLs; a forged entry to its left is not believed."""
+    """To the application, and in URLs that are handed out; a forged entry to its left is not believed."""
     headers = {
         "X-Forwarded-For": "192.0.2.66, 203.0.113.9, 127.0.0.5",
         "X-Forwarded-Proto": "https",
@@ -237,11 +237,19 @@ def test_a_trusted_proxy_names_the_client(small: Service, application: Applicati
     }
     small.request("GET", "/upload/x", headers)
     assert application.asked[-1]["x-forwarded-for"] == "203.0.113.9"
-    assert b"https://up.example.com/upload/" in small.request("GET", "/", headers).body
+    assert handed_out(small, headers).startswith("https://up.example.com/uploads/")
 
 
 def test_nobody_else_does(service: Service, application: Application) -> None:
     headers = {"X-Forwarded-For": "203.0.113.9", "Forwarded": "for=203.0.113.9", "X-Forwarded-Host": "evil.example"}
     service.request("GET", "/upload/x", headers)
     assert application.asked[-1]["x-forwarded-for"] == "127.0.0.1"
-    assert b"http://test/upload/" in service.request("GET", "/", headers).body
+    assert handed_out(service, headers).startswith("http://test/uploads/")
+
+
+def handed_out(service: Service, headers: Mapping[str, str]) -> str:
+    """The URL of a new upload."""
+    body = b'{"name": "n", "length": 5}'
+    answer = service.request("POST", "/uploads", {**headers, "Content-Type": "application/json"}, body)
+    assert answer.status == 201, answer
+    return answer.headers["location"]
