@@ -57,12 +57,12 @@ class Server:
     def environment(self) -> Mapping[str, str]:
         """Return the variables that it needs in addition to the benchmark's own environment.
 
-        By default those that make OpenSSL, Go and Node trust the sink's certificate, which is verified by all.
+        By default those that make OpenSSL, Go, the AWS SDKs and Node trust the sink's certificate, which is verified by all.
         """
         if not self.store_tls:
             return {}
         certificate = str(self.sink.certificate)
-        return {"SSL_CERT_FILE": certificate, "NODE_EXTRA_CA_CERTS": certificate}
+        return {"SSL_CERT_FILE": certificate, "AWS_CA_BUNDLE": certificate, "NODE_EXTRA_CA_CERTS": certificate}
 
     @property
     def store_url(self) -> str:
