@@ -128,9 +128,9 @@ class StoreTls(TLSMemoryBIOProtocol):
             self.factory.endpoint.session = None
         sending = self.sending
         broken = sending is not None and sending.begun
-        if broken and reason is None:
+        if broken and reason is None and self._reason is None:
             # The store says goodbye in the middle of a body.
-            reason = Failure(main.CONNECTION_LOST)
+            self._reason = Failure(main.CONNECTION_LOST)
         if sending is not None:
             sending.release()
         super()._tlsShutdownFinished(reason)  # type: ignore[no-untyped-call]
@@ -261,7 +261,7 @@ class TlsSending:
 
     def _encrypted(self) -> memoryview:
         """Return the next encrypted bytes, valid until the next call; empty if there are none."""
-        room = max(LEAST_AHEAD, min(MOST_AHEAD, ALL_AHEAD // max(TlsSending.active, 1)))
+        room = ahead()
         while room >= RECORD and (self._again is not None or self._left):
             piece = self._again if self._again is not None else self._next(room)
             try:
@@ -317,3 +317,8 @@ class TlsSending:
                     socket.stopWriting()
         if self._tls.sending is self:
             self._tls.sent()
+
+
+def ahead() -> int:
+    """Return the bytes that each connection may have encrypted ahead at present."""
+    return max(LEAST_AHEAD, min(MOST_AHEAD, ALL_AHEAD // max(TlsSending.active, 1)))
