@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.servers.nginx import Nginx, NginxLargeBuffers
-from bench.servers.peers import Tusd, TusNode, Uploadx
+from bench.servers.nginx import Nginx, NginxLargeBuffers, NginxStoreTls
+from bench.servers.peers import Tusd, TusdStoreTls, TusNode, TusNodeStoreTls, Uploadx
 from bench.servers.resumable import (
     Resumable,
+    ResumableBothTls,
     ResumableGoogle,
     ResumableLargeChunks,
+    ResumableStoreTls,
+    ResumableStoreTlsLargeChunks,
     ResumableTls,
     ResumableTus,
     ResumableTwoWorkers,
@@ -32,5 +35,11 @@ SERVERS: Mapping[str, type[Server]] = {
         Tusd,
         TusNode,
         Uploadx,
+        NginxStoreTls,
+        ResumableStoreTls,
+        ResumableStoreTlsLargeChunks,
+        ResumableBothTls,
+        TusdStoreTls,
+        TusNodeStoreTls,
     )
 }

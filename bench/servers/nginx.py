@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 from bench.servers.server import Server
 
@@ -24,19 +25,29 @@ http {{
     uwsgi_temp_path {temporary}/uwsgi;
     scgi_temp_path {temporary}/scgi;
     keepalive_requests 1000000;
-    upstream sink {{ server 127.0.0.1:{sink}; keepalive 64; keepalive_requests 1000000; }}
+    upstream sink {{ server {sink}; keepalive 64; keepalive_requests 1000000; }}
     server {{
         listen 127.0.0.1:{port} backlog=4096;
         location / {{
-            proxy_pass http://sink;
+            proxy_pass {scheme}://sink;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_request_buffering off;
             proxy_buffering off;
+            {tls}
             {buffers}
         }}
     }}
 }}
+"""
+
+#: Directives for TLS to the sink.
+VERIFIED = """
+            proxy_ssl_verify on;
+            proxy_ssl_trusted_certificate {certificate};
+            proxy_ssl_name localhost;
+            proxy_ssl_server_name on;
+            proxy_ssl_protocols TLSv1.2 TLSv1.3;
 """
 
 
@@ -62,7 +73,9 @@ class Nginx(Server):
                 user="user root;" if os.geteuid() == 0 else "",
                 directory=self.directory,
                 temporary=self.temporary,
-                sink=self.sink.port,
+                sink=urlsplit(self.store_url).netloc,
+                scheme=urlsplit(self.store_url).scheme,
+                tls=VERIFIED.format(certificate=self.sink.certificate) if self.store_tls else "",
                 port=self.port,
                 buffers=self.buffers,
             )
@@ -78,6 +91,14 @@ class NginxLargeBuffers(Nginx):
     name = "nginx-1m"
     about = "nginx with client_body_buffer_size 1m (by default 16k)"
     buffers = "client_body_buffer_size 1m;"
+
+
+class NginxStoreTls(Nginx):
+    """nginx with TLS to the sink."""
+
+    name = "nginx-store-tls"
+    about = "nginx with TLS to the store: the floor of that"
+    store_tls = True
 
 
 def _path() -> str:

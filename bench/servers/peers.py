@@ -36,9 +36,10 @@ class NodePeer(Server):
     def environment(self) -> Mapping[str, str]:
         return {
             "PORT": str(self.port),
-            "S3_ENDPOINT": self.sink.url,
+            "S3_ENDPOINT": self.store_url,
             "S3_BUCKET": self.sink.bucket,
             "NODE_ENV": "production",
+            **super().environment(),
         }
 
 
@@ -54,6 +55,14 @@ class TusNode(NodePeer):
 
     def key(self, name: str, session: str) -> str:
         return session.rpartition("/")[2]
+
+
+class TusNodeStoreTls(TusNode):
+    """The tus project's server for Node, with TLS to the store."""
+
+    name = "tus-node-store-tls"
+    about = "@tus/server with @tus/s3-store, TLS to the store"
+    store_tls = True
 
 
 class Uploadx(NodePeer):
@@ -93,8 +102,16 @@ class Tusd(Server):
         assert program is not None
         return [
             *(program, "-host", "127.0.0.1", "-port", str(self.port), "-base-path", self.path),
-            *("-s3-bucket", self.sink.bucket, "-s3-endpoint", self.sink.url),
+            *("-s3-bucket", self.sink.bucket, "-s3-endpoint", self.store_url),
         ]
+
+
+class TusdStoreTls(Tusd):
+    """tusd with TLS to the store."""
+
+    name = "tusd-store-tls"
+    about = "tusd with TLS to the store"
+    store_tls = True
 
 
 def version_of(package: str) -> str:

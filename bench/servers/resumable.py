@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from bench.certificates import write_certificate
 from bench.processes import python_environment
 from bench.servers.server import Server
 from bench.units import MIB
@@ -46,7 +42,7 @@ class Resumable(Server):
             "listen": self._endpoint(),
             "store": {
                 "bucket": self.sink.bucket,
-                "endpoint": self.sink.url,
+                "endpoint": self.store_url,
                 "access_key": self.sink.access_key,
                 "secret_key": self.sink.secret_key,
                 "checksum": self.checksum,
@@ -68,7 +64,7 @@ class Resumable(Server):
         return [sys.executable, "-c", TWISTD, "-n", "resumable", "--config", "app.yaml"]
 
     def environment(self) -> Mapping[str, str]:
-        return {"PYTHONPATH": python_environment()["PYTHONPATH"]}
+        return {"PYTHONPATH": python_environment()["PYTHONPATH"], **super().environment()}
 
 
 class ResumableTus(Resumable):
@@ -118,6 +114,30 @@ class ResumableTls(Resumable):
         return f"ssl:{self.port}:interface=127.0.0.1:privateKey={certificate}:certKey={certificate}"
 
 
+class ResumableStoreTls(Resumable):
+    """The same server with TLS to the store."""
+
+    name = "resumable-store-tls"
+    about = "this server with TLS to the store"
+    store_tls = True
+
+
+class ResumableStoreTlsLargeChunks(ResumableLargeChunks):
+    """The same server with TLS to the store and larger parts."""
+
+    name = "resumable-32m-store-tls"
+    about = "this server with store.chunk_size: 32MiB and TLS to the store"
+    store_tls = True
+
+
+class ResumableBothTls(ResumableTls):
+    """The same server over TLS and with TLS to the store."""
+
+    name = "resumable-both-tls"
+    about = "this server over TLS, with TLS to the store"
+    store_tls = True
+
+
 class ResumableTwoWorkers(Resumable):
     """The same server with two processes."""
 
@@ -130,20 +150,3 @@ class ResumableTwoWorkers(Resumable):
         if "workers" in attrs.fields_dict(Settings):
             return None
         return "a version of resumable that knows the setting `workers`"
-
-
-def write_certificate(path: Path) -> None:
-    """Write a self-signed certificate for this machine, and its key, to one file.
-
-    They are ECDSA, like most on the web.
-    """
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(timezone.utc)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    builder = builder.not_valid_before(now).not_valid_after(now + timedelta(days=2))
-    certificate = builder.sign(key, hashes.SHA256())
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    path.write_bytes(private + certificate.public_bytes(serialization.Encoding.PEM))

@@ -24,7 +24,9 @@ class Server:
     #: The protocol that drivers speak with it, and the path that it serves.
     protocol: ClassVar[str]
     path: ClassVar[str]
+    #: Whether drivers, and whether the server itself on its way to the sink, speak TLS.
     tls: ClassVar[bool] = False
+    store_tls: ClassVar[bool] = False
     #: What the tables say about it.
     about: ClassVar[str]
 
@@ -53,8 +55,19 @@ class Server:
         raise NotImplementedError
 
     def environment(self) -> Mapping[str, str]:
-        """Return the variables that it needs in addition to the benchmark's own environment."""
-        return {}
+        """Return the variables that it needs in addition to the benchmark's own environment.
+
+        By default those that make OpenSSL, Go, the AWS SDKs and Node trust the sink's certificate, which is verified by all.
+        """
+        if not self.store_tls:
+            return {}
+        certificate = str(self.sink.certificate)
+        return {"SSL_CERT_FILE": certificate, "AWS_CA_BUNDLE": certificate, "NODE_EXTRA_CA_CERTS": certificate}
+
+    @property
+    def store_url(self) -> str:
+        """The URL at which the server is to reach the sink."""
+        return self.sink.tls_url if self.store_tls else self.sink.url
 
     @property
     def temporary(self) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
+from bench.certificates import write_certificate
 from bench.processes import Child, free_port, python_environment
 
 
@@ -25,11 +26,16 @@ class Sink:
     region = "us-east-1"
 
     def __init__(self, directory: Path) -> None:
-        self.port = free_port()
+        self.port, tls_port = free_port(), free_port()
+        #: The certificate of the sink's TLS, which servers are to trust.
+        self.certificate = directory / "sink.pem"
+        write_certificate(self.certificate)
         command = [sys.executable, "-m", "bench.sink", "--port", str(self.port)]
+        command += ["--tls-port", str(tls_port), "--certificate", str(self.certificate)]
         self._child = Child(command, log=directory / "sink.log", environment=python_environment())
         self._child.wait_for_port(self.port)
         self.url = f"http://127.0.0.1:{self.port}"
+        self.tls_url = f"https://127.0.0.1:{tls_port}"
 
     @property
     def allow_url(self) -> str:

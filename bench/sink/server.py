@@ -6,12 +6,15 @@ import heapq
 import json
 import selectors
 import socket
+import ssl
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from bench.sink.framing import Body, decode_aws_chunks, object_size
 from bench.sink.state import Request, Response, State
@@ -45,7 +48,7 @@ class Connection:
 
     def _read(self) -> None:
         if self._body is not None and not self._buffer and self._body.droppable:
-            size = self.socket.recv_into(_SCRATCH, min(self._body.droppable, BLOCK), socket.MSG_TRUNC)
+            size = self._drop(min(self._body.droppable, BLOCK))
             self._body.skip(size)
         else:
             data = self.socket.recv(BLOCK if self._body is not None else 65536)
@@ -55,6 +58,10 @@ class Connection:
             self._sink.forget(self)
             return
         self._parse()
+
+    def _drop(self, most: int) -> int:
+        """Throw away up to `most` bytes of a body, and return how many."""
+        return self.socket.recv_into(_SCRATCH, most, socket.MSG_TRUNC)
 
     def _parse(self) -> None:
         while True:
@@ -128,25 +135,79 @@ class Connection:
         self._sink.watch(self, writing=bool(self._outgoing))
 
 
-class SinkServer:
-    """Listens on 127.0.0.1 until it is killed."""
+class TlsConnection(Connection):
+    """One client's connection over TLS. Bodies have to be decrypted to be thrown away."""
 
-    def __init__(self, port: int = 0) -> None:
+    socket: ssl.SSLSocket
+
+    def on_event(self, mask: int) -> None:
+        """Read or write, as the socket is ready for it. What OpenSSL has read ahead does not show in the selector."""
+        try:
+            super().on_event(mask)
+            while self.socket.fileno() >= 0 and self.socket.pending():
+                super().on_event(selectors.EVENT_READ)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except ssl.SSLError:
+            self._sink.forget(self)
+
+    def _drop(self, most: int) -> int:
+        # OpenSSL returns one record of 16 KiB for each call.
+        size = 0
+        with suppress(ssl.SSLWantReadError):
+            while size < most and (more := self.socket.recv_into(_SCRATCH, most - size)):
+                size += more
+            return size
+        if not size:
+            raise ssl.SSLWantReadError
+        return size
+
+    def _flush(self) -> None:
+        try:
+            super()._flush()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            self._sink.watch(self, writing=True)
+
+
+@frozen
+class _Listening:
+    """A socket that listens, and what makes a connection of what it accepts."""
+
+    listener: socket.socket
+    accept: Callable[[socket.socket], Connection]
+
+
+class SinkServer:
+    """Listens on 127.0.0.1 until it is killed.
+
+    :param tls_port: where it listens for TLS, if there is a `certificate` (a file that has the key, too).
+    """
+
+    def __init__(self, port: int = 0, *, tls_port: int = 0, certificate: Path | None = None) -> None:
         self.state = State()
         self._selector = selectors.DefaultSelector()
         self._waiting: list[tuple[float, int, Connection, Request, Response]] = []
-        self._listening = socket.create_server(("127.0.0.1", port), backlog=4096)
-        self._listening.setblocking(False)
-        self._selector.register(self._listening, selectors.EVENT_READ)
-        self.port: int = self._listening.getsockname()[1]
+        self.port = self._listen(port, self._accept)
+        self.tls_port: int | None = None
+        if certificate is not None:
+            self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._context.load_cert_chain(certificate)
+            self.tls_port = self._listen(tls_port, self._accept_tls)
+
+    def _listen(self, port: int, accept: Callable[[socket.socket], Connection]) -> int:
+        listening = socket.create_server(("127.0.0.1", port), backlog=4096)
+        listening.setblocking(False)
+        self._selector.register(listening, selectors.EVENT_READ, _Listening(listening, accept))
+        chosen: int = listening.getsockname()[1]
+        return chosen
 
     def run(self) -> None:
         """Serve for ever."""
         while True:
             timeout = max(0.0, self._waiting[0][0] - time.monotonic()) if self._waiting else None
             for key, mask in self._selector.select(timeout):
-                if key.data is None:
-                    self._accept()
+                if isinstance(key.data, _Listening):
+                    self._connect(key.data)
                 else:
                     key.data.on_event(mask)
             while self._waiting and self._waiting[0][0] <= time.monotonic():
@@ -154,13 +215,21 @@ class SinkServer:
                 if connection.socket.fileno() >= 0:
                     connection.reply(request, response)
 
-    def _accept(self) -> None:
+    def _connect(self, listening: _Listening) -> None:
         # A client may be gone before it is accepted.
         with suppress(BlockingIOError, ConnectionError):
-            sock, _ = self._listening.accept()
+            sock, _ = listening.listener.accept()
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._selector.register(sock, selectors.EVENT_READ, Connection(self, sock))
+            connection = listening.accept(sock)
+            self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+
+    def _accept(self, sock: socket.socket) -> Connection:
+        return Connection(self, sock)
+
+    def _accept_tls(self, sock: socket.socket) -> Connection:
+        # The handshake is done by the first reads.
+        return TlsConnection(self, self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False))
 
     def watch(self, connection: Connection, *, writing: bool) -> None:
         """Ask the selector for what the connection waits for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import zlib
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -12,6 +13,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from bench.certificates import write_certificate
 from bench.sink.framing import Body, decode_aws_chunks
 from bench.sink.operations import FREE, GET_CLASS, PUT_CLASS, operation
 from bench.sink.server import SinkServer
@@ -155,3 +157,25 @@ def test_calls_have_the_names_that_s3_charges_by(method: str, key: str, query: l
     """The price of a run is reckoned from these names; each is in one class."""
     assert operation(method, key, query) == name
     assert sum(name in kind for kind in (PUT_CLASS, GET_CLASS, FREE)) == 1
+
+
+def test_over_tls_too(tmp_path: Path) -> None:
+    """The same objects, behind a certificate that a client can verify; large bodies are dropped and counted."""
+    certificate = tmp_path / "sink.pem"
+    write_certificate(certificate)
+    sink = SinkServer(certificate=certificate)
+    threading.Thread(target=sink.run, daemon=True).start()
+    s3 = boto3.client(
+        "s3",
+        endpoint_url=f"https://127.0.0.1:{sink.tls_port}",
+        verify=str(certificate),
+        region_name="us-east-1",
+        aws_access_key_id="key",
+        aws_secret_access_key="secret",
+        config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1}),
+    )
+    s3.put_object(Bucket="b", Key="k", Body=LARGE * 30)
+    s3.put_object(Bucket="b", Key="note.info", Body=b"{}")
+    assert sink.state.digest("k") == f"{len(LARGE) * 30} dropped"
+    assert s3.get_object(Bucket="b", Key="k")["Body"].read() == bytes(len(LARGE) * 30)
+    assert s3.get_object(Bucket="b", Key="note.info")["Body"].read() == b"{}"

@@ -166,7 +166,7 @@ class Exchange(Protocol):
 
     @property
     def _sent(self) -> bool:
-        """Whether the whole request has been handed over: to the kernel, or with TLS to what encrypts it."""
+        """Whether the whole request has been handed over: to the kernel, or with TLS inside TLS to what encrypts it."""
         out = self._producer is None or self._producer.finished
         return self._connection is not None and out and not self._unsent
 

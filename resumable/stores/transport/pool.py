@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.web.client import BrowserLikePolicyForHTTPS
 from twisted.web.http_headers import Headers
@@ -19,6 +19,7 @@ from resumable.stores.transport.body_producer import ChunksProducer
 from resumable.stores.transport.exchange import ANSWER, ANSWER_LIMIT, Answer, Broken, Exchange
 from resumable.stores.transport.proxies import Proxy, Tunnel
 from resumable.stores.transport.sending import make_request
+from resumable.stores.transport.tls import TlsEndpoint
 
 USER_AGENT = "resumable"
 
@@ -126,7 +127,7 @@ class Transport:
     def _wrap(self, endpoint: IStreamClientEndpoint, host: str, port: int) -> IStreamClientEndpoint:
         """Return the endpoint with TLS inside, up to the host."""
         policy = self._tls or BrowserLikePolicyForHTTPS()
-        return wrapClientTLS(policy.creatorForNetloc(host.encode(), port), endpoint)
+        return TlsEndpoint(endpoint, policy.creatorForNetloc(host.encode(), port))
 
     async def close(self) -> None:
         """Close the connections that are not in use."""

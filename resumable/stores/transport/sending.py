@@ -1,4 +1,4 @@
-"""Sending a request over plain TCP: the segments of its body go to the kernel as they are, many at a time.
+"""Sending a request: the segments of its body go to the kernel as they are, many at a time, or into TLS.
 
 Twisted's transport takes one segment, sends 128 KiB of it in each round of the reactor, joins small segments, and
 pauses and resumes its producer in between. For bodies of megabytes that costs more than everything else that is done
@@ -21,6 +21,7 @@ from twisted.web._newclient import Request
 from twisted.web.http_headers import Headers
 
 from resumable.stores.transport.body_producer import ChunksProducer
+from resumable.stores.transport.tls import StoreTls, TlsSending
 
 #: Segments that are handed over in one call. The kernel takes at most 1024.
 MOST_SEGMENTS = 64
@@ -29,18 +30,20 @@ MOST_CALLS = 8
 
 
 class SegmentsRequest(Request):
-    """A request whose body is sent by `Sending` if the connection is plain TCP, and otherwise as Twisted does."""
+    """A request whose body is sent by `Sending` or `TlsSending` if they can, and otherwise as Twisted does."""
 
     bodyProducer: ChunksProducer | None
 
     def writeTo(self, transport: Any) -> Deferred[None]:
         """Send the request. The Deferred fires when the kernel has all of it."""
-        if self.bodyProducer is None or not _is_idle_tcp(transport):
+        tls = isinstance(transport, StoreTls) and transport.takes_segments
+        if self.bodyProducer is None or not (tls or _is_idle_tcp(transport)):
             return super().writeTo(transport)  # type: ignore[no-any-return, no-untyped-call]
         lines = [b"%s %s HTTP/1.1" % (self.method, self.uri), b"Content-Length: %d" % self.bodyProducer.length]
         for name, values in self.headers.getAllRawHeaders():
             lines += [b"%s: %s" % (name, value) for value in values]
-        return Sending(transport, b"\r\n".join([*lines, b"", b""]), self.bodyProducer).done
+        send = TlsSending if tls else Sending
+        return send(transport, b"\r\n".join([*lines, b"", b""]), self.bodyProducer).done
 
 
 def make_request(method: bytes, target: bytes, headers: Headers, body: ChunksProducer | None) -> SegmentsRequest:

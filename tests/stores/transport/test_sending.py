@@ -99,7 +99,7 @@ class Trusting:
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 @pytest_twisted.ensureDeferred
 async def test_over_tls(fake: FakeStore) -> None:
-    """Under TLS there is no socket to hand the segments to: they go through the transport, and arrive."""
+    """Under TLS the segments go through OpenSSL, and arrive."""
     context = PrivateCertificate.loadPEM(certificate()).options()
     port = R.listenSSL(0, fake, context, interface="127.0.0.1")
     fake.answers = [stored()]
