@@ -6,8 +6,8 @@ how much it may bring, and that it is asked about once more before an upload is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Literal
 
 from attrs import evolve, field, frozen
@@ -343,8 +343,17 @@ class AuthorizedUploads:
 
         Where that fails it is ended, for its client is not told of it. Errors as `receive`.
         """
-        try:
+        async with self.untold(upload):
             return await self.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True)
+
+    @asynccontextmanager
+    async def untold(self, upload: Upload) -> AsyncIterator[None]:
+        """Serve the rest of a request that has created an upload. Where that fails the upload is ended.
+
+        Its client has not been told of it, and so nobody can go on with it, whatever of it is stored.
+        """
+        try:
+            yield
         except UploadError:
             with suppress(UploadError):
                 await self.abandon(upload)

@@ -29,6 +29,22 @@ class ContentRange:
         return self.first is None
 
 
+def match_content_range(values: Sequence[bytes], form: re.Pattern[bytes], forms: str) -> re.Match[bytes] | None:
+    """Return the one Content-Range among a request's headers, matched against a form; None without any.
+
+    :param forms: how the form is written, for people.
+    :raises Invalid: there are several, or it is of another form.
+    """
+    if not values:
+        return None
+    if len(values) > 1:
+        raise Invalid("more than one Content-Range")
+    match = form.fullmatch(values[0].strip())
+    if match is None:
+        raise Invalid(f"Content-Range {quote_briefly(values[0])} is not of the form {forms}")
+    return match
+
+
 def parse_content_range(values: Sequence[bytes], content_length: int | None) -> ContentRange | None:
     """Return the one Content-Range among a request's headers, or None without any.
 
@@ -38,14 +54,10 @@ def parse_content_range(values: Sequence[bytes], content_length: int | None) -> 
     :param content_length: bytes of the body; None if it is chunked.
     :raises Invalid: it is malformed, contradicts itself or the length of the body.
     """
-    if not values:
-        return None
-    if len(values) > 1:
-        raise Invalid("more than one Content-Range")
-    shown = quote_briefly(values[0])
-    match = _FORM.fullmatch(values[0].strip())
+    match = match_content_range(values, _FORM, "'bytes F-L/T', 'bytes F-L/*' or 'bytes */T'")
     if match is None:
-        raise Invalid(f"Content-Range {shown} is not of the form 'bytes F-L/T', 'bytes F-L/*' or 'bytes */T'")
+        return None
+    shown = quote_briefly(values[0])
     total = None if match["total"] is None else int(match["total"])
     if match["first"] is None:
         return ContentRange(None, None, total)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from twisted.internet.interfaces import IConsumer
 from twisted.web.http_headers import Headers
 
+from resumable.model import Invalid
 from resumable.protocols.origin import Origin
 from resumable.protocols.response import HeaderPairs, Response
 
@@ -55,6 +56,21 @@ def json_response(status: int, value: Any) -> Response:
     # (A lone surrogate, of an upload from before they were refused, is written as JSON escapes it.)
     body = json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
     return Response(status, body, {"Content-Type": "application/json"})
+
+
+def read_json_object(body: bytes, what: str = "the body") -> dict[str, Any]:
+    """Return the JSON object that a small body is.
+
+    :param what: what the body is called in the error.
+    :raises Invalid: it is something else.
+    """
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Invalid(f"{what} is not JSON") from None
+    if not isinstance(said, dict):
+        raise Invalid(f"{what} is not a JSON object")
+    return said
 
 
 def range_header(stored: Iterable[tuple[int, int]]) -> dict[str, str]:

@@ -7,7 +7,6 @@ It also makes uploads for other protocols, whose clients are given the URL and n
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from attrs import evolve
@@ -16,7 +15,7 @@ from resumable.model import Invalid, Rejected, State
 from resumable.protocols.access import Action, Description, Gate
 from resumable.protocols.base import Plain, Prepares, Spoken, Target
 from resumable.protocols.content_range import parse_content_range
-from resumable.protocols.messages import Request, json_response
+from resumable.protocols.messages import Request, json_response, read_json_object
 from resumable.protocols.ranges import CHUNK_SIZE, Ranges
 from resumable.protocols.response import Response, problem
 from resumable.protocols.results import Results
@@ -138,12 +137,7 @@ def read_description(body: bytes) -> Description:
 
     :raises Invalid: it is not what it should be.
     """
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Invalid("the body is not JSON") from None
-    if not isinstance(said, dict):
-        raise Invalid("the body is not a JSON object")
+    said = read_json_object(body)
     unknown = [name for name in said if name not in KNOWN]
     if unknown:
         raise Invalid(f"unknown: {quote_briefly(unknown[0])}; known are {', '.join(KNOWN)}")

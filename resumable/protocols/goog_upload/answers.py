@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from resumable.crc32c_text import encode_crc32c
 from resumable.protocols.goog_upload.places import Place, Service
 from resumable.protocols.goog_upload.start import FILE
+from resumable.protocols.google_object import object_of
 from resumable.protocols.messages import json_response
 from resumable.protocols.response import HeaderPairs, Response, header_pairs
 from resumable.timestamps import rfc3339
@@ -76,33 +76,15 @@ def gemini_file(report: Report, base: str) -> dict[str, Any]:
 
 
 def stored_object(report: Report, bucket: str | None) -> dict[str, Any]:
-    """Return the object as Firebase and Cloud Storage have it (https://cloud.google.com/storage/docs/json_api/v1/objects).
+    """Return the object as Firebase has it.
 
     :param bucket: what the client calls the bucket; None: its real name. Name and bucket are the client's own, for it makes
         URLs of them.
     """
     upload = report.upload
-    finished = upload.created if upload.finished is None else upload.finished
-    bucket, generation = bucket or upload.bucket, str(int(finished * 1_000_000))
-    shown: dict[str, Any] = {
-        "kind": "storage#object",
-        "id": f"{bucket}/{upload.name}/{generation}",
-        "name": upload.name,
-        "bucket": bucket,
-        "generation": generation,
-        "metageneration": "1",
-        "contentType": upload.options.content_type or "application/octet-stream",
-        "storageClass": upload.options.storage_class or "STANDARD",
-        "size": str(upload.length),
-        "etag": upload.etag,
-        "timeCreated": rfc3339(finished),
-        "updated": rfc3339(finished),
-        "metadata": dict(upload.options.metadata),
-    }
-    if upload.crc32c is not None:
-        shown["crc32c"] = encode_crc32c(upload.crc32c)
+    finished = rfc3339(upload.created if upload.finished is None else upload.finished)
+    shown = {**object_of(upload, bucket or upload.bucket), "timeCreated": finished, "updated": finished}
     for name, value in (
-        ("contentEncoding", upload.options.content_encoding),
         ("contentDisposition", upload.options.content_disposition),
         ("cacheControl", upload.options.cache_control),
     ):

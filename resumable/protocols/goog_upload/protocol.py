@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Mapping
+from typing import Any
 
 from attrs import evolve
 
@@ -13,8 +14,8 @@ from resumable.protocols.base import Spoken, Target
 from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.goog_upload import answers, headers
 from resumable.protocols.goog_upload.places import Place, place_of, upload_url
-from resumable.protocols.goog_upload.start import MOST, describe, read_json
-from resumable.protocols.messages import Request
+from resumable.protocols.goog_upload.start import MOST, describe
+from resumable.protocols.messages import Request, read_json_object
 from resumable.protocols.multipart_body import MultipartBody
 from resumable.protocols.problems import render_refusal, retry_header, status_of
 from resumable.protocols.response import Response
@@ -134,7 +135,7 @@ class GoogUploadProtocol:
                 raise Invalid("the body has no part with JSON, and no file")
             async with self._descriptions.of(first, MOST) as json:
                 # The JSON is not kept while the file comes: read, it takes many times the memory.
-                said = describe(place, request.query, request.requestHeaders, read_json(json))
+                said = describe(place, request.query, request.requestHeaders, _said(json))
             file = await parts.next_part()
             if file is None:
                 raise Invalid("the body has no part with the file")
@@ -156,13 +157,8 @@ class GoogUploadProtocol:
         span: Span,
     ) -> Response:
         upload = await access.create(said, whole=said.length is not None)
-        try:
+        async with access.untold(upload):
             report = await access.receive(upload, body, span, new=True)
-        except UploadError:
-            # Nobody has been told of it, so nobody can go on with it.
-            with suppress(UploadError):
-                await access.abandon(upload)
-            raise
         return await self._final(request, place, report)
 
     # Step by step
@@ -170,7 +166,7 @@ class GoogUploadProtocol:
     async def _start(self, request: Request, place: Place) -> Response:
         # The name, which the main application is asked about, may stand in the body.
         async with self._descriptions.of(request, MOST) as body:
-            said = describe(place, request.query, request.requestHeaders, read_json(body))
+            said = describe(place, request.query, request.requestHeaders, _said(body))
             access = await self._gate.authorize(request, "create", description=said)
             upload = await access.create(said)
         url = upload_url(request.origin.base, request.path, upload.id)
@@ -279,6 +275,11 @@ class GoogUploadProtocol:
         if any(_lower(name) == STATUS.lower() for name, _ in response.headers):
             return response
         return evolve(response, headers=(*response.headers, (STATUS, "final")))
+
+
+def _said(body: bytes) -> Mapping[str, Any]:
+    """Return what the JSON of a small body says; nothing without a body."""
+    return read_json_object(body) if body.strip() else {}
 
 
 def _lower(name: str | bytes) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,22 +18,6 @@ from resumable.uploads import values
 MOST = 16 * 1024
 #: Under this name the upload keeps what Gemini's clients want their file to be called (``files/…``).
 FILE = "goog-upload-file"
-
-
-def read_json(body: bytes) -> Mapping[str, Any]:
-    """Return the JSON object that a body is; an empty one without a body.
-
-    :raises Invalid: it is something else.
-    """
-    if not body.strip():
-        return {}
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Invalid("the body is not JSON") from None
-    if not isinstance(said, dict):
-        raise Invalid("the body is not a JSON object")
-    return said
 
 
 def describe(

@@ -6,7 +6,6 @@ https://developers.google.com/workspace/drive/api/reference/rest/v3/files
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +18,7 @@ from resumable.protocols.access import Description
 from resumable.protocols.google.conditions import may_overwrite
 from resumable.protocols.google.hashes import said_crc32c
 from resumable.protocols.google.paths import GoogleTarget
-from resumable.protocols.messages import Request
+from resumable.protocols.messages import Request, read_json_object
 from resumable.protocols.names import check_name, parse_name
 from resumable.quoting import quote_briefly
 from resumable.uploads import values
@@ -53,12 +52,7 @@ def read_resource(body: bytes, content_type: str | None) -> Resource:
     kind = (content_type or "").partition(";")[0].strip().lower()
     if not body.strip() or kind == "application/atom+xml":
         return Resource()
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Invalid("the metadata is not JSON") from None
-    if not isinstance(said, dict):
-        raise Invalid("the metadata is not a JSON object")
+    said = read_json_object(body, "the metadata")
     snippet = said.get("snippet")
     titles = [said.get("name"), said.get("title"), snippet.get("title") if isinstance(snippet, dict) else None]
     types = [said.get("contentType"), said.get("mimeType")]

@@ -7,50 +7,26 @@ from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
-from resumable.crc32c_text import encode_crc32c
 from resumable.model import Upload
 from resumable.protocols.google.paths import Family
+from resumable.protocols.google_object import object_of
 from resumable.protocols.response import Response
 from resumable.timestamps import rfc3339
-
-
-def generation_of(upload: Upload) -> int:
-    """Return a finished upload's generation: microseconds since the epoch, as Google's are. A replayed answer has the same."""
-    return int((upload.finished or upload.updated) * 1_000_000)
 
 
 def object_resource(upload: Upload, base: str) -> dict[str, Any]:
     """Return the object as Cloud Storage's JSON API shows it.
 
-    There is no ``md5Hash``: nobody knows it of an object that came in parts.
-
     :param base: of URLs that are handed out.
     """
-    generation, options = str(generation_of(upload)), upload.options
-    where = f"{base}/storage/v1/b/{quote(upload.bucket, safe='')}/o/{quote(upload.name, safe='')}"
-    made, done = rfc3339(upload.created, "microseconds"), rfc3339(upload.finished or upload.updated, "microseconds")
-    shown: dict[str, Any] = {
-        "kind": "storage#object",
-        "id": f"{upload.bucket}/{upload.name}/{generation}",
-        "selfLink": where,
-        "name": upload.name,
-        "bucket": upload.bucket,
-        "generation": generation,
-        "metageneration": "1",
-        "contentType": options.content_type or "application/octet-stream",
-        "storageClass": options.storage_class or "STANDARD",
-        "size": str(upload.length or 0),
-        "etag": upload.etag,
-        "timeCreated": made,
+    done = rfc3339(upload.finished or upload.updated, "microseconds")
+    return {
+        **object_of(upload, upload.bucket),
+        "selfLink": f"{base}/storage/v1/b/{quote(upload.bucket, safe='')}/o/{quote(upload.name, safe='')}",
+        "timeCreated": rfc3339(upload.created, "microseconds"),
         "updated": done,
         "timeFinalized": done,
-        "metadata": dict(options.metadata),
     }
-    if options.content_encoding is not None:
-        shown["contentEncoding"] = options.content_encoding
-    if upload.crc32c is not None:
-        shown["crc32c"] = encode_crc32c(upload.crc32c)
-    return shown
 
 
 def bucket_resource(bucket: str, base: str) -> dict[str, Any]:

@@ -5,9 +5,7 @@ Nobody can go on with them, for nobody is told where: what comes of one that bre
 
 from __future__ import annotations
 
-from contextlib import suppress
-
-from resumable.model import Invalid, UnsupportedType, UploadError
+from resumable.model import Invalid, UnsupportedType
 from resumable.protocols.access import Description, Gate, content_encoding_of, content_type_of
 from resumable.protocols.google.answers import Answers
 from resumable.protocols.google.hashes import md5_digest
@@ -83,13 +81,9 @@ class SimpleUploads:
         if target.bucket is not None:
             access.check_bucket(bucket_of(target))
         upload = await access.create(said, whole=True)
-        try:
+        async with access.untold(upload):
             span = Span(0, said.length, last=True)
             report = await access.receive(upload, body, span, new=True, digest=digest)
-        except UploadError:
-            with suppress(UploadError):
-                await access.abandon(upload)
-            raise
         return await self._answers.of(request, report, target.family)
 
 

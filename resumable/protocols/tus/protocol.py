@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from contextlib import suppress
 
 from attrs import evolve
 
@@ -164,7 +163,7 @@ class TusProtocol:
         whole = length is not None and request.length == length
         upload = await access.create(description, whole=whole)
         where = {"Location": self.url_of(request, upload.id)}
-        try:
+        async with access.untold(upload):
             if length == 0:
                 report = await access.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True)
             elif brings:
@@ -172,11 +171,6 @@ class TusProtocol:
             else:
                 report = await access.report(upload)
                 return Response(201, headers={**where, **expires_header(report)})
-        except UploadError:
-            # Nobody has been told where it is, and so nobody can go on with it, whatever of it is stored.
-            with suppress(UploadError):
-                await access.abandon(upload)
-            raise
         return await self._answer(201, report, where)
 
     async def _concatenate(self, request: Request, concat: Concat) -> Response:

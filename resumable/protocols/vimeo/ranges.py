@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from resumable.model import Invalid
+from resumable.protocols.content_range import match_content_range
 from resumable.quoting import quote_briefly
 
 #: PyVimeo up to 0.4.1 writes a colon behind ``bytes``.
@@ -38,14 +39,10 @@ def parse_range(values: Sequence[bytes], content_length: int | None) -> Brought 
     :param content_length: bytes of the body; None if it is chunked.
     :raises Invalid: it is malformed, contradicts itself or the length of the body.
     """
-    if not values:
-        return None
-    if len(values) > 1:
-        raise Invalid("more than one Content-Range")
-    shown = quote_briefly(values[0])
-    match = _FORM.fullmatch(values[0].strip())
+    match = match_content_range(values, _FORM, "'bytes FIRST-SIZE/SIZE' or 'bytes */*'")
     if match is None:
-        raise Invalid(f"Content-Range {shown} is not of the form 'bytes FIRST-SIZE/SIZE' or 'bytes */*'")
+        return None
+    shown = quote_briefly(values[0])
     total = None if match["total"] is None else int(match["total"])
     if match["first"] is None:
         return Brought(None, None, total)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from attrs import frozen
 
 from resumable.model import Invalid, Rejected
+from resumable.protocols.messages import read_json_object
 from resumable.protocols.query import parse_query
 from resumable.uploads import values
 
@@ -60,13 +60,7 @@ def _fields(content_type: str | None, body: bytes) -> dict[str, Any]:
         return {}
     if "json" not in (content_type or "").partition(";")[0].lower():
         return {name: values[-1] for name, values in parse_query(body.strip()).items()}
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError):
-        raise Invalid("the body is not JSON") from None
-    if not isinstance(said, dict):
-        raise Invalid("the body is not a JSON object")
-    return said
+    return read_json_object(body)
 
 
 def _size(value: object) -> int | None:
