@@ -77,29 +77,12 @@ uploads = Table(
     Column("expected_crc32c", BigInteger),
 )
 
-_LIVE_BY_NAME = text("protocol = 'put' AND state IN ('open', 'finishing')")
-
 #: The protocol `put` finds an upload by owner and name, so there may be only one live upload of each. If two nodes
-#: start the same one at once, this index stops the second.
-Index(
-    "uploads_live_by_name",
-    uploads.c.owner,
-    uploads.c.name,
-    unique=True,
-    sqlite_where=_LIVE_BY_NAME,
-    postgresql_where=_LIVE_BY_NAME,
-)
-_LIVE_SEGMENTS = text("protocol = 'segments' AND state IN ('open', 'finishing')")
-
-#: The same for the protocol `segments`, whose first segments come at once, and to several nodes.
-Index(
-    "uploads_live_segments",
-    uploads.c.owner,
-    uploads.c.name,
-    unique=True,
-    sqlite_where=_LIVE_SEGMENTS,
-    postgresql_where=_LIVE_SEGMENTS,
-)
+#: start the same one at once, this index stops the second. The same goes for `segments`, whose first segments come at
+#: once, and to several nodes.
+for _index, _protocol in (("uploads_live_by_name", "put"), ("uploads_live_segments", "segments")):
+    _live = text(f"protocol = '{_protocol}' AND state IN ('open', 'finishing')")
+    Index(_index, uploads.c.owner, uploads.c.name, unique=True, sqlite_where=_live, postgresql_where=_live)
 Index("uploads_in_order", uploads.c.owner, uploads.c.name, uploads.c.generation, unique=True)
 _CLAIMED = text("claim IS NOT NULL")
 

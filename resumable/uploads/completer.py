@@ -33,6 +33,7 @@ from resumable.uploads.claims import Claim, Claims, new_claim
 from resumable.uploads.expected import check_expected
 from resumable.uploads.grid import Grid
 from resumable.uploads.release import delete_own_object, is_own
+from resumable.uploads.trouble import in_trouble
 
 
 class Completer:
@@ -194,7 +195,7 @@ class Completer:
                 how: dict[str, Any] = {"etag": found.etag, "crc32c": crc32c, "finished": time, "updated": time}
                 await self._ledger.move(former, State.FINISHED, frm=(State.OPEN, State.FINISHING), **how)
         except StoreError as error:
-            raise Unavailable(f"the store is in trouble: {error.code}") from error
+            raise in_trouble(error) from error
 
     async def tidy_up(self, upload: Upload) -> None:
         """Wait for the claim of an upload that has ended, and remove an object that it has left under its key.
@@ -219,7 +220,7 @@ class Completer:
                 # The ledger's ETag is not the store's: two have written the part.
                 return await self._ask(upload, await self._refreshed(upload, parts), claim)
         except StoreUnavailable as error:
-            raise Unavailable(f"the store is in trouble: {error.code}") from error
+            raise in_trouble(error) from error
         except StoreError as error:
             if isinstance(error, (NoSuchUpload, PreconditionFailed)):
                 found = await self.own_object(upload)
@@ -295,7 +296,7 @@ class Completer:
         try:
             found = await self._store.head_object(upload.bucket, upload.key)
         except StoreError as trouble:
-            raise Unavailable(f"the store is in trouble: {trouble.code}") from trouble
+            raise in_trouble(trouble) from trouble
         return found if is_own(found, upload) and found.size == upload.length else None
 
     async def _final_reason(self, upload: Upload, error: StoreError) -> str | None:
@@ -329,7 +330,7 @@ class Completer:
         except NoSuchUpload:
             return True
         except StoreError as error:
-            raise Unavailable(f"the store is in trouble: {error.code}") from error
+            raise in_trouble(error) from error
         return False
 
     async def _taken(self, upload: Upload) -> bool:
@@ -337,7 +338,7 @@ class Completer:
         try:
             return await self._store.head_object(upload.bucket, upload.key) is not None
         except StoreError as error:
-            raise Unavailable(f"the store is in trouble: {error.code}") from error
+            raise in_trouble(error) from error
 
 
 def combined(parts: Sequence[Piece]) -> int | None:

@@ -33,10 +33,11 @@ from resumable.uploads.grid import Grid
 from resumable.uploads.multipart import MultipartOpener
 from resumable.uploads.policy import CreateRequest, Policy
 from resumable.uploads.readback import LEAST, Lent
-from resumable.uploads.release import release
+from resumable.uploads.release import release_late
 from resumable.uploads.result import Report
 from resumable.uploads.state import UploadState
 from resumable.uploads.stored_body import StoredBody, other_object, read_extent
+from resumable.uploads.trouble import in_trouble
 
 #: Bytes of a part that is copied, unless the object has too many of them: enough to need few requests, and few enough to be
 #: done in seconds, so that what a break-off costs is little.
@@ -146,13 +147,15 @@ class Concatenations:
             cancel_if_active(late)
 
     async def _report(self, upload: Upload) -> Report:
+        current, pieces = await self._known(upload)
+        return Report.of(current, pieces, self._policy.expires(current))
+
+    async def _known(self, upload: Upload) -> tuple[Upload, list[Piece]]:
+        """Return the upload and its pieces as the ledger has them now."""
         found = await self._ledger.whole(upload.id)
         if found is None:
             raise Ended("the upload is gone")
-        current, pieces = found
-        if current.state is State.FINISHED:
-            return Report.of_finished(current)
-        return Report(current, Coverage.of(pieces), self._policy.expires(current))
+        return found
 
     # In the background
 
@@ -222,10 +225,7 @@ class Concatenations:
 
         :raises _Elsewhere: somebody else has changed the upload's state; it has to be looked at again.
         """
-        found = await self._ledger.whole(upload.id)
-        if found is None:
-            raise Ended("the upload is gone")
-        upload, pieces = found
+        upload, pieces = await self._known(upload)
         if upload.state is State.FINISHED:
             return Report.of_finished(upload)
         if upload.state is not State.OPEN:
@@ -251,7 +251,7 @@ class Concatenations:
         except CannotCopy:
             raise
         except StoreUnavailable as error:
-            raise Unavailable(f"the store is in trouble: {error.code}") from error
+            raise in_trouble(error) from error
         except StoreError as error:
             return await self._completer.refused(upload, error)
 
@@ -279,7 +279,7 @@ class Concatenations:
             except CannotCopy as error:
                 self._log.info("bucket {bucket}: {error}: they are joined here", bucket=bucket, error=str(error))
                 self._copies[bucket] = False
-                upload, pieces = await self._ledger.whole(upload.id) or (upload, [])
+                upload, pieces = await self._known(upload)
         return await self._read_back(upload, sources, pieces)
 
     async def _anew(self, upload: Upload) -> Upload:
@@ -308,9 +308,8 @@ class Concatenations:
 
     async def _store_parts(self, upload: Upload, missing: Sequence[PartPlan], sources: Sequence[Upload]) -> None:
         works = [partial(self._store_part, upload, part, sources) for part in missing]
-        if self._copies.get(upload.bucket) is None:
-            while works and upload.bucket not in self._copies:  # one alone, to see whether the store can
-                await works.pop(0)()
+        while works and upload.bucket not in self._copies:  # one alone, to see whether the store can
+            await works.pop(0)()
         await together(works, most=self._policy.parts_in_flight)
         await self._check(upload, sources)
 
@@ -327,10 +326,7 @@ class Concatenations:
         try:
             await self._ledger.add_piece(upload, piece, now=now(self._deps.clock))
         except Ended:
-            # What is stored while an upload is being freed may survive that: free once more.
-            current = await self._ledger.get(upload.id)
-            if current is not None:
-                await release(self._store, self._deps.fragments, evolve(upload, state=current.state))
+            await release_late(self._ledger, self._store, self._deps.fragments, upload)
             raise
 
     async def _copied(self, upload: Upload, part: PartPlan, sources: Sequence[Upload]) -> tuple[str, int | None]:
@@ -412,7 +408,7 @@ class Concatenations:
         except NotAsExpected as error:
             raise Ended("what was read back has other bytes than the partial uploads") from error
         except StoreUnavailable as error:
-            raise Unavailable(f"the store is in trouble: {error.code}") from error
+            raise in_trouble(error) from error
         except StoreError as error:
             # It is about a partial upload's object, which is the same in every edition.
             current = await self._ledger.get(upload.id)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from resumable.model import EVENTS, Event, Piece, State, Upload
-from resumable.uploads.coverage import Coverage
 from resumable.uploads.result import Report, as_json
 
 CREATED = EVENTS[State.OPEN]
@@ -35,9 +34,7 @@ def event_of(upload: Upload, stored: Sequence[Piece] = ()) -> Event | None:
     kind = EVENTS.get(upload.state)
     if kind is None:
         return None
-    finished = upload.state is State.FINISHED
-    coverage = Coverage.whole(upload.length or 0) if finished else Coverage.of(stored)
-    return Event(upload.id, kind, data_of(Report(upload, coverage)), upload.updated)
+    return Event(upload.id, kind, data_of(Report.of(upload, stored)), upload.updated)
 
 
 def data_of(report: Report) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.marks import agree, unpack
 from resumable.uploads.stream import ChunkBuffer
+from resumable.uploads.trouble import in_trouble
 
 #: The fewest bytes that a read counts as in the limiter, since many small fragments take many requests.
 LEAST = 1 << 20
@@ -86,7 +87,7 @@ class StoredBytes:
             except (NotFound, PreconditionFailed):
                 return False  # it is gone, or another object is there now
             except StoreUnavailable as error:
-                raise Unavailable(f"the store is in trouble: {error.code}") from error
+                raise in_trouble(error) from error
             except StoreError as error:
                 raise Unavailable(f"the store refused: {error.code}") from error
             return checksum(theirs) == crc32c

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TypeGuard
 
+from attrs import evolve
+
+from resumable.ledger.ledger import Ledger
 from resumable.model import State, Upload
 from resumable.stores.port import Fence, Store, StoredObject
 from resumable.uploads.fragments import Fragments
@@ -18,6 +21,16 @@ async def release(store: Store, fragments: Fragments, upload: Upload) -> None:
     if upload.multipart_id is not None and upload.state is not State.FINISHED:
         await store.abort_multipart_upload(upload.bucket, upload.key, upload.multipart_id)
     await fragments.sweep(upload)
+
+
+async def release_late(ledger: Ledger, store: Store, fragments: Fragments, upload: Upload) -> None:
+    """Free once more what was stored of an upload while it was being freed, for that may have survived.
+
+    :raises resumable.stores.port.StoreError: the store would not; it may be asked again.
+    """
+    current = await ledger.get(upload.id)
+    if current is not None:
+        await release(store, fragments, evolve(upload, state=current.state))
 
 
 def is_own(found: StoredObject | None, upload: Upload) -> TypeGuard[StoredObject]:

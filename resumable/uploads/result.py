@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from attrs import frozen
 
 from resumable.crc32c_text import encode_crc32c
-from resumable.model import State, Upload
+from resumable.model import Piece, State, Upload
 from resumable.timestamps import rfc3339
 from resumable.uploads.coverage import Coverage
 
@@ -25,6 +26,11 @@ class Report:
     def of_finished(cls, upload: Upload) -> Report:
         """Return the report of an upload whose object exists: all of it is stored."""
         return cls(upload, Coverage.whole(upload.length or 0))
+
+    @classmethod
+    def of(cls, upload: Upload, pieces: Iterable[Piece], expires: float | None = None) -> Report:
+        """Return the report of an upload with these pieces. Of one that is stored as a whole they do not matter."""
+        return cls.of_finished(upload) if upload.stored else cls(upload, Coverage.of(pieces), expires)
 
     @property
     def offset(self) -> int:

@@ -41,7 +41,6 @@ from resumable.uploads.acknowledged import telling
 from resumable.uploads.claims import new_claim
 from resumable.uploads.completer import Completer
 from resumable.uploads.concatenations import Concatenations
-from resumable.uploads.coverage import Coverage
 from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.digest import BodyDigest
 from resumable.uploads.events import ProgressObserver
@@ -52,6 +51,7 @@ from resumable.uploads.release import release
 from resumable.uploads.result import Report
 from resumable.uploads.sender import Revalidate, nothing_to_ask
 from resumable.uploads.stored_body import StoredBody
+from resumable.uploads.trouble import in_trouble
 from resumable.uploads.writer import UploadWriter
 
 #: Asks the main application about an upload that is about to be created. May raise what its client is to be told.
@@ -205,9 +205,7 @@ class UploadService:
         return self._report(upload, () if upload.stored else await self._ledger.pieces(upload.id))
 
     def _report(self, upload: Upload, pieces: Iterable[Piece]) -> Report:
-        if upload.stored:
-            return Report.of_finished(upload)
-        return Report(upload, Coverage.of(pieces), self.policy.expires(upload))
+        return Report.of(upload, pieces, self.policy.expires(upload))
 
     async def declare(self, upload: Upload, length: int, *, max_size: int | None = None) -> Upload:
         """Take the client's word for the object's length. Where nobody has said before, it becomes the upload's length.
@@ -534,7 +532,7 @@ class UploadService:
         try:
             return await self._store.presigned_get(upload.bucket, upload.key, seconds)
         except StoreError as trouble:
-            raise Unavailable(f"the store is in trouble: {trouble.code}") from trouble
+            raise in_trouble(trouble) from trouble
 
     async def cancel(self, upload: Upload, reason: str | None = None) -> None:
         """End the upload and free what is stored of it. One that has ended already stays as it is.

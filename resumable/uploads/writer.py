@@ -11,7 +11,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from resumable.clock import now
-from resumable.model import Conflict, Ended, Gap, Piece, State, Unavailable, Upload
+from resumable.model import Conflict, Ended, Gap, Piece, State, Upload
 from resumable.stores.port import NotFound, StoreError, StoreUnavailable
 from resumable.tasks import together
 from resumable.uploads.chunks import Slice, plan
@@ -27,10 +27,11 @@ from resumable.uploads.marks import Marker, marked, pack
 from resumable.uploads.multipart import MultipartOpener
 from resumable.uploads.neighbours import neighbour_of
 from resumable.uploads.readback import StoredBytes
-from resumable.uploads.release import release
+from resumable.uploads.release import release_late
 from resumable.uploads.sender import Sender, Turn, nothing_to_ask
 from resumable.uploads.state import UploadState
 from resumable.uploads.stream import ChunkBuffer, ChunkedStream
+from resumable.uploads.trouble import in_trouble
 from resumable.uploads.whole import WholeObject
 
 
@@ -155,7 +156,7 @@ class UploadWriter:
                         raise
             self._deps.faults.granted(self.upload.bucket)
         except StoreUnavailable as error:
-            raise Unavailable(f"the store is in trouble: {error.code}") from error
+            raise in_trouble(error) from error
         except StoreError as error:
             await self._completer.refused(self.upload, error)
         finally:
@@ -428,10 +429,7 @@ class UploadWriter:
                 claim=new_claim() if complete else None,
             )
         except Ended:
-            # What arrives while an upload is being freed may survive that: free once more.
-            current = await deps.ledger.get(self.upload.id)
-            if current is not None:
-                await release(deps.store, deps.fragments, evolve(self.upload, state=current.state))
+            await release_late(deps.ledger, deps.store, deps.fragments, self.upload)
             raise
         known = Coverage.of(self.state.pieces[number])
         deps.metrics.durable(piece.size - known.overlap(piece.first, piece.end))
