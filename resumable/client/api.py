@@ -104,56 +104,58 @@ async def upload(
     url, sent = prepare(url, headers or {})
     limiter = limit_rate if limit_rate is None or isinstance(limit_rate, Limiter) else Limiter(reactor, limit_rate)
     ours = http or Http(reactor, connections)
+    order = _Order(reactor, ours, url, sent, limiter, retry_for, progress)
     try:
         if isinstance(source, int):
-            done = await _stream(reactor, ours, source, url, sent, limiter, retry_for, progress)
+            done = await _stream(order, source)
         else:
             folder = None if state is None else Path(state) if os.fspath(state) else default_folder()
-            call = (url, sent, limiter, retry_for, progress)
-            done = await _file(reactor, ours, os.fspath(source), folder, connections, *call)
+            done = await _file(order, os.fspath(source), folder, connections)
     finally:
         if http is None:
             await ours.close()
     return Result(url, done.status, done.result)
 
 
-async def _stream(
-    reactor: Any,
-    http: Http,
-    fd: int,
-    url: str,
-    headers: Headers,
-    limiter: Limiter | None,
-    retry_for: float,
-    progress: Callable[[Progress], object] | None,
-) -> Done:
-    tracker = Tracker(None, progress)
-    source = StreamSource(reactor, fd)
+@frozen
+class _Order:
+    """What is wanted of an upload, whatever its source is; see `upload`."""
+
+    reactor: Any
+    http: Http
+    url: str
+    headers: Headers
+    limiter: Limiter | None
+    retry_for: float
+    progress: Callable[[Progress], object] | None
+
+    def begin(self, size: int | None) -> tuple[Tracker, Conversation, Patience]:
+        """Return what tracks it, what talks with the server, and how long it is tried.
+
+        :param size: bytes of the source; None while unknown.
+        """
+        tracker = Tracker(size, self.progress)
+        talk = Conversation(self.http, self.reactor, self.url, self.headers, tracker, self.limiter)
+        return tracker, talk, Patience(self.reactor, self.retry_for, tracker)
+
+
+async def _stream(order: _Order, fd: int) -> Done:
+    _, talk, patience = order.begin(None)
+    source = StreamSource(order.reactor, fd)
     try:
-        talk = Conversation(http, reactor, url, headers, tracker, limiter)
-        return await send_stream(talk, source, Patience(reactor, retry_for, tracker))
+        return await send_stream(talk, source, patience)
     finally:
         source.close()
 
 
-async def _file(
-    reactor: Any,
-    http: Http,
-    path: str,
-    folder: Path | None,
-    connections: int,
-    url: str,
-    headers: Headers,
-    limiter: Limiter | None,
-    retry_for: float,
-    progress: Callable[[Progress], object] | None,
-) -> Done:
+async def _file(order: _Order, path: str, folder: Path | None, connections: int) -> Done:
+    reactor, headers = order.reactor, order.headers
     source = FileSource(reactor, path)
     claim: Claim | None = None
     try:
         await source.open()
         if folder is not None:
-            args = (folder, url, source.path, source.identity)
+            args = (folder, order.url, source.path, source.identity)
             try:
                 claim = await deferToThreadPool(reactor, reactor.getThreadPool(), Claim, *args)
             except OSError as error:
@@ -162,9 +164,8 @@ async def _file(
             guessed, encoding = mimetypes.guess_type(os.path.basename(path))
             if guessed is not None and encoding is None:
                 headers.setRawHeaders("Content-Type", [guessed])
-        tracker = Tracker(source.identity.size, progress)
-        talk = Conversation(http, reactor, url, headers, tracker, limiter)
-        job = Job(reactor, talk, source, Patience(reactor, retry_for, tracker), claim)
+        tracker, talk, patience = order.begin(source.identity.size)
+        job = Job(reactor, talk, source, patience, claim)
         if not job.resuming:
             await job.begun()
         done = await (send_file(job) if connections == 1 else send_in_ranges(job, connections))
