@@ -24,7 +24,7 @@ def store() -> Iterator[FaultyS3]:
 @pytest.fixture(scope="module")
 def service(store: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     config = configuration(store, store={"patience": "1s"}, download="redirect")
-    with Service(tmp_path_factory.mktemp("tus"), config) as started:
+    with Service(tmp_path_factory.mktemp("clients"), config) as started:
         yield started
         assert "Traceback" not in started.log
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import io
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from tests.clients.conftest import stored
 from tests.faults.proxy import FaultyS3
 from tests.harness import Service
-from tests.s3servers import MotoServer
-from tests.service.conftest import configuration
 
 #: It wants Python 3.11.
 genai: Any = pytest.importorskip("google.genai")
@@ -20,19 +19,6 @@ genai: Any = pytest.importorskip("google.genai")
 pytestmark = pytest.mark.process
 
 DATA = random.Random(13).randbytes((17 << 20) + 345_678)
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[FaultyS3]:
-    with MotoServer() as server, FaultyS3(server) as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def service(store: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("genai"), configuration(store, store={"patience": "1s"})) as started:
-        yield started
-        assert "Traceback" not in started.log
 
 
 def upload(service: Service, data: bytes, name: str, answered: Callable[[Any], None] = lambda answer: None) -> Any:
@@ -44,11 +30,6 @@ def upload(service: Service, data: bytes, name: str, answered: Callable[[Any], N
     client = genai.Client(api_key="key", http_options=options)
     config = genai.types.UploadFileConfig(display_name=name, mime_type="video/mp4")
     return client.files.upload(file=io.BytesIO(data), config=config)
-
-
-def stored(store: FaultyS3, name: str) -> bytes:
-    store.mend()
-    return bytes(store.boto3().get_object(Bucket=store.bucket, Key=name)["Body"].read())
 
 
 @pytest.mark.parametrize("size", [0, 5, 8 << 20, len(DATA)])

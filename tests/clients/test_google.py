@@ -20,10 +20,10 @@ from googleapiclient.discovery import build_from_document
 from googleapiclient.errors import HttpError
 from googleapiclient.http import MediaIoBaseUpload, build_http
 
+from tests.clients.conftest import stored
 from tests.faults.proxy import FaultyS3
 from tests.harness import Service
-from tests.s3servers import MotoServer, find_rclone
-from tests.service.conftest import configuration
+from tests.s3servers import find_rclone
 
 pytestmark = pytest.mark.process
 
@@ -32,27 +32,9 @@ DATA = random.Random(12).randbytes(13 * MIB + 345_678)
 SMALL = DATA[:100_003]
 
 
-@pytest.fixture(scope="module")
-def store() -> Iterator[FaultyS3]:
-    with MotoServer() as server, FaultyS3(server) as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def service(store: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("google"), configuration(store, store={"patience": "1s"})) as started:
-        yield started
-        assert "Traceback" not in started.log
-
-
 @pytest.fixture(autouse=True)
 def _mended(store: FaultyS3) -> None:
     store.mend()
-
-
-def stored(store: FaultyS3, name: str) -> bytes:
-    store.mend()
-    return bytes(store.boto3().get_object(Bucket=store.bucket, Key=name)["Body"].read())
 
 
 # google-resumable-media

@@ -5,38 +5,19 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 from vimeo import VimeoClient
 
+from tests.clients.conftest import stored
 from tests.faults.proxy import FaultyS3
 from tests.harness import Service
-from tests.s3servers import MotoServer
-from tests.service.conftest import configuration
 
 pytestmark = pytest.mark.process
 
 DATA = random.Random(12).randbytes((13 << 20) + 345_678)
-
-
-@pytest.fixture(scope="module")
-def store() -> Iterator[FaultyS3]:
-    with MotoServer() as server, FaultyS3(server) as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def service(store: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("vimeo"), configuration(store, store={"patience": "1s"})) as started:
-        yield started
-        assert "Traceback" not in started.log
-
-
-def stored(store: FaultyS3, name: str) -> bytes:
-    return bytes(store.boto3().get_object(Bucket=store.bucket, Key=name)["Body"].read())
 
 
 @pytest.mark.parametrize("chunk", [5_000_003, 200 << 20])
