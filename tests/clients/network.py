@@ -193,12 +193,14 @@ class Network:
             await asyncio.wait(serving, timeout=5)
 
     async def _serve(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
-        if self._gone:
-            _reset(client)
-            return
         self._clients.add(client)
         service: asyncio.StreamWriter | None = None
         try:
+            if self._gone:
+                # Not before it has said something: Node's fetch never hears of a connection that goes earlier.
+                await reader.read(1)
+                _reset(client)
+                return
             answers, service = await asyncio.open_connection("127.0.0.1", self._behind)
             await _Connection(self, reader, client, answers, service).run()
         except (OSError, asyncio.IncompleteReadError):

@@ -230,6 +230,9 @@ def test_with_a_cookie(
     fault = between.cut_off("PATCH", 5_000_000)
     page = browser.open(between, "uppy-cookie.mp4", withCredentials=True)
     wait_for(fault)
+    # Chromium sends a request once more by itself, which would go through if the network were there again at once.
+    path = between.of("PATCH")[-1].path.replace("/files/", "/uploads/")
+    eventually(lambda: careful.request("GET", path, {"Cookie": COOKIE}).json["offset"] == 5_000_000)
     between.mend()
     said = result_of(page)
     assert said["outcome"] == "success", said
