@@ -7,17 +7,16 @@ from typing import Any
 
 from attrs import evolve
 
-from resumable.callbacks.authorizer import Refused
-from resumable.model import Ended, Gap, InternalError, Invalid, State, Upload, UploadError
+from resumable.model import Ended, Gap, Invalid, State, Upload, UploadError
 from resumable.protocols.access import AuthorizedUploads, Description, Gate, content_type_of
 from resumable.protocols.base import Spoken, Target
 from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.goog_upload import answers, headers
 from resumable.protocols.goog_upload.places import Place, place_of, upload_url
 from resumable.protocols.goog_upload.start import MOST, describe
+from resumable.protocols.google_errors import render_google_error
 from resumable.protocols.messages import Request, read_json_object
 from resumable.protocols.multipart_body import MultipartBody
-from resumable.protocols.problems import render_refusal, retry_header, status_of
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results
 from resumable.protocols.small_body import SmallBodies
@@ -250,10 +249,6 @@ class GoogUploadProtocol:
 
     def render_error(self, request: Request, error: UploadError) -> Response:
         """See `resumable.protocols.base.Protocol`."""
-        if isinstance(error, Refused):
-            return render_refusal(error)
-        if isinstance(error, InternalError):
-            return answers.error_response(500, "the service has a fault")
         if isinstance(error, Cancelled):
             return answers.error_response(410, str(error), {STATUS: "cancelled"})
         if isinstance(error, Gap):
@@ -261,7 +256,7 @@ class GoogUploadProtocol:
             return answers.error_response(400, str(error), going_on)
         if isinstance(error, Unfinished):
             return answers.error_response(400, str(error), {STATUS: "active", SIZE: str(error.received)})
-        return answers.error_response(status_of(error), str(error), retry_header(error))
+        return render_google_error(error, named=True)
 
     def decorate(self, request: Request, response: Response) -> Response:
         """See `resumable.protocols.base.Protocol`.

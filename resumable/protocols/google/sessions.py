@@ -9,10 +9,11 @@ from resumable.protocols.access import AuthorizedUploads, Gate, content_type_of
 from resumable.protocols.content_range import ContentRange
 from resumable.protocols.google.answers import UPLOAD_ID, Answers, expires
 from resumable.protocols.google.content_range import parse_range
-from resumable.protocols.google.errors import gap_text, google_error
+from resumable.protocols.google.errors import gap_text
 from resumable.protocols.google.hashes import said_crc32c
 from resumable.protocols.google.metadata import MOST, announced_length, announced_type, describe, read_resource
 from resumable.protocols.google.paths import GoogleTarget, bucket_of, session_uri
+from resumable.protocols.google_errors import google_error
 from resumable.protocols.messages import Request
 from resumable.protocols.response import Response
 from resumable.protocols.small_body import SmallBodies
