@@ -237,10 +237,13 @@ class GoogUploadProtocol:
     # Answers
 
     async def _final(self, request: Request, place: Place, report: Report) -> Response:
-        """Return the last answer: what Google's service would say of the file, or what the main application says."""
+        """Return the last answer: what Google's service would say of the file, or what the main application says.
+
+        `decorate` adds the status: the application may say what may pass.
+        """
         said = await self._results.verdict(report)
         ours = answers.final_response(place, report, request.origin.base)
-        fields = ((STATUS, "final"), (SIZE, str(report.offset)))
+        fields = ((SIZE, str(report.offset)),)
         if said is None:
             return evolve(ours, headers=(*ours.headers, *fields))
         if said.body is None:

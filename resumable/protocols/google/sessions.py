@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from resumable.model import DigestMismatch, Ended, Gap, State, Upload
+from resumable.model import DigestMismatch, Ended, Gap, Invalid, State, Upload
 from resumable.protocols.access import AuthorizedUploads, Gate, content_type_of
 from resumable.protocols.content_range import ContentRange
 from resumable.protocols.google.answers import UPLOAD_ID, Answers, expires
@@ -112,7 +112,11 @@ class Sessions:
             if changing is None:
                 return report
             if declares and asked.total is not None:
-                report = evolve(report, upload=await changing.declare(upload, asked.total))
+                try:
+                    report = evolve(report, upload=await changing.declare(upload, asked.total))
+                except Invalid:
+                    # In this moment more bytes have come, or another length was said: it is not finished by this.
+                    return await access.report(await access.get(upload_id))
             if crc32c is not None:
                 report = evolve(report, upload=await changing.expect(report.upload, crc32c))
             access = changing
