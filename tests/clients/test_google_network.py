@@ -49,7 +49,7 @@ each_fault = pytest.mark.parametrize("fault", FAULTS)
 
 def gone_on(network: Network, fault: Fault) -> None:
     """Check that it has gone wrong, and that the client did not begin again for that."""
-    assert fault.hit.is_set()
+    wait_for(fault)
     assert len(network.of("POST")) == 1
 
 
@@ -174,7 +174,7 @@ def test_genai(network: Network, store: FaultyS3, fault: str) -> None:
             assert "TransportError" in [base.__name__ for base in type(error).__mro__], repr(error)
             failures += 1
             assert failures < 5
-    assert planned.hit.is_set()
+    wait_for(planned)
     assert failures == (0 if fault == "503 once" else 1)
     assert (file.size_bytes, file.state) == (len(LONG), genai.types.FileState.ACTIVE)
     assert stored(store, name) == LONG
