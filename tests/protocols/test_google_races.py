@@ -190,6 +190,30 @@ async def test_more_comes_while_a_query_says_that_this_is_all() -> None:
         finished(await put(service, session, "80-99/100", DATA[80:]), DATA)
 
 
+@pytest.mark.parametrize("size", [100, 10])
+@pytest.mark.parametrize("nodes", [1, 2])
+@ensureDeferred
+async def test_finalize_at_once(size: int, nodes: int) -> None:
+    """X-Goog-Upload: with and without the last bytes, each of them ends in the one object."""
+    data, cut = DATA[:size], size // 2
+    async with memory_service() as service:
+        other = service if nodes == 1 else second_node(service)
+        url = await start(service, "/upload/n")
+        assert goog(await command(service, url, "upload", 0, data)) == (200, "active", str(size))
+        asked: list[tuple[Memory, str, int | None, bytes]] = [
+            (service, "finalize", None, b""),
+            (other, "upload, finalize", cut, data[cut:]),
+            (other, "finalize", None, b""),
+            (service, "upload, finalize", 0, data),
+        ]
+        answers = await together(*(command(node, url, word, at, body) for node, word, at, body in asked))
+        for (node, word, at, body), answer in zip(asked, answers, strict=True):
+            # Of two that bring the same bytes the later one ends the earlier one. That one may come again.
+            told = await command(node, url, word, at, body) if at and answer.status == 409 else answer
+            assert (goog(told), told.json["crc32c"]) == ((200, "final", str(size)), crc(data))
+        assert stored(service) == data
+
+
 # What is said of the object on another node
 
 
