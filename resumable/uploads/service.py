@@ -217,7 +217,13 @@ class UploadService:
         if upload.length is None and upload.live:
             if length > self.policy.most_bytes(upload, max_size):
                 raise TooLarge(f"{quote_briefly(length)} bytes are more than this upload may have")
-            upload = await self._ledger.declare(upload, length)
+            try:
+                upload = await self._ledger.declare(upload, length)
+            except Ended:
+                # It may have ended well in this moment, and then it has a length.
+                upload = await self.get(upload.id, upload.owner)
+                if upload.state is not State.FINISHED:
+                    raise
         if upload.length != length:
             raise Invalid(f"the upload has {upload.length} bytes, not {quote_briefly(length)}")
         return upload

@@ -7,17 +7,16 @@ from typing import Any
 
 from attrs import evolve
 
-from resumable.callbacks.authorizer import Refused
-from resumable.model import Ended, Gap, InternalError, Invalid, State, Upload, UploadError
+from resumable.model import Ended, Gap, Invalid, State, Upload, UploadError
 from resumable.protocols.access import AuthorizedUploads, Description, Gate, content_type_of
 from resumable.protocols.base import Spoken, Target
 from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.goog_upload import answers, headers
 from resumable.protocols.goog_upload.places import Place, place_of, upload_url
 from resumable.protocols.goog_upload.start import MOST, describe
+from resumable.protocols.google_errors import render_google_error
 from resumable.protocols.messages import Request, read_json_object
 from resumable.protocols.multipart_body import MultipartBody
-from resumable.protocols.problems import render_refusal, retry_header, status_of
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results
 from resumable.protocols.small_body import SmallBodies
@@ -238,10 +237,13 @@ class GoogUploadProtocol:
     # Answers
 
     async def _final(self, request: Request, place: Place, report: Report) -> Response:
-        """Return the last answer: what Google's service would say of the file, or what the main application says."""
+        """Return the last answer: what Google's service would say of the file, or what the main application says.
+
+        `decorate` adds the status: the application may say what may pass.
+        """
         said = await self._results.verdict(report)
         ours = answers.final_response(place, report, request.origin.base)
-        fields = ((STATUS, "final"), (SIZE, str(report.offset)))
+        fields = ((SIZE, str(report.offset)),)
         if said is None:
             return evolve(ours, headers=(*ours.headers, *fields))
         if said.body is None:
@@ -250,10 +252,6 @@ class GoogUploadProtocol:
 
     def render_error(self, request: Request, error: UploadError) -> Response:
         """See `resumable.protocols.base.Protocol`."""
-        if isinstance(error, Refused):
-            return render_refusal(error)
-        if isinstance(error, InternalError):
-            return answers.error_response(500, "the service has a fault")
         if isinstance(error, Cancelled):
             return answers.error_response(410, str(error), {STATUS: "cancelled"})
         if isinstance(error, Gap):
@@ -261,7 +259,7 @@ class GoogUploadProtocol:
             return answers.error_response(400, str(error), going_on)
         if isinstance(error, Unfinished):
             return answers.error_response(400, str(error), {STATUS: "active", SIZE: str(error.received)})
-        return answers.error_response(status_of(error), str(error), retry_header(error))
+        return render_google_error(error, named=True)
 
     def decorate(self, request: Request, response: Response) -> Response:
         """See `resumable.protocols.base.Protocol`.

@@ -6,11 +6,12 @@ from resumable.model import Invalid, UploadError
 from resumable.protocols.access import Gate
 from resumable.protocols.base import Spoken, Target
 from resumable.protocols.google.answers import EXPIRES, OVERRIDE, STORED_LENGTH, UPLOAD_ID, Answers
-from resumable.protocols.google.errors import google_error, render_google_error
+from resumable.protocols.google.errors import render_google_error
 from resumable.protocols.google.paths import NAME, GoogleTarget, Kind, find_target
 from resumable.protocols.google.reading import Reading
 from resumable.protocols.google.sessions import OBJECT, Sessions
 from resumable.protocols.google.simple import SimpleUploads
+from resumable.protocols.google_errors import google_error
 from resumable.protocols.messages import Request
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results

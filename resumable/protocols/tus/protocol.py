@@ -233,10 +233,10 @@ class TusProtocol:
         digest = digest_of(request)
         access = await self._gate.authorize(request, "append", upload_id=upload_id, length=length)
         upload = _alive(await access.get(upload_id))
+        if length is not None and not upload.stored:
+            upload = await access.declare(upload, length)
         if upload.stored and not upload.sources:
             return await self._answer(204, self._at_end(await access.report(upload), request, offset), {})
-        if length is not None:
-            upload = await access.declare(upload, length)
         report = await access.receive(upload, request, _span(request, offset), exact=True, digest=digest)
         return await self._answer(204, report, {})
 
