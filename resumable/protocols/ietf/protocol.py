@@ -140,6 +140,11 @@ class IetfProtocol:
         _check_question(said)
         access = await self._gate.authorize(request, "status", upload_id=upload_id)
         report = await access.report(_alive(await access.get(upload_id)))
+        if report.complete and report.upload.live:
+            # A request has said that this is all, and the client may take that for done (tus-js-client does).
+            changing = await access.also("append", report.upload)
+            if changing is not None:
+                report = await changing.settle(report)
         headers = {**self._state(access, report, said), **said.completeness(report.finished)}
         if report.upload.announced is not None:
             headers["Upload-Length"] = str(report.upload.announced)

@@ -34,7 +34,7 @@ def headers_of(said: dict[str, list[str]]) -> Headers:
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), st.lists(VALUES, min_size=1, max_size=2)))
-@settings(max_examples=300)
+@settings(max_examples=100)
 def test_reading_never_raises_and_knows_only_what_it_should(said: dict[str, list[str]]) -> None:
     read = read_fields(headers_of(said))
     for number in (read.offset, read.length):
@@ -102,7 +102,7 @@ async def hammer(one: Any) -> None:
     """Have hypothesis find requests, in a thread, which are made here."""
 
     @given(REQUESTS)
-    @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None)
     def run(request: Any) -> None:
         blockingCallFromThread(reactor, lambda: Deferred.fromCoroutine(one(*request)))  # type: ignore[arg-type]
 

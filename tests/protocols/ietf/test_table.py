@@ -611,3 +611,39 @@ async def test_the_application_is_asked_again_before_the_finish() -> None:
         door.asked.clear()
         await patch(service, path, 0, DATA, "?1")
         assert [ask.action for ask in door.asked] == ["append", "append"]
+
+
+# At the same time
+
+
+@ensureDeferred
+async def test_a_newer_request_ends_the_older_and_what_it_said_of_the_end() -> None:
+    """The older has said ?1, the newer ?0: nobody completes it until somebody says ?1 again."""
+    async with memory_service() as service:
+        wire = service.connect()
+        start(wire, "PUT", "/upload/n", [version(9), WHOLE, f"Content-Length: {len(DATA)}"])
+        (first,) = await interim(wire)
+        path = (first.header("Location") or "").removeprefix("http://test")
+        wire.send(DATA[:20])
+        # The first connection still looks alive, and its request has said where the upload ends.
+        while (await state(service, path))[1] != "16":
+            pass
+        answer = await patch(service, path, 16, DATA[16:], "?0")
+        assert (answer.status, answer.header("Upload-Offset")) == (204, "42")
+        assert (await answers(wire))[-1].status == 409
+        assert ((await row(service, path)).state, stored(service, "n")) == (State.OPEN, None)
+        assert (await patch(service, path, 42, b"", "?1")).status == 200
+        assert stored(service, "n") == DATA
+
+
+@ensureDeferred
+async def test_head_finishes_what_was_said_to_be_complete() -> None:
+    """All of a ?1 is stored, and the store refuses its object: who asks later is told ?1 when it is made."""
+    async with memory_service() as service:
+        path = await begin(service, DATA[:20], length=len(DATA))
+        trouble = service.parts.uploads._store.trouble  # type: ignore[attr-defined]
+        trouble.append(("complete_multipart_upload", "before"))
+        assert (await patch(service, path, 20, DATA[20:], "?1")).status == 503
+        assert stored(service, "n") is None
+        assert await state(service, path) == (204, "42", "?1")
+        assert stored(service, "n") == DATA
