@@ -114,7 +114,7 @@ async def take(
         raise InconsistentLength(f"{error}: the upload has been given up") from None
     except TooLarge as error:
         raise Limited(str(error), access.max_size) from None
-    if ends or not said.complete:
+    if ends or not said.complete or report.finished:
         return report
     length = report.upload.announced
     if length is not None and report.offset != length:

@@ -48,7 +48,8 @@ class IetfProtocol:
         methods=("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"),
         sent=(
             *("Upload-Complete", "Upload-Incomplete", "Upload-Offset", "Upload-Length", "Upload-Draft-Interop-Version"),
-            *("Content-Disposition", "Content-Encoding", "X-HTTP-Method-Override"),
+            *("Content-Disposition", "Content-Encoding", "Upload-Metadata", "Upload-Defer-Length"),
+            "X-HTTP-Method-Override",
         ),
         read=(
             *("Upload-Complete", "Upload-Incomplete", "Upload-Offset", "Upload-Length", "Upload-Limit"),

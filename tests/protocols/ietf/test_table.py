@@ -647,3 +647,20 @@ async def test_head_finishes_what_was_said_to_be_complete() -> None:
         assert stored(service, "n") is None
         assert await state(service, path) == (204, "42", "?1")
         assert stored(service, "n") == DATA
+
+
+@pytest.mark.parametrize("way", ["empty", "chunked"])
+@ensureDeferred
+async def test_saying_complete_again_after_the_store_was_in_trouble(way: str) -> None:
+    """All is stored, and no object is made yet: ?1 without content makes it, however the client says that it has none."""
+    async with memory_service() as service:
+        path = await begin(service, DATA[:20], length=len(DATA))
+        trouble = service.parts.uploads._store.trouble  # type: ignore[attr-defined]
+        trouble.append(("complete_multipart_upload", "before"))
+        assert (await patch(service, path, 20, DATA[20:], "?1")).status == 503
+        assert (await patch(service, path, 42, b"", "?0")).status == 400
+        if way == "empty":
+            answer = await patch(service, path, 42, b"", "?1")
+        else:
+            answer = await send_chunked(service, "PATCH", path, [PARTIAL, "Upload-Offset: 42", WHOLE])
+        assert (answer.status, answer.header("Upload-Complete"), stored(service, "n")) == (200, "?1", DATA)
