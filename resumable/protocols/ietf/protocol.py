@@ -76,6 +76,8 @@ class IetfProtocol:
             mine = self._speaks(request) or (method == b"DELETE" and not _speaks_tus(request))
             return Target(upload_id=path[len(RESOURCES) :].decode("latin-1")) if mine else None
         if method == b"OPTIONS":
+            if headers.hasHeader(b"access-control-request-method"):
+                return None  # a browser's question, and not its page's
             return Target() if path in (CREATION, b"*") or path.startswith(CREATION + b"/") else None
         if method not in CREATE or read_fields(headers).complete is None:
             return None
