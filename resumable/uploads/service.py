@@ -380,7 +380,8 @@ class UploadService:
         :param exact: the body has to begin at the upload's offset: as it was when the body came, or as it is once older writers
             have been ended. Of two bodies that bring different bytes from there one is taken.
         :param ends: given where an upload ends by the client's word alone, and not when its length is reached. False: it does not
-            end with this body, whatever was said before; its length is only announced from then on (`Upload.announced`). True:
+            end with this body, unless all that it was said to have is stored already; its length is only announced from then on
+            (`Upload.announced`). True:
             it ends at the span's `end`, and is finished when it is stored up to there.
         :param digest: looks at each segment as it arrives, and is verified at the body's end.
         :param acknowledged: is called with the upload's offset in bytes when that has moved while the body is received: at
@@ -502,6 +503,9 @@ class UploadService:
         """See to it that the upload ends where a body that may be received says it does, or nowhere yet."""
         upload = writer.upload
         if not ends and upload.length is not None:
+            if writer.state.whole:
+                # All that it was said to have is stored, and somebody may be making its object in this moment.
+                return
             writer.state.became(await self._ledger.hold(upload))
         elif ends and upload.length is None and span.end is not None:
             self._check_length(upload, span.end, max_size)

@@ -664,3 +664,15 @@ async def test_saying_complete_again_after_the_store_was_in_trouble(way: str) ->
         else:
             answer = await send_chunked(service, "PATCH", path, [PARTIAL, "Upload-Offset: 42", WHOLE])
         assert (answer.status, answer.header("Upload-Complete"), stored(service, "n")) == (200, "?1", DATA)
+
+
+@ensureDeferred
+async def test_what_was_said_to_be_complete_and_is_all_stored_is_not_held_back() -> None:
+    """A process died between the last byte of a ?1 and its object: whatever comes next at the end makes it."""
+    async with memory_service() as service:
+        path = await begin(service, DATA, length=len(DATA))
+        await service.parts.ledger.declare(await row(service, path), len(DATA))
+        answer = await patch(service, path, 42, b"", "?0")
+        assert (answer.status, answer.header("Upload-Offset")) == (204, "42")
+        assert (await row(service, path)).state is State.FINISHED
+        assert (await state(service, path), stored(service, "n")) == ((204, "42", "?1"), DATA)
