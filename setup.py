@@ -70,6 +70,7 @@ setup(
         "click>=8.2",
         "rich>=13",
         "prometheus-client>=0.20",
+        "http-sfv>=0.9.9",
     ],
     extras_require={
         "postgresql": [*POSTGRESQL],

@@ -27,6 +27,9 @@ class State(str, Enum):
     FAILED = "failed"
 
 
+#: Under this name an upload whose length is only announced remembers it (bytes, in digits). See `Upload.announced`.
+ANNOUNCED = "upload-length"
+
 #: The states of an upload that has not ended: its bytes are taken in, or are being made an object.
 LIVE = (State.OPEN, State.FINISHING)
 
@@ -160,6 +163,14 @@ class Upload:
     expected_crc32c: int | None = None
 
     @property
+    def announced(self) -> int | None:
+        """Total bytes, as far as anybody has said: also where a request has yet to say that they are all."""
+        if self.length is not None:
+            return self.length
+        announced = self.remembered.get(ANNOUNCED)
+        return None if announced is None else int(announced)
+
+    @property
     def live(self) -> bool:
         """Whether bytes or a finish are still to come."""
         return self.state in LIVE
@@ -227,6 +238,10 @@ class Rejected(Invalid):
         self.field = field
 
 
+class PastEnd(Invalid):
+    """The body has more bytes than it may: those beyond the end of its range were not taken."""
+
+
 class Unsupported(Rejected):
     """The body is encoded in a way that cannot be kept with the object."""
 
@@ -277,6 +292,14 @@ class Conflict(UploadError):
 
 class WrongProtocol(UploadError):
     """The upload was begun with another protocol, and only that protocol may do what was asked for."""
+
+
+class BegunWith(WrongProtocol):
+    """The request may be meant for the protocol that the upload was begun with: that protocol serves it, if it is spoken."""
+
+    def __init__(self, protocol: str) -> None:
+        super().__init__(f"the upload was begun with the protocol {protocol}: go on with it there")
+        self.protocol = protocol
 
 
 class NotWritable(UploadError):

@@ -43,7 +43,7 @@ from resumable.settings.values import (
 )
 
 #: The protocols that there are; all of them are spoken by default.
-PROTOCOLS = ("put", "session", "tus", "google", "goog-upload", "vimeo", "segments", "form")
+PROTOCOLS = ("put", "session", "tus", "ietf", "google", "goog-upload", "vimeo", "segments", "form")
 
 
 @frozen(kw_only=True)

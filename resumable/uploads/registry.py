@@ -12,7 +12,18 @@ from twisted.internet.interfaces import IConsumer
 from twisted.logger import Logger
 
 from resumable.clock import now
-from resumable.model import Ended, Interrupted, Invalid, Piece, State, Superseded, TooLarge, Upload, UploadError
+from resumable.model import (
+    Ended,
+    Interrupted,
+    Invalid,
+    PastEnd,
+    Piece,
+    State,
+    Superseded,
+    TooLarge,
+    Upload,
+    UploadError,
+)
 from resumable.quoting import quote_briefly
 from resumable.uploads.claims import Claim
 from resumable.uploads.completer import Completer
@@ -240,7 +251,7 @@ class WriterRegistry:
             if not isinstance(error, TooLarge):
                 raise
             if span.end is not None and span.end <= most:
-                raise Invalid(
+                raise PastEnd(
                     f"the body is longer than its range, which ends before byte {quote_briefly(span.end)}"
                 ) from None
             raise
