@@ -310,6 +310,14 @@ class Superseded(UploadError):
     """The client has come back on another connection, which now writes the upload."""
 
 
+class TakenOver(Superseded):
+    """Another connection has begun to bring the same bytes. Nothing is wrong with the upload: it goes on from its offset.
+
+    Mostly the client has come back itself. But a request of a connection that it has given up may arrive later than the one by
+    which it came back, and then this is the answer to the latter.
+    """
+
+
 class Unavailable(UploadError):
     """The store, the ledger or the application does not work just now. The client should ask again later.
 

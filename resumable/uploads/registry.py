@@ -20,6 +20,7 @@ from resumable.model import (
     Piece,
     State,
     Superseded,
+    TakenOver,
     TooLarge,
     Upload,
     UploadError,
@@ -138,16 +139,16 @@ class WriterRegistry:
 
     async def _end_overlapping(self, writer: UploadWriter, span: Span) -> None:
         former = [stream for stream in writer.streams if stream.overlaps(span.first, span.end)]
-        await self._end(former, "the client has come back on another connection")
+        await self._end(former, TakenOver, "the client has come back on another connection")
 
     async def end_held(self, writer: UploadWriter) -> None:
         """End the bodies that have a digest, here: they cannot be vouched for where many connections write the upload."""
         held = [stream for stream in writer.streams if isinstance(stream, HeldStream)]
-        await self._end(held, "many connections write the upload by now")
+        await self._end(held, Superseded, "many connections write the upload by now")
 
-    async def _end(self, streams: Sequence[ChunkedStream], why: str) -> None:
+    async def _end(self, streams: Sequence[ChunkedStream], error: type[Superseded], why: str) -> None:
         for stream in streams:
-            stream.end(Superseded(why))
+            stream.end(error(why))
         for stream in streams:
             await stream.settle()
 

@@ -194,6 +194,7 @@ ROUTES["goog-upload"] = [
         ["X-Goog-Upload-Protocol: multipart", "Content-Type: multipart/related; boundary=x"],
         b"--x\r\n\r\n{}\r\n--x\r\n\r\n12345\r\n--x--",
     ),
+    ("GET", "/v0/b/b/o/n", [], None),
 ]
 ROUTES["vimeo"] = [
     ("POST", "/vimeo/me/videos", [], b"type=streaming"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resumable.model import Invalid, UploadError
+from resumable.model import Invalid, TakenOver, UploadError
 from resumable.protocols.access import Gate
 from resumable.protocols.base import Spoken, Target
 from resumable.protocols.google.answers import EXPIRES, OVERRIDE, STORED_LENGTH, UPLOAD_ID, Answers
@@ -86,6 +86,9 @@ class GoogleProtocol:
 
     def render_error(self, request: Request, error: UploadError) -> Response:
         """See `resumable.protocols.base.Protocol`."""
+        if isinstance(error, TakenOver):
+            # Clients give up after a 409; after this they ask how far the upload is, and go on.
+            return google_error(503, str(error), {"Retry-After": "1"})
         return render_google_error(error)
 
     def decorate(self, request: Request, response: Response) -> Response:
