@@ -238,7 +238,7 @@ def test_refused_at_the_top(line: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("kind: gcs", "kind: must be s3 or embedded"),
+        ("kind: gcp", "kind: must be s3, gcs or embedded"),
         ("region: 7", "region: must be text (put it in quotes)"),
         ('region: "a\\nb"', "region: must be one line without control characters"),
         ("endpoint: s3.example.com", "endpoint: must be a URL such as https://example.com/path"),
@@ -428,7 +428,10 @@ def test_the_shipped_file_loads_and_tells_every_default() -> None:
             assert value_at(everything, path) == default, path
             assert path.startswith("events.") or value_at(settings, path) == default, path
             # A key without a value is one without a default.
-            line = re.search(rf"^ *#{path.rpartition('.')[2]}: *(.*)$", shipped, re.MULTILINE)
+            section, _, name = path.rpartition(".")
+            begin = re.search(rf"^#?{section.partition('.')[0] or name}:", shipped, re.MULTILINE)
+            assert begin is not None, path
+            line = re.compile(rf"^ *#{name}: *(.*)$", re.MULTILINE).search(shipped, begin.start())
             assert line is not None, path
             assert (line[1] == "") == (default is None), path
     assert isinstance(settings.auth, AuthSettings)

@@ -176,6 +176,7 @@ class Calls:
         # The answer to a HEAD has no document that could say so.
         hidden = call.method == "HEAD" and trouble.status in self.codes.hidden
         rejected = trouble.said and trouble.code in self.codes.rejected
+        rejected = rejected or trouble.status in self.codes.unauthorized
         if trouble.code not in self.codes.expired and not rejected and not hidden:
             return False
         try:

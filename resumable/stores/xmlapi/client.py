@@ -59,6 +59,7 @@ class Dialect:
     :ivar told_checksum: returns the CRC32C that an answer to PutObject or UploadPart tells, as text.
     :ivar part_checksum: returns the XML that tells a part's CRC32C to CompleteMultipartUpload.
     :ivar parts_with_checksums: what CreateMultipartUpload is told, since parts will have checksums.
+    :ivar reading: the headers of requests that read objects.
     :ivar if_new: the headers of a request that must not replace an object.
     :ivar conflicts: what the store says if another request for the same key was under way.
     """
@@ -71,6 +72,7 @@ class Dialect:
     told_checksum: Callable[[Answer], str | None]
     part_checksum: Callable[[int], str] = field(default=lambda crc32c: "")
     parts_with_checksums: Mapping[str, str] = field(factory=dict)
+    reading: Mapping[str, str] = field(factory=dict)
     if_new: Mapping[str, str]
     conflicts: frozenset[str] = frozenset()
 
@@ -154,7 +156,7 @@ class XmlStore:
         self, bucket: str, key: str, *, limit: int, span: tuple[int, int] | None = None, etag: str | None = None
     ) -> list[bytes]:
         """Return the object's bytes, at most `limit` of them, in segments."""
-        headers = {}
+        headers = dict(self._dialect.reading)
         if span is not None:
             headers["Range"] = f"bytes={span[0]}-{span[1] - 1}"
         if etag is not None:
@@ -182,7 +184,7 @@ class XmlStore:
         The answer to a HEAD has no document, so a 404 may come from anybody. A GET then finds out what is meant.
         """
         for _ in range(HEADS):
-            call = Call("HeadObject", "HEAD", bucket, key, bare=BARE, check=describes)
+            call = Call("HeadObject", "HEAD", bucket, key, headers=self._dialect.reading, bare=BARE, check=describes)
             try:
                 answer = (await self._calls.make(call)).answer
             except StoreUnavailable:
@@ -205,7 +207,7 @@ class XmlStore:
 
     async def _is_there(self, bucket: str, key: str) -> bool:
         """Say whether the store itself says that there is an object."""
-        headers = {"Range": "bytes=0-0"}
+        headers = {**self._dialect.reading, "Range": "bytes=0-0"}
         call = Call("GetObject", "GET", bucket, key, headers=headers, limit=GLANCE, bare=frozenset({416}))
         try:
             await self._calls.make(call)
@@ -229,7 +231,9 @@ class XmlStore:
             found += [read_object(entry, page) for entry in listing.entries(page)]
         return found
 
-    async def init_multipart_upload(self, bucket: str, key: str, options: ObjectOptions) -> str:
+    async def init_multipart_upload(
+        self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True
+    ) -> str:
         """Open a multipart upload and return its id.
 
         A try whose answer was lost may have opened one that nobody knows of. So it is not repeated for long.

@@ -37,6 +37,7 @@ class Codes:
     :ivar expired: codes for credentials that have expired.
     :ivar rejected: codes for credentials that the store does not know. They may have been replaced where they came from.
     :ivar hidden: statuses of answers to HEAD, which has no document, that may mean such credentials.
+    :ivar unauthorized: statuses that mean such credentials, whatever the document says.
     :ivar verdicts: codes that have a type of their own, if the store itself says them.
     :ivar client: codes -> the field of the upload that they complain of. The same request will never be accepted.
     :ivar never: codes that also mean that the request can never succeed, but for a reason that is not the client's.
@@ -49,6 +50,7 @@ class Codes:
     expired: frozenset[str] = frozenset()
     rejected: frozenset[str] = frozenset()
     hidden: frozenset[int] = frozenset()
+    unauthorized: frozenset[int] = frozenset()
     verdicts: Mapping[str, type[StoreVerdict]] = field(factory=dict)
     client: Mapping[str, str] = field(factory=dict)
     never: frozenset[str] = frozenset()
