@@ -38,8 +38,6 @@ from resumable.stores.gcs.tokens import Tokens
 EMAIL = "tester@project.iam.gserviceaccount.com"
 S3_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 LISTING_NAMESPACE = "http://doc.s3.amazonaws.com/2006-03-01"
-#: The part that is not the last has at least so many bytes.
-SMALLEST_PART = 5 << 20
 PAGE = 1000
 ACLS = {
     *("private", "public-read", "project-private", "authenticated-read"),
@@ -129,6 +127,7 @@ class GcsServer:
     :ivar asked: the requests so far.
     :ivar lifetime: seconds for which new tokens are valid.
     :ivar rewrite_calls: how many calls a rewrite takes.
+    :ivar smallest_part: the fewest bytes of a part that is not the last.
     """
 
     name: ClassVar[str] = "gcs"
@@ -152,6 +151,7 @@ class GcsServer:
         self.lifetime = 3600
         self.refuses_tokens = False
         self.rewrite_calls = 1
+        self.smallest_part = 5 << 20
         self.tokens: dict[str, float] = getattr(self, "tokens", {})
         self.count = getattr(self, "count", 1_700_000_000_000_000)
 
@@ -235,6 +235,15 @@ class GcsServer:
             raise Refusal(400, "invalid_grant", "not for here")
         if not claims["iat"] <= time.time() + 60 < claims["exp"] + 120 or not claims.get("scope"):
             raise Refusal(400, "invalid_scope", "no scope, or not now")
+        return self._new_token()
+
+    def exchange(self, form: dict[str, str]) -> dict[str, Any]:
+        """Return a token for one of somebody else's (RFC 8693), as workload identity federation does."""
+        if form.get("subject_token") != "theirs" or not form.get("audience") or not form.get("scope"):
+            raise Refusal(400, "invalid_grant", "not a token that is trusted")
+        return {**self._new_token(), "issued_token_type": "urn:ietf:params:oauth:token-type:access_token"}
+
+    def _new_token(self) -> dict[str, Any]:
         with self.lock:
             token = f"ya29.{self.next_count()}"
             self.tokens[token] = time.time() + self.lifetime
@@ -414,9 +423,12 @@ class Handler(BaseHTTPRequestHandler):
             if fault is not None:
                 self._befall(fault)
                 return
-            if form.get("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer":
+            if form.get("grant_type") == "urn:ietf:params:oauth:grant-type:token-exchange":
+                said, status = self.store.exchange(form), 200
+            elif form.get("grant_type") == "urn:ietf:params:oauth:grant-type:jwt-bearer":
+                said, status = self.store.grant(form["assertion"]), 200
+            else:
                 raise Refusal(400, "unsupported_grant_type")
-            said, status = self.store.grant(form["assertion"]), 200
         except Refusal as refusal:
             said, status = {"error": refusal.code, "error_description": refusal.message}, refusal.status
         self._send(status, {"Content-Type": "application/json"}, json.dumps(said).encode())
@@ -566,8 +578,8 @@ class Handler(BaseHTTPRequestHandler):
     def _initiate(self) -> tuple[int, dict[str, Any], bytes]:
         self._no_preconditions()
         self._check_key()
-        if self.body:
-            raise Refusal(400, "InvalidArgument", "Content-Length has to be 0.")
+        if self.body or self.fields.get("x-goog-acl", "private") not in ACLS:
+            raise Refusal(400, "InvalidArgument", "Invalid argument.")
         bucket, key = self.where
         self.store.objects(bucket)
         upload_id = f"ABPnz{self.store.next_count()}"
@@ -597,7 +609,7 @@ class Handler(BaseHTTPRequestHandler):
                 raise Refusal(400, "InvalidPartOrder", "The list of parts was not in ascending order.")
             if number not in upload.parts or upload.parts[number][1] != etag.strip('"'):
                 raise Refusal(400, "InvalidPart", "One or more of the specified parts could not be found.")
-            if len(upload.parts[number][0]) < SMALLEST_PART and index < len(parts) - 1:
+            if len(upload.parts[number][0]) < self.store.smallest_part and index < len(parts) - 1:
                 raise Refusal(400, "EntityTooSmall", "Your proposed upload is smaller than the minimum object size.")
             data.append(upload.parts[number][0])
         made = self.store.make(*self.where, b"".join(data), upload.options, multipart=True)
