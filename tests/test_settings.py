@@ -256,6 +256,16 @@ def test_refused_at_the_top(line: str, problem: str) -> None:
         ("access_key: hunter2", "secret_key: required, since access_key is given"),
         ("secret_key: hunter2", "access_key: required, since secret_key is given"),
         ("session_token: hunter2", "session_token: needs access_key and secret_key"),
+        ("credentials: f", "credentials: only with kind: gcs (S3 has access_key and secret_key)"),
+        (
+            "kind: gcs\n  access_key: hunter2\n  secret_key: hunter2",
+            "access_key: not with kind: gcs, which has credentials (for HMAC keys: kind: s3 and Google's endpoint)",
+        ),
+        ("kind: gcs\n  object: {tags: {a: b}}", "object.tags: not with kind: gcs, whose objects have none"),
+        (
+            "kind: gcs\n  object: {encryption: AES256}",
+            "object.encryption: not with kind: gcs; name a key of Cloud KMS in kms_key",
+        ),
         ("object: {tags: [a]}", "object.tags: must be names and texts, such as {team: video}"),
         ("object: {tags: {a: 1}}", "object.tags.a: must be text (put it in quotes)"),
     ],

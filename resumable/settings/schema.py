@@ -103,9 +103,8 @@ class StoreSettings:
 
 def _not_at_google(values: Mapping[str, Any], given: Collection[str]) -> Iterator[tuple[str, str]]:
     """Yield what Google Cloud Storage does not have."""
-    for name in ("access_key", "secret_key", "session_token"):
-        if name in given:
-            yield name, "not with kind: gcs, which has credentials (for HMAC keys: kind: s3 and Google's endpoint)"
+    if "access_key" in given:
+        yield "access_key", "not with kind: gcs, which has credentials (for HMAC keys: kind: s3 and Google's endpoint)"
     made = values.get("object")
     if made is not None and made.tags:
         yield "object.tags", "not with kind: gcs, whose objects have none"

@@ -36,13 +36,14 @@ async def test_a_checksum_confirms_what_is_stored(gcs: GcsServer, store: GcsStor
     await quiet.close()
 
 
-@pytest.mark.parametrize("code", ["CrcMismatch", "BadDigest", "InvalidDigest"])
 @pytest_twisted.ensureDeferred
-async def test_bytes_that_were_damaged_are_sent_again(gcs: GcsServer, store: GcsStore, code: str) -> None:
+async def test_bytes_that_were_damaged_are_sent_again(gcs: GcsServer, store: GcsStore) -> None:
     opened = await store.init_multipart_upload("bucket", "k", PLAIN)
-    gcs.faults.append(Fault("UploadPart", 400, code=code))
-    await store.upload_part("bucket", "k", opened, 1, [DATA], crc32c=CRC)
-    assert gcs.names().count("UploadPart") == 2
+    for code in ("CrcMismatch", "BadDigest", "InvalidDigest"):
+        gcs.asked.clear()
+        gcs.faults.append(Fault("UploadPart", 400, code=code))
+        await store.upload_part("bucket", "k", opened, 1, [DATA], crc32c=CRC)
+        assert gcs.names() == ["UploadPart", "UploadPart"]
     hasty = gcs.client(patience=0.0)
     with pytest.raises(StoreUnavailable, match="CrcMismatch"):
         await hasty.upload_part("bucket", "k", opened, 1, [DATA], crc32c=CRC ^ 1)
