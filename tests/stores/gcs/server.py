@@ -12,7 +12,7 @@ import hashlib
 import json
 import threading
 import time
-from base64 import b64encode, urlsafe_b64decode
+from base64 import b64decode, b64encode, urlsafe_b64decode
 from collections import deque
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -350,6 +350,9 @@ class Handler(BaseHTTPRequestHandler):
         if parts.path == "/token":
             self._token()
             return
+        if self.fields.get("metadata-flavor") == "Google" or parts.path.endswith(":signBlob"):
+            self._as_a_machine(parts.path)
+            return
         self.where = unquote(parts.path.removeprefix("/").partition("/")[0]), unquote(parts.path[1:].partition("/")[2])
         name, act = self._operation(parts.path)
         with store.lock:
@@ -432,6 +435,27 @@ class Handler(BaseHTTPRequestHandler):
         except Refusal as refusal:
             said, status = {"error": refusal.code, "error_description": refusal.message}, refusal.status
         self._send(status, {"Content-Type": "application/json"}, json.dumps(said).encode())
+
+    def _as_a_machine(self, path: str) -> None:
+        """Answer as a machine's metadata server, and as IAM, which signs for the machine's account."""
+        name = path.rpartition("/")[2]
+        with self.store.lock:
+            if path.endswith(":signBlob"):
+                self.store.asked.append(Asked("SignBlob", self.command, path, {}, self.fields))
+                self.store.check_token(self.fields.get("authorization"))
+                blob = b64decode(json.loads(self.body)["payload"])
+                signed = self.store.private_key.sign(blob, padding.PKCS1v15(), hashes.SHA256())
+                said: dict[str, Any] = {"keyId": "1", "signedBlob": b64encode(signed).decode()}
+            elif name == "token":
+                self.store.asked.append(Asked("Token", self.command, path, {}, self.fields))
+                said = self.store._new_token()
+            elif path.endswith("/default/"):
+                said = {"aliases": ["default"], "email": EMAIL, "scopes": []}
+            else:
+                said = {}
+        body = b"project" if name == "project-id" else json.dumps(said).encode()
+        kind = "text/plain" if name == "project-id" else "application/json"
+        self._send(200, {"Content-Type": kind, "Metadata-Flavor": "Google"}, body)
 
     def _operation(self, path: str) -> tuple[str, Callable[[], tuple[int, dict[str, Any], bytes]]]:
         if self.json:

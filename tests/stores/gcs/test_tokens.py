@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 from attrs import evolve
+from google.auth import iam
+from google.auth.compute_engine import _metadata
 from twisted.internet.defer import ensureDeferred, gatherResults
+from twisted.internet.threads import deferToThread
 
 from resumable.model import ObjectOptions
 from resumable.stores.gcs.client import GcsStore
@@ -20,6 +23,7 @@ from resumable.stores.port import Misconfigured, StoreUnavailable
 from tests.protocols.harness import until
 from tests.stores.fakes import R
 from tests.stores.gcs.server import Fault, GcsServer
+from tests.stores.s3.test_presign import fetch
 
 PLAIN = ObjectOptions()
 
@@ -119,6 +123,24 @@ async def test_federation(gcs: GcsServer, tmp_path: Path, monkeypatch: pytest.Mo
     assert gcs.names() == ["Token", "PutObject"]
     with pytest.raises(Misconfigured, match="CannotSign"):
         await store.presigned_get("bucket", "k", 60)
+    await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_machines_own(gcs: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any file: the metadata server gives the tokens, and IAM signs URLs."""
+    host = gcs.endpoint.removeprefix("http://")
+    for name in ("GCE_METADATA_HOST", "GCE_METADATA_IP"):
+        monkeypatch.setenv(name, host)
+    monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", host)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setattr(iam, "_IAM_SIGN_ENDPOINT", gcs.endpoint + "/v1/{}:signBlob")
+    store = gcs.client(signer=Tokens(R))
+    await store.put_object("bucket", "k", [b"x"], PLAIN)
+    assert gcs.names() == ["Token", "PutObject"]
+    assert (await deferToThread(fetch, await store.presigned_get("bucket", "k", 60)))[:2] == (200, b"x")
+    assert gcs.names()[-2:] == ["SignBlob", "GetObject"]
     await store.close()
 
 
