@@ -89,7 +89,7 @@ export class Row {
     this.sent = sent;
     this.total = total;
     const now = performance.now();
-    if (now - this.#painted < LOOK && sent < total) return;
+    if (this.state === "uploading" && now - this.#painted < LOOK && sent < total) return;
     this.#measured = [...this.#measured.filter(([at]) => now - at < WINDOW), [now, sent]];
     this.paint();
     this.changed(this, null);
@@ -168,7 +168,7 @@ export class Row {
       case "paused":
         return `Paused · ${far}`;
       case "waiting":
-        return navigator.onLine ? `${far} · the service cannot be reached; tries again by itself` : `${far} · waits for the network`;
+        return navigator.onLine ? `${far} · waits for the service, and tries again by itself` : `${far} · waits for the network`;
       case "finished":
         return `Uploaded · ${size(this.total)}`;
       case "cancelled":
