@@ -127,6 +127,8 @@ def test_pause_and_go_on_by_keyboard(
 ) -> None:
     """The button keeps the focus."""
     half_way(browser, network, files, service)
+    # Also what came just before it fell silent is shown.
+    eventually(lambda: "MB of 20" in browser.do("row", "film.mp4"))
     shoot(browser, "under-way")
     browser.do("press", "Pause: film.mp4")
     browser.do("state", "film.mp4", "paused")
