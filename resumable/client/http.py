@@ -6,6 +6,14 @@ from typing import Any, cast
 
 from attrs import frozen
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import (
+    ConnectionDone,
+    ConnectionLost,
+    ConnectionRefusedError,
+    DNSLookupError,
+    TCPTimedOutError,
+    TimeoutError,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, ResponseDone
@@ -147,9 +155,12 @@ class Http:
                 raise body.failure.value from None
             if type(cause).__module__.startswith("service_identity") or "certificate verify failed" in str(cause):
                 raise Failed("the server's certificate is not one to be trusted, or not of this host") from None
+            if "wrong version number" in str(cause):
+                # What OpenSSL says when it reads something else than TLS.
+                raise Failed("the server does not speak TLS at this port: is its URL http:// ?") from None
             if isinstance(cause, CancelledError):
                 raise cause from None
-            raise Lost(str(cause) or type(cause).__name__) from None
+            raise Lost(_reason(cause)) from None
         finally:
             watch.stop()
             if body is not None:
@@ -214,6 +225,19 @@ class _Watch:
 
     def stop(self) -> None:
         cancel_if_active(self._call)
+
+
+def _reason(cause: BaseException) -> str:
+    """Return why there was no answer, for a person."""
+    if isinstance(cause, ConnectionRefusedError):
+        return "nobody listens there (connection refused)"
+    if isinstance(cause, DNSLookupError):
+        return "the host's name is not known (DNS)"
+    if isinstance(cause, TCPTimedOutError | TimeoutError):
+        return "the host cannot be reached (timed out)"
+    if isinstance(cause, ConnectionDone | ConnectionLost):
+        return "the connection was lost"
+    return str(cause).rstrip(".") or type(cause).__name__
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -16,6 +16,7 @@ from resumable.client.limiter import Limiter
 from resumable.client.state import without_secrets
 from resumable.client.targets import STDIN, Target, targets
 from resumable.commands.cli_text import examples
+from resumable.commands.output import printable
 from resumable.commands.put_display import Display
 from resumable.commands.put_values import headers as headers_of
 from resumable.commands.put_values import patience, rate
@@ -36,7 +37,7 @@ GO_ON_STREAM = "interrupted: a stream cannot go on later"
         ("resumable put --limit-rate 2M - https://up.example.com/upload/dump.tar", "what comes from a pipe"),
     )
 )
-@click.argument("files", nargs=-1, required=True, metavar="FILE…", type=click.Path(allow_dash=True))
+@click.argument("files", nargs=-1, metavar="FILE…", type=click.Path(allow_dash=True))
 @click.argument("url", metavar="URL")
 @click.option(
     "--connections",
@@ -85,11 +86,16 @@ def put(
 
     Exit status: 0 all is stored; 1 refused or failed; 2 wrong use; 3 gave up; 130 Ctrl-C.
     """
+    if not files:
+        # A single argument is taken for the URL.
+        raise click.UsageError("both are needed, what to upload and where: resumable put FILE… URL")
     try:
         prepare(url, headers)
         wanted = list(targets(files, url))
     except Failed as error:
         raise click.UsageError(error.detail) from None
+    if not wanted:
+        click.echo(f"{printable(', '.join(files))}: there is no file in it", err=True)
     batch = _Batch(wanted, headers, connections, limit_rate, retry_for, as_json)
     try:
         status = run(batch.run)
@@ -132,9 +138,12 @@ class _Batch:
                 try:
                     await self._upload(reactor, http, limiter, display, one, shown)
                 except GaveUp as error:
+                    display.failed(one.file, shown, "gave up", error)
                     # The next file would wait as long for the same server.
-                    for other in left:
-                        display.failed(other.file, without_secrets(other.url), "gave up", error)
+                    for other in left[1:]:
+                        display.left(other.file, without_secrets(other.url), "gave up", error)
+                    if left[1:]:
+                        display.say(f"not tried: {len(left) - 1} more")
                     return GAVE_UP if status == STORED else status
                 except ClientError as error:
                     display.failed(one.file, shown, "failed", error)
@@ -142,7 +151,7 @@ class _Batch:
                 left.pop(0)
         except CancelledError:
             for other in left:
-                display.failed(other.file, without_secrets(other.url), "interrupted", Failed("interrupted"))
+                display.left(other.file, without_secrets(other.url), "interrupted", Failed("interrupted"))
             raise
         finally:
             display.close()

@@ -89,7 +89,9 @@ def shell(service: Service, tmp_path: Path) -> Shell:
 
 @pytest.mark.parametrize("connections", ["1", "4"])
 def test_a_file(shell: Shell, connections: str) -> None:
-    """Nothing is said but what is asked for."""
+    """Nothing is said but what is asked for. Of a folder without files it is said that nothing was there."""
+    (shell.folder / "nothing").mkdir()
+    assert shell.put("nothing", shell.url) == (0, "", "nothing: there is no file in it\n")
     status, out, err = shell.put(shell.file(), shell.url, "--connections", connections, "--json")
     assert (status, err) == (0, "")
     said = json.loads(out)
@@ -162,10 +164,16 @@ def test_refused_and_others_stored(shell: Shell) -> None:
 
 def test_gives_up(shell: Shell) -> None:
     """Nobody listens there: 3, and why."""
-    status, out, err = shell.put("--retry-for", "300ms", shell.file(), "http://127.0.0.1:9/", "--json")
+    files = (shell.file(), shell.file("two.bin", b"x"), shell.file("three.bin", b"x"))
+    status, out, err = shell.put("--retry-for", "300ms", *files, "http://127.0.0.1:9/", "--json")
     assert status == 3
-    assert "no progress for 0.3 s" in json.loads(out)["error"]["detail"]
-    assert "no answer" in err
+    said = [json.loads(line) for line in out.splitlines()]
+    assert [(one["file"], one["state"]) for one in said] == [(file, "gave up") for file in files]
+    assert all("no progress for 0.3 s" in one["error"]["detail"] for one in said)
+    assert "no answer: nobody listens there (connection refused)" in err
+    # The others are no news for people.
+    assert err.splitlines()[-1] == "not tried: 2 more"
+    assert "two.bin" not in err
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import PrivateCertificate
 
 from resumable.client import Busy, Changed, Failed, GaveUp, Refused
@@ -396,5 +397,22 @@ async def test_a_certificate_that_nobody_trusts(bench: Bench) -> None:
         with pytest.raises(Failed, match="certificate"):
             await bench.upload()
         assert bench.server.requests == []
+    finally:
+        await port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_tls_where_none_is_spoken(bench: Bench) -> None:
+    """It is not tried again: a server that answers so speaks no TLS a minute later either."""
+
+    class Plain(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")  # type: ignore[union-attr]
+
+    port = R.listenTCP(0, Factory.forProtocol(Plain), interface="127.0.0.1")
+    bench.url = f"https://127.0.0.1:{port.getHost().port}/"
+    try:
+        with pytest.raises(Failed, match="does not speak TLS at this port"):
+            await bench.upload()
     finally:
         await port.stopListening()

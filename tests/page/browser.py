@@ -7,10 +7,10 @@ import os
 import select
 import shutil
 import signal
+import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
-from subprocess import Popen
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ class Browser:
         self._profile = directory / "profile"
         # Short: it is the path of a socket too (107 bytes, unix(7)).
         self._home = tempfile.TemporaryDirectory(prefix="page-", ignore_cleanup_errors=True)
-        self._process: Popen[str] | None = None
+        self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> Browser:
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -76,6 +76,9 @@ class Browser:
 
     def close(self) -> None:
         if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                # It closes the browser; at a signal that takes seconds longer.
+                self._process.communicate('["stop"]\n', timeout=5)
             end(self._process)
             self._process = None
 

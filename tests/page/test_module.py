@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import resumable
-from tests.clients.network import Network
-from tests.clients.node import run
+from tests.clients.network import Network, wait_for
+from tests.clients.node import end, result_of, start
 from tests.harness import Application, Service
 from tests.page.conftest import nothing_is_left, remembered, stored
 from tests.s3servers import MotoServer
@@ -28,9 +32,23 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def upload(network: Network, file: Path, name: str, *, options: Any = None, **task: Any) -> Any:
+@contextmanager
+def started(
+    network: Network, file: Path, name: str, *, options: Any = None, **task: Any
+) -> Iterator[subprocess.Popen[str]]:
+    """A process that uploads."""
     said = {"endpoint": network.url, "name": name, **(options or {})}
-    return run("module.mjs", {"module": str(MODULE), "file": str(file), "options": said, **task})
+    process = start("module.mjs", {"module": str(MODULE), "file": str(file), "options": said, **task})
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def upload(network: Network, file: Path, name: str, **task: Any) -> Any:
+    """Upload a file in a process of its own; what came of it."""
+    with started(network, file, name, **task) as process:
+        return result_of(process)
 
 
 @pytest.mark.parametrize("connections", [1, 3])
@@ -128,10 +146,26 @@ def test_cancel(network: Network, s3: MotoServer, file: Path, tmp_path: Path) ->
     nothing_is_left(s3)
 
 
-def test_a_refusal_is_told_before_the_bytes(network: Network, application: Application, file: Path) -> None:
-    application.refuse(403, b"not you", **{"Content-Type": "text/plain"})
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "problem"),
+    [
+        (403, "text/plain", b"not you", {"status": 403, "detail": "not you"}),
+        (
+            401,
+            "application/problem+json",
+            b'{"detail": "not you", "login": "/in"}',
+            {"detail": "not you", "login": "/in"},
+        ),
+    ],
+)
+def test_a_refusal_is_told_before_the_bytes(
+    network: Network, application: Application, file: Path, status: int, kind: str, body: bytes, problem: Any
+) -> None:
+    """With what the application says, whatever its form is."""
+    application.refuse(status, body, **{"Content-Type": kind})
     said = upload(network, file, "refused")
-    assert (said["outcome"], said["status"], said["message"]) == ("UploadError", 403, "not you")
+    assert (said["outcome"], said["status"], said["message"]) == ("UploadError", status, "not you")
+    assert said["problem"] == problem
     assert network.of("PUT") == []
 
 
@@ -145,3 +179,116 @@ def test_new_headers_after_a_401(network: Network, application: Application, fil
     assert upload(network, file, "tokens", tokens=["old", "new"])["outcome"] == "finished"
     said = upload(network, file, "tokens", tokens=["old"])
     assert (said["status"], said["message"], len(network.of("POST"))) == (401, "old", 4)
+
+
+def test_what_was_lost_is_not_counted_as_sent(network: Network, file: Path) -> None:
+    """While it waits, nothing is under way."""
+    network.refuse("PUT", nth=2)
+    said = upload(network, file, "counted")
+    assert (said["outcome"], said["waited"]) == ("finished", [[6 << 20, 6 << 20]]), said
+
+
+def test_one_of_several_connections_breaks(network: Network, s3: MotoServer, file: Path) -> None:
+    """What the others have brought until then is stored, and not brought again."""
+    fault = network.break_off("PUT", 2_000_000, nth=3)
+    said = upload(network, file, "one breaks", options={"connections": 3})
+    assert (said["outcome"], fault.hit.is_set()) == ("finished", True), said
+    assert stored(s3, "one breaks") == DATA
+    assert len(network.of("POST")) == 1
+    # One range at most for each connection: what was on the way when the one broke.
+    assert sum(request.passed for request in network.of("PUT")) <= len(DATA) + 3 * (6 << 20)
+
+
+def test_two_at_once_with_the_same_file(
+    network: Network, service: Service, s3: MotoServer, file: Path, tmp_path: Path
+) -> None:
+    """Two tabs, that is: the second goes on with the upload of the first, and both are told the result."""
+    memory = tmp_path / "memory"
+    fault = network.stall("PUT", 1_000_000, nth=2)
+    with started(network, file, "twice", remember=str(memory)) as first:
+        wait_for(fault)
+        second = upload(network, file, "twice", remember=str(memory))
+        network.mend()
+        said = result_of(first)
+    assert (second["outcome"], said["outcome"]) == ("finished", "finished"), (second, said)
+    assert said["result"]["id"] == second["result"]["id"]
+    assert len(network.of("POST")) == 1
+    assert stored(s3, "twice") == DATA
+    assert remembered(memory) == []
+
+
+@pytest.mark.parametrize("at", [0, len(DATA) - 1])
+def test_another_file_of_the_same_name_and_size(
+    network: Network, s3: MotoServer, file: Path, tmp_path: Path, at: int
+) -> None:
+    """It is told by its first and last bytes, so that the two are never mixed."""
+    memory = tmp_path / "memory"
+    network.cut_off("PUT", 7_000_000, nth=2)
+    first = upload(network, file, f"blob {at}", remember=str(memory), options={"retryDelays": []})
+    assert first["outcome"] == "UploadError"
+    network.reset()
+    other = bytearray(DATA)
+    other[at] ^= 1
+    (tmp_path / "other").write_bytes(other)
+    said = upload(network, tmp_path / "other", f"blob {at}", remember=str(memory))
+    assert (said["outcome"], len(network.of("POST"))) == ("finished", 1), said
+    assert said["result"]["id"] != first["url"].rpartition("/")[2]
+    assert stored(s3, f"blob {at}") == other
+    assert remembered(memory) == []
+
+
+def test_other_bytes_are_stored_already(network: Network, service: Service, file: Path, tmp_path: Path) -> None:
+    """409: it ends, says why, and the next start makes a new upload."""
+    memory = tmp_path / "memory"
+    fault = network.stall("PUT", 1_000_000, nth=2)
+    with started(network, file, "other bytes", remember=str(memory)) as process:
+        wait_for(fault)
+        (entry,) = remembered(memory)
+        path = "/uploads/" + entry["url"].rpartition("/")[2]
+        other, first = b"x" * (2 << 20), 12 << 20
+        span = {"Content-Range": f"bytes {first}-{first + len(other) - 1}/{len(DATA)}"}
+        assert service.request("PUT", path, body=other, headers=span).status == 308
+        network.mend()
+        said = result_of(process)
+    assert (said["outcome"], said["status"], said["states"][-1]) == ("UploadError", 409, "failed"), said
+    assert said["message"].startswith("The file is not the one that the upload was begun with")
+    assert remembered(memory) == []
+    assert upload(network, file, "other bytes", remember=str(memory))["outcome"] == "finished"
+
+
+def test_somebody_elses_upload_of_the_same_key(
+    network: Network, application: Application, service: Service, file: Path
+) -> None:
+    application.grant()
+    made = service.request("POST", "/uploads", body=b'{"name": "bob/taken", "length": 5}')
+    assert made.status == 201
+    application.grant(owner="bob")
+    said = upload(network, file, "taken")
+    assert (said["outcome"], said["status"], network.of("PUT")) == ("UploadError", 409, []), said
+    application.grant()
+    assert service.request("DELETE", f"/uploads/{made.json['id']}").status == 204
+    application.grant(owner="bob")
+    assert upload(network, file, "taken")["outcome"] == "finished"
+
+
+def test_a_file_that_is_too_large(network: Network, tmp_path: Path) -> None:
+    with (tmp_path / "huge").open("wb") as huge:
+        huge.truncate((40 << 20) + 1)
+    said = upload(network, tmp_path / "huge", "huge")
+    assert (said["outcome"], said["status"], said["states"]) == ("UploadError", 413, ["starting", "failed"]), said
+    assert "41943040" in said["problem"]["detail"]
+    assert network.of("PUT") == []
+
+
+def test_retry_after_is_obeyed(network: Network, application: Application, file: Path) -> None:
+    """However short the delays are, it is not asked again before that."""
+    asked: list[float] = []
+
+    def answer(_: dict[str, str]) -> tuple[int, dict[str, str], bytes]:
+        asked.append(time.monotonic())
+        return (429, {"Retry-After": "1"}, b"too much") if len(asked) == 1 else (200, {}, b"")
+
+    application.answer = answer
+    said = upload(network, file, "later", options={"retryDelays": [1]})
+    assert (said["outcome"], said["states"][:3]) == ("finished", ["starting", "waiting", "starting"]), said
+    assert asked[1] - asked[0] >= 1

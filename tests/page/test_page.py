@@ -1,7 +1,6 @@
 """The page in headless Chromium, against the service as it runs, through a network that breaks.
 
-With ``PAGE_SHOTS`` in the environment, a folder, pictures of the page are left there; with ``AXE``, the path of axe-core's
-axe.min.js, its accessibility is checked too.
+Its accessibility is checked by axe-core. With ``PAGE_SHOTS`` in the environment, a folder, pictures of the page are left there.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import pytest
 import requests
 
 from tests.clients.network import Network, wait_for
+from tests.clients.node import SCRIPTS
 from tests.harness import ROOT, Application, Service, eventually
 from tests.page.browser import Browser
 from tests.page.conftest import nothing_is_left, stored, upload_of
@@ -30,6 +30,7 @@ DATA = {
     name: random.Random(name).randbytes(size)
     for name, size in (("one.bin", 9_000_000), ("two ü.bin", 3_000_000), ("three.bin", 100))
 }
+AXE = str(SCRIPTS / "node_modules" / "axe-core" / "axe.min.js")
 FILM = random.Random(3).randbytes(20_000_000)
 
 
@@ -63,14 +64,12 @@ def browser(chromium: Browser, network: Network) -> Iterator[Browser]:
 def shoot(browser: Browser, name: str) -> None:
     """Nothing is wider than the window, and axe-core finds nothing serious."""
     folder = os.environ.get("PAGE_SHOTS")
-    axe = os.environ.get("AXE")
     for width in (360, 1280):
         for scheme in ("light", "dark"):
             path = None if folder is None else f"{folder}/{name}-{width}-{scheme}.png"
             assert browser.do("shot", path, width, scheme), f"{name} is wider than {width} pixels"
-            if axe is not None:
-                found = browser.do("axe", Path(axe).read_text())
-                assert [one for one in found if one[1] in ("serious", "critical")] == [], (name, width, scheme)
+            found = browser.do("axe", AXE)
+            assert [one for one in found if one[1] in ("serious", "critical")] == [], (name, width, scheme)
 
 
 def half_way(browser: Browser, network: Network, files: Path, service: Service) -> None:
@@ -128,6 +127,9 @@ def test_pause_and_go_on_by_keyboard(
 ) -> None:
     """The button keeps the focus."""
     half_way(browser, network, files, service)
+    # Also what came just before it fell silent is shown.
+    eventually(lambda: "MB of 20" in browser.do("row", "film.mp4"))
+    shoot(browser, "under-way")
     browser.do("press", "Pause: film.mp4")
     browser.do("state", "film.mp4", "paused")
     shoot(browser, "paused")
@@ -144,7 +146,7 @@ def test_reload(browser: Browser, network: Network, service: Service, s3: MotoSe
     browser.do("reload")
     network.mend()
     browser.do("see", "#unfinished li")
-    assert "25 % is stored" in browser.do("text", "#unfinished")
+    assert "25% is stored" in browser.do("text", "#unfinished")
     shoot(browser, "unfinished")
     browser.do("answer", "Choose the file: film.mp4", str(files / "other" / "film.mp4"))
     assert "another file" in browser.do("text", "#unfinished")
@@ -214,6 +216,37 @@ def test_a_folder(browser: Browser, s3: MotoServer, files: Path) -> None:
     browser.do("choose", [str(files / "other")], "#folder")
     browser.do("state", "other/film.mp4", "finished")
     assert stored(s3, "other/film.mp4") == FILM[:-1]
+
+
+def test_a_dropped_folder(browser: Browser, s3: MotoServer, tmp_path: Path) -> None:
+    """As a file manager drops it, with a file beside it: what is in it is called by its path, and an empty folder is nothing."""
+    for name in ("tour/a.txt", "tour/2026/Ü #1.txt", "beside.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "tour" / "empty").mkdir()
+    browser.do("drop paths", [str(tmp_path / "tour"), str(tmp_path / "beside.txt")])
+    for name in ("tour/a.txt", "tour/2026/Ü #1.txt", "beside.txt"):
+        browser.do("state", name, "finished")
+        assert stored(s3, name).decode() == name
+    assert browser.do("count", "#uploads .rows > li") == 3
+    assert browser.do("count", ".dragging") == 0
+
+
+def test_two_tabs_with_the_same_file(
+    browser: Browser, network: Network, service: Service, s3: MotoServer, files: Path
+) -> None:
+    """The second goes on with the first one's upload, and both are told that it is stored."""
+    half_way(browser, network, files, service)
+    browser.do("tab", network.url)
+    browser.do("see", "#unfinished li")
+    browser.do("choose", [str(files / "film.mp4")])
+    browser.do("state", "film.mp4", "finished")
+    assert browser.do("count", "#unfinished li") == 0
+    browser.do("close tab")
+    network.mend()
+    browser.do("state", "film.mp4", "finished")
+    assert stored(s3, "film.mp4") == FILM
+    assert len(network.of("POST")) == 1
 
 
 def test_the_browser_crashes(tmp_path: Path, network: Network, service: Service, s3: MotoServer, files: Path) -> None:

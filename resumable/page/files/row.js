@@ -3,9 +3,10 @@
 import { Upload } from "../resumable.js";
 import { duration, explain, percent, size } from "./words.js";
 
-/** Milliseconds over which the speed is measured, and between two looks. */
+/** Milliseconds over which the speed is measured, between two looks, and after which one is taken although nothing has moved. */
 const WINDOW = 6000;
 const LOOK = 250;
+const STILL = 1000;
 
 const DONE = new Set(["finished", "cancelled", "failed"]);
 
@@ -15,6 +16,7 @@ export class Row {
   stored = 0;
   #measured = [];
   #painted = 0;
+  #later;
   #error = null;
   #leave = () => {};
 
@@ -89,17 +91,31 @@ export class Row {
     this.sent = sent;
     this.total = total;
     const now = performance.now();
-    if (now - this.#painted < LOOK && sent < total) return;
+    if (this.state === "uploading" && now - this.#painted < LOOK && sent < total) {
+      // It may be the last for long.
+      this.#paintIn(LOOK);
+      return;
+    }
     this.#measured = [...this.#measured.filter(([at]) => now - at < WINDOW), [now, sent]];
     this.paint();
     this.changed(this, null);
   }
 
+  #paintIn(milliseconds) {
+    clearTimeout(this.#later);
+    this.#later = setTimeout(() => {
+      if (this.state !== "uploading") return;
+      this.paint();
+      this.changed(this, null);
+    }, milliseconds);
+  }
+
   /** Bytes a second; 0 while unknown. */
   get speed() {
-    const first = this.#measured[0];
-    const last = this.#measured.at(-1);
-    return this.state !== "uploading" || !last || last[0] - first[0] < 500 ? 0 : (1000 * Math.max(0, last[1] - first[1])) / (last[0] - first[0]);
+    const now = performance.now();
+    const [first] = this.#measured.filter(([at]) => now - at < WINDOW);
+    if (this.state !== "uploading" || !first || now - first[0] < 500) return 0;
+    return (1000 * Math.max(0, this.sent - first[1])) / (now - first[0]);
   }
 
   #toggle() {
@@ -136,6 +152,7 @@ export class Row {
 
   paint() {
     this.#painted = performance.now();
+    if (this.state === "uploading") this.#paintIn(STILL);
     this.element.dataset.state = this.state;
     const part = this.total === 0 ? (this.state === "finished" ? 1 : 0) : this.sent / this.total;
     this.bar.value = 100 * part;
@@ -168,7 +185,7 @@ export class Row {
       case "paused":
         return `Paused · ${far}`;
       case "waiting":
-        return navigator.onLine ? `${far} · the service cannot be reached; tries again by itself` : `${far} · waits for the network`;
+        return navigator.onLine ? `${far} · waits for the service, and tries again by itself` : `${far} · waits for the network`;
       case "finished":
         return `Uploaded · ${size(this.total)}`;
       case "cancelled":

@@ -2,11 +2,11 @@
 
 const UNITS = ["bytes", "kB", "MB", "GB", "TB", "PB"];
 
-/** Bytes, in powers of 1000 as browsers show them. */
+/** Bytes, in powers of 1000 as browsers show them. The space between number and unit is one that no line ends at. */
 export function size(bytes) {
   const power = bytes < 1000 ? 0 : Math.min(Math.floor(Math.log10(bytes) / 3), UNITS.length - 1);
   const value = bytes / 1000 ** power;
-  return `${value.toLocaleString("en", { maximumFractionDigits: power === 0 || value >= 100 ? 0 : 1 })} ${UNITS[power]}`;
+  return `${value.toLocaleString("en", { maximumFractionDigits: power === 0 || value >= 100 ? 0 : 1 })}\u00a0${UNITS[power]}`;
 }
 
 /** Seconds, roughly. */
@@ -18,7 +18,7 @@ export function duration(seconds) {
 }
 
 export function percent(part, whole) {
-  return `${whole === 0 ? 100 : Math.floor((100 * part) / whole)} %`;
+  return `${whole === 0 ? 100 : Math.floor((100 * part) / whole)}%`;
 }
 
 const ADVICE = {

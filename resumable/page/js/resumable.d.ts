@@ -90,6 +90,8 @@ export interface Unfinished {
   name: string;
   size: number;
   lastModified: number | null;
+  /** Of the bytes at both ends of the file. */
+  digest: string;
   begun: number;
   expires: string | null;
 }

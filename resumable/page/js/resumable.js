@@ -23,6 +23,8 @@ const SLOW = 30_000;
 const LONG_RANGE = 2_900;
 /** How often an upload that the service does not know any more is begun anew. */
 const ANEW = 2;
+/** Bytes at either end of a file that tell it from another one of its name and size. */
+const ENDS = 64 << 10;
 const PREFIX = "resumable ";
 
 /** What went wrong, for people (`message`) and programs. */
@@ -117,6 +119,7 @@ export class Upload {
   #best = 0;
   #begunAnew = 0;
   #expires = null;
+  #digest = null;
   #stop = new AbortController();
   #wake = () => {};
   #creating = null;
@@ -192,10 +195,10 @@ export class Upload {
       } catch (error) {
         if ([404, 409, 410].includes(error.status)) break; // it has ended
         if (!passes(error) || tries >= Math.min(4, this.#delays.length)) throw error;
-        await pauseOf(this.#delays[tries], new Promise(() => {}));
+        await pauseOf(Math.max(shortened(this.#delays[tries] ?? 0), error.retryAfter), new Promise(() => {}));
       }
     }
-    await this.#store.remove(this.#key);
+    await this.#unremember(url);
   }
 
   // What goes on
@@ -234,13 +237,16 @@ export class Upload {
         this.#become("starting");
         const result = await this.#attempt();
         if (this.#wanted === "cancel") throw aborted();
-        await this.#store.remove(this.#key);
+        await this.#unremember(this.url);
         this.#stored = [[0, this.#total]];
         this.#tell();
         this.#become("finished");
         return result;
       } catch (error) {
         if (this.#wanted === "cancel") throw aborted();
+        // Nothing is under way any more: what was sent and is not confirmed will be sent again.
+        this.#underWay.clear();
+        this.#tell();
         if (this.#wanted === "pause" || error instanceof Stopped) continue;
         const failure = await this.#judge(error);
         if (failure !== null) {
@@ -273,15 +279,15 @@ export class Upload {
     }
     if (!passes(error)) return error;
     try {
-      await this.#file.slice(0, 1).arrayBuffer?.();
+      await this.#file.slice(0, 1).arrayBuffer();
     } catch {
-      return new UploadError("The file cannot be read any more: it was changed, moved or deleted. Choose it again.");
+      return unreadable();
     }
     const stored = sizeOf(this.#stored);
     if (stored > this.#best) [this.#best, this.#tries] = [stored, 0];
     if (this.#tries >= this.#delays.length && online()) return error;
     this.#size = Math.max(this.#chunk, this.#size / 2);
-    await this.#wait(Math.max(this.#delays[this.#tries++] ?? 0, error.retryAfter));
+    await this.#wait(Math.max(shortened(this.#delays[this.#tries++] ?? 0), error.retryAfter));
     return null;
   }
 
@@ -296,15 +302,21 @@ export class Upload {
   }
 
   async #forget() {
+    const { url } = this;
     this.url = null;
     this.#stored = [];
     this.#best = 0;
-    await this.#store.remove(this.#key);
+    await this.#unremember(url);
+  }
+
+  /** Another file of this name and size may have been begun since: that one stays remembered. */
+  async #unremember(url) {
+    if (parsed(await this.#store.get(this.#key))?.url === url) await this.#store.remove(this.#key);
   }
 
   /** Bring all that is missing. Returns the result. */
   async #attempt() {
-    this.url ??= parsed(await this.#store.get(this.#key))?.url ?? null;
+    this.url ??= await this.#recall();
     let result = this.url === null ? await this.#create() : await this.#look();
     for (let rounds = 0; result === undefined; rounds++) {
       if (this.#wanted !== "run") throw new Stopped();
@@ -318,6 +330,13 @@ export class Upload {
       if (rounds > 1000) throw new UploadError("The service takes bytes and does not keep them.", 503);
     }
     return result;
+  }
+
+  /** Return the URL of the upload that was begun with this file before; null if there is none. */
+  async #recall() {
+    this.#digest ??= await digestOf(this.#file);
+    const entry = parsed(await this.#store.get(this.#key));
+    return entry?.digest === this.#digest ? (entry.url ?? null) : null;
   }
 
   async #create() {
@@ -349,6 +368,7 @@ export class Upload {
       name: this.#name,
       size: this.#total,
       lastModified: this.#file.lastModified ?? null,
+      digest: this.#digest,
       begun: Date.now(),
       expires: this.#expires,
     };
@@ -596,18 +616,47 @@ function backOnline() {
   return new Promise((resolve) => globalThis.addEventListener("online", resolve, { once: true }));
 }
 
-/** Wait between half of the time and all of it, or until woken; coming online again ends it too. */
+/** Between half of a time and all of it: what failed together does not come back together. */
+function shortened(milliseconds) {
+  return milliseconds * (0.5 + Math.random() / 2);
+}
+
+/** Wait, or until woken; coming online again ends it too. */
 async function pauseOf(milliseconds, woken) {
   let timer;
   let back;
   const over = new Promise((resolve) => {
-    timer = setTimeout(resolve, milliseconds * (0.5 + Math.random() / 2));
+    timer = setTimeout(resolve, milliseconds);
     back = resolve;
     globalThis.addEventListener?.("online", back, { once: true });
   });
   await Promise.race([over, woken]);
   clearTimeout(timer);
   globalThis.removeEventListener?.("online", back);
+}
+
+function unreadable() {
+  return new UploadError("The file cannot be read any more: it was changed, moved or deleted. Choose it again.");
+}
+
+/**
+ * A number, as text, for the bytes at both ends of a file: another file most likely has another one. Not by `crypto.subtle`,
+ * which pages without TLS do not have. Each half is like FNV-1a (draft-eastlake-fnv), with multipliers of its own.
+ */
+async function digestOf(file) {
+  const ends = file.size <= 2 * ENDS ? [file] : [file.slice(0, ENDS), file.slice(-ENDS)];
+  let [one, two] = [0x811c9dc5, 0x41c6ce57];
+  try {
+    for (const end of ends) {
+      for (const byte of new Uint8Array(await end.arrayBuffer())) {
+        one = Math.imul(one ^ byte, 0x01000193);
+        two = Math.imul(two ^ byte, 0x5f356495);
+      }
+    }
+  } catch {
+    throw unreadable();
+  }
+  return [one, two].map((half) => (half >>> 0).toString(16).padStart(8, "0")).join("");
 }
 
 function aborted() {

@@ -7,7 +7,8 @@
 //  "remember": a file that is the store
 //  "cancelAt" | "pauseAt": at so many bytes sent}
 //
-// The last line of the output: {"outcome": "finished" | the error's name, "result", "status", "message", "problem", "states", "stored"}
+// The last line of the output: {"outcome": "finished" | the error's name, "result", "status", "message", "problem", "states", "stored",
+// "waited": [stored, sent] as they were told last, each time that it began to wait}
 
 import { openAsBlob, readFileSync, writeFileSync } from "node:fs";
 
@@ -32,6 +33,8 @@ const store = {
 };
 const states = [];
 let stored = [];
+let told = [0, 0];
+const waited = [];
 let cancelled = null;
 let paused = false;
 
@@ -42,9 +45,11 @@ const upload = new Upload(await openAsBlob(task.file), {
   ...task.options,
   onStateChange(state) {
     states.push(state);
+    if (state === "waiting") waited.push(told);
   },
   onProgress(progress) {
     stored.push(progress.stored);
+    told = [progress.stored, progress.sent];
     if (task.cancelAt !== undefined && progress.stored >= task.cancelAt) cancelled ??= upload.cancel();
     if (task.pauseAt !== undefined && progress.stored >= task.pauseAt && !paused) {
       paused = true;
@@ -61,4 +66,4 @@ try {
   Object.assign(said, { outcome: error.name, status: error.status ?? null, message: error.message, problem: error.problem ?? null });
 }
 await cancelled;
-console.log(JSON.stringify({ ...said, stored: Math.max(0, ...stored), url: upload.url }));
+console.log(JSON.stringify({ ...said, waited, stored: Math.max(0, ...stored), url: upload.url }));

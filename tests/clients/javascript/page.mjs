@@ -1,6 +1,7 @@
 // A page in headless Chromium, driven from outside. argv[2]: {"chromium", "profile", "seconds"}. Each line of the input is an order,
 // [name, ...arguments], and is answered by a line: {"did": name, "value"} or {"failed": why}.
 
+import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 
 import { chromium } from "playwright-core";
@@ -13,15 +14,20 @@ const context = await chromium.launchPersistentContext(task.profile, {
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
 });
 context.setDefaultTimeout(task.seconds * 1000);
-const page = context.pages()[0] ?? (await context.newPage());
 /** What a page must not do: fail, or load what its policy forbids. */
 const wrong = [];
-page.on("pageerror", (error) => wrong.push(String(error)));
-page.on("console", (message) => {
-  // A refused request is logged by the browser itself.
-  if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) wrong.push(message.text());
-});
-page.on("dialog", (dialog) => dialog.accept());
+function watched(tab) {
+  tab.on("pageerror", (error) => wrong.push(String(error)));
+  tab.on("console", (message) => {
+    // A refused request is logged by the browser itself.
+    if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) wrong.push(message.text());
+  });
+  tab.on("dialog", (dialog) => dialog.accept());
+  return tab;
+}
+const tabs = [watched(context.pages()[0] ?? (await context.newPage()))];
+/** The tab that orders are for. */
+let [page] = tabs;
 
 const row = (name) => page.locator("#uploads .rows > li").filter({ has: page.locator(".name", { hasText: name }) });
 
@@ -44,6 +50,24 @@ const orders = {
       for (const { name, text, lastModified } of given) transfer.items.add(new File([text], name, { lastModified }));
       document.getElementById("drop").dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
     }, files),
+  // What a file manager drops: files and folders, by their paths.
+  async "drop paths"(paths) {
+    const box = await page.locator("#drop").boundingBox();
+    const client = await context.newCDPSession(page);
+    for (const type of ["dragEnter", "dragOver", "drop"]) {
+      const data = { items: [], files: paths, dragOperationsMask: 1 };
+      await client.send("Input.dispatchDragEvent", { type, x: box.x + 5, y: box.y + 5, data });
+    }
+    await client.detach();
+  },
+  async tab(url) {
+    tabs.push((page = watched(await context.newPage())));
+    await page.goto(url);
+  },
+  async "close tab"() {
+    await tabs.pop().close();
+    page = tabs.at(-1);
+  },
   state: (name, state) => row(name).and(page.locator(`[data-state="${state}"]`)).waitFor(),
   gone: (name) => row(name).waitFor({ state: "detached" }),
   row: (name) => row(name).innerText(),
@@ -58,10 +82,10 @@ const orders = {
     await page.screenshot({ path, fullPage: true });
     return page.evaluate(() => document.documentElement.scrollWidth <= innerWidth);
   },
-  // What axe-core finds: it is run outside the page's own policy.
-  async axe(source) {
-    await page.evaluate(source);
-    const { violations } = await page.evaluate(() => globalThis.axe.run());
+  // What axe-core finds: it is run outside the page's own policy, once in each page that is opened.
+  async axe(path) {
+    if (!(await page.evaluate(() => "axe" in globalThis))) await page.evaluate(await readFile(path, "utf8"));
+    const { violations } = await page.evaluate(() => globalThis.axe.run({ resultTypes: ["violations"] }));
     return violations.map(({ id, impact, nodes }) => [id, impact, nodes.map(({ html }) => html).slice(0, 3)]);
   },
   wrong: () => wrong,
