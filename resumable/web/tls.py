@@ -26,7 +26,7 @@ log = Logger()
 
 #: Encrypted bytes that are read at once. They stay in the processor's cache until they are decrypted, and OpenSSL keeps a
 #: buffer as large for the connection.
-PIECE = 64 * 1024
+PIECE = 128 * 1024
 #: The bytes by which a record is longer than its content, at most (RFC 8446, 5.2: 5 + 256; padding not counted).
 OVERHEAD = 261
 #: Encrypted bytes that are read before anything is known about the client.
@@ -138,10 +138,8 @@ class ClientTls(BufferingTLSTransport):
         left = segment.size + segment.size // 8 + PIECE
         while self._ending is None:
             try:
-                segment.fill()
-                return None
-            except SSL.WantReadError:
-                pass
+                if segment.fill():
+                    return None
             except SSL.Error as error:
                 self._ending = error.with_traceback(None)
                 return None

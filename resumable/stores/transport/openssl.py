@@ -23,6 +23,8 @@ _clear_mode = getattr(_lib, "SSL_clear_mode", None)
 _partial_write = getattr(_lib, "SSL_MODE_ENABLE_PARTIAL_WRITE", None)
 _bio_read = getattr(_lib, "BIO_read", None)
 _ssl_read: Any = getattr(_lib, "SSL_read", None)
+_get_error: Any = getattr(_lib, "SSL_get_error", None)
+_want_read: Any = getattr(_lib, "SSL_ERROR_WANT_READ", None)
 _from_buffer: Any = getattr(_ffi, "from_buffer", None)
 #: PyBytes_FromStringAndSize of Python's C interface. Without a string it makes bytes whose content is to be filled in.
 _new_bytes: Any = getattr(getattr(ctypes, "pythonapi", None), "PyBytes_FromStringAndSize", None)
@@ -82,7 +84,7 @@ class Segment:
         self._ssl = getattr(connection, "_ssl", None)
         self._check: Any = getattr(connection, "_raise_ssl_error", None)
         self._parts: list[bytes] = []
-        needed = (self._ssl, self._check, _ssl_read, _from_buffer, _new_bytes)
+        needed = (self._ssl, self._check, _ssl_read, _get_error, _want_read, _from_buffer, _new_bytes)
         self._direct = all(name is not None for name in needed)
         if self._direct:
             self._content: bytes = _new_bytes(None, size)
@@ -93,33 +95,38 @@ class Segment:
         """Whether there is no room left."""
         return self.filled >= self.size
 
-    def fill(self) -> None:
-        """Decrypt what OpenSSL has been given, as far as there is room for it.
+    def fill(self) -> bool:
+        """Decrypt what OpenSSL has been given, as far as there is room for it; return whether the segment is full.
 
         What is decrypted before an error is kept.
 
-        :raises SSL.WantReadError: nothing more can be decrypted, and there is room.
         :raises SSL.ZeroReturnError: the other side has said close_notify.
         :raises SSL.Error: TLS is broken.
         """
         if not self._direct:
-            self._fill_publicly()
-            return
+            return self._fill_publicly()
         ssl, start, size, filled = self._ssl, self._start, self.size, self.filled
         while filled < size:
             count = _ssl_read(ssl, start + filled, size - filled)
             if count <= 0:
                 self.filled = filled
+                if _get_error(ssl, count) == _want_read:
+                    return False
                 self._check(ssl, count)
                 raise SSL.Error([])  # not reached: no success, and no error either
             filled += count
         self.filled = filled
+        return True
 
-    def _fill_publicly(self) -> None:
+    def _fill_publicly(self) -> bool:
         """Do what `fill` does, by public names."""
         while self.filled < self.size:
-            self._parts.append(self._connection.recv(self.size - self.filled))
+            try:
+                self._parts.append(self._connection.recv(self.size - self.filled))
+            except SSL.WantReadError:
+                return False
             self.filled += len(self._parts[-1])
+        return True
 
     def take(self) -> bytes:
         """Return what is there. Nothing can be added afterwards."""
