@@ -49,7 +49,7 @@ class ClientTls(BufferingTLSTransport):
     _ending: Exception | None = None
     #: A turn that is due, because something may be left with OpenSSL of which the socket knows nothing.
     _turn: Any = None
-    #: Whether OpenSSL may hold something that could be handed on: the last segment was full, or TLS has ended.
+    #: Whether OpenSSL may hold what could be handed on: a segment was full, TLS has ended, or something came in a pause.
     _more = False
     #: Whether the socket is read here, and whether it is lost.
     _reads = _last = False
@@ -174,6 +174,10 @@ class ClientTls(BufferingTLSTransport):
 
     def _flushReceiveBIO(self) -> None:
         """Hand on what has been decrypted (called by Twisted, when it has given OpenSSL something, and at the end)."""
+        if self._paused and not self._last:
+            self._more = True
+            self._flushSendBIO()  # the end of the handshake, for example
+            return
         while not self._lostTLSConnection and (self._last or not self._paused):
             self._take(None)
             if not self._more:

@@ -216,6 +216,18 @@ def test_a_body_that_nobody_has_asked_for_stays_outside() -> None:
     assert statuses(wire.hear()) == [200]
 
 
+def test_what_comes_in_a_pause_is_not_forgotten() -> None:
+    """A request that was read all the same is served when the server reads on, though nothing more comes."""
+    service = Service()
+    wire = SecureWire(service)
+    wire.server.pauseProducing()
+    wire.bring(wire.record(head("PUT", "/a", "Content-Length: 5"), b"bytes"))
+    assert not service.requests
+    wire.server.resumeProducing()
+    wire.hear()
+    assert statuses(wire.hear()) == [200]
+
+
 def test_requests_in_one_record() -> None:
     """Each has its answer, in order."""
     wire = SecureWire(Service())
