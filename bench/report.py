@@ -11,8 +11,9 @@ from bench.svg import bars
 from bench.table import figure, milliseconds, render
 from bench.units import show_size
 
-#: The server that the others are compared with.
+#: The server that the others are compared with: the one with TLS on the same side, where it was measured.
 FLOOR = "nginx"
+TLS = ("-store-tls", "-both-tls", "-tls")
 
 HEAD = (
     "server",
@@ -52,8 +53,7 @@ def _where(results: Results) -> str:
 
 
 def _load_table(rows: Sequence[Row]) -> str:
-    floor = next((row.cpu_per_gib for row in rows if row.server == FLOOR), None)
-    head, lines = list(HEAD), [_line(row, floor) for row in rows]
+    head, lines = list(HEAD), [_line(row, _floor(row.server, rows)) for row in rows]
     if any(row.status_p50 is not None for row in rows):
         head.append("status p50/p99 ms")
         for row, line in zip(rows, lines, strict=True):
@@ -63,6 +63,13 @@ def _load_table(rows: Sequence[Row]) -> str:
         for row, line in zip(rows, lines, strict=True):
             line.append(f"{row.again:.0%}")
     return render(head, lines)
+
+
+def _floor(server: str, rows: Sequence[Row]) -> float | None:
+    """Return the CPU seconds for a GiB that the server's are compared with, or None if nothing of the kind was measured."""
+    measured = {row.server: row.cpu_per_gib for row in rows}
+    side = next((side for side in TLS if server.endswith(side)), "")
+    return measured.get(FLOOR + side, measured.get(FLOOR))
 
 
 def _line(row: Row, floor: float | None) -> list[str]:

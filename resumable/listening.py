@@ -15,6 +15,7 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 #: Listens. Takes the reactor, an endpoint description, and the factory of the connections' protocols.
 Listen = Callable[[Any, str, IProtocolFactory], Awaitable[IListeningPort]]
@@ -74,11 +75,20 @@ async def open_port(reactor: Any, description: str, factory: IProtocolFactory) -
     """
     try:
         port: IListeningPort = await serverFromString(reactor, description).listen(factory)
-        return port
     except LookupError:
         raise CannotListen(f"listen: {description}: the service manager has passed no such socket") from None
     except (CannotListenError, OSError, ValueError) as error:
         raise CannotListen(f"listen: {description}: {error}") from error
+    use_own_tls(port, factory)
+    return port
+
+
+def use_own_tls(port: Any, factory: Any) -> None:
+    """Have the connections of a TLS port speak it as their factory wants, if it says so (``tls_protocol``)."""
+    wrapping = getattr(port, "factory", None)
+    protocol = getattr(factory, "tls_protocol", None)
+    if isinstance(wrapping, TLSMemoryBIOFactory) and protocol is not None:
+        wrapping.protocol = protocol
 
 
 def accept_at_most(most: int, port: Any) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.servers.nginx import Nginx, NginxLargeBuffers, NginxStoreTls
-from bench.servers.peers import Tusd, TusdStoreTls, TusNode, TusNodeStoreTls, Uploadx
+from bench.servers.nginx import Nginx, NginxBothTls, NginxLargeBuffers, NginxStoreTls, NginxTls
+from bench.servers.peers import Tusd, TusdBothTls, TusdStoreTls, TusdTls, TusNode, TusNodeStoreTls, Uploadx
 from bench.servers.resumable import (
     Resumable,
     ResumableBothTls,
@@ -31,15 +31,19 @@ SERVERS: Mapping[str, type[Server]] = {
         ResumableTwoWorkers,
         ResumableWithoutChecksums,
         ResumableLargeChunks,
-        ResumableTls,
         Tusd,
         TusNode,
         Uploadx,
+        NginxTls,
+        ResumableTls,
+        TusdTls,
         NginxStoreTls,
         ResumableStoreTls,
         ResumableStoreTlsLargeChunks,
-        ResumableBothTls,
         TusdStoreTls,
         TusNodeStoreTls,
+        NginxBothTls,
+        ResumableBothTls,
+        TusdBothTls,
     )
 }

@@ -27,7 +27,7 @@ http {{
     keepalive_requests 1000000;
     upstream sink {{ server {sink}; keepalive 64; keepalive_requests 1000000; }}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{port} {own_tls};
         location / {{
             proxy_pass {scheme}://sink;
             proxy_http_version 1.1;
@@ -49,6 +49,13 @@ VERIFIED = """
             proxy_ssl_server_name on;
             proxy_ssl_protocols TLSv1.2 TLSv1.3;
 """
+
+
+#: Directives for TLS from clients.
+SERVED = """ssl backlog=4096;
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_certificate {certificate};
+        ssl_certificate_key {certificate}"""
 
 
 class Nginx(Server):
@@ -77,6 +84,7 @@ class Nginx(Server):
                 scheme=urlsplit(self.store_url).scheme,
                 tls=VERIFIED.format(certificate=self.sink.certificate) if self.store_tls else "",
                 port=self.port,
+                own_tls=SERVED.format(certificate=self.own_certificate()) if self.tls else "backlog=4096",
                 buffers=self.buffers,
             )
         )
@@ -99,6 +107,22 @@ class NginxStoreTls(Nginx):
     name = "nginx-store-tls"
     about = "nginx with TLS to the store: the floor of that"
     store_tls = True
+
+
+class NginxTls(Nginx):
+    """nginx that takes TLS from clients, and passes on without."""
+
+    name = "nginx-tls"
+    about = "nginx over TLS: the floor of that"
+    tls = True
+
+
+class NginxBothTls(NginxStoreTls):
+    """nginx with TLS on both sides."""
+
+    name = "nginx-both-tls"
+    about = "nginx over TLS, with TLS to the store: the floor of that"
+    tls = True
 
 
 def _path() -> str:

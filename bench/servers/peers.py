@@ -103,7 +103,14 @@ class Tusd(Server):
         return [
             *(program, "-host", "127.0.0.1", "-port", str(self.port), "-base-path", self.path),
             *("-s3-bucket", self.sink.bucket, "-s3-endpoint", self.store_url),
+            *self._tls(),
         ]
+
+    def _tls(self) -> list[str]:
+        if not self.tls:
+            return []
+        certificate = str(self.own_certificate())
+        return ["-tls-certificate", certificate, "-tls-key", certificate]
 
 
 class TusdStoreTls(Tusd):
@@ -112,6 +119,22 @@ class TusdStoreTls(Tusd):
     name = "tusd-store-tls"
     about = "tusd with TLS to the store"
     store_tls = True
+
+
+class TusdTls(Tusd):
+    """tusd over TLS."""
+
+    name = "tusd-tls"
+    about = "tusd over TLS"
+    tls = True
+
+
+class TusdBothTls(TusdStoreTls):
+    """tusd with TLS on both sides."""
+
+    name = "tusd-both-tls"
+    about = "tusd over TLS, with TLS to the store"
+    tls = True
 
 
 def version_of(package: str) -> str:

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 import attrs
 import yaml
 
-from bench.certificates import write_certificate
 from bench.processes import python_environment
 from bench.servers.server import Server
 from bench.units import MIB
@@ -109,8 +108,7 @@ class ResumableTls(Resumable):
     tls = True
 
     def _endpoint(self) -> str:
-        certificate = self.directory / "certificate.pem"
-        write_certificate(certificate)
+        certificate = self.own_certificate()
         return f"ssl:{self.port}:interface=127.0.0.1:privateKey={certificate}:certKey={certificate}"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from bench.certificates import write_certificate
 from bench.clients.protocols import PROTOCOLS
 from bench.loads import Load
 from bench.processes import Child, free_port
@@ -63,6 +64,12 @@ class Server:
             return {}
         certificate = str(self.sink.certificate)
         return {"SSL_CERT_FILE": certificate, "AWS_CA_BUNDLE": certificate, "NODE_EXTRA_CA_CERTS": certificate}
+
+    def own_certificate(self) -> Path:
+        """Write the certificate that it shows clients, and its key, to one file; return that."""
+        certificate = self.directory / "certificate.pem"
+        write_certificate(certificate)
+        return certificate
 
     @property
     def store_url(self) -> str:

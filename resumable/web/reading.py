@@ -15,8 +15,9 @@ from twisted.protocols.policies import ProtocolWrapper
 from resumable.web.chunked import ChunkedDecoder
 from resumable.web.read_size import ReadSize
 from resumable.web.refusals import RefusingChannel
+from resumable.web.tls import ClientTls
 
-#: Bytes asked at a time of a socket under TLS, which hands on 16 KiB at a time whatever it is given.
+#: Bytes asked at a time of a socket under Twisted's TLS, which hands on 16 KiB at a time whatever it is given.
 TLS_READ_SIZE = 256 * 1024
 
 #: As long as nobody has asked for the body: what comes with the head lies in memory uncounted while the application and
@@ -39,7 +40,8 @@ class ReadChannel(RefusingChannel):
     def _find_socket(self) -> None:
         """Find what is read, once the connection is made, and read little until a body is wanted."""
         innermost: Any = self.transport
-        while isinstance(innermost, ProtocolWrapper):  # TLS: only the socket below it has a read size
+        # Under Twisted's own TLS only the socket has a read size.
+        while isinstance(innermost, ProtocolWrapper) and not isinstance(innermost, ClientTls):
             innermost = innermost.transport
         self._socket = innermost
         self._reading = ReadSize() if innermost is self.transport else None

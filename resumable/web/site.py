@@ -20,6 +20,7 @@ from resumable.web.head_timer import HEAD_SECONDS
 from resumable.web.overload import COMPLAIN_SECONDS, TurnedAway
 from resumable.web.pipelining import REQUESTS_PER_TURN
 from resumable.web.request import StreamingRequest
+from resumable.web.tls import ClientTls
 
 log = Logger()
 
@@ -38,6 +39,8 @@ class StreamingSite(server.Site):
     """A resource on streaming connections; knows its connections, so that it can be drained."""
 
     protocol = StreamingChannel  # type: ignore[assignment]  # and with it no HTTP/2
+    #: What is between a connection and its socket where an endpoint speaks TLS; see `resumable.listening.open_port`.
+    tls_protocol = ClientTls
 
     def __init__(
         self,

@@ -79,6 +79,23 @@ def test_tables_tell_of_failures_floors_and_what_was_left_out() -> None:
     assert cells[-2:] == ["2 / 2", "50%"]
 
 
+def test_each_kind_of_tls_has_its_floor() -> None:
+    """That of nginx with TLS on the same side; without one, of plain nginx."""
+    run = results(
+        measurement(server="nginx", cpu=0.01),
+        measurement(server="nginx-tls", cpu=0.02),
+        measurement(server="nginx-store-tls", cpu=0.04),
+        *(measurement(server=f"resumable{side}", cpu=0.08) for side in ("", "-tls", "-store-tls", "-both-tls")),
+    )
+    lines = [line.strip("|").split("|") for line in tables(run, PRICES).splitlines() if line.startswith("| resumable")]
+    assert {cells[0].strip(): cells[3].strip() for cells in lines} == {
+        "resumable": "8",
+        "resumable-tls": "4",
+        "resumable-store-tls": "2",
+        "resumable-both-tls": "8",
+    }
+
+
 def test_results_survive_their_file(tmp_path: Path) -> None:
     """Tables and prices are made of files."""
     run = results(measurement(), measurement(server="nginx"))

@@ -1,12 +1,13 @@
 """What OpenSSL can do and pyOpenSSL has no public name for, with the public way where it is missing.
 
-Two things cost more than anything else if they are done in pyOpenSSL's own way. `send` returns after one record of
-16 KiB, and each `bio_read` makes two copies. OpenSSL's binding is reached by private names, so each is looked up once
-and may be absent.
+Three things cost more than anything else if they are done in pyOpenSSL's own way. `send` returns after one record of
+16 KiB, each `bio_read` makes two copies, and `recv` returns objects of one record. OpenSSL's binding is reached by
+private names, so each is looked up once and may be absent.
 """
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
 from OpenSSL import SSL
@@ -21,6 +22,14 @@ _ffi: Any = getattr(SSL, "_ffi", None)
 _clear_mode = getattr(_lib, "SSL_clear_mode", None)
 _partial_write = getattr(_lib, "SSL_MODE_ENABLE_PARTIAL_WRITE", None)
 _bio_read = getattr(_lib, "BIO_read", None)
+_ssl_read: Any = getattr(_lib, "SSL_read", None)
+_get_error: Any = getattr(_lib, "SSL_get_error", None)
+_want_read: Any = getattr(_lib, "SSL_ERROR_WANT_READ", None)
+_from_buffer: Any = getattr(_ffi, "from_buffer", None)
+#: PyBytes_FromStringAndSize of Python's C interface. Without a string it makes bytes whose content is to be filled in.
+_new_bytes: Any = getattr(getattr(ctypes, "pythonapi", None), "PyBytes_FromStringAndSize", None)
+if _new_bytes is not None:
+    _new_bytes.restype, _new_bytes.argtypes = ctypes.py_object, (ctypes.c_void_p, ctypes.c_ssize_t)
 #: Encrypted bytes on their way to the kernel. One buffer for the process: what a socket does not take is copied.
 _scratch: Any = None
 
@@ -56,3 +65,72 @@ def _read_publicly(connection: Any) -> memoryview:
         return memoryview(connection.bio_read(PIECE))
     except SSL.WantReadError:
         return memoryview(b"")
+
+
+class Segment:
+    """Collects the content of many records in one object, without a copy of the whole.
+
+    The object is made uninitialised, as ``socket.recv`` makes its own, and OpenSSL writes to it directly. Nobody else
+    has it before `take`.
+
+    :ivar filled: bytes that are there.
+    """
+
+    def __init__(self, connection: Any, size: int) -> None:
+        """:param size: the most bytes, at least 1."""
+        self.size = size
+        self.filled = 0
+        self._connection = connection
+        self._ssl = getattr(connection, "_ssl", None)
+        self._check: Any = getattr(connection, "_raise_ssl_error", None)
+        self._parts: list[bytes] = []
+        needed = (self._ssl, self._check, _ssl_read, _get_error, _want_read, _from_buffer, _new_bytes)
+        self._direct = all(name is not None for name in needed)
+        if self._direct:
+            self._content: bytes = _new_bytes(None, size)
+            self._start = _from_buffer(self._content)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room left."""
+        return self.filled >= self.size
+
+    def fill(self) -> bool:
+        """Decrypt what OpenSSL has been given, as far as there is room for it; return whether the segment is full.
+
+        What is decrypted before an error is kept.
+
+        :raises SSL.ZeroReturnError: the other side has said close_notify.
+        :raises SSL.Error: TLS is broken.
+        """
+        if not self._direct:
+            return self._fill_publicly()
+        ssl, start, size, filled = self._ssl, self._start, self.size, self.filled
+        while filled < size:
+            count = _ssl_read(ssl, start + filled, size - filled)
+            if count <= 0:
+                self.filled = filled
+                if _get_error(ssl, count) == _want_read:
+                    return False
+                self._check(ssl, count)
+                raise SSL.Error([])  # not reached: no success, and no error either
+            filled += count
+        self.filled = filled
+        return True
+
+    def _fill_publicly(self) -> bool:
+        """Do what `fill` does, by public names."""
+        while self.filled < self.size:
+            try:
+                self._parts.append(self._connection.recv(self.size - self.filled))
+            except SSL.WantReadError:
+                return False
+            self.filled += len(self._parts[-1])
+        return True
+
+    def take(self) -> bytes:
+        """Return what is there. Nothing can be added afterwards."""
+        if not self._direct:
+            return b"".join(self._parts)
+        content, self._content, self._start = self._content, b"", None
+        return content if self.filled == self.size else content[: self.filled]

@@ -3,6 +3,10 @@
 Twisted's TLS hands 16 KiB to OpenSSL at a time, takes them out again, and sends 128 KiB in each round of the reactor.
 For bodies of megabytes that costs more than encrypting them. Here Twisted still does the handshake, reads, and closes.
 Only the body of a request is written in another way, where the connection below is a plain socket.
+
+OpenSSL does not write to the socket itself. It would make a system call for each record of 16 KiB, and that costs more than
+the two copies in memory (0.83 to 0.92 against 0.71 to 0.78 CPU seconds for a GiB, measured alone). Pieces below 128 KiB cost
+more, those above 256 KiB leave the processor's cache.
 """
 
 from __future__ import annotations
