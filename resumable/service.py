@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from resumable.assembly import Assembly
+from resumable.callbacks.authorizer import Authorizer, CallbackAuthorizer
 from resumable.callbacks.outbox import Outbox
 from resumable.callbacks.webhooks import Webhooks
 from resumable.clock import now, run_on_monotonic_time
@@ -32,6 +33,7 @@ from resumable.listening import CannotListen, Listen, listen, tell_manager
 from resumable.malloc import keep_freed_memory, spare_the_collector
 from resumable.metrics import Metrics
 from resumable.model import Unavailable
+from resumable.outages import Outages
 from resumable.settings import Settings
 from resumable.stack import Stack
 from resumable.stores.embedded import EmbeddedS3
@@ -70,7 +72,8 @@ class Resumable(Service):
         :param figures: what ``/metrics`` says, where other processes count too.
         """
         self.settings = settings
-        self._assembly = Assembly(settings, database, reactor, metrics)
+        self._outages = Outages(reactor, waits=settings.events is not None and settings.events.wait)
+        self._assembly = Assembly(settings, database, reactor, metrics, self._outages)
         self._listen = listen
         self._delay = settings.limits.drain_delay
         self._leaving: Deferred[None] | None = None
@@ -122,6 +125,7 @@ class Resumable(Service):
         endpoint = await self._start_embedded()
         push("ledger", self._database.close)
         self._database.start()
+        self._database.reports = self._outages.ledger
         store = await self._start_store(endpoint)
         authorizer = make.authorizer()
         push("authorizer", authorizer.close)
@@ -140,6 +144,8 @@ class Resumable(Service):
         readiness = self._make_readiness(store, uploads)
         pages = HealthPages(readiness, self._figures)
         watched = {b"/healthz": pages.alive, b"/readyz": pages.ready, b"/metrics": pages.metrics}
+        self._watch(store, authorizer, webhooks)
+        push("outages", self._end_watch)
         site = make.site(make.protocols(uploads, authorizer, outbox), {**make.page(endpoint), **watched})
         push("connections", partial(self._drain, site))
         for task in make.rounds(uploads, store):
@@ -222,7 +228,20 @@ class Resumable(Service):
             "ledger": lambda: alive(self._database, self._name, now=now(self._reactor)),
             "store": try_store,
         }
-        return Readiness(self._reactor, probes, self._metrics.ready)
+        reports = {"ledger": self._outages.ledger, "store": self._outages.store}
+        return Readiness(self._reactor, probes, self._metrics.ready, reports)
+
+    def _watch(self, store: Store, authorizer: Authorizer, webhooks: Webhooks | None) -> None:
+        """Have what is out tried again, whether clients come or not."""
+        self._outages.store.attempt = lambda: store.probe(self.settings.store.bucket)
+        self._outages.ledger.attempt = lambda: alive(self._database, self._name, now=now(self._reactor))
+        if isinstance(authorizer, CallbackAuthorizer):
+            self._outages.auth.attempt = authorizer.look
+        if webhooks is not None:
+            self._outages.events.attempt = webhooks.look
+
+    async def _end_watch(self) -> None:
+        self._outages.stop()
 
     async def _own_figures(self) -> bytes:
         return self._metrics.render()

@@ -29,6 +29,8 @@ ROOMS = [
     {
         "model",
         "answering",
+        "outages",
+        "request_info",
         "backoff",
         "boot",
         "clock",

@@ -225,7 +225,7 @@ def _left_out(names: tuple[str, ...]) -> tuple[str, ...]:
 def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     part = whole.get(name) or {}
     if not isinstance(part, dict):
-        raise CallFailure("gave an answer that cannot be used", f"{name} is not an object")
+        raise CallFailure("gave an answer that cannot be used", f"{name} is not an object", unusable=True)
     return part
 
 
@@ -237,7 +237,7 @@ def _changes(said: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return read_changes(said)
     except ValueError as error:
-        raise CallFailure("gave an answer that cannot be used", str(error)) from None
+        raise CallFailure("gave an answer that cannot be used", str(error), unusable=True) from None
 
 
 def _read_object(said: Said) -> Mapping[str, Any]:
@@ -248,7 +248,7 @@ def _read_object(said: Said) -> Mapping[str, Any]:
         if not isinstance(read, dict):
             raise ValueError("not a JSON object")
     except (ValueError, RecursionError) as error:
-        raise CallFailure("gave an answer that cannot be used", str(error)) from None
+        raise CallFailure("gave an answer that cannot be used", str(error), unusable=True) from None
     return read
 
 

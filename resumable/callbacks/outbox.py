@@ -218,7 +218,8 @@ class Outbox:
     def _tell(self, what: str, queued: Queued, why: str = "") -> None:
         age = now(self._clock) - queued.event.created
         self._metrics.webhook_outcome(queued.event.type, OUTCOMES[what], age)
-        log = self._log.info if what == "delivered" else self._log.warn
+        # What is told later is no trouble: an outage of the application has a line of its own.
+        log = self._log.warn if what == "given up" else self._log.info
         log(
             "event {what} id={id} type={type} upload={upload} tries={tries}{because}",
             what=what,
@@ -265,7 +266,7 @@ class Outbox:
                 return None
             if failure.verdict is not None and ours:
                 return failure.verdict
-            raise Unavailable(f"the application {failure.reason}") from None
+            raise Unavailable(f"the application {failure.reason}", part=failure.part) from None
 
     async def _somebody_tries(self, upload_id: str) -> None:
         """Wait while an event of the upload is being tried, by this process or another."""

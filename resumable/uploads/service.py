@@ -35,7 +35,7 @@ from resumable.model import (
 )
 from resumable.quoting import quote_briefly
 from resumable.single_flight import SingleFlight
-from resumable.stores.port import StoreError
+from resumable.stores.port import StoreError, StoreUnavailable
 from resumable.uploads import values
 from resumable.uploads.acknowledged import telling
 from resumable.uploads.claims import new_claim
@@ -618,7 +618,9 @@ class UploadService:
             await release(self._store, self._fragments, upload)
             await self._ledger.freed(upload)
         except (StoreError, Unavailable) as error:
-            self._log.warn("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
+            outage = isinstance(error, StoreUnavailable) or (isinstance(error, Unavailable) and error.part)
+            tell = self._log.info if outage else self._log.warn
+            tell("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
 
     async def tidy_up(self, upload: Upload) -> None:
         """Free what an ended upload left lying: what `free` frees, and under its key what a call that nobody heard of has made.

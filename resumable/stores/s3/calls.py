@@ -10,10 +10,11 @@ from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError
 
 from resumable.backoff import Backoff
+from resumable.outages import Reports
 from resumable.stores.port import Fence, Misconfigured, Observer, StoreUnavailable
 from resumable.stores.s3.addressing import Addressing
 from resumable.stores.s3.answers import Answers, CallFailure, plain
-from resumable.stores.s3.codes import EXPIRED, REJECTED
+from resumable.stores.s3.codes import EXPIRED, OF_ONE_REQUEST, REJECTED
 from resumable.stores.s3.signing import NoCredentials, Signer
 from resumable.stores.transport.base import Base
 from resumable.stores.transport.exchange import ANSWER, ANSWER_LIMIT, TOO_LONG, Answer, CutOff
@@ -94,6 +95,7 @@ class Calls:
         patience: float,
         random: Callable[[], float],
         observe: Observer | None = None,
+        reports: Reports | None = None,
         retried: Callable[[str], None] | None = None,
         pauses: tuple[float, float],
     ) -> None:
@@ -104,6 +106,7 @@ class Calls:
         self._answers = answers
         self._patience = patience
         self._observe = observe
+        self._reports = reports
         self._retried = retried
         self._backoff = Backoff(*pauses, jitter=(0.0, 1.0), random=random)
 
@@ -185,6 +188,13 @@ class Calls:
         if self._observe is not None:
             code = outcome.code if isinstance(outcome, CallFailure) else "ok"
             self._observe(call.operation, code, self._clock.seconds() - started)
+        if self._reports is not None:
+            if not isinstance(outcome, CallFailure):
+                self._reports.worked()
+            elif outcome.transient and outcome.code not in OF_ONE_REQUEST:
+                self._reports.failed(f"{outcome.code} to {call.operation}")
+            elif outcome.said:
+                self._reports.worked()
         return outcome
 
     async def _exchange(self, call: Call) -> Reply | CallFailure:

@@ -11,6 +11,7 @@ from xml.sax.saxutils import escape
 
 from resumable.crc32c_text import encode_crc32c
 from resumable.model import ObjectOptions
+from resumable.outages import Reports
 from resumable.stores.port import (
     AnswerTooLong,
     CannotCopy,
@@ -68,6 +69,7 @@ class S3Store:
     :param checksum: whether known CRC32C checksums are sent (some stores refuse them).
     :param patience: seconds for which a call is tried again.
     :param observe: called after every HTTP request: operation, ``ok`` or an error code, seconds.
+    :param reports: told of every HTTP request whether the store works.
     :param retried: called with the operation when an HTTP request is made again.
     :param random: returns a number from 0 to 1, for the pauses.
     :param pauses: the limits of the first and of the longest pause between tries, in seconds.
@@ -87,6 +89,7 @@ class S3Store:
         checksum: bool = True,
         patience: float = 120.0,
         observe: Observer | None = None,
+        reports: Reports | None = None,
         retried: Callable[[str], None] | None = None,
         signer: Signer | None = None,
         transport: Transport | None = None,
@@ -111,6 +114,7 @@ class S3Store:
             patience=patience,
             random=random,
             observe=observe,
+            reports=reports,
             retried=retried,
             pauses=pauses,
         )

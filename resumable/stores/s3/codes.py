@@ -34,6 +34,8 @@ TRANSIENT = frozenset(
         "IncompleteBody",
     }
 )
+#: Those of them that say nothing about the store: another request may go well at the same time.
+OF_ONE_REQUEST = frozenset({"BadDigest", "IncompleteBody", "OperationAborted"})
 #: Error codes for credentials that have expired.
 EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken"})
 
