@@ -5,7 +5,9 @@ https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-w
 
 from __future__ import annotations
 
+from base64 import b64encode
 from datetime import datetime, timezone
+from secrets import token_bytes, token_hex
 from typing import Any
 
 from standardwebhooks import Webhook
@@ -22,6 +24,10 @@ from resumable.retry_after import retry_after
 log = Logger()
 
 GONE = 410
+#: The type of an event that is about no upload.
+TEST = "resumable.test"
+#: The same for receivers of tusd's hooks.
+_TUSD_TEST = b'{"Type":"resumable-test","Event":{"Upload":{},"HTTPRequest":{}}}'
 
 
 class NotDelivered(Exception):
@@ -64,6 +70,7 @@ class Webhooks:
     ) -> None:
         self._caller = Caller(url, timeout=timeout, reactor=reactor)
         self._signer = Webhook(secret) if secret is not None else None
+        self._own = form != "tusd"
         self._format: Format = TusdFormat() if form == "tusd" else OwnFormat()
         self._clock = reactor
         self._reports = reports
@@ -89,7 +96,7 @@ class Webhooks:
     async def _call(self, event: Event, message_id: str, *, waiting: bool) -> HookResult:
         body = self._format.body(event, waiting=waiting)
         try:
-            said = await self._caller.call("POST", self._headers(message_id, body), body)
+            said = await self._caller.call("POST", self._headers(message_id, body, self._signer), body)
         except CallFailure as trouble:
             self._report(f"{trouble.reason}{trouble.detail}", answers=False)
             raise NotDelivered(f"{trouble.reason}{trouble.detail}", part=EVENTS) from None
@@ -114,6 +121,20 @@ class Webhooks:
         elif self._reports is not None:
             self._reports.worked()
 
+    async def test(self, *, forged: bool = False) -> int:
+        """Send an event that is about nothing, and return the status of the answer.
+
+        :param forged: sign it with another secret. An application that checks signatures refuses it.
+        :raises CallFailure: there is no answer.
+        """
+        secret = "whsec_" + b64encode(token_bytes(32)).decode("ascii")
+        signer = Webhook(secret) if forged else self._signer
+        event = Event("", TEST, {"message": "nothing has happened: this is a test"}, now(self._clock))
+        body = self._format.body(event, waiting=False) if self._own else _TUSD_TEST
+        message_id = f"msg_test_{token_hex(12)}"
+        said = await self._caller.call("POST", self._headers(message_id, body, signer), body)
+        return said.status
+
     async def look(self) -> None:
         """See whether an application that could not be reached answers again. Nothing is told to it.
 
@@ -125,16 +146,21 @@ class Webhooks:
             await self._caller.call("OPTIONS", Headers({"User-Agent": ["resumable"]}))
             self._report(None)
 
-    def _headers(self, message_id: str, body: bytes) -> Headers:
+    def _headers(self, message_id: str, body: bytes, signer: Webhook | None) -> Headers:
         stamped = datetime.fromtimestamp(now(self._clock), timezone.utc)
         headers = Headers()
         headers.addRawHeader("Content-Type", "application/json")
         headers.addRawHeader("User-Agent", "resumable")
         headers.addRawHeader("webhook-id", message_id)
         headers.addRawHeader("webhook-timestamp", str(int(stamped.timestamp())))
-        if self._signer is not None:
-            headers.addRawHeader("webhook-signature", self._signer.sign(message_id, stamped, body.decode("ascii")))
+        if signer is not None:
+            headers.addRawHeader("webhook-signature", signer.sign(message_id, stamped, body.decode("ascii")))
         return headers
+
+    @property
+    def signed(self) -> bool:
+        """Whether events are signed."""
+        return self._signer is not None
 
     async def close(self) -> None:
         """Close the connections that are kept."""

@@ -14,6 +14,9 @@ FINISHED = EVENTS[State.FINISHED]
 #: In an event's data: ``Upload-Metadata`` as a tus client sent it. Absent where there is none. It is for formats that
 #: pass it on, and no part of the result.
 SENT_METADATA = "upload_metadata"
+#: In an event's data: the id of the request that brought the event about. Absent where there was none. It is no part of the
+#: result either.
+REQUEST_ID = "request_id"
 
 
 class ProgressObserver(Protocol):
@@ -39,7 +42,7 @@ def event_of(upload: Upload, stored: Sequence[Piece] = ()) -> Event | None:
     if kind is None:
         return None
     info = current()
-    asked = {} if info is None else {"request_id": info.id}
+    asked = {} if info is None else {REQUEST_ID: info.id}
     return Event(upload.id, kind, {**data_of(Report.of(upload, stored)), **asked}, upload.updated)
 
 
