@@ -220,14 +220,15 @@ class Outbox:
         self._metrics.webhook_outcome(queued.event.type, OUTCOMES[what], age)
         # What is told later is no trouble: an outage of the application has a line of its own.
         log = self._log.warn if what == "given up" else self._log.info
+        said = "event {what} id={id} type={type} upload={upload} tries={tries}"
         log(
-            "event {what} id={id} type={type} upload={upload} tries={tries}{because}",
+            f"{said} ({{why}})" if why else said,
             what=what,
             id=queued.event.id,
             type=queued.event.type,
             upload=queued.event.upload_id,
             tries=queued.tries,
-            because=f" ({why})" if why else "",
+            **({"why": why} if why else {}),
         )
 
     # For clients that wait

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from attrs import evolve
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from resumable.clock import now
 from resumable.ledger.ledger import Taken
@@ -463,7 +463,9 @@ class UploadService:
             raise Gap(f"byte {offset} comes next, not {span.first}", offset)
         if new:
             return
-        self._tell("resumed", upload, offset)
+        # Once for each break: a client that sends chunk after chunk goes on, and does not come back.
+        level = LogLevel.debug if self.writing.goes_on(upload.id) else LogLevel.info
+        log_upload("resumed", upload, offset, now(self._clock), level=level)
         begins = span.first == 0
         if exact:
             # On another node somebody may begin at the same offset in this moment: one of the two has the next edition. Where

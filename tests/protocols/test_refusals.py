@@ -17,7 +17,7 @@ from resumable.outages import AUTH, Outages
 from resumable.request_info import current
 from resumable.uploads.events import Announcer
 from resumable.web.router import Router
-from tests.protocols.harness import Door, Memory, memory_service
+from tests.protocols.harness import Door, Memory, memory_service, until
 from tests.web.wire import Wire, head
 
 
@@ -173,3 +173,37 @@ async def test_refusals_are_counted_for_the_outage(lines: list[str]) -> None:
     assert not outages.store.out
     assert len(lines) == 3
     outages.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_of_many_chunks_is_no_news() -> None:
+    """It is told once for each break that an upload goes on, however many requests it takes."""
+    words: list[tuple[str, str]] = []
+
+    def observe(event: dict[str, Any]) -> None:
+        if event["log_namespace"] == "resumable.uploads":
+            words.append((event["what"], event["log_level"].name))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        async with memory_service() as service, begun(service) as path:
+            tus = ["Tus-Resumable: 1.0.0", "Content-Type: application/offset+octet-stream"]
+            for offset in range(4):
+                assert (await service.ask("PATCH", path, [*tus, f"Upload-Offset: {offset}"], b"x")).status == 204
+            wire = service.connect()
+            wire.send(head("PATCH", path, *tus, "Upload-Offset: 4", "Content-Length: 6") + b"x")
+            wire.lose()
+            await until(lambda: ("interrupted", "info") in words)
+            for offset in range(5, 10):
+                assert (await service.ask("PATCH", path, [*tus, f"Upload-Offset: {offset}"], b"x")).status == 204
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert words == [
+        ("started", "info"),
+        ("resumed", "info"),
+        *[("resumed", "debug")] * 4,
+        ("interrupted", "info"),
+        ("resumed", "info"),
+        *[("resumed", "debug")] * 4,
+        ("finished", "info"),
+    ]
