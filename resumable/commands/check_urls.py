@@ -42,7 +42,9 @@ async def check_events(settings: EventSettings, reactor: Any) -> Finding:
         status = await webhooks.test()
         forged = await webhooks.test(forged=True) if webhooks.signed and 200 <= status < 300 else None
     except CallFailure as failure:
-        return _unreachable("events", webhooks.shown, f"{failure.detail.strip(' ()') or failure.reason}")
+        # The detail begins with the name of the error's class.
+        why = failure.detail.strip(" ()")
+        return _unreachable("events", webhooks.shown, why.partition(": ")[2] or why or failure.reason)
     finally:
         await webhooks.close()
     return judge_events(webhooks.shown, status, forged)
