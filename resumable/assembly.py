@@ -251,6 +251,12 @@ class Assembly:
             return make_pages()
         return make_pages(StoredPage(self.database, endpoint).answer)
 
+    def operations_site(self, pages: Mapping[bytes, Page]) -> StreamingSite:
+        """Return what listens for those who watch the service, and serves nothing else."""
+        return StreamingSite(
+            Router([], pages), idle_timeout=self.settings.limits.idle_timeout, reactor=self.reactor, connections=100
+        )
+
     def site(self, protocols: Sequence[Protocol], pages: Mapping[bytes, Page]) -> StreamingSite:
         """Return what listens, with its limits."""
         return StreamingSite(

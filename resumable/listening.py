@@ -6,9 +6,8 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from twisted.internet import tcp
 from twisted.internet.endpoints import serverFromString
@@ -16,8 +15,19 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 
-#: Listens. Takes the reactor, an endpoint description, and the factory of the connections' protocols.
-Listen = Callable[[Any, str, IProtocolFactory], Awaitable[IListeningPort]]
+
+class Listen(Protocol):
+    """Listens."""
+
+    async def __call__(
+        self, reactor: Any, description: str, factory: IProtocolFactory, *, operations: bool = False
+    ) -> IListeningPort:
+        """Listen on the endpoint with this description.
+
+        :param factory: of the connections' protocols.
+        :param operations: whether it is the endpoint for ``/metrics``, ``/readyz`` and ``/healthz`` alone.
+        """
+
 
 #: Connections that may wait to be accepted, where the description does not say. With Twisted's 50 many of a burst would
 #: try again after one second, and again after three.
@@ -42,9 +52,12 @@ class CannotListen(Exception):
     """An endpoint cannot be listened on; the message names it and says why."""
 
 
-async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
+async def listen(
+    reactor: Any, description: str, factory: IProtocolFactory, *, operations: bool = False
+) -> IListeningPort:
     """Listen on the endpoint, in this process alone.
 
+    :param operations: as of `announce`.
     :raises CannotListen: the address is taken, not allowed, or not there.
     """
     port = await open_port(reactor, description, factory)
@@ -52,7 +65,7 @@ async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> I
         make_room(description, port)
         accept_at_most(ACCEPTED, port)
         complain_seldom(port, reactor)
-    announce(description, port)
+    announce(description, port, operations=operations)
     return port
 
 
@@ -143,14 +156,44 @@ def complain_seldom(port: Any, clock: Any) -> None:
     port._logger = Logger(namespace=port._logger.namespace, observer=cast(ILogObserver, AcceptErrors(port, clock)))
 
 
-def announce(description: str, port: IListeningPort) -> None:
-    """Log where the service can be reached."""
+def announce(description: str, port: IListeningPort, *, operations: bool = False) -> None:
+    """Log where the service can be reached.
+
+    :param operations: whether only ``/metrics``, ``/readyz`` and ``/healthz`` are there.
+    """
     scheme = "https" if description.startswith(("ssl:", "tls:")) else "http"
     address: Any = port.getHost()
     host = f"[{address.host}]" if ":" in getattr(address, "host", "") else getattr(address, "host", "")
+    note = ""
+    if host in ("0.0.0.0", "[::]"):
+        host, note = reachable_host(host), "it listens on every address of this machine"
     where = f"{scheme}://{host}:{address.port}/" if hasattr(address, "port") else str(address)
+    if operations:
+        _log.info("operations at {where}metrics {where}readyz {where}healthz", where=where)
+        return
     _log.info("resumable listening on {where}", where=where)
     _log.info("upload with: curl -T FILE {where}upload/NAME", where=where)
+    if note:
+        _log.info("{note}", note=note)
+
+
+def reachable_host(wildcard: str) -> str:
+    """Return an address of this machine as it stands in a URL: the one that it speaks to others from.
+
+    :param wildcard: ``0.0.0.0`` or ``[::]``, which is no address that anybody could open.
+    """
+    # Nothing is sent: connecting a UDP socket only chooses a way. Both addresses are for documentation (RFC 5737, RFC 3849).
+    for family, far, local in (
+        (socket.AF_INET, "192.0.2.1", "127.0.0.1"),
+        (socket.AF_INET6, "2001:db8::1", "::1"),
+    ):
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as way:
+            way.connect((far, 9))
+            address = str(way.getsockname()[0])
+            return f"[{address}]" if ":" in address else address
+        if wildcard == "0.0.0.0":
+            return local
+    return "[::1]"
 
 
 def tell_manager(state: str) -> None:

@@ -14,7 +14,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 
-from resumable.listening import ACCEPTED, BACKLOG, announce, listen, tell_manager, waiting_room
+from resumable.listening import ACCEPTED, BACKLOG, announce, listen, reachable_host, tell_manager, waiting_room
 
 
 class Port:
@@ -77,7 +77,7 @@ def said() -> Any:
 @pytest.mark.parametrize(
     ("description", "address", "where"),
     [
-        ("tcp:0", IPv4Address("TCP", "0.0.0.0", 8080), "http://0.0.0.0:8080/"),
+        ("tcp:0", IPv4Address("TCP", "0.0.0.0", 8080), f"http://{reachable_host('0.0.0.0')}:8080/"),
         ("ssl:0:interface=\\:\\:1", IPv6Address("TCP", "::1", 443), "https://[::1]:443/"),
         ("unix:/run/up.sock", UNIXAddress(b"/run/up.sock"), "UNIXAddress('/run/up.sock')"),
     ],

@@ -143,8 +143,15 @@ class Webhooks:
         :raises CallFailure: it cannot be reached.
         """
         if not self._answers:
-            await self._caller.call("OPTIONS", Headers({"User-Agent": ["resumable"]}))
+            await self.reach()
             self._report(None)
+
+    async def reach(self) -> int:
+        """Return the status that the application answers to a request that tells it nothing.
+
+        :raises CallFailure: it cannot be reached.
+        """
+        return (await self._caller.call("OPTIONS", Headers({"User-Agent": ["resumable"]}))).status
 
     def _headers(self, message_id: str, body: bytes, signer: Webhook | None) -> Headers:
         stamped = datetime.fromtimestamp(now(self._clock), timezone.utc)

@@ -38,6 +38,8 @@ class StreamingResource(Protocol):
 class StreamingSite(server.Site):
     """A resource on streaming connections; knows its connections, so that it can be drained."""
 
+    #: Twisted would log when it starts and stops.
+    noisy = False
     protocol = StreamingChannel  # type: ignore[assignment]  # and with it no HTTP/2
 
     def __init__(
