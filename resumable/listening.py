@@ -91,7 +91,15 @@ async def open_port(reactor: Any, description: str, factory: IProtocolFactory) -
     except LookupError:
         raise CannotListen(f"listen: {description}: the service manager has passed no such socket") from None
     except (CannotListenError, OSError, ValueError) as error:
-        raise CannotListen(f"listen: {description}: {error}") from error
+        raise CannotListen(f"listen: {description}: {error}{_advice(error)}") from error
+
+
+def _advice(error: Exception) -> str:
+    """Return what to do about a port that this user may not have; empty for other errors."""
+    cause = getattr(error, "socketError", error)
+    if not isinstance(cause, PermissionError):
+        return ""
+    return "; for a port below 1024 use a socket of systemd's or CAP_NET_BIND_SERVICE, not twistd's --uid (docs/deploying.md)"
 
 
 def accept_at_most(most: int, port: Any) -> None:
