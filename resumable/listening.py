@@ -57,7 +57,7 @@ async def listen(
 ) -> IListeningPort:
     """Listen on the endpoint, in this process alone.
 
-    :param operations: as of `announce`.
+    :param operations: as of `Listen`.
     :raises CannotListen: the address is taken, not allowed, or not there.
     """
     port = await open_port(reactor, description, factory)
@@ -65,7 +65,7 @@ async def listen(
         make_room(description, port)
         accept_at_most(ACCEPTED, port)
         complain_seldom(port, reactor)
-    announce(description, port, operations=operations)
+    (announce_operations if operations else announce)(description, port)
     return port
 
 
@@ -164,25 +164,30 @@ def complain_seldom(port: Any, clock: Any) -> None:
     port._logger = Logger(namespace=port._logger.namespace, observer=cast(ILogObserver, AcceptErrors(port, clock)))
 
 
-def announce(description: str, port: IListeningPort, *, operations: bool = False) -> None:
-    """Log where the service can be reached.
+def announce(description: str, port: IListeningPort) -> None:
+    """Log where the service can be reached."""
+    where, everywhere = _where(description, port)
+    _log.info("resumable listening on {where}", where=where)
+    _log.info("upload with: curl -T FILE {where}upload/NAME", where=where)
+    if everywhere:
+        _log.info("it listens on every address of this machine")
 
-    :param operations: whether only ``/metrics``, ``/readyz`` and ``/healthz`` are there.
-    """
+
+def announce_operations(description: str, port: IListeningPort) -> None:
+    """Log where ``/metrics``, ``/readyz`` and ``/healthz`` can be reached, if nothing else is there."""
+    where, _ = _where(description, port)
+    _log.info("operations at {where}metrics {where}readyz {where}healthz", where=where)
+
+
+def _where(description: str, port: IListeningPort) -> tuple[str, bool]:
+    """Return a URL that can be opened, and whether it is one of many, since the port listens on every address."""
     scheme = "https" if description.startswith(("ssl:", "tls:")) else "http"
     address: Any = port.getHost()
     host = f"[{address.host}]" if ":" in getattr(address, "host", "") else getattr(address, "host", "")
-    note = ""
-    if host in ("0.0.0.0", "[::]"):
-        host, note = reachable_host(host), "it listens on every address of this machine"
-    where = f"{scheme}://{host}:{address.port}/" if hasattr(address, "port") else str(address)
-    if operations:
-        _log.info("operations at {where}metrics {where}readyz {where}healthz", where=where)
-        return
-    _log.info("resumable listening on {where}", where=where)
-    _log.info("upload with: curl -T FILE {where}upload/NAME", where=where)
-    if note:
-        _log.info("{note}", note=note)
+    everywhere = host in ("0.0.0.0", "[::]")
+    if everywhere:
+        host = reachable_host(host)
+    return f"{scheme}://{host}:{address.port}/" if hasattr(address, "port") else str(address), everywhere
 
 
 def reachable_host(wildcard: str) -> str:

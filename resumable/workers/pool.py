@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from resumable.backoff import Backoff
 from resumable.clock import cancel_if_active, run_on_monotonic_time
 from resumable.ledger.engine import open_engine, prepare
-from resumable.listening import CannotListen, announce, tell_manager
+from resumable.listening import CannotListen, announce, announce_operations, tell_manager
 from resumable.service import CannotStart, give_up
 from resumable.settings import Settings
 from resumable.workers.aggregator import MetricsAggregator
@@ -91,7 +91,8 @@ class WorkerPool(Service):
         if not self._served:
             self._served = True
             for number, (description, port) in enumerate(zip(self._endpoints, self._ports, strict=True)):
-                announce(description, port, operations=number >= len(self._settings.listen))
+                tell = announce if number < len(self._settings.listen) else announce_operations
+                tell(description, port)
             tell_manager("READY=1")
 
     def ended(self, status: int | None) -> bool:
