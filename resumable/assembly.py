@@ -19,6 +19,7 @@ from resumable.ledger.notifier import NullNotifier, PeerNotifier
 from resumable.ledger.queue import EventQueue
 from resumable.metrics import Metrics
 from resumable.model import PROGRESS, ObjectOptions
+from resumable.outages import Outages
 from resumable.page.serving import make_pages
 from resumable.page.stored import StoredPage
 from resumable.protocols.base import Protocol
@@ -68,6 +69,7 @@ class Assembly:
     database: Database
     reactor: Any
     metrics: Metrics
+    outages: Outages | None = None
 
     def store(self) -> Store:
         """Return the store, not started."""
@@ -79,7 +81,8 @@ class Assembly:
 
     @property
     def _store_context(self) -> StoreContext:
-        return StoreContext(self.reactor, self.metrics.s3_request, self.metrics.s3_retried)
+        reports = None if self.outages is None else self.outages.store
+        return StoreContext(self.reactor, self.metrics.s3_request, self.metrics.s3_retried, reports)
 
     def webhooks(self) -> Webhooks | None:
         """Return what tells the application of events; None if it does not want to hear."""
@@ -92,6 +95,7 @@ class Assembly:
             form=events.format,
             timeout=events.timeout,
             reactor=self.reactor,
+            reports=None if self.outages is None else self.outages.events,
         )
 
     def outbox(self, webhooks: Webhooks) -> Outbox:
@@ -217,6 +221,7 @@ class Assembly:
             cache=auth.cache,
             reactor=self.reactor,
             metrics=self.metrics,
+            reports=None if self.outages is None else self.outages.auth,
         )
 
     def protocols(self, uploads: UploadService, authorizer: Authorizer, outbox: Outbox | None) -> list[Protocol]:
@@ -246,10 +251,16 @@ class Assembly:
             return make_pages()
         return make_pages(StoredPage(self.database, endpoint).answer)
 
+    def operations_site(self, pages: Mapping[bytes, Page]) -> StreamingSite:
+        """Return what listens for those who watch the service, and serves nothing else."""
+        return StreamingSite(
+            Router([], pages), idle_timeout=self.settings.limits.idle_timeout, reactor=self.reactor, connections=100
+        )
+
     def site(self, protocols: Sequence[Protocol], pages: Mapping[bytes, Page]) -> StreamingSite:
         """Return what listens, with its limits."""
         return StreamingSite(
-            Router(protocols, {b"/": front_page, **pages}, cors=self._cors(protocols)),
+            Router(protocols, {b"/": front_page, **pages}, cors=self._cors(protocols), outages=self.outages),
             idle_timeout=self.settings.limits.idle_timeout,
             connections=self.settings.limits.connections,
             proxies=Proxies(self.settings.trusted_proxies, self.settings.public_url),

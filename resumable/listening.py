@@ -6,9 +6,8 @@ import errno
 import os
 import re
 import socket
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from twisted.internet import tcp
 from twisted.internet.endpoints import serverFromString
@@ -17,8 +16,19 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import ILogObserver, LogEvent, Logger, globalLogPublisher
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-#: Listens. Takes the reactor, an endpoint description, and the factory of the connections' protocols.
-Listen = Callable[[Any, str, IProtocolFactory], Awaitable[IListeningPort]]
+
+class Listen(Protocol):
+    """Listens."""
+
+    async def __call__(
+        self, reactor: Any, description: str, factory: IProtocolFactory, *, operations: bool = False
+    ) -> IListeningPort:
+        """Listen on the endpoint with this description.
+
+        :param factory: of the connections' protocols.
+        :param operations: whether it is the endpoint for ``/metrics``, ``/readyz`` and ``/healthz`` alone.
+        """
+
 
 #: Connections that may wait to be accepted, where the description does not say. With Twisted's 50 many of a burst would
 #: try again after one second, and again after three.
@@ -43,9 +53,12 @@ class CannotListen(Exception):
     """An endpoint cannot be listened on; the message names it and says why."""
 
 
-async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> IListeningPort:
+async def listen(
+    reactor: Any, description: str, factory: IProtocolFactory, *, operations: bool = False
+) -> IListeningPort:
     """Listen on the endpoint, in this process alone.
 
+    :param operations: as of `Listen`.
     :raises CannotListen: the address is taken, not allowed, or not there.
     """
     port = await open_port(reactor, description, factory)
@@ -53,7 +66,7 @@ async def listen(reactor: Any, description: str, factory: IProtocolFactory) -> I
         make_room(description, port)
         accept_at_most(ACCEPTED, port)
         complain_seldom(port, reactor)
-    announce(description, port)
+    (announce_operations if operations else announce)(description, port)
     return port
 
 
@@ -78,7 +91,7 @@ async def open_port(reactor: Any, description: str, factory: IProtocolFactory) -
     except LookupError:
         raise CannotListen(f"listen: {description}: the service manager has passed no such socket") from None
     except (CannotListenError, OSError, ValueError) as error:
-        raise CannotListen(f"listen: {description}: {error}") from error
+        raise CannotListen(f"listen: {description}: {error}{_advice(error)}") from error
     use_own_tls(port, factory)
     return port
 
@@ -89,6 +102,14 @@ def use_own_tls(port: Any, factory: Any) -> None:
     protocol = getattr(factory, "tls_protocol", None)
     if isinstance(wrapping, TLSMemoryBIOFactory) and protocol is not None:
         wrapping.protocol = protocol
+
+
+def _advice(error: Exception) -> str:
+    """Return what to do about a port that this user may not have; empty for other errors."""
+    cause = getattr(error, "socketError", error)
+    if not isinstance(cause, PermissionError):
+        return ""
+    return "; for a port below 1024 use a socket of systemd's or CAP_NET_BIND_SERVICE, not twistd's --uid (docs/deploying.md)"
 
 
 def accept_at_most(most: int, port: Any) -> None:
@@ -155,12 +176,47 @@ def complain_seldom(port: Any, clock: Any) -> None:
 
 def announce(description: str, port: IListeningPort) -> None:
     """Log where the service can be reached."""
+    where, everywhere = _where(description, port)
+    _log.info("resumable listening on {where}", where=where)
+    _log.info("upload with: curl -T FILE {where}upload/NAME", where=where)
+    if everywhere:
+        _log.info("it listens on every address of this machine")
+
+
+def announce_operations(description: str, port: IListeningPort) -> None:
+    """Log where ``/metrics``, ``/readyz`` and ``/healthz`` can be reached, if nothing else is there."""
+    where, _ = _where(description, port)
+    _log.info("operations at {where}metrics {where}readyz {where}healthz", where=where)
+
+
+def _where(description: str, port: IListeningPort) -> tuple[str, bool]:
+    """Return a URL that can be opened, and whether it is one of many, since the port listens on every address."""
     scheme = "https" if description.startswith(("ssl:", "tls:")) else "http"
     address: Any = port.getHost()
     host = f"[{address.host}]" if ":" in getattr(address, "host", "") else getattr(address, "host", "")
-    where = f"{scheme}://{host}:{address.port}/" if hasattr(address, "port") else str(address)
-    _log.info("resumable listening on {where}", where=where)
-    _log.info("upload with: curl -T FILE {where}upload/NAME", where=where)
+    everywhere = host in ("0.0.0.0", "[::]")
+    if everywhere:
+        host = reachable_host(host)
+    return f"{scheme}://{host}:{address.port}/" if hasattr(address, "port") else str(address), everywhere
+
+
+def reachable_host(wildcard: str) -> str:
+    """Return an address of this machine as it stands in a URL: the one that it speaks to others from.
+
+    :param wildcard: ``0.0.0.0`` or ``[::]``, which is no address that anybody could open.
+    """
+    # Nothing is sent: connecting a UDP socket only chooses a way. Both addresses are for documentation (RFC 5737, RFC 3849).
+    for family, far, local in (
+        (socket.AF_INET, "192.0.2.1", "127.0.0.1"),
+        (socket.AF_INET6, "2001:db8::1", "::1"),
+    ):
+        with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as way:
+            way.connect((far, 9))
+            address = str(way.getsockname()[0])
+            return f"[{address}]" if ":" in address else address
+        if wildcard == "0.0.0.0":
+            return local
+    return "[::1]"
 
 
 def tell_manager(state: str) -> None:

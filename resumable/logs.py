@@ -8,22 +8,30 @@ own.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import IO, Any
 
 from twisted.logger import (
     FileLogObserver,
     FilteringLogObserver,
+    ILogFilterPredicate,
     ILogObserver,
     LogEvent,
     LogLevel,
     LogLevelFilterPredicate,
+    PredicateResult,
     eventAsText,
     formatEvent,
 )
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from resumable.clock import time_of_day
+from resumable.timestamps import rfc3339
+
+#: Messages of Twisted's about its factories and ports.
+NOISE = re.compile(r"\S+ starting on \S+|\(\S+ Port \S+ Closed\)|(?:Starting|Stopping) factory .*")
 
 #: Fields that Twisted itself puts into every event, and those that are shown under other names.
 _INTERNAL = frozenset(("message", "time", "level", "system", "format", "isError", "traceback"))
@@ -37,7 +45,15 @@ def make_observer(form: str, level: str, out: IO[str]) -> ILogObserver:
     """
     observer: ILogObserver = FileLogObserver(out, json_line if form == "json" else text_line)
     lowest = LogLevelFilterPredicate(defaultLogLevel=LogLevel.levelWithName(level))
-    return FilteringLogObserver(observer, [lowest])
+    return FilteringLogObserver(observer, [lowest, _without_noise])
+
+
+@implementer(ILogFilterPredicate)
+def _without_noise(event: LogEvent) -> Any:
+    """Leave out what Twisted says of its own objects: what they are for is told by the service."""
+    legacy = event.get("log_namespace") == "log_legacy" and "log_text" in event
+    noise = legacy and NOISE.fullmatch(str(event["log_text"])) is not None
+    return PredicateResult.no if noise else PredicateResult.maybe
 
 
 def dropped_line(form: str, count: int) -> str:
@@ -67,9 +83,12 @@ def text_line(event: LogEvent) -> str:
 
 
 def json_line(event: LogEvent) -> str:
-    """Return the event as a line of JSON: time (seconds since the epoch), level, system, message and plain fields."""
+    """Return the event as a line of JSON: time (RFC 3339), level, system, message and plain fields.
+
+    Fractions, which are seconds for the most part, have three digits at most.
+    """
     shown: dict[str, Any] = {
-        "time": event.get("log_time"),
+        "time": rfc3339(event.get("log_time") or time_of_day(), "milliseconds"),
         "level": event["log_level"].name if "log_level" in event else "info",
         "system": event.get("log_namespace", "-"),
         "message": formatEvent(event),
@@ -77,7 +96,7 @@ def json_line(event: LogEvent) -> str:
     for name, value in event.items():
         plain = value is None or isinstance(value, (str, int, float, bool))
         if plain and not name.startswith("log_") and name not in _INTERNAL:
-            shown[name] = value
+            shown[name] = round(value, 3) if isinstance(value, float) else value
     failure = event.get("log_failure")
     if isinstance(failure, Failure):
         shown["traceback"] = failure.getTraceback()

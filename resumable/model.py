@@ -322,9 +322,15 @@ class Unavailable(UploadError):
     """The store, the ledger or the application does not work just now. The client should ask again later.
 
     :ivar retry_after: seconds after which the client may come again.
+    :ivar part: which of them does not work at all, by its name in `resumable.outages.Outages`; empty: it may be this request
+        alone.
     """
 
     retry_after: float = 5.0
+
+    def __init__(self, message: str = "", *, part: str = "") -> None:
+        super().__init__(message)
+        self.part = part
 
 
 class ShuttingDown(Unavailable):

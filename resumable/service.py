@@ -20,9 +20,12 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from resumable.assembly import Assembly
+from resumable.callbacks.authorizer import Authorizer, CallbackAuthorizer
 from resumable.callbacks.outbox import Outbox
 from resumable.callbacks.webhooks import Webhooks
 from resumable.clock import now, run_on_monotonic_time
+from resumable.draining import drain
+from resumable.first_look import look_at_bucket, look_at_events
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger
@@ -32,13 +35,16 @@ from resumable.listening import CannotListen, Listen, listen, tell_manager
 from resumable.malloc import keep_freed_memory, spare_the_collector
 from resumable.metrics import Metrics
 from resumable.model import Unavailable
+from resumable.outages import Outages
 from resumable.settings import Settings
 from resumable.stack import Stack
 from resumable.stores.embedded import EmbeddedS3
 from resumable.stores.port import Store, StoreError
+from resumable.tasks import BackgroundTasks
 from resumable.upkeep.readiness import Probe, Readiness
 from resumable.uploads.service import UploadService
 from resumable.web.health import Figures, HealthPages
+from resumable.web.router import Page
 from resumable.web.site import StreamingSite
 
 #: Seconds given at the end to what is still being freed in the store; the rest is freed after the next start.
@@ -64,13 +70,17 @@ class Resumable(Service):
         metrics: Metrics,
         listen: Listen = listen,
         figures: Figures | None = None,
+        looks: bool = True,
     ) -> None:
         """
         :param listen: how to listen, where other processes do too.
         :param figures: what ``/metrics`` says, where other processes count too.
+        :param looks: whether to look at the start how bucket and application are; of several processes one does.
         """
+        self._looks = looks
         self.settings = settings
-        self._assembly = Assembly(settings, database, reactor, metrics)
+        self._outages = Outages(reactor, waits=settings.events is not None and settings.events.wait)
+        self._assembly = Assembly(settings, database, reactor, metrics, self._outages)
         self._listen = listen
         self._delay = settings.limits.drain_delay
         self._leaving: Deferred[None] | None = None
@@ -122,6 +132,7 @@ class Resumable(Service):
         endpoint = await self._start_embedded()
         push("ledger", self._database.close)
         self._database.start()
+        self._database.reports = self._outages.ledger
         store = await self._start_store(endpoint)
         authorizer = make.authorizer()
         push("authorizer", authorizer.close)
@@ -133,19 +144,35 @@ class Resumable(Service):
             uploads = await make.uploads(ledger, store, admit=admit, peers=peers, progress=progress)
         except Unavailable as error:
             raise CannotStart(f"ledger: {error}") from error
-        push("background tasks", partial(uploads.close, FREEING))
+        push("background tasks", partial(self._free, uploads))
         outbox = None if webhooks is None else self._start_outbox(ledger, webhooks)
         if progress is not None:
             push("progress", progress.stop)
         readiness = self._make_readiness(store, uploads)
         pages = HealthPages(readiness, self._figures)
-        watched = {b"/healthz": pages.alive, b"/readyz": pages.ready, b"/metrics": pages.metrics}
-        site = make.site(make.protocols(uploads, authorizer, outbox), {**make.page(endpoint), **watched})
+        watched: dict[bytes, Page] = {
+            b"/healthz": pages.alive,
+            b"/readyz": pages.ready,
+            b"/metrics": pages.metrics,
+        }
+        apart = self.settings.operations.listen
+        operations = make.operations_site(watched) if apart else None
+        if operations is not None:
+            push("operations", partial(_end_all, operations))
+        self._watch(store, authorizer, webhooks)
+        push("outages", self._end_watch)
+        site = make.site(
+            make.protocols(uploads, authorizer, outbox), {**make.page(endpoint), **({} if apart else watched)}
+        )
         push("connections", partial(self._drain, site))
         for task in make.rounds(uploads, store):
             push("periodic task", task.stop)
         spare_the_collector()
-        await self._start_listening(site)
+        await self._start_listening(site, self.settings.listen)
+        if operations is not None:
+            await self._start_listening(operations, apart, operations=True)
+        if self._looks:
+            self._look_around(store, webhooks)
         push("drain delay", self._wait_for_balancers)
         push("readiness", readiness.drain)
         tell_manager("READY=1")
@@ -199,13 +226,15 @@ class Resumable(Service):
         outbox.start()
         return outbox
 
-    async def _start_listening(self, site: StreamingSite) -> None:
-        """Listen on every endpoint."""
+    async def _start_listening(
+        self, site: StreamingSite, endpoints: Sequence[str], *, operations: bool = False
+    ) -> None:
+        """Listen on every one of the endpoints."""
         ports: list[IListeningPort] = []
         self._stack.push("listening", partial(_stop_listening, ports))
-        for description in self.settings.listen:
+        for description in endpoints:
             try:
-                ports.append(await self._listen(self._reactor, description, site))
+                ports.append(await self._listen(self._reactor, description, site, operations=operations))
             except CannotListen as error:
                 raise CannotStart(str(error)) from error
 
@@ -222,7 +251,29 @@ class Resumable(Service):
             "ledger": lambda: alive(self._database, self._name, now=now(self._reactor)),
             "store": try_store,
         }
-        return Readiness(self._reactor, probes, self._metrics.ready)
+        reports = {"ledger": self._outages.ledger, "store": self._outages.store}
+        return Readiness(self._reactor, probes, self._metrics.ready, reports)
+
+    def _look_around(self, store: Store, webhooks: Webhooks | None) -> None:
+        """Have the log say how bucket and application are. The service runs whatever comes of that."""
+        looks = BackgroundTasks(2)
+        self._stack.push("first look", partial(looks.close, self._reactor, 0.0))
+        if self.settings.store.kind != "embedded":
+            looks.run(partial(look_at_bucket, store, self.settings.store))
+        if webhooks is not None:
+            looks.run(partial(look_at_events, webhooks))
+
+    def _watch(self, store: Store, authorizer: Authorizer, webhooks: Webhooks | None) -> None:
+        """Have what is out tried again, whether clients come or not."""
+        self._outages.store.attempt = lambda: store.probe(self.settings.store.bucket)
+        self._outages.ledger.attempt = lambda: alive(self._database, self._name, now=now(self._reactor))
+        if isinstance(authorizer, CallbackAuthorizer):
+            self._outages.auth.attempt = authorizer.look
+        if webhooks is not None:
+            self._outages.events.attempt = webhooks.look
+
+    async def _end_watch(self) -> None:
+        self._outages.stop()
 
     async def _own_figures(self) -> bytes:
         return self._metrics.render()
@@ -254,12 +305,22 @@ class Resumable(Service):
 
     async def _drain(self, site: StreamingSite) -> None:
         """End what runs: no body is taken any further, what has arrived is stored, idle connections are closed."""
-        site.drain()
-        deadline = self._reactor.seconds() + self.settings.limits.drain
-        while site.channels and self._reactor.seconds() < deadline:
-            await deferLater(self._reactor, 0.05)
-        for channel in list(site.channels):
-            channel.forceAbortClient()
+        await drain(site, self._reactor, self.settings.limits.drain, self._hopeless)
+
+    def _hopeless(self) -> str:
+        """Return why nothing can be stored; empty where it can."""
+        out = [name for name, part in (("store", self._outages.store), ("ledger", self._outages.ledger)) if part.out]
+        return f"the {' and the '.join(out)} is out" if out else ""
+
+    async def _free(self, uploads: UploadService) -> None:
+        """Free what can be freed in the time that there is. Where the store is out nothing can."""
+        await uploads.close(0.0 if self._hopeless() else FREEING)
+
+
+async def _end_all(site: StreamingSite) -> None:
+    """End all connections of a site whose answers take no time."""
+    for channel in list(site.channels):
+        channel.forceAbortClient()
 
 
 async def _stop_listening(ports: Sequence[IListeningPort]) -> None:
@@ -295,11 +356,12 @@ def make_resumable(
     metrics: Metrics | None = None,
     listen: Listen = listen,
     figures: Figures | None = None,
+    looks: bool = True,
 ) -> Resumable:
     """Return the service for `settings`, not started yet.
 
     :param prepare: bring the ledger's tables up to date first.
-    :param metrics: where it counts; `listen` and `figures` as for `Resumable`.
+    :param metrics: where it counts; `listen`, `figures` and `looks` as for `Resumable`.
     :raises LedgerError: the ledger cannot be used.
     """
     from twisted.internet import reactor
@@ -310,4 +372,4 @@ def make_resumable(
         database.prepare()
         # twistd may fork after this, and no database connection survives that.
         database.release()
-    return Resumable(settings, database, reactor, metrics or Metrics(), listen, figures)
+    return Resumable(settings, database, reactor, metrics or Metrics(), listen, figures, looks)

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 from typing import Literal
 
 
-def rfc3339(seconds: float, timespec: Literal["seconds", "microseconds"] = "seconds") -> str:
+def rfc3339(seconds: float, timespec: Literal["seconds", "milliseconds", "microseconds"] = "seconds") -> str:
     """Return a moment as RFC 3339 writes it, in UTC: ``2026-01-31T12:00:00Z``.
 
     :param seconds: since the epoch.

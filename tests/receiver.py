@@ -49,6 +49,8 @@ class Receiver:
         self.heard: list[Heard] = []
         self.wrong: list[str] = []
         self.answer: Callable[[Heard], Reply | None] = lambda heard: (204, {}, b"")
+        #: Whether what has a wrong signature gets a 401, as it should. Else it is noted in `wrong`.
+        self.refuses_forged = False
         self._webhook = Webhook(secret) if secret else None
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
@@ -120,7 +122,10 @@ class Receiver:
             signature = self._webhook.sign(
                 names["webhook-id"], datetime.fromtimestamp(at, timezone.utc), body.decode("ascii")
             )
-            if signature not in names["webhook-signature"].split():
+            right = signature in names["webhook-signature"].split()
+            if not right and self.refuses_forged:
+                return 401, {}, b"forged"
+            if not right:
                 self.wrong.append(names["webhook-signature"])
         with self._lock:
             heard = Heard(len(self.heard) + 1, names["webhook-id"], at, json.loads(body))

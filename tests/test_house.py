@@ -17,6 +17,7 @@ ROOMS = [
     {"tap", "commands", "__main__"},
     {"client", "workers"},
     {"service"},
+    {"first_look"},
     {"assembly"},
     {"web"},
     {"page"},
@@ -29,6 +30,9 @@ ROOMS = [
     {
         "model",
         "answering",
+        "draining",
+        "outages",
+        "request_info",
         "backoff",
         "boot",
         "clock",

@@ -10,11 +10,22 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import CannotListenError
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 from twisted.logger import formatEvent, globalLogPublisher
 
-from resumable.listening import ACCEPTED, BACKLOG, announce, listen, tell_manager, waiting_room
+from resumable.listening import (
+    ACCEPTED,
+    BACKLOG,
+    CannotListen,
+    announce,
+    listen,
+    open_port,
+    reachable_host,
+    tell_manager,
+    waiting_room,
+)
 
 
 class Port:
@@ -77,7 +88,7 @@ def said() -> Any:
 @pytest.mark.parametrize(
     ("description", "address", "where"),
     [
-        ("tcp:0", IPv4Address("TCP", "0.0.0.0", 8080), "http://0.0.0.0:8080/"),
+        ("tcp:0", IPv4Address("TCP", "0.0.0.0", 8080), f"http://{reachable_host('0.0.0.0')}:8080/"),
         ("ssl:0:interface=\\:\\:1", IPv6Address("TCP", "::1", 443), "https://[::1]:443/"),
         ("unix:/run/up.sock", UNIXAddress(b"/run/up.sock"), "UNIXAddress('/run/up.sock')"),
     ],
@@ -97,3 +108,15 @@ def test_a_service_manager_that_is_not_there_harms_nobody(
     assert [line.startswith("the service manager cannot be told READY=1") for line in said] == [True] * (
         "tmp" in socket
     )
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_port_that_only_root_may_have() -> None:
+    """What to do stands in the line: twistd's --uid comes too early for it."""
+
+    class Forbidden:
+        def listenTCP(self, *_: Any, **__: Any) -> Any:
+            raise CannotListenError("", 80, PermissionError(13, "Permission denied"))
+
+    with pytest.raises(CannotListen, match="CAP_NET_BIND_SERVICE"):
+        await open_port(Forbidden(), "tcp:80", Arrivals())

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.logger import Logger, LogLevel
+from twisted.logger import Logger, LogLevel, globalLogPublisher
+from twisted.python import log as legacy
 from twisted.python.failure import Failure
 
 from resumable.logs import make_observer
+from resumable.model import Upload
+from resumable.uploads.log import log_upload
 
 FORMS = ("text", "json")
 #: What ends a line somewhere, and what a terminal obeys.
@@ -92,3 +95,46 @@ def test_an_event_that_says_nothing_is_not_written() -> None:
     out = io.StringIO()
     make_observer("text", "info", out)({"log_namespace": "test", "log_level": LogLevel.error})
     assert out.getvalue() == ""
+
+
+def test_json_is_for_programs() -> None:
+    """A time that can be compared as text, and numbers that are no longer than they mean."""
+    event = json.loads(written("json", "took {seconds}", seconds=1.23456789, count=3))
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", event["time"])
+    assert (event["seconds"], event["count"]) == (1.235, 3)
+
+
+@pytest.mark.parametrize("why", ["", "the client went away"])
+def test_what_happens_to_an_upload_has_the_same_fields_in_both_forms(why: str) -> None:
+    upload = Upload("id", "put", "al ice", "n", "b", "k", 5, 16, created=1.0, updated=1.0)
+    lines = {}
+    for form in FORMS:
+        out = io.StringIO()
+        observer = make_observer(form, "info", out)
+        globalLogPublisher.addObserver(observer)
+        log_upload("interrupted", upload, 3, 2.23456, why)
+        globalLogPublisher.removeObserver(observer)
+        lines[form] = out.getvalue()
+    event = json.loads(lines["json"])
+    assert {name for name in event if name not in ("time", "level", "system", "message")} == {
+        *("what", "id", "owner", "name", "bytes", "seconds"),
+        *(["why"] if why else []),
+    }
+    assert event["seconds"] == 1.235
+    assert event.get("why", "") == why
+    end = f" ({why})" if why else ""
+    assert lines["text"].endswith(f"upload interrupted id=id owner='al ice' name='n' bytes=3 seconds=1.235{end}\n")
+
+
+def test_what_twisted_says_of_its_own_objects_is_left_out() -> None:
+    out = io.StringIO()
+    observer = make_observer("text", "info", out)
+    globalLogPublisher.addObserver(observer)
+    legacy.msg("StreamingSite starting on 8080")
+    legacy.msg("(TCP Port 8080 Closed)")
+    legacy.msg("Starting factory <resumable.web.site.StreamingSite object at 0x7f>")
+    legacy.msg("a library says that it is starting on 8080")
+    globalLogPublisher.removeObserver(observer)
+    assert [line.partition("] ")[2] for line in out.getvalue().splitlines()] == [
+        "a library says that it is starting on 8080"
+    ]

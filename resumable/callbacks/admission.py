@@ -38,6 +38,8 @@ class Admission:
             verdict = await self._webhooks.tell(event, waiting=True)
         except NotDelivered as failure:
             if failure.verdict is None or failure.verdict.status is None:
+                if failure.part:
+                    raise Unavailable(f"the application {failure.reason}", part=failure.part) from None
                 what = {"app": self._webhooks.shown, "why": failure.reason}
                 log.warn("an upload was not created: the application at {app} {why}", **what)
                 raise Unavailable(f"the application {failure.reason}") from None

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Literal, Protocol
 from urllib.parse import quote
 from weakref import ref
@@ -26,11 +27,16 @@ from resumable.callbacks.authorization_cache import Memory
 from resumable.callbacks.caller import MAX_ANSWER, Caller, CallFailure, Said
 from resumable.metrics import Metrics
 from resumable.model import ObjectOptions, Unavailable, UploadError
+from resumable.outages import AUTH, Reports
+from resumable.request_info import current
 
 log = Logger()
 
 #: The headers of a refusal that are passed on, since they mean the same to the client.
 PASSED_ON = (b"WWW-Authenticate", b"Content-Type", b"Retry-After")
+
+#: The header with the id of the client's request: its own, or one that was made here.
+REQUEST_ID = "X-Request-Id"
 
 #: Characters that are not percent-encoded in a header.
 SAFE = "".join(map(chr, range(0x20, 0x7F)))
@@ -122,6 +128,7 @@ class CallbackAuthorizer:
         to one connection.
     :param timeout: seconds that a call may take, the answer's body included.
     :param cache: seconds for which a yes is used for the very same question.
+    :param reports: told whether the application works. None: each failure is logged.
     """
 
     def __init__(
@@ -133,11 +140,13 @@ class CallbackAuthorizer:
         reactor: IReactorTime,
         cache: float = 0.0,
         metrics: Metrics | None = None,
+        reports: Reports | None = None,
     ) -> None:
         self._caller = Caller(url, timeout=timeout, reactor=reactor)
         self._forward = tuple(forward)
         self._clock = reactor
         self._metrics = metrics or Metrics()
+        self._reports = reports
         self._memory: Memory[tuple[ref[AuthorizationRequest], Grant]] = Memory(cache, reactor)
 
     async def authorize(self, ask: AuthorizationRequest) -> Grant:
@@ -158,17 +167,40 @@ class CallbackAuthorizer:
         """Return the grant, and a reference to its request: a weak one, since the request holds credentials."""
         begun = self._clock.seconds()
         try:
-            grant = _judge(await self._caller.call("GET", question))
+            grant = _judge(await self._caller.call("GET", _with_id(question)))
         except Refused:
             self._measured("refused", begun)
+            self._works()
             raise
         except CallFailure as trouble:
             self._measured("unavailable", begun)
-            what = {"app": self._caller.shown, "reason": trouble.reason, "detail": trouble.detail}
-            log.warn("the auth application at {app} {reason}{detail}", **what)
-            raise Unavailable(f"the auth application {trouble.reason}") from None
+            raise self._trouble(trouble) from None
         self._measured("granted", begun)
+        self._works()
         return ref(ask), grant
+
+    def _works(self) -> None:
+        if self._reports is not None:
+            self._reports.worked()
+
+    def _trouble(self, trouble: CallFailure) -> Unavailable:
+        """Return what is raised where there is no usable answer. An outage is reported; all else is logged here."""
+        says = f"the auth application {trouble.reason}"
+        if self._reports is not None and not trouble.unusable:
+            self._reports.failed(f"the application at {self._caller.shown} {trouble.reason}{trouble.detail}")
+            return Unavailable(says, part=AUTH)
+        what = {"app": self._caller.shown, "reason": trouble.reason, "detail": trouble.detail}
+        log.warn("the auth application at {app} {reason}{detail}", **what)
+        return Unavailable(says)
+
+    async def look(self) -> None:
+        """Ask as for a client without credentials, to see whether the application answers. A no is an answer too.
+
+        :raises UploadError: it does not, or it says no.
+        """
+        ask = AuthorizationRequest("status", "GET", "/", Headers(), "")
+        with suppress(Refused):
+            await self._ask(ask, self._request_headers(ask))
 
     def _measured(self, outcome: str, begun: float) -> None:
         self._metrics.authorized(outcome, self._clock.seconds() - begun)
@@ -180,6 +212,8 @@ class CallbackAuthorizer:
     def _request_headers(self, ask: AuthorizationRequest) -> Headers:
         headers = Headers()
         for name in self._forward:
+            if name == REQUEST_ID.lower():
+                continue
             for line in ask.headers.getRawHeaders(name.encode(), []):
                 headers.addRawHeader(name.encode(), line)
         for title, value, safe in (
@@ -202,6 +236,16 @@ class CallbackAuthorizer:
         return headers
 
 
+def _with_id(question: Headers) -> Headers:
+    """Return the question with the id of the request: two questions that differ in that alone are the same."""
+    info = current()
+    asked = question.copy()
+    asked.removeHeader(REQUEST_ID)
+    if info is not None:
+        asked.addRawHeader(REQUEST_ID, info.id)
+    return asked
+
+
 def _judge(said: Said) -> Grant:
     """Return the grant in an answer; raise `Refused` for a no, and `CallFailure` for what is neither."""
     # 408 says that the application did not get our request, not that it refuses the client's request.
@@ -220,4 +264,4 @@ def _judge(said: Said) -> Grant:
         # The errors raised here say what is wrong and where, and quote no more than a byte.
         return Grant(**read_answer(json.loads(said.body.decode("utf-8-sig"))))
     except (ValueError, RecursionError) as error:
-        raise CallFailure("gave an answer that cannot be used", str(error)) from None
+        raise CallFailure("gave an answer that cannot be used", str(error), unusable=True) from None

@@ -27,10 +27,14 @@ IDLE = 30
 
 
 class CallFailure(Exception):
-    """No usable answer: `reason` for the client and the log, `detail` for the log alone."""
+    """No usable answer: `reason` for the client and the log, `detail` for the log alone.
 
-    def __init__(self, reason: str, detail: str = "") -> None:
+    :ivar unusable: whether there was an answer, and what it says cannot be used. The application works then.
+    """
+
+    def __init__(self, reason: str, detail: str = "", *, unusable: bool = False) -> None:
         super().__init__(reason)
+        self.unusable = unusable
         self.reason = reason
         self.detail = f" ({detail})" if detail else ""
 

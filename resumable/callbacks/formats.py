@@ -1,6 +1,7 @@
 """How events are written, and how an application's answer is read: our own format, and that of tusd's HTTP hooks. Pure.
 
-In our own format the body is ``{"type", "timestamp", "data"}`` as in Standard Webhooks, and the answer is plain HTTP.
+In our own format the body is ``{"type", "timestamp", "request_id", "data"}`` as in Standard Webhooks, and the answer is plain
+HTTP. ``request_id`` is there where a request has brought the event about.
 
 In tusd's format (tusd 2: its documentation, "Customization via hooks", and its package ``pkg/hooks``) the body is a
 HookRequest. The answer is 2xx with a HookResponse as JSON, of which ``HTTPResponse``, ``RejectUpload``,
@@ -20,7 +21,7 @@ from resumable.callbacks.answers import read_changes
 from resumable.callbacks.caller import MAX_ANSWER, CallFailure, Said
 from resumable.model import PROGRESS, Event
 from resumable.timestamps import rfc3339
-from resumable.uploads.events import CREATED, FINISHED, SENT_METADATA
+from resumable.uploads.events import CREATED, FINISHED, REQUEST_ID, SENT_METADATA
 from resumable.uploads.values import answer_headers, is_text, overlaid
 
 #: The headers of an application's answer that are passed on to a client that waits.
@@ -84,8 +85,9 @@ class OwnFormat:
 
     def body(self, event: Event, *, waiting: bool) -> bytes:
         """See `Format`."""
-        data = {name: value for name, value in event.data.items() if name != SENT_METADATA}
-        return _json({"type": event.type, "timestamp": rfc3339(event.created, "microseconds"), "data": data})
+        data = {name: value for name, value in event.data.items() if name not in (SENT_METADATA, REQUEST_ID)}
+        asked = {REQUEST_ID: event.data[REQUEST_ID]} if REQUEST_ID in event.data else {}
+        return _json({"type": event.type, "timestamp": rfc3339(event.created, "microseconds"), **asked, "data": data})
 
     def verdict(self, event: Event, said: Said, *, waiting: bool) -> HookResult:
         """See `Format`. Status and body are passed on to the client. JSON may change an upload before it is created."""
@@ -225,7 +227,7 @@ def _left_out(names: tuple[str, ...]) -> tuple[str, ...]:
 def _part(whole: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     part = whole.get(name) or {}
     if not isinstance(part, dict):
-        raise CallFailure("gave an answer that cannot be used", f"{name} is not an object")
+        raise CallFailure("gave an answer that cannot be used", f"{name} is not an object", unusable=True)
     return part
 
 
@@ -237,7 +239,7 @@ def _changes(said: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return read_changes(said)
     except ValueError as error:
-        raise CallFailure("gave an answer that cannot be used", str(error)) from None
+        raise CallFailure("gave an answer that cannot be used", str(error), unusable=True) from None
 
 
 def _read_object(said: Said) -> Mapping[str, Any]:
@@ -248,7 +250,7 @@ def _read_object(said: Said) -> Mapping[str, Any]:
         if not isinstance(read, dict):
             raise ValueError("not a JSON object")
     except (ValueError, RecursionError) as error:
-        raise CallFailure("gave an answer that cannot be used", str(error)) from None
+        raise CallFailure("gave an answer that cannot be used", str(error), unusable=True) from None
     return read
 
 

@@ -218,15 +218,17 @@ class Outbox:
     def _tell(self, what: str, queued: Queued, why: str = "") -> None:
         age = now(self._clock) - queued.event.created
         self._metrics.webhook_outcome(queued.event.type, OUTCOMES[what], age)
-        log = self._log.info if what == "delivered" else self._log.warn
+        # What is told later is no trouble: an outage of the application has a line of its own.
+        log = self._log.warn if what == "given up" else self._log.info
+        said = "event {what} id={id} type={type} upload={upload} tries={tries}"
         log(
-            "event {what} id={id} type={type} upload={upload} tries={tries}{because}",
+            f"{said} ({{why}})" if why else said,
             what=what,
             id=queued.event.id,
             type=queued.event.type,
             upload=queued.event.upload_id,
             tries=queued.tries,
-            because=f" ({why})" if why else "",
+            **({"why": why} if why else {}),
         )
 
     # For clients that wait
@@ -265,7 +267,7 @@ class Outbox:
                 return None
             if failure.verdict is not None and ours:
                 return failure.verdict
-            raise Unavailable(f"the application {failure.reason}") from None
+            raise Unavailable(f"the application {failure.reason}", part=failure.part) from None
 
     async def _somebody_tries(self, upload_id: str) -> None:
         """Wait while an event of the upload is being tried, by this process or another."""

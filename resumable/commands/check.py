@@ -14,7 +14,7 @@ from resumable.commands.finding import CheckStatus, Finding
 from resumable.commands.output import say_json
 from resumable.commands.runner import run
 from resumable.ledger.engine import LedgerError
-from resumable.ledger.listing import try_out
+from resumable.ledger.listing import owner_of, try_out
 from resumable.settings import Settings, SettingsError, load_settings
 
 #: Seconds for all checks over the network together.
@@ -27,6 +27,7 @@ Tell = Callable[[Finding], None]
     epilog=examples(
         ("resumable check --config config/app.yaml", "exit status 1 if something is wrong"),
         ("resumable check -c config/app.yaml --json", "the same for programs"),
+        ("sudo -u resumable resumable check -c config/app.yaml", "with the rights of the service's user"),
         ("resumable check -c config/app.yaml >/dev/null", "only what is wrong, as for a cron job"),
     )
 )
@@ -36,8 +37,11 @@ def check(config: str, as_json: bool) -> None:
     """Read the configuration and reach everything it names: ledger, bucket, the application's URLs.
 
     It prints a line for each: to standard output if all is well, else to standard error, with the meaning and what to
-    do. In the bucket one byte is stored, read, listed and deleted under store.fragments_prefix, also as a multipart
-    upload.
+    do. Nothing stays of it. In the bucket one byte is stored, read, listed and deleted under store.fragments_prefix, also
+    as a multipart upload. The application is sent a signed test event, and one with a forged signature.
+
+    Run it as the service's user, in its directory and with its environment, for another user may have other rights: sudo
+    -u USER resumable check, or under systemd: systemd-run --pipe --uid=USER --working-directory=DIR resumable check.
     """
     findings: list[Finding] = []
 
@@ -78,7 +82,11 @@ def check_ledger(settings: Settings) -> Finding:
         version = try_out(settings.ledger.reveal())
     except LedgerError as error:
         return Finding("ledger", shown, CheckStatus.FAILED, one_line(str(error)), "look at ledger in the configuration")
-    return Finding("ledger", shown, CheckStatus.OK, f"tables {version}, can be written")
+    says, owner = f"tables {version}, can be written", owner_of(settings.ledger.reveal())
+    if owner is not None:
+        advice = f"run this as the service's user: sudo -u {owner} resumable check ..."
+        return Finding("ledger", shown, CheckStatus.WARNING, f"{says} by you, but it is {owner}'s", advice)
+    return Finding("ledger", shown, CheckStatus.OK, says)
 
 
 async def _check_others(settings: Settings, tell: Tell, reactor: Any) -> None:
@@ -89,4 +97,4 @@ async def _check_others(settings: Settings, tell: Tell, reactor: Any) -> None:
     else:
         tell(await check_auth(settings.auth.url, settings.auth.timeout, reactor))
     if settings.events is not None:
-        tell(await check_events(settings.events.url, settings.events.timeout, reactor))
+        tell(await check_events(settings.events, reactor))

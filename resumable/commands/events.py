@@ -1,4 +1,4 @@
-"""``resumable events``: see which events the application was told of and which not yet, and tell it again."""
+"""``resumable events``: see which events the application was told of and which not yet, tell it again, and try it out."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any, TypeVar
 
 import click
 
+from resumable.commands.check_urls import check_events
 from resumable.commands.cli_common import Failed, config_option, examples, guarded, json_option, read_settings
 from resumable.commands.context import open_database
+from resumable.commands.finding import CheckStatus
 from resumable.commands.output import age, say_json, say_table
 from resumable.commands.runner import run
 from resumable.ledger.queue import DEAD, DELIVERED, DUE, EventQueue, Queued
 from resumable.settings import Settings
 from resumable.timestamps import rfc3339
+from resumable.uploads.events import REQUEST_ID
 
 T = TypeVar("T")
 
@@ -27,10 +30,11 @@ COLUMNS = ("ID", "Type", "Upload", "State", ">Tries", ">Age", "Problem")
     epilog=examples(
         ("resumable events list --state dead", "what the application could not be told"),
         ("resumable events replay msg_5a83f0c1", "tell it once more"),
+        ("resumable events test", "does it take events, and check their signatures?"),
     )
 )
 def events() -> None:
-    """See what the application was told of, and tell it again."""
+    """See what the application was told of, tell it again, and try it out."""
 
 
 @events.command(
@@ -110,6 +114,34 @@ def replay(id: str | None, config: str, as_json: bool, dead: bool) -> None:
         click.echo("nothing was given up")
 
 
+@events.command(
+    epilog=examples(
+        ("resumable events test", "does the application take events, and check their signatures?"),
+        ("resumable events test --json", "the same for programs"),
+    )
+)
+@config_option
+@json_option
+@guarded
+def test(config: str, as_json: bool) -> None:
+    """Send the application a signed test event, and one with a forged signature.
+
+    The event has the type resumable.test and is about no upload; nothing is noted of it. The application has to answer 2xx
+    to the signed one, as to all types that it does not know, and 4xx to the forged one.
+    """
+    settings = read_settings(config)
+    section = settings.events
+    if section is None:
+        raise Failed(f"{config}: events: there is no such section, so nobody is told of events")
+    finding = run(lambda reactor: check_events(section, reactor), within=WITHIN)
+    if as_json:
+        say_json(finding.as_json)
+    else:
+        click.echo(finding.line, err=finding.verdict is not CheckStatus.OK)
+    if finding.verdict is CheckStatus.FAILED:
+        raise click.exceptions.Exit(1)
+
+
 def _with_queue(settings: Settings, work: Callable[[EventQueue], Awaitable[T]]) -> T:
     async def begin(reactor: Any) -> T:
         async with open_database(settings, reactor) as database:
@@ -146,5 +178,6 @@ def _as_json(queued: Queued) -> dict[str, Any]:
         "due": rfc3339(queued.due) if queued.state == DUE else None,
         "ended": None if queued.ended is None else rfc3339(queued.ended),
         "problem": queued.problem,
-        "data": dict(event.data),
+        "request": event.data.get(REQUEST_ID),
+        "data": {name: value for name, value in event.data.items() if name != REQUEST_ID},
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.console import Console
@@ -22,10 +22,14 @@ def say_json(value: Any) -> None:
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write a table to standard output. A column whose title begins with ``>`` is aligned to the right."""
+    """Write a table to standard output. A column whose title begins with ``>`` is aligned to the right.
+
+    Where a terminal is narrow, cells are folded; those under ``ID`` are whole, for they are copied.
+    """
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        table.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if column.startswith(">") else "left"
+        table.add_column(column.lstrip(">"), justify=justify, overflow="fold", no_wrap=column == "ID")
     for row in rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     _show(table)

@@ -11,7 +11,8 @@ from resumable.timestamps import rfc3339
 from resumable.uploads.result import Report
 from resumable.uploads.result import as_json as result_as_json
 
-COLUMNS = ("ID", "State", "Owner", "Name", ">Stored", ">Length", ">Age", ">Untouched")
+#: In 80 columns an id (22 characters) is whole, and so is a key, which is folded where it is long.
+COLUMNS = ("ID", "State", ">Stored", ">Length", ">Idle", "Key")
 #: How many ranges people are shown; programs get all of them.
 RANGES = 8
 
@@ -22,12 +23,10 @@ def row(report: Report, now: float) -> tuple[str, ...]:
     return (
         upload.id,
         upload.state.value,
-        upload.owner,
-        upload.name,
         size(report.coverage.size),
         size(upload.length),
-        age(now - upload.created),
         age(now - upload.updated),
+        upload.key,
     )
 
 

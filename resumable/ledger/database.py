@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
@@ -18,9 +19,10 @@ from twisted.python.threadpool import ThreadPool
 
 from resumable.backoff import Backoff
 from resumable.ledger.engine import open_engine, prepare
-from resumable.ledger.errors import Kind, code_of, kind_of
+from resumable.ledger.errors import LOST, Kind, code_of, kind_of
 from resumable.ledger.writer import Writer
 from resumable.model import Invalid, Unavailable
+from resumable.outages import LEDGER, Reports
 
 T = TypeVar("T")
 
@@ -47,6 +49,8 @@ class Database:
         self._engine: Engine = open_engine(url)
         #: For connections that are kept long. One from the pool might lead to a server that is no longer the primary.
         self._single = open_engine(url, pooled=False) if self.on_server else self._engine
+        #: Told whether the database works. None: it is logged here.
+        self.reports: Reports | None = None
         #: What is wrong, once it has been logged; empty otherwise.
         self._wrong = ""
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -117,7 +121,7 @@ class Database:
         try:
             return await deferToThreadPool(self._reactor, self._readers, in_thread)
         except (DBAPIError, self._engine.dialect.loaded_dbapi.Error) as error:
-            raise Unavailable(f"the ledger did not answer: {error}") from None
+            raise Unavailable(f"the ledger did not answer: {error}", part=LEDGER) from None
 
     async def leave(self) -> None:
         """Open new connections from now on. The present ones may lead to a server that is no longer the primary."""
@@ -135,9 +139,15 @@ class Database:
             store.
         :raises Unavailable: the database did not answer. The transaction may or may not have been committed.
         """
+        # What is written may have the id of the request that is being served.
+        context = copy_context()
+
+        def within(connection: Connection) -> T:
+            return context.run(work, connection)
+
         if isinstance(self._writers, Writer):
-            return await self._run(partial(self._writers.run, work), writes=True)
-        return await self._run(partial(self._in_pool, self._engine, self._writers, work), writes=True)
+            return await self._run(partial(self._writers.run, within), writes=True)
+        return await self._run(partial(self._in_pool, self._engine, self._writers, within), writes=True)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work`, which only reads, and return its result. Raise as `write` does."""
@@ -172,11 +182,15 @@ class Database:
                     ) from None
                 if kind is Kind.TROUBLE or self._reactor.seconds() + PAUSES.bound(tries) > deadline:
                     self._complain(said, code_of(error))
-                    raise Unavailable("the ledger did not answer") from None
+                    raise Unavailable("the ledger did not answer", part=LEDGER) from None
+                if self.reports is not None and code_of(error) not in LOST:
+                    self.reports.failed(said)
                 self._log.debug("ledger: {error}; trying again", error=said)
             else:
                 # A read does not show that: a full or read-only database can still be read.
-                if writes and self._wrong:
+                if writes and self.reports is not None:
+                    self.reports.worked()
+                elif writes and self._wrong:
                     self._wrong = ""
                     self._log.info("ledger: written again")
                 return result
@@ -184,7 +198,9 @@ class Database:
 
     def _complain(self, what: str, code: str) -> None:
         """Log what is wrong, once for as long as it lasts: every write runs into it."""
-        if (code or what) != self._wrong:
+        if self.reports is not None:
+            self.reports.failed(what)
+        elif (code or what) != self._wrong:
             self._wrong = code or what
             self._log.error("ledger: {error}", error=what)
         else:

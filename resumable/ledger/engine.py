@@ -96,10 +96,15 @@ def prepare(engine: Engine, version: str = "head") -> None:
     """
     try:
         with engine.begin() as connection:
-            if _version(connection) != (_newest() if version == "head" else version):
-                _upgrade(connection, version)
+            bring_up_to_date(connection, version)
     except SQLAlchemyError as error:
         raise LedgerError(f"cannot be opened: {getattr(error, 'orig', None) or error}") from None
+
+
+def bring_up_to_date(connection: Connection, version: str = "head") -> None:
+    """Bring the tables up to date within the connection's transaction. Parameters and errors as of `prepare`."""
+    if _version(connection) != (_newest() if version == "head" else version):
+        _upgrade(connection, version)
 
 
 def _version(connection: Connection) -> str | None:

@@ -29,6 +29,8 @@ class Kind(Enum):
 #: others, a read-only server (it was the primary before a failover), a lock that somebody else holds, too many
 #: connections, too little memory, a server that is stopping or starting, or one that cancelled the statement.
 _PASSING = ("08", "40", "25006", "53200", "53300", "55006", "55P03", "57014", "57P01", "57P02", "57P03", "57P05")
+#: Transactions that lost against others: the database works.
+LOST = frozenset({"40001", "40P01", "55P03", "57014"})
 #: Values that cannot be stored: a character that the encoding lacks, a number out of range, a text too long for an
 #: index.
 _VALUE = ("22", "54000", "54010", "54011")

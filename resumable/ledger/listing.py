@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Collection, Iterable
+from contextlib import suppress
+from secrets import token_hex
 from typing import Any
 
 from alembic.migration import MigrationContext
@@ -12,7 +15,7 @@ from sqlalchemy import Engine, Select, and_, delete, false, func, insert, or_, s
 from sqlalchemy.exc import DBAPIError
 
 from resumable.database_url import read_database_url
-from resumable.ledger.engine import LedgerError, open_engine, prepare
+from resumable.ledger.engine import LedgerError, bring_up_to_date, open_engine, prepare
 from resumable.ledger.rows import as_upload
 from resumable.ledger.schema import metadata, pieces, uploads
 from resumable.model import NotFound, Piece, State, Upload
@@ -100,21 +103,69 @@ class Listing:
 
 
 def try_out(url: str) -> str:
-    """Open the ledger as the service does, and write to each table without changing it. Return the tables' version.
+    """Open the ledger as the service does, and write to each table. Return the tables' version. Nothing stays of it.
+
+    Tables that are missing or old are made and then taken back. A file that is not there yet is tried with another one
+    beside it, which is removed.
 
     :raises LedgerError: it cannot be used; the message says why.
     """
-    engine = open_engine(url)
+    parsed = read_database_url(url)
+    path = _file_of(url)
+    if path is None or os.path.exists(path):
+        return _try_out(url)
+    beside = f"{path}.check-{token_hex(4)}"
     try:
-        prepare(engine)
-        with engine.begin() as connection:
+        return _try_out(parsed.set(database=beside).render_as_string(hide_password=False))
+    finally:
+        for ending in ("", "-wal", "-shm", "-journal"):
+            with suppress(OSError):
+                os.unlink(beside + ending)
+
+
+def _try_out(url: str) -> str:
+    engine, doing = open_engine(url), "opened"
+    try:
+        with engine.connect() as connection, connection.begin() as transaction:
+            bring_up_to_date(connection)
+            doing = "written"
             for table in metadata.sorted_tables:
                 none: Any = select(table).where(false())
                 connection.execute(insert(table).from_select(list(table.c), none))
                 connection.execute(update(table).where(false()).values({column: column for column in table.c}))
                 connection.execute(delete(table).where(false()))
-            return MigrationContext.configure(connection).get_current_revision() or "none"
+            version = MigrationContext.configure(connection).get_current_revision() or "none"
+            transaction.rollback()
+            return version
     except DBAPIError as error:
-        raise LedgerError(f"cannot be written: {error.orig}") from None
+        raise LedgerError(f"cannot be {doing}: {error.orig}") from None
     finally:
         engine.dispose()
+
+
+def _file_of(url: str) -> str | None:
+    """Return the path of a ledger in a file; None for any other."""
+    parsed = read_database_url(url)
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return None
+    return parsed.database
+
+
+def owner_of(url: str) -> str | None:
+    """Return the user whose file, or whose folder, the ledger is, where that is another one than this process's.
+
+    For root everything can be written, and so nothing is proven.
+    """
+    path = _file_of(url)
+    if path is None:
+        return None
+    try:
+        owner = os.stat(path if os.path.exists(path) else os.path.dirname(os.path.abspath(path))).st_uid
+    except OSError:
+        return None
+    if owner == os.geteuid():
+        return None
+    try:
+        return pwd.getpwuid(owner).pw_name
+    except KeyError:
+        return str(owner)

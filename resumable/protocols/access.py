@@ -17,6 +17,7 @@ from resumable.callbacks.redirects import may_redirect
 from resumable.model import NotFound, NotWritable, ObjectOptions, Upload, UploadError, WrongProtocol
 from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.messages import Request
+from resumable.request_info import note
 from resumable.uploads import values
 from resumable.uploads.digest import BodyDigest
 from resumable.uploads.policy import CreateRequest
@@ -121,6 +122,7 @@ class Gate:
         :raises Unavailable: it cannot be asked.
         :raises Unsupported: the request brings a body that is encoded in a way that cannot be kept.
         """
+        note(upload=upload_id)
         if action in BRINGS:
             content_encoding_of(request)
         asked = AuthorizationRequest(
@@ -139,6 +141,7 @@ class Gate:
             said = description
             asked = evolve(asked, name=said.name, length=said.length, content_type=said.content_type)
         grant = await self._authorizer.authorize(asked)
+        note(owner=grant.owner)
         return AuthorizedUploads(self._uploads, self._authorizer, asked, grant)
 
 
@@ -204,6 +207,7 @@ class AuthorizedUploads:
         :raises WrongProtocol: it may be done only with the protocol that the upload was begun with.
         """
         self._require(*actions)
+        note(upload=upload.id)
         if upload.id != self._created and not may_do(self._asked.protocol, self._asked.action, upload):
             raise WrongProtocol(f"the upload was begun with the protocol {upload.protocol}: go on with it there")
 
@@ -264,12 +268,15 @@ class AuthorizedUploads:
         self._require("create")
         upload = await self._uploads.create(self._wanted(description), whole=whole)
         self._created = upload.id
+        note(upload=upload.id)
         return upload
 
     async def join(self, description: Description, *, whole: bool = False) -> tuple[Upload, bool]:
         """Enter a new upload, or find the one that others of a swarm have entered meanwhile; return whether it is new."""
         self._require("create")
-        return await self._uploads.join(self._wanted(description), whole=whole)
+        upload, new = await self._uploads.join(self._wanted(description), whole=whole)
+        note(upload=upload.id)
+        return upload, new
 
     async def concatenate(self, description: Description) -> Report:
         """Enter an upload that is made of partial ones, and wait a while for its object.

@@ -180,6 +180,14 @@ class CorsSettings:
 
 
 @frozen(kw_only=True)
+class OperationsSettings:
+    """Where those look who watch the service."""
+
+    #: Empty: ``/metrics``, ``/readyz`` and ``/healthz`` are where the uploads are.
+    listen: tuple[str, ...] = setting(listed(parse_endpoint), ())
+
+
+@frozen(kw_only=True)
 class LogSettings:
     """How the log is written."""
 
@@ -212,6 +220,7 @@ class Settings:
     cors: CorsSettings = section(CorsSettings)
     cleanup: CleanupSettings = section(CleanupSettings)
     limits: LimitSettings = section(LimitSettings)
+    operations: OperationsSettings = section(OperationsSettings)
     log: LogSettings = section(LogSettings)
 
     @staticmethod

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from attrs import field, frozen
 
 from resumable.model import ObjectOptions
+from resumable.outages import Reports
 
 
 class StoreError(Exception):
@@ -123,11 +124,13 @@ class StoreContext:
 
     :ivar observe: called after every HTTP request.
     :ivar retried: called with the operation when an HTTP request is made again.
+    :ivar reports: told of each HTTP request whether the store works.
     """
 
     reactor: Any
     observe: Observer | None = None
     retried: Callable[[str], None] | None = None
+    reports: Reports | None = None
 
 
 @frozen

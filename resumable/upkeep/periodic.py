@@ -10,7 +10,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from resumable.clock import cancel_if_active
-from resumable.model import UploadError
+from resumable.model import Unavailable, UploadError
 
 
 class PeriodicTask:
@@ -37,7 +37,10 @@ class PeriodicTask:
         except CancelledError:
             pass
         except UploadError as error:
-            self._log.warn("{error}; trying again later", error=str(error))
+            # An outage is told of once, and not by each of those that run into it.
+            outage = isinstance(error, Unavailable) and error.part
+            tell = self._log.debug if outage else self._log.warn
+            tell("{error}; trying again later", error=str(error))
         except Exception:
             self._log.failure("a periodic task failed")
 

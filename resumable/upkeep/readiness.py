@@ -12,7 +12,8 @@ from twisted.logger import Logger
 
 from resumable.clock import cancel_if_active, now
 from resumable.model import UploadError
-from resumable.stores.port import StoreError
+from resumable.outages import Reports
+from resumable.stores.port import Misconfigured, StoreError
 
 #: Seconds for which a result is used, however many ask.
 FRESH = 5.0
@@ -39,14 +40,24 @@ class ProbeStatus:
 class Readiness:
     """Tries the parts, and remembers the results for some seconds."""
 
-    def __init__(self, clock: IReactorTime, probes: Mapping[str, Probe], tell: Callable[[str, bool], None]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        probes: Mapping[str, Probe],
+        tell: Callable[[str, bool], None],
+        reports: Mapping[str, Reports] | None = None,
+    ) -> None:
         """
         :param probes: what tries each part, by the part's name. A probe that takes longer than `LIMIT` runs on to its
             end, and is not begun again before that.
         :param tell: called with each result: the part's name, and whether it works.
+        :param reports: who is told of a part's outage, by the part's name. What is no outage but for the operator to mend is
+            logged here, and so is that of other parts.
         """
         self._clock = clock
-        self._parts = {name: _Part(clock, name, probe, tell) for name, probe in probes.items()}
+        self._parts = {
+            name: _Part(clock, name, probe, tell, (reports or {}).get(name)) for name, probe in probes.items()
+        }
         self._draining: ProbeStatus | None = None
 
     def drain(self) -> None:
@@ -66,11 +77,16 @@ class _Part:
 
     _log = Logger()
 
-    def __init__(self, clock: Any, name: str, probe: Probe, tell: Callable[[str, bool], None]) -> None:
+    def __init__(
+        self, clock: Any, name: str, probe: Probe, tell: Callable[[str, bool], None], reports: Reports | None
+    ) -> None:
         self._clock = clock
         self._name = name
         self._probe = probe
         self._tell = tell
+        self._reports = reports
+        #: Whether the log says that it does not work.
+        self._logged = False
         self._running = False
         self._looked = -FRESH
         self._waiting: list[Deferred[None]] = []
@@ -89,34 +105,41 @@ class _Part:
         return asked
 
     async def _try(self, late: Any) -> None:
+        outage = True
         try:
             await self._probe()
             reason = ""
         except (StoreError, UploadError) as error:
             # A store's message may name users and accounts; its code does not.
             reason = error.code if isinstance(error, StoreError) else str(error)
+            outage = not isinstance(error, Misconfigured)
         except Exception as error:
             self._log.failure("{part} cannot be tried", part=self._name)
             reason = type(error).__name__
         self._running = False
         cancel_if_active(late)
-        self._settle(reason)
+        self._settle(reason, outage=outage)
 
-    def _settle(self, reason: str) -> None:
+    def _settle(self, reason: str, *, outage: bool = True) -> None:
         """Record the result, and answer those who wait.
 
         :param reason: what is wrong; empty if the part works.
+        :param outage: whether it may pass by itself.
         """
         ok, former = not reason, self.verdict
         self._looked = self._clock.seconds()
         if former is None or former.ok != ok:
             self.verdict = ProbeStatus(ok, now(self._clock), reason)
-            if not ok:
-                self._log.warn("not ready: {part}: {reason}", part=self._name, reason=reason)
-            elif former is not None:
-                self._log.info("ready again: {part}", part=self._name)
         else:
             self.verdict = ProbeStatus(ok, former.since, reason)
+        if ok and self._logged:
+            self._logged = False
+            self._log.info("ready again: {part}", part=self._name)
+        elif not ok and outage and self._reports is not None:
+            self._reports.failed(reason)
+        elif not ok and not self._logged:
+            self._logged = True
+            self._log.warn("not ready: {part}: {reason}", part=self._name, reason=reason)
         self._tell(self._name, ok)
         waiting, self._waiting = self._waiting, []
         for asked in waiting:

@@ -75,7 +75,8 @@ class CompletionRecovery:
         try:
             await self._uploads.tidy_up(upload)
         except UploadError as error:
-            self._log.warn("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
+            tell = self._log.info if isinstance(error, Unavailable) and error.part else self._log.warn
+            tell("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
 
     async def _finish(self, upload: Upload) -> None:
         try:
@@ -85,7 +86,8 @@ class CompletionRecovery:
             if now(self._clock) - since > self._give_up_after:
                 await self._uploads.give_up(upload, f"could not be completed for too long: {error}")
             else:
-                self._log.warn("upload {id} is not finished yet: {error}", id=upload.id, error=str(error))
+                tell = self._log.info if error.part else self._log.warn
+                tell("upload {id} is not finished yet: {error}", id=upload.id, error=str(error))
         except UploadError as error:
             self._log.warn("upload {id} cannot be finished: {error}", id=upload.id, error=str(error))
 

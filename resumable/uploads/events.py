@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from resumable.model import EVENTS, Event, Piece, State, Upload
+from resumable.request_info import current
 from resumable.uploads.result import Report, as_json
 
 CREATED = EVENTS[State.OPEN]
@@ -13,6 +14,9 @@ FINISHED = EVENTS[State.FINISHED]
 #: In an event's data: ``Upload-Metadata`` as a tus client sent it. Absent where there is none. It is for formats that
 #: pass it on, and no part of the result.
 SENT_METADATA = "upload_metadata"
+#: In an event's data: the id of the request that brought the event about. Absent where there was none. It is no part of the
+#: result either.
+REQUEST_ID = "request_id"
 
 
 class ProgressObserver(Protocol):
@@ -30,11 +34,16 @@ class ProgressObserver(Protocol):
 
 
 def event_of(upload: Upload, stored: Sequence[Piece] = ()) -> Event | None:
-    """Return the event of an upload that has come into its state, with its pieces; None if that state has none."""
+    """Return the event of an upload that has come into its state, with its pieces; None if that state has none.
+
+    It has the id of the request that is being served, if there is one.
+    """
     kind = EVENTS.get(upload.state)
     if kind is None:
         return None
-    return Event(upload.id, kind, data_of(Report.of(upload, stored)), upload.updated)
+    info = current()
+    asked = {} if info is None else {REQUEST_ID: info.id}
+    return Event(upload.id, kind, {**data_of(Report.of(upload, stored)), **asked}, upload.updated)
 
 
 def data_of(report: Report) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from resumable.model import Upload
 
 log = Logger(namespace="resumable.uploads")
 
 
-def log_upload(what: str, upload: Upload, size: int, now: float, why: str = "") -> None:
+def log_upload(
+    what: str, upload: Upload, size: int, now: float, why: str = "", level: LogLevel = LogLevel.info
+) -> None:
     """Log it. Names are quoted: they are the client's.
 
     :param what: ``started``, ``finished``, …
@@ -17,13 +19,15 @@ def log_upload(what: str, upload: Upload, size: int, now: float, why: str = "") 
     :param now: seconds since the epoch.
     :param why: the reason, where there is one.
     """
-    log.info(
-        "upload {what} id={id} owner={owner!r} name={name!r} bytes={bytes} seconds={seconds:.3f}{because}",
+    said = "upload {what} id={id} owner={owner!r} name={name!r} bytes={bytes} seconds={seconds:.3f}"
+    log.emit(
+        level,
+        f"{said} ({{why}})" if why else said,
         what=what,
-        because=f" ({why})" if why else "",
+        **({"why": why} if why else {}),
         id=upload.id,
         owner=upload.owner,
         name=upload.name,
         bytes=size,
-        seconds=now - upload.created,
+        seconds=round(now - upload.created, 3),
     )

@@ -37,6 +37,9 @@ from resumable.uploads.sender import Revalidate, Sender, nothing_to_ask
 from resumable.uploads.stream import ChunkBuffer, ChunkedStream, HeldStream
 from resumable.uploads.writer import UploadWriter
 
+#: How many uploads are remembered whose clients go on without a break. Of others a line too many is logged.
+MOST_UNBROKEN = 10_000
+
 
 class Body(Protocol):
     """Where the bytes come from: a request."""
@@ -82,6 +85,8 @@ class WriterRegistry:
         self._writers: dict[str, UploadWriter] = {}
         #: How many use each writer.
         self._users: dict[str, int] = {}
+        #: Uploads whose last body ended here as it should, with more to come. The oldest first.
+        self._unbroken: dict[str, None] = {}
         deps.peers.speak_for(self)
 
     @asynccontextmanager
@@ -190,9 +195,20 @@ class WriterRegistry:
             if incoming.span.last and not stream.failed:
                 await self._end_here(stream, writer, incoming.sender)
             await stream.drain()
+            if not writer.state.whole:
+                self._unbroken[writer.upload.id] = None
+                if len(self._unbroken) > MOST_UNBROKEN:
+                    del self._unbroken[next(iter(self._unbroken))]
         except Interrupted as interruption:
             await self._keep(stream, writer, str(interruption))
             raise
+
+    def goes_on(self, upload_id: str) -> bool:
+        """Say whether the upload's last body ended here as it should. Whoever asks begins the next."""
+        if upload_id not in self._unbroken:
+            return False
+        del self._unbroken[upload_id]
+        return True
 
     async def _pour_held(self, incoming: Incoming, stream: HeldStream, body: Body) -> None:
         """Let the body run into its stream, and let its bytes count if they are what its digest says."""

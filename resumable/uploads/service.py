@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from attrs import evolve
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 
 from resumable.clock import now
 from resumable.ledger.ledger import Taken
@@ -35,7 +35,7 @@ from resumable.model import (
 )
 from resumable.quoting import quote_briefly
 from resumable.single_flight import SingleFlight
-from resumable.stores.port import StoreError
+from resumable.stores.port import StoreError, StoreUnavailable
 from resumable.uploads import values
 from resumable.uploads.acknowledged import telling
 from resumable.uploads.claims import new_claim
@@ -492,7 +492,9 @@ class UploadService:
             raise Gap(f"byte {offset} comes next, not {span.first}", offset)
         if new:
             return
-        self._tell("resumed", upload, offset)
+        # Once for each break: a client that sends chunk after chunk goes on, and does not come back.
+        level = LogLevel.debug if self.writing.goes_on(upload.id) else LogLevel.info
+        log_upload("resumed", upload, offset, now(self._clock), level=level)
         begins = span.first == 0
         if exact:
             # On another node somebody may begin at the same offset in this moment: one of the two has the next edition. Where
@@ -659,7 +661,9 @@ class UploadService:
             await release(self._store, self._fragments, upload)
             await self._ledger.freed(upload)
         except (StoreError, Unavailable) as error:
-            self._log.warn("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
+            outage = isinstance(error, StoreUnavailable) or (isinstance(error, Unavailable) and error.part)
+            tell = self._log.info if outage else self._log.warn
+            tell("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
 
     async def tidy_up(self, upload: Upload) -> None:
         """Free what an ended upload left lying: what `free` frees, and under its key what a call that nobody heard of has made.

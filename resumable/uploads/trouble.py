@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from resumable.model import Unavailable
-from resumable.stores.port import StoreError
+from resumable.outages import STORE
+from resumable.stores.port import StoreError, StoreUnavailable
 
 
 def in_trouble(error: StoreError) -> Unavailable:
     """Return what is raised in the place of the store's error: its client asks again later."""
-    return Unavailable(f"the store is in trouble: {error.code}")
+    part = STORE if isinstance(error, StoreUnavailable) else ""
+    return Unavailable(f"the store is in trouble: {error.code}", part=part)

@@ -20,7 +20,6 @@ from typing import Any, Protocol
 
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
 from zope.interface import implementer
@@ -31,6 +30,8 @@ from resumable.model import Invalid, UploadError
 from resumable.protocols.messages import Request
 from resumable.protocols.origin import Proxies
 from resumable.protocols.response import Answer, problem, reason_phrase
+from resumable.request_info import RequestInfo, id_from
+from resumable.web.access import log_refusal
 from resumable.web.chunked import ChunkedDecoder, MalformedChunk, Turns
 from resumable.web.head_timer import HeadTimer
 from resumable.web.lingering import Lingering
@@ -38,8 +39,6 @@ from resumable.web.pipelining import RequestTurns
 from resumable.web.reading import HEAD_READ_SIZE, TLS_READ_SIZE, ReadChannel
 from resumable.web.refusals import closing
 from resumable.web.target import BadTarget, check_host, read_target
-
-log = Logger()
 
 
 class Site(Protocol):
@@ -378,13 +377,16 @@ class StreamingChannel(ReadChannel):
         self._become(State.REFUSED)
         self._head_timer.stop()
         self.clearLineBuffer()
-        log.debug("{status} to {peer}: {detail}", status=int(status), peer=str(self.getPeer()), detail=detail)
+        info, method, path = RequestInfo(id_from([])), b"-", b"-"
         answer: Answer = problem(status, detail)
         if self.requests and not self.line_mode:
             # Its head was in order: it is known how what it speaks answers.
             answer = self.site.answer_error(self.requests[-1], Invalid(detail))
+            info, method, path = self.requests[-1].info, self.requests[-1].method, self.requests[-1].path
+        info.reason = detail
+        log_refusal(method, path, answer.status, info, getattr(self.getPeer(), "host", ""))
         self.site.metrics.answered("", answer.status)
-        self.writeHeaders(b"HTTP/1.1", b"%d" % answer.status, reason_phrase(answer.status), closing(answer))
+        self.writeHeaders(b"HTTP/1.1", b"%d" % answer.status, reason_phrase(answer.status), closing(answer, info.id))
         self.write(answer.body)
         self.linger()
         if self.requests:

@@ -8,16 +8,18 @@ from twisted.web import http
 from twisted.web.http_headers import Headers
 
 from resumable.protocols.response import NO_STORE, Answer, raw_headers
+from resumable.web.access import REQUEST_ID
 from resumable.web.chunked import ChunkedDecoder
 
 
-def closing(answer: Answer) -> Headers:
+def closing(answer: Answer, request_id: str) -> Headers:
     """Return the headers of an answer that a connection gives by itself, and after which it closes."""
     headers = raw_headers(answer.headers)
     headers.setRawHeaders(b"connection", [b"close"])
     headers.setRawHeaders(b"content-length", [b"%d" % len(answer.body)])
     headers.setRawHeaders(b"date", [http.datetimeToString()])
     headers.setRawHeaders(*NO_STORE)
+    headers.setRawHeaders(REQUEST_ID, [request_id.encode("ascii")])
     return headers
 
 

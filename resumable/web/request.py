@@ -41,6 +41,8 @@ from resumable.model import InternalError, Interrupted, ShuttingDown, UploadErro
 from resumable.protocols.origin import Origin
 from resumable.protocols.query import parse_query
 from resumable.protocols.response import NO_STORE, Answer, HeaderPairs, problem, raw_headers, reason_phrase
+from resumable.request_info import RequestInfo, id_from, serve
+from resumable.web.access import REQUEST_ID, reason_of
 from resumable.web.connection import Site, StreamingChannel
 
 log = Logger()
@@ -80,6 +82,8 @@ class StreamingRequest(server.Request):
 
     def __init__(self, channel: StreamingChannel, *args: object, **kwargs: Any) -> None:
         super().__init__(channel, *args, **kwargs)
+        #: For the log, and for those who are asked or told because of this request.
+        self.info = RequestInfo("")
         #: The fields after a chunked body, once all of it has been poured; else empty.
         self.trailers = Headers()
         self._arrived_trailers: Headers | None = None
@@ -130,6 +134,7 @@ class StreamingRequest(server.Request):
         self.path, _, query = target.partition(b"?")
         self.args = http.parse_qs(query, True) if query else {}
         self._owes_continue = owes_continue
+        self.info.id = id_from(self.requestHeaders.getRawHeaders(REQUEST_ID, []))
         site = self.channel.site  # type: ignore[attr-defined]
         peer = getattr(self.client, "host", "")
         self.origin = site.proxies.origin(peer, self.requestHeaders, secure=self.isSecure())
@@ -340,6 +345,7 @@ class StreamingRequest(server.Request):
         return True
 
     async def _serve(self) -> None:
+        serve(self.info)
         try:
             self._answer(await self.channel.site.serve(self))  # type: ignore[attr-defined]
         except Exception:
@@ -351,7 +357,8 @@ class StreamingRequest(server.Request):
         """Say that the service has a fault. Say it plainly where the form of what the request speaks is at fault."""
         try:
             self.responseHeaders = Headers()
-            fault = InternalError("the service has a fault")
+            self.info.reason = "the service has a fault"
+            fault = InternalError(self.info.reason)
             self._write_answer(problem(500) if self._wire is None else self._explain(fault))
         except Exception:
             log.failure("no answer of its own form to {path}", path=ascii(self.path))
@@ -376,7 +383,8 @@ class StreamingRequest(server.Request):
         stopped = self._turned_away and self._is_over and not self._whole and response.status >= 400
         if stopped and self._wire is not None:
             # Nothing was wrong with what the client did, and elsewhere or later it can go on.
-            response = self._explain(ShuttingDown(str(self._broken)))
+            self.info.reason = str(self._broken)
+            response = self._explain(ShuttingDown(self.info.reason))
         self._write_answer(response)
 
     def _write_answer(self, response: Answer) -> None:
@@ -392,6 +400,7 @@ class StreamingRequest(server.Request):
         self.responseHeaders.setRawHeaders(b"date", [http.datetimeToString()])
         # How far an upload is, or what came of it, is true for a moment only.
         self.responseHeaders.setRawHeaders(*NO_STORE)
+        self.responseHeaders.setRawHeaders(REQUEST_ID, [self.info.id.encode("ascii")])
         for name, values in raw_headers(response.headers).getAllRawHeaders():
             self.responseHeaders.setRawHeaders(name, values)
         self._declare_length(response)
@@ -399,6 +408,8 @@ class StreamingRequest(server.Request):
         self.defaultContentType = None
         reason = reason_phrase(response.status) if response.reason is None else response.reason
         self.setResponseCode(response.status, reason)
+        if response.status >= 400 and not self.info.reason:
+            self.info.reason = reason_of(response)
         self.write(response.body)
         if self._whole:
             self.finish()

@@ -7,11 +7,13 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 
-from resumable.model import BegunWith, UploadError
+from resumable.model import BegunWith, Unavailable, UploadError
+from resumable.outages import Outages
 from resumable.protocols.base import Plain, Protocol, Target
 from resumable.protocols.messages import Request
 from resumable.protocols.problems import render_problem
 from resumable.protocols.response import Response, problem
+from resumable.request_info import current
 from resumable.web.cors import Cors
 
 log = Logger()
@@ -26,12 +28,21 @@ class Router(Resource):
     :param protocols: in the order in which they are asked.
     :param pages: by their paths; they are looked at first.
     :param cors: how pages of other origins are served; None: not at all.
+    :param outages: told of requests that were refused because of one.
     """
 
     isLeaf = True
 
-    def __init__(self, protocols: Sequence[Protocol], pages: Mapping[bytes, Page], *, cors: Cors | None = None) -> None:
+    def __init__(
+        self,
+        protocols: Sequence[Protocol],
+        pages: Mapping[bytes, Page],
+        *,
+        cors: Cors | None = None,
+        outages: Outages | None = None,
+    ) -> None:
         super().__init__()
+        self._outages = outages
         self._cors = cors
         self._pages = Pages(pages)
         self._protocols = (self._pages, *protocols)
@@ -54,6 +65,7 @@ class Router(Resource):
         except BegunWith as begun:
             protocol, response = await self._hand_over(protocol, request, target, begun)
         except UploadError as error:
+            self._note(error)
             response = protocol.render_error(request, error)
         return self._decorate(protocol, request, response)
 
@@ -67,7 +79,16 @@ class Router(Resource):
         try:
             return other, await other.handle(request, target)
         except UploadError as error:
+            self._note(error)
             return other, other.render_error(request, error)
+
+    def _note(self, error: UploadError) -> None:
+        """Note why a request is refused."""
+        info = current()
+        if info is not None:
+            info.reason = str(error)
+        if self._outages is not None and isinstance(error, Unavailable) and error.part:
+            self._outages.refused(error.part, str(error))
 
     def _decorate(self, protocol: Protocol, request: Request, response: Response) -> Response:
         response = protocol.decorate(request, response)
@@ -100,7 +121,9 @@ class Pages(Plain):
 
     async def handle(self, request: Request, target: Target) -> Response:
         """See `resumable.protocols.base.Protocol`."""
-        page = self._pages.get(request.path)
+        page, info = self._pages.get(request.path), current()
+        if info is not None and page is not None:
+            info.quiet = True  # the state of the service, which comes again every few seconds
         return (
             problem(404, "there is nothing here; uploads go to /upload/<name>") if page is None else await page(request)
         )

@@ -14,6 +14,7 @@ from resumable.model import UploadError
 from resumable.protocols.messages import Request
 from resumable.protocols.origin import Proxies
 from resumable.protocols.response import Answer
+from resumable.web.access import log_refusal
 from resumable.web.chunked import Turns
 from resumable.web.connection import StreamingChannel
 from resumable.web.head_timer import HEAD_SECONDS
@@ -38,6 +39,8 @@ class StreamingResource(Protocol):
 class StreamingSite(server.Site):
     """A resource on streaming connections; knows its connections, so that it can be drained."""
 
+    #: Twisted would log when it starts and stops.
+    noisy = False
     protocol = StreamingChannel  # type: ignore[assignment]  # and with it no HTTP/2
     #: What is between a connection and its socket where an endpoint speaks TLS; see `resumable.listening.open_port`.
     tls_protocol = ClientTls
@@ -101,17 +104,20 @@ class StreamingSite(server.Site):
         """Do nothing: nothing was started."""
 
     def log(self, request: http.Request) -> None:
-        """Write the access line: no header values and no query, as they may hold secrets."""
+        """Write the access line: no header values and no query, as they may hold secrets. Refusals are told at the level info."""
         self.metrics.answered(request.method.decode("latin-1"), request.code)
         assert isinstance(request, StreamingRequest)
+        client = request.origin.client
         log.debug(
             "{method} {path} {status} {sent} bytes to {client}",
             method=request.method.decode("ascii", "backslashreplace"),
             path=request.path.decode("ascii", "backslashreplace"),
             status=request.code,
             sent=request.sentLength,
-            client=request.origin.client or "-",
+            client=client or "-",
         )
+        if request.code >= 400:
+            log_refusal(request.method, request.path, request.code, request.info, client)
 
     def drain(self) -> None:
         """Close idle connections, and take no body any further: its client is told to come again (503).

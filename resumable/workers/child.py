@@ -46,15 +46,16 @@ class Sharing:
         self._sockets = list(enumerate(job.families, SOCKETS))
         self._turns: Turns | None = None
 
-    async def listen(self, reactor: Any, description: str, site: Any) -> IListeningPort:
+    async def listen(self, reactor: Any, description: str, factory: Any, *, operations: bool = False) -> IListeningPort:
         """Listen on the next socket (called by `resumable.service`)."""
         if self._turns is None:
             loads = Loads(LOADS)
             os.close(LOADS)
-            self._turns = Turns(loads, self._job.number, lambda: _busy(site), reactor)
+            self._turns = Turns(loads, self._job.number, lambda: _busy(factory), reactor)
         fd, family = self._sockets.pop(0)
-        port = await adopt(reactor, description, site, fd, family)
-        self._turns.rule(port, lambda: len(site.channels))
+        port = await adopt(reactor, description, factory, fd, family)
+        if not operations:  # those who watch wait for nobody's turn
+            self._turns.rule(port, lambda: len(factory.channels))
         if not self._sockets:
             self._uplink.say(READY)
         return port
@@ -151,7 +152,12 @@ def work(job: Job) -> None:
     metrics, sharing = Metrics(), Sharing(job, uplink)
     worker_metrics = WorkerMetrics(metrics, uplink, reactor)
     service = make_resumable(
-        job.settings, prepare=False, metrics=metrics, listen=sharing.listen, figures=worker_metrics.figures
+        job.settings,
+        prepare=False,
+        metrics=metrics,
+        listen=sharing.listen,
+        figures=worker_metrics.figures,
+        looks=job.number == 1,
     )
     worker = Worker(service, worker_metrics, reactor)
 

@@ -38,7 +38,8 @@ class Job:
 
     :ivar number: which of the workers it is, from 1.
     :ivar settings: those of the whole service, as the parent has them: the file may have changed since.
-    :ivar families: the address family of each listening socket, in the order of ``settings.listen``.
+    :ivar families: the address family of each listening socket, in the order of ``settings.listen``, and of
+        ``settings.operations.listen`` after them.
     """
 
     number: int

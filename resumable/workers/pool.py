@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from resumable.backoff import Backoff
 from resumable.clock import cancel_if_active, run_on_monotonic_time
 from resumable.ledger.engine import open_engine, prepare
-from resumable.listening import CannotListen, announce, tell_manager
+from resumable.listening import CannotListen, announce, announce_operations, tell_manager
 from resumable.service import CannotStart, give_up
 from resumable.settings import Settings
 from resumable.workers.aggregator import MetricsAggregator
@@ -55,7 +55,7 @@ class WorkerPool(Service):
         self._starting.addErrback(give_up, self._reactor)
 
     async def _start(self) -> None:
-        for description in self._settings.listen:
+        for description in self._endpoints:
             try:
                 self._ports.append(await bind(self._reactor, description))
             except CannotListen as error:
@@ -66,6 +66,11 @@ class WorkerPool(Service):
             slot = Slot(self, number, loads, [memory, *(port.fileno() for port in self._ports)])
             self._slots.append(slot)
             slot.start()
+
+    @property
+    def _endpoints(self) -> tuple[str, ...]:
+        """What is listened on, in the order in which workers do."""
+        return (*self._settings.listen, *self._settings.operations.listen)
 
     def job(self, number: int) -> Job:
         """Return what the worker is to do."""
@@ -85,8 +90,9 @@ class WorkerPool(Service):
         """Note that a worker takes connections; announce the service if it is the first."""
         if not self._served:
             self._served = True
-            for description, port in zip(self._settings.listen, self._ports, strict=True):
-                announce(description, port)
+            for number, (description, port) in enumerate(zip(self._endpoints, self._ports, strict=True)):
+                tell = announce if number < len(self._settings.listen) else announce_operations
+                tell(description, port)
             tell_manager("READY=1")
 
     def ended(self, status: int | None) -> bool:

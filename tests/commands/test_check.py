@@ -21,7 +21,7 @@ import pytest
 from tests.commands.conftest import NEEDED, RESUMABLE, Operator, StrictMoto, contents
 from tests.faults.proxy import FaultyS3
 from tests.harness import ROOT, Application
-from tests.receiver import SECRET
+from tests.receiver import SECRET, Receiver
 from tests.s3servers import MotoServer
 from tests.service.conftest import configuration
 
@@ -259,12 +259,22 @@ def test_an_application_that_is_away(operator: Operator, moto: MotoServer, nobod
 
 
 def test_a_receiver_of_events(operator: Operator, moto: MotoServer, application: Application, nobody: str) -> None:
-    """One that is there and knows no OPTIONS, and one that is away; the secret is not shown."""
+    """One that takes no events, one that does, and one that is away; the secret is not shown."""
     events = {"url": application.url, "secret": SECRET}
     operator.configure(configuration(moto, events=events))
-    ended = operator.run("check")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines()[-1].startswith(f"events {application.url}: ok (answered 501 ")
+    (line,) = operator.failures("check")
+    assert line.startswith(f"events {application.url}: failed: answered 501 ")
+    with Receiver() as receiver:
+        receiver.refuses_forged = True
+        operator.configure(configuration(moto, events={**events, "url": receiver.url}))
+        for command in (["check"], ["events", "test"]):
+            ended = operator.run(*command)
+            assert (ended.returncode, ended.stderr) == (0, "")
+            assert ended.stdout.splitlines()[-1] == (
+                f"events {receiver.url}: ok (answered 204 No Content to a signed test event, and refuses a forged one with 401)"
+            )
+        assert [heard.type for heard in receiver.heard] == ["resumable.test"] * 2
+    assert sorted(path.name for path in operator.directory.iterdir()) == ["app.yaml"], "nothing is created"
     operator.configure(configuration(moto, events={**events, "url": nobody}))
     (line,) = operator.failures("check")
     assert line.startswith(f"events {nobody}: failed: cannot be reached: Connection was refused")

@@ -85,7 +85,7 @@ def test_list_and_show(service: Service, beside: Operator) -> None:
     assert shown["pieces"][0]["last"] == shown["chunk_size"] - 1
     assert shown["pieces"][1]["last"] == going["offset"] - 1
     table = beside.run("uploads", "list", "--state", "open").stdout.splitlines()
-    assert table[0].split() == ["ID", "State", "Owner", "Name", "Stored", "Length", "Age", "Untouched"]
+    assert table[0].split() == ["ID", "State", "Stored", "Length", "Idle", "Key"]
     (line,) = [line for line in table if going["id"] in line]
     assert "going.bin" in line
     assert "20.0 MiB" in line

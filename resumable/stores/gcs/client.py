@@ -12,6 +12,7 @@ from attrs import evolve
 from twisted.logger import Logger
 
 from resumable.model import ObjectOptions
+from resumable.outages import Reports
 from resumable.stores.gcs.codes import GCS_CODES, read_error
 from resumable.stores.gcs.options import METADATA, checksum_headers, option_headers, told_checksum
 from resumable.stores.gcs.resources import PATH, Resource, Resources
@@ -70,6 +71,7 @@ class GcsStore(XmlStore):
     :param checksum: whether known CRC32C checksums are sent.
     :param patience: seconds for which a call is tried again.
     :param observe: called after every HTTP request: operation, ``ok`` or an error code, seconds.
+    :param reports: told of every HTTP request whether the store works.
     :param retried: called with the operation when an HTTP request is made again.
     :param random: returns a number from 0 to 1, for the pauses.
     :param pauses: the limits of the first and of the longest pause between tries, in seconds.
@@ -88,6 +90,7 @@ class GcsStore(XmlStore):
         checksum: bool = True,
         patience: float = 120.0,
         observe: Observer | None = None,
+        reports: Reports | None = None,
         retried: Callable[[str], None] | None = None,
         signer: Credentials | None = None,
         transport: Transport | None = None,
@@ -110,6 +113,7 @@ class GcsStore(XmlStore):
                 patience=patience,
                 random=random,
                 observe=observe,
+                reports=reports,
                 retried=retried,
                 pauses=pauses,
             )

@@ -42,5 +42,6 @@ def make_gcs(section: GcsSection, context: StoreContext) -> GcsStore:
         checksum=section.checksum == "crc32c",
         patience=section.patience,
         observe=context.observe,
+        reports=context.reports,
         retried=context.retried,
     )

@@ -10,6 +10,7 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from resumable.crc32c_text import encode_crc32c
+from resumable.outages import Reports
 from resumable.stores.port import (
     CannotCopy,
     CopiedPart,
@@ -63,6 +64,7 @@ class S3Store(XmlStore):
     :param checksum: whether known CRC32C checksums are sent (some stores refuse them).
     :param patience: seconds for which a call is tried again.
     :param observe: called after every HTTP request: operation, ``ok`` or an error code, seconds.
+    :param reports: told of every HTTP request whether the store works.
     :param retried: called with the operation when an HTTP request is made again.
     :param random: returns a number from 0 to 1, for the pauses.
     :param pauses: the limits of the first and of the longest pause between tries, in seconds.
@@ -82,6 +84,7 @@ class S3Store(XmlStore):
         checksum: bool = True,
         patience: float = 120.0,
         observe: Observer | None = None,
+        reports: Reports | None = None,
         retried: Callable[[str], None] | None = None,
         signer: Signer | None = None,
         transport: Transport | None = None,
@@ -105,6 +108,7 @@ class S3Store(XmlStore):
             patience=patience,
             random=random,
             observe=observe,
+            reports=reports,
             retried=retried,
             pauses=pauses,
         )

@@ -64,6 +64,7 @@ def make_s3(section: S3Section, context: StoreContext) -> S3Store:
         checksum=section.checksum == "crc32c",
         patience=section.patience,
         observe=context.observe,
+        reports=context.reports,
         retried=context.retried,
     )
 
@@ -77,6 +78,7 @@ def make_embedded(endpoint: str, context: StoreContext) -> S3Store:
         access_key=key,
         secret_key=key,
         observe=context.observe,
+        reports=context.reports,
         retried=context.retried,
         proxies=False,
     )

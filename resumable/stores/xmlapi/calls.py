@@ -10,6 +10,7 @@ from attrs import define, field, frozen
 from twisted.internet.defer import CancelledError
 
 from resumable.backoff import Backoff
+from resumable.outages import Reports
 from resumable.stores.port import Fence, Misconfigured, Observer, StoreUnavailable
 from resumable.stores.transport.base import Base
 from resumable.stores.transport.exchange import ANSWER, ANSWER_LIMIT, TOO_LONG, Answer, CutOff
@@ -17,7 +18,7 @@ from resumable.stores.transport.pool import Transport
 from resumable.stores.transport.proxies import BadProxy
 from resumable.stores.transport.retry import FailedTry, Next, Retrying
 from resumable.stores.xmlapi.answers import Answers, CallFailure, plain
-from resumable.stores.xmlapi.codes import Codes
+from resumable.stores.xmlapi.codes import OF_ONE_REQUEST, Codes
 from resumable.stores.xmlapi.credentials import CannotSign, Credentials, NoCredentials
 
 #: Seconds: the longest first pause (the limit doubles from there), and the longest pause of all.
@@ -106,6 +107,7 @@ class Calls:
         patience: float,
         random: Callable[[], float],
         observe: Observer | None = None,
+        reports: Reports | None = None,
         retried: Callable[[str], None] | None = None,
         pauses: tuple[float, float],
     ) -> None:
@@ -117,6 +119,7 @@ class Calls:
         self.codes = codes
         self._patience = patience
         self._observe = observe
+        self._reports = reports
         self._retried = retried
         self._backoff = Backoff(*pauses, jitter=(0.0, 1.0), random=random)
 
@@ -203,6 +206,13 @@ class Calls:
         if self._observe is not None:
             code = outcome.code if isinstance(outcome, CallFailure) else "ok"
             self._observe(call.operation, code, self._clock.seconds() - started)
+        if self._reports is not None:
+            if not isinstance(outcome, CallFailure):
+                self._reports.worked()
+            elif outcome.transient and outcome.code not in OF_ONE_REQUEST:
+                self._reports.failed(f"{outcome.code} to {call.operation}")
+            elif outcome.said:
+                self._reports.worked()
         return outcome
 
     async def _exchange(self, call: Call) -> Reply | CallFailure:

@@ -11,6 +11,8 @@ from resumable.stores.transport.exchange import TOO_LONG
 
 #: Error codes that say that the store did not even begin with the request.
 BUSY = frozenset({"SlowDown", "ServiceUnavailable"})
+#: Error codes that may pass, and say nothing about the store: another request may go well at the same time.
+OF_ONE_REQUEST = frozenset({"BadDigest", "CrcMismatch", "IncompleteBody", "InvalidDigest", "OperationAborted"})
 #: Statuses that, even without an error document, mean that the operator has to mend something before the request can
 #: succeed. The last three come from something in between that does not take a body, key or headers as large as these.
 OPERATORS = frozenset({301, 307, 401, 403, 413, 414, 431})
