@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import growth
+from bench import growth, soak
 from bench.cost import Assumptions
 from bench.docs import PAGES, pictures, refreshed
 from bench.limits import raise_file_limit
@@ -34,6 +34,7 @@ EXAMPLES = """examples:
   python -m bench growth                            how cost grows: ten minutes
   python -m bench growth --axes uploads --values 1 1000000
   python -m bench growth --axes size --values 1MiB 1GiB 100GiB
+  python -m bench soak --minutes 120                memory over two hours
   python -m bench price bench-results/*.json        what a TB costs
 """
 #: The scale and the number of rounds for --quick.
@@ -86,6 +87,21 @@ def make_parser() -> argparse.ArgumentParser:
         "--values", nargs="+", type=parse_size, metavar="N", help="in place of the axis's own; needs one of --axes"
     )
     _common(grow)
+
+    soaking = commands.add_parser("soak", help="what becomes of this server's memory over hours")
+    soaking.set_defaults(command=run_soak)
+    soaking.add_argument("--minutes", type=float, default=10.0, help="default: 10")
+    soaking.add_argument("--clients", type=int, default=4, help="default: 4")
+    soaking.add_argument("--rate", type=float, default=1000.0, help="uploads a minute of all clients (default: 1000)")
+    soaking.add_argument("--least", type=parse_size, default=1000, metavar="SIZE", help="default: 1000")
+    soaking.add_argument("--most", type=parse_size, default="14MiB", metavar="SIZE", help="default: 14MiB")
+    soaking.add_argument("--broken", type=float, default=0.4, help="share of uploads that break off (default: 0.4)")
+    soaking.add_argument("--memory", type=parse_size, default="64MiB", metavar="SIZE", help="limits.memory (64MiB)")
+    soaking.add_argument("--every", type=float, default=5.0, help="seconds between samples (default: 5)")
+    soaking.add_argument(
+        "--variables", nargs="+", default=(), metavar="NAME=VALUE", help="environment of the server: MALLOC_ARENA_MAX=1"
+    )
+    _common(soaking)
 
     price = commands.add_parser("price", help="what a TB costs, by measured CPU and S3 requests")
     price.set_defaults(command=run_price)
@@ -183,6 +199,30 @@ def run_growth(options: argparse.Namespace) -> int:
             growth.write(base.with_suffix(".json"), date, where, measured)
     say(f"written: {base}.json and a picture for each axis")
     return int(any(step.failures for steps in measured.values() for step in steps))
+
+
+def run_soak(options: argparse.Namespace) -> int:
+    """Do ``soak``. Return 1 if an upload failed, or the server took more memory than it may, else 0."""
+    if min(options.minutes, options.rate, options.clients, options.every) <= 0 or not 0 <= options.broken <= 1:
+        raise ValueError("--minutes, --rate, --clients and --every are above 0, --broken is from 0 to 1")
+    how = soak.Soak(
+        seconds=options.minutes * 60,
+        clients=options.clients,
+        rate=options.rate,
+        least=options.least,
+        most=options.most,
+        broken=options.broken,
+        memory=options.memory,
+        every=options.every,
+        variables=options.variables,
+    )
+    base = options.out / f"soak-{stamp(time.strftime('%Y-%m-%d %H:%M:%S'))}"
+    options.out.mkdir(parents=True, exist_ok=True)
+    with bench_in(options.work) as bench:
+        outcome = soak.run(how, bench, base)
+    say(soak.gist(how, outcome))
+    say(f"written: {base}.json and .svg")
+    return int(not soak.passed(how, outcome))
 
 
 @contextmanager

@@ -72,6 +72,34 @@ def lines(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> s
     return _picture(title, 760, 370, parts)
 
 
+def curves(title: str, x_label: str, y_label: str, series: Sequence[Series]) -> str:
+    """Draw curves of many points on linear scales that begin at 0."""
+    right = max((x for one in series for x, _ in one.points), default=0) or 1
+    top = max((y for one in series for _, y in one.points), default=0) or 1
+    parts = [f'<rect x="70" y="50" width="490" height="270" fill="none" stroke="{INK}"/>']
+    for mark in _round_marks(right):
+        parts.append(_text(70 + mark / right * 490, 336, f"{mark:g}", anchor="middle"))
+    for mark in _round_marks(top):
+        y = 320 - mark / top * 270
+        parts.append(f'<line x1="70" x2="560" y1="{y:.1f}" y2="{y:.1f}" stroke="{INK}" stroke-width="0.3"/>')
+        parts.append(_text(64, y + 4, f"{mark:g}", anchor="end"))
+    for number, one in enumerate(series):
+        colour = COLOURS[number % len(COLOURS)]
+        path = " ".join(f"{70 + x / right * 490:.1f},{320 - y / top * 270:.1f}" for x, y in one.points)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
+        parts.append(f'<rect x="574" y="{52 + 20 * number}" width="10" height="10" fill="{colour}"/>')
+        parts.append(_text(590, 62 + 20 * number, one.name))
+    parts += [_text(315, 356, x_label, anchor="middle"), _text(70, 44, y_label)]
+    return _picture(title, 760, 370, parts)
+
+
+def _round_marks(most: float) -> list[float]:
+    """Return up to ten round values from 0 to `most`: multiples of 1, 2 or 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(most / 10))
+    step = next(power * factor for factor in (1, 2, 5, 10) if most / (power * factor) <= 10)
+    return [number * step for number in range(math.floor(most / step) + 1)]
+
+
 class _Scale:
     """A logarithmic scale from pixel `low` to pixel `high`."""
 

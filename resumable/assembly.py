@@ -17,6 +17,7 @@ from resumable.ledger.ledger import Ledger
 from resumable.ledger.maintenance import Maintenance
 from resumable.ledger.notifier import NullNotifier, PeerNotifier
 from resumable.ledger.queue import EventQueue
+from resumable.malloc import GIVE_BACK, give_back
 from resumable.metrics import Metrics
 from resumable.model import PROGRESS, ObjectOptions
 from resumable.outages import Outages
@@ -207,6 +208,7 @@ class Assembly:
             PeriodicTask(self.reactor, TAKE_UP, recovery.round),
             PeriodicTask(self.reactor, cleaning.every, janitor.round, first=min(FIRST_CLEANING, cleaning.every)),
             PeriodicTask(self.reactor, GAUGES, gauges.round),
+            PeriodicTask(self.reactor, GIVE_BACK, _give_back, first=GIVE_BACK),
         ]
 
     def authorizer(self) -> Authorizer:
@@ -267,6 +269,10 @@ class Assembly:
             reactor=self.reactor,
             metrics=self.metrics,
         )
+
+
+async def _give_back() -> None:
+    give_back()
 
 
 def make_policy(settings: Settings, limits: StoreLimits) -> Policy:

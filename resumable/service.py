@@ -32,7 +32,7 @@ from resumable.ledger.ledger import Ledger
 from resumable.ledger.notifier import PeerNotifier, PostgresNotifier
 from resumable.ledger.watch import alive
 from resumable.listening import CannotListen, Listen, listen, tell_manager
-from resumable.malloc import keep_freed_memory, spare_the_collector
+from resumable.malloc import give_back, keep_freed_memory, spare_the_collector
 from resumable.metrics import Metrics
 from resumable.model import Unavailable
 from resumable.outages import Outages
@@ -168,6 +168,7 @@ class Resumable(Service):
         for task in make.rounds(uploads, store):
             push("periodic task", task.stop)
         spare_the_collector()
+        give_back()
         await self._start_listening(site, self.settings.listen)
         if operations is not None:
             await self._start_listening(operations, apart, operations=True)

@@ -46,9 +46,12 @@ class Sink:
         """Forget all objects and counts, keep nothing, answer at once."""
         self._ask("reset")
 
-    def configure(self, *, keep: bool = False, delay: float = 0.0) -> None:
-        """Set whether bodies are kept, and the seconds to wait before a body is answered."""
-        self._ask(f"set?keep={int(keep)}&delay={delay}")
+    def configure(self, *, keep: bool = False, delay: float = 0.0, forget: bool = False) -> None:
+        """Set whether bodies are kept, the seconds to wait before a body is answered, and whether objects are forgotten.
+
+        :param forget: only count objects that are made; do not remember them.
+        """
+        self._ask(f"set?keep={int(keep)}&delay={delay}&forget={int(forget)}")
 
     def calls(self) -> Mapping[str, int]:
         """Return the number of S3 calls since the last reset, by name."""

@@ -98,6 +98,8 @@ class State:
         self.bytes = 0
         self.keep = False
         self.delay = 0.0
+        #: Whether objects are only counted. Pieces of uploads are remembered all the same.
+        self.forget = False
         self._objects: dict[str, Stored] = {}
         self._uploads: dict[str, Multipart] = {}
         self._ids = count(1)
@@ -133,8 +135,14 @@ class State:
         return Stored(request.size, f'"{next(self._ids):032x}"', request.body, metadata, crc32c)
 
     def _PutObject(self, bucket: str, key: str, request: Request) -> Response:
-        stored = self._objects[key] = self._store(request)
+        stored = self._store(request)
+        self._enter(key, stored)
         return Response(200, headers=stored.told)
+
+    def _enter(self, key: str, stored: Stored) -> None:
+        """Remember an object, unless it is one of those that are to be forgotten."""
+        if not self.forget or PIECE.search("/" + key):
+            self._objects[key] = stored
 
     def _CopyObject(self, bucket: str, key: str, request: Request) -> Response:
         source = unquote(request.headers["x-amz-copy-source"]).lstrip("/").partition("/")[2]
@@ -174,9 +182,11 @@ class State:
 
     def _ListObjectsV2(self, bucket: str, key: str, request: Request) -> Response:
         prefix = request.query.get("prefix", "")
-        found = [name for name in sorted(self._objects) if name.startswith(prefix)][:1000]
+        found = sorted(name for name in self._objects if name.startswith(prefix))[:1000]
         contents = "".join(
-            f"<Contents><Key>{escape(name)}</Key><Size>{self._objects[name].size}</Size></Contents>" for name in found
+            f"<Contents><Key>{escape(name)}</Key><LastModified>{LAST_MODIFIED}</LastModified>"
+            f"<ETag>{self._objects[name].etag}</ETag><Size>{self._objects[name].size}</Size></Contents>"
+            for name in found
         )
         return _document("ListBucketResult", f"<Name>{bucket}</Name><IsTruncated>false</IsTruncated>{contents}")
 
@@ -221,7 +231,7 @@ class State:
         bodies = [part.body for part in parts if part.body is not None]
         body = b"".join(bodies) if len(bodies) == len(parts) else None
         etag = f'"{next(self._ids):032x}-{len(parts)}"'
-        self._objects[key] = Stored(sum(part.size for part in parts), etag, body, upload.metadata)
+        self._enter(key, Stored(sum(part.size for part in parts), etag, body, upload.metadata))
         where = f"<Location>http://{bucket}/{escape(key)}</Location><Bucket>{bucket}</Bucket><Key>{escape(key)}</Key>"
         return _document("CompleteMultipartUploadResult", f"{where}<ETag>{etag}</ETag>{_composite(parts)}")
 

@@ -6,16 +6,20 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from attrs import field, frozen
+from hyperlink import EncodedURL
 from OpenSSL.SSL import Error as TLSError
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, ConnectionClosed, DNSLookupError
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Protocol as WireProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, ResponseDone
+from twisted.web.client import URI, Agent, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory
+from zope.interface import implementer
 
 from resumable.answering import PiecewisePool
 
@@ -61,7 +65,7 @@ class Caller:
     """
 
     def __init__(self, url: str, *, timeout: float, reactor: Any) -> None:
-        self._url = url
+        self._url = EncodedURL.from_text(url)
         self.shown = urlsplit(url)._replace(query="", fragment="").geturl()
         self._timeout = timeout
         self._clock = reactor
@@ -70,6 +74,7 @@ class Caller:
         self._pool.maxPersistentPerHost = IDLE_CONNECTIONS
         self._pool.cachedConnectionTimeout = IDLE
         self._agent = Agent(reactor, connectTimeout=timeout, pool=self._pool)
+        self._agent._endpointFactory = _OneEndpoint(self._agent._endpointFactory)
 
     async def call(self, method: str, headers: Headers, body: bytes | None = None) -> Said:
         """Make a request. Redirects are not followed.
@@ -100,6 +105,24 @@ class Caller:
     async def close(self) -> None:
         """Close the connections that are kept; calls under way end by themselves."""
         await self._pool.closeCachedConnections()
+
+
+@implementer(IAgentEndpointFactory)
+class _OneEndpoint:
+    """Makes the endpoint of the one URL once. An Agent makes one for each call, whether or not it will connect.
+
+    :param factory: makes it.
+    """
+
+    def __init__(self, factory: IAgentEndpointFactory) -> None:
+        self._factory = factory
+        self._endpoint: IStreamClientEndpoint | None = None
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """Return the endpoint (called by Twisted)."""
+        if self._endpoint is None:
+            self._endpoint = self._factory.endpointForURI(uri)
+        return self._endpoint
 
 
 class _Body(WireProtocol):

@@ -109,6 +109,28 @@ def test_reset_forgets_everything(sink: SinkServer, s3: Any) -> None:
     assert (sink.state.counts, sink.state.digest("k")) == ({"PutObject": 1}, f"{len(LARGE)} dropped")
 
 
+def test_objects_are_listed_with_what_s3_says_of_each(s3: Any) -> None:
+    """A server may leave out entries that lack something, and would never delete what it does not see."""
+    for key in ("a/2", "b/1", "a/1"):
+        s3.put_object(Bucket="b", Key=key, Body=b"x")
+    listed = s3.list_objects_v2(Bucket="b", Prefix="a/")["Contents"]
+    assert [(each["Key"], each["Size"]) for each in listed] == [("a/1", 1), ("a/2", 1)]
+    assert all(each["ETag"] and each["LastModified"] for each in listed)
+
+
+def test_objects_can_be_forgotten_while_pieces_are_kept(sink: SinkServer, s3: Any) -> None:
+    """In hours there are too many of them; a piece is read back."""
+    sink.state.forget = True
+    s3.put_object(Bucket="b", Key="k", Body=b"x")
+    s3.put_object(Bucket="b", Key=".resumable/id/0-0.x", Body=b"y")
+    upload = s3.create_multipart_upload(Bucket="b", Key="m")["UploadId"]
+    tag = s3.upload_part(Bucket="b", Key="m", UploadId=upload, PartNumber=1, Body=b"z")["ETag"]
+    parts = [{"PartNumber": 1, "ETag": tag}]
+    s3.complete_multipart_upload(Bucket="b", Key="m", UploadId=upload, MultipartUpload={"Parts": parts})
+    assert [each["Key"] for each in s3.list_objects_v2(Bucket="b")["Contents"]] == [".resumable/id/0-0.x"]
+    assert sink.state.counts["PutObject"] == 2
+
+
 @pytest.mark.parametrize("step", [1, 3, 1000])
 def test_a_chunked_body_is_read_however_it_is_cut(step: int) -> None:
     """TCP cuts anywhere, also within a chunk's line."""

@@ -13,7 +13,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
 
-from resumable.ledger import listening
+from resumable.ledger import engine, listening
 from resumable.ledger.database import Database
 from resumable.ledger.engine import open_engine
 from resumable.ledger.ledger import Ledger
@@ -108,6 +108,28 @@ async def test_the_ear_of_a_server_that_hangs(primary: Postgres, monkeypatch: py
     R.removeReader(ear)
     await until(lambda: node._listener._ear not in (None, ear))
     node.stop()
+    await database.close()
+
+
+@pytest.mark.parametrize(("idle", "tries"), [(0.0, 1), (60.0, 2)])
+@pytest_twisted.ensureDeferred
+async def test_connections_that_were_cut(
+    primary: Postgres, monkeypatch: pytest.MonkeyPatch, idle: float, tries: int
+) -> None:
+    """One that lay idle is tried before it is used. One that did not is noticed by the transaction, which is done again."""
+    monkeypatch.setattr(engine, "IDLE", idle)
+    database = await opened(primary.new())
+    begun = []
+
+    def work(connection: Any) -> Any:
+        begun.append(connection)
+        return connection.execute(text("SELECT 7")).scalar()
+
+    assert await database.write(work) == 7
+    primary.cut()
+    begun.clear()
+    assert await database.write(work) == 7
+    assert len(begun) == tries
     await database.close()
 
 

@@ -15,7 +15,6 @@ from attrs import frozen
 from botocore.auth import UNSIGNED_PAYLOAD, S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
-from botocore.session import Session
 from twisted.internet.defer import CancelledError, Deferred
 
 from resumable.clock import now
@@ -160,6 +159,9 @@ class Signer:
 
     def _find_now(self) -> _Found:
         """Ask the chain anew. Blocks: use a thread."""
+        # With its clients, waiters and their documentation it takes megabytes. Credentials that are given do without.
+        from botocore.session import Session
+
         found = Session().get_credentials()
         if found is None:
             raise NoCredentials("no credentials are configured, and none were found where AWS's tools look for them")

@@ -21,7 +21,6 @@ from twisted.internet.task import deferLater
 
 from resumable.model import ObjectOptions
 from resumable.stores.port import StoreError, StoreUnavailable
-from resumable.stores.s3 import signing
 from resumable.stores.s3.signing import NoCredentials, Signer
 from tests.stores.fakes import FakeStore, R, answer, error, stored
 
@@ -46,7 +45,7 @@ class Chain:
 @pytest.fixture
 def chain(monkeypatch: pytest.MonkeyPatch) -> Chain:
     session = Chain()
-    monkeypatch.setattr(signing, "Session", session)
+    monkeypatch.setattr("botocore.session.Session", session)
     return session
 
 
