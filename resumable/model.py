@@ -113,7 +113,7 @@ class Upload:
     key: str
     #: Total bytes; None while that is not known.
     length: int | None
-    #: Bytes of each chunk of the grid but the last; fixed for the upload's life.
+    #: Bytes of the first chunk of the grid; fixed for the upload's life.
     chunk_size: int
     created: float
     updated: float
@@ -158,6 +158,13 @@ class Upload:
     sources: tuple[str, ...] = ()
     #: The CRC32C of the whole object, as the client has said it: no object is made of other bytes.
     expected_crc32c: int | None = None
+    #: Bytes that the chunks of the grid grow to, as `resumable.uploads.grid` says; fixed for the upload's life.
+    largest_chunk: int = 0
+
+    @property
+    def alignment(self) -> int:
+        """Bytes at whose multiples chunks of the grid begin and end."""
+        return max(self.chunk_size, self.largest_chunk)
 
     @property
     def live(self) -> bool:

@@ -103,6 +103,7 @@ class StoreLimits:
     :ivar largest_object: the most bytes of an object.
     :ivar key: the most bytes of an object's key, in UTF-8.
     :ivar metadata: the most bytes of an object's metadata: names (with their prefix) and encoded values.
+    :ivar equal_parts: whether all parts of an object but the last need to have one size.
     """
 
     smallest_part: int = 5 << 20
@@ -111,6 +112,7 @@ class StoreLimits:
     largest_object: int = 10_000 * (5 << 30)
     key: int = 1024
     metadata: int = 2048
+    equal_parts: bool = False
 
 
 #: Called after every HTTP request to the store with the operation, ``ok`` or an error code, and seconds.

@@ -362,7 +362,7 @@ def whole_parts(upload: Upload, pieces: Sequence[Piece]) -> list[Piece]:
     """
     if upload.sources:
         return _unbroken_parts(upload, pieces)
-    grid = Grid(upload.chunk_size, upload.length)
+    grid = Grid.of(upload)
     parts = {piece.number: piece for piece in pieces if piece.number is not None}
     run = []
     for number in range(1, grid.count + 1):

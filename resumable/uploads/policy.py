@@ -12,7 +12,7 @@ from resumable.model import ObjectOptions, Rejected, State, TooLarge, Unavailabl
 from resumable.quoting import quote_briefly
 from resumable.stores.port import StoreLimits
 from resumable.uploads import values
-from resumable.uploads.grid import MIB, chunk_size_for
+from resumable.uploads.grid import MIB, Grid, chunk_size_for, largest_chunk_for
 
 log = Logger()
 
@@ -66,9 +66,10 @@ class Policy:
 
     :ivar key: the template of the objects' keys.
     :ivar overwrite: whether an object that is there already may be replaced.
-    :ivar chunk_size: bytes of each chunk of a grid, unless an object needs larger ones.
+    :ivar chunk_size: the fewest bytes of a chunk of a grid.
     :ivar limits: what the store takes.
-    :ivar max_chunk: the largest chunk that memory is for.
+    :ivar memory: bytes of bodies that can be in memory.
+    :ivar max_chunk: the largest chunk that can be joined in memory, if an object needs so large ones.
     :ivar partial_chunk: the most bytes of a partial upload that become its object in one request.
     :ivar answer_within: seconds that a client waits at the most for an object that is made of partial uploads.
     :ivar expire_after: seconds after which an upload that nobody goes on with is ended.
@@ -81,6 +82,7 @@ class Policy:
     max_parts: int
     parts_in_flight: int
     limits: StoreLimits
+    memory: int
     max_chunk: int
     partial_chunk: int
     answer_within: float
@@ -93,9 +95,10 @@ class Policy:
         """Return the most bytes an upload may have, given what the main application says."""
         return self.max_size if max_size is None else min(self.max_size, max_size)
 
-    def new_upload(self, wanted: CreateRequest, upload_id: str, now: float) -> Upload:
+    def new_upload(self, wanted: CreateRequest, upload_id: str, now: float, *, writing: int = 0) -> Upload:
         """Return the upload that `wanted` asks for.
 
+        :param writing: how many bodies are being written at present. Chunks are small where many share the memory.
         :raises TooLarge: its length is over the limit or does not fit the grid.
         :raises Rejected: no object can have one of its values, or the key it would get.
         :raises Unavailable: the main application has chosen a key that is the service's own.
@@ -104,7 +107,9 @@ class Policy:
         limit = self.limit(wanted.max_size)
         if wanted.length is not None and wanted.length > limit:
             raise TooLarge(f"{quote_briefly(wanted.length)} bytes are more than the {limit} allowed")
-        chunk_size = self._chunk_size(wanted)
+        bearable = self._bearable(writing)
+        chunk_size = self._chunk_size(wanted, bearable)
+        grows = wanted.length is None and not wanted.sources and not self.limits.equal_parts
         options = _over(self.options, wanted.options)
         with values.from_client():
             values.check_name(name)
@@ -129,13 +134,22 @@ class Policy:
             remembered=wanted.remembered,
             partial=wanted.partial,
             sources=tuple(wanted.sources),
+            largest_chunk=largest_chunk_for(chunk_size=chunk_size, bearable=bearable) if grows else 0,
         )
 
-    def _chunk_size(self, wanted: CreateRequest) -> int:
+    def _bearable(self, writing: int) -> int:
+        """Return the bytes of a chunk of which each writer, the new one included, can have two in memory, and at least four."""
+        return self.memory // max(2 * (writing + 1), 4)
+
+    def _chunk_size(self, wanted: CreateRequest, bearable: int) -> int:
         """Return the bytes of each chunk. Errors as `new_upload`."""
         length = wanted.length
         chunk_size = chunk_size_for(
-            length, chunk_size=self.chunk_size, max_parts=self.max_parts, largest_part=self.limits.largest_part
+            length,
+            chunk_size=self.chunk_size,
+            bearable=bearable,
+            max_parts=self.max_parts,
+            largest_part=self.limits.largest_part,
         )
         if wanted.partial and length is not None and chunk_size < length <= min(self.partial_chunk, self.max_chunk):
             # There are seldom more than a few of them, and each request saved is saved once more when they are joined.
@@ -173,7 +187,7 @@ class Policy:
         """Return the offset that no byte may reach: the upload's length, or while that is unknown what limit and grid allow."""
         if upload.length is not None:
             return upload.length
-        return min(self.limit(max_size), upload.chunk_size * self.max_parts)
+        return min(self.limit(max_size), Grid.of(upload).end_of(self.max_parts), self.limits.largest_object)
 
 
 def partial_key(prefix: str, upload_id: str) -> str:

@@ -68,6 +68,8 @@ class WriterRegistry:
         self._completer = completer
         self._policy = policy
         self._writers: dict[str, UploadWriter] = {}
+        #: Bodies that are being written.
+        self.streams = 0
         #: How many use each writer.
         self._users: dict[str, int] = {}
         deps.peers.speak_for(self)
@@ -231,6 +233,7 @@ class WriterRegistry:
             received=self._deps.metrics.received,
         )
         writer.streams.append(stream)
+        self.streams += 1
         self._deps.metrics.streams.inc()
         try:
             yield stream
@@ -246,6 +249,7 @@ class WriterRegistry:
             raise
         finally:
             writer.streams.remove(stream)
+            self.streams -= 1
             self._deps.metrics.streams.dec()
 
     async def _keep(self, stream: ChunkedStream, writer: UploadWriter, why: str) -> None:

@@ -17,6 +17,9 @@ from resumable.uploads.grid import Grid
 from resumable.uploads.marks import Marker
 from resumable.uploads.memory import MemoryBudget
 
+#: Buffers of one stream that are stored at a time at the most, however much memory there is.
+MOST = 32
+
 
 @define
 class ChunkBuffer(Marker):
@@ -57,9 +60,9 @@ class ChunkedStream:
     :ivar room: bytes from `position` to the next edge. A producer that reads no more than this at once avoids cutting a
         segment, which copies.
 
-    The producer is paused while `in_flight` buffers are being stored, or when the budget demands it. A segment that it
-    writes nevertheless (one may be on its way) is taken. The first buffer that cannot be stored fails the stream: it
-    takes no more bytes, and `drain` raises the reason.
+    The producer is paused while `in_flight` buffers are being stored and there is no memory for more, or when the
+    budget demands it. A segment that it writes nevertheless (one may be on its way) is taken. The first buffer that
+    cannot be stored fails the stream: it takes no more bytes, and `drain` raises the reason.
     """
 
     def __init__(
@@ -79,13 +82,15 @@ class ChunkedStream:
         :param stored_to: bytes before this offset are stored already, and only come again.
         :param limit: the exclusive end of what may be written; the stream fails with `TooLarge` beyond it.
         :param store: stores a buffer, and returns when its bytes are acknowledged. Called for several at once.
-        :param in_flight: how many buffers are stored at a time.
+        :param in_flight: how many buffers are stored at a time. There may be more as long as half of the budget is free:
+            a store that takes long for each is as fast with many at a time.
         :param budget: counts the bytes held.
         :param received: called now and then with the number of bytes written since the last call.
         """
         self.grid = grid
         self.first = self.position = position
-        self.room = grid.chunk_size - position % grid.chunk_size
+        self._edge = grid.edge_after(position)
+        self.room = self._edge - position
         self.stored_to = stored_to
         self._limit = limit
         self._store = store
@@ -136,18 +141,22 @@ class ChunkedStream:
             return
         start = self.position
         self.position = end = start + len(data)
-        self.room = self.grid.chunk_size - end % self.grid.chunk_size
+        if end >= self._edge:
+            self._edge = self.grid.edge_after(end)
+        self.room = self._edge - end
         self._touched = True
         if end > self._limit:
             self.fail(TooLarge(f"more than {self._limit} bytes"))
             return
-        size = len(data)
+        size, storing = len(data), self._storing
         while data and self._failure is None:
             data = self._fill(data, start)
             start = end - len(data)
         if size:
             # Only now, because a budget that is used up may spill the buffer that has just grown.
             self._budget.take(size - len(data), by=self)
+            if self._storing > storing:
+                self._steer()
 
     def _fill(self, data: bytes, start: int) -> bytes:
         """Put what fits into the buffer of the chunk that holds offset `start`. Return the rest."""
@@ -295,7 +304,8 @@ class ChunkedStream:
         """Let the producer run or rest."""
         if self._producer is None or self._failure is not None:
             return
-        rest = self._held or self._storing >= self._most
+        busy = self._storing >= self._most and (self._storing >= MOST or not self._budget.roomy)
+        rest = self._held or busy
         if rest and not self._paused:
             self._paused = True
             self._producer.pauseProducing()

@@ -296,7 +296,7 @@ class UploadWriter:
             self._completer.claims.forget(self.take_claim())
             self.state.change(fragmented=True)
         pieces = self._of_chunk(buffer.number, sender)
-        neighbour = neighbour_of(buffer, pieces, self.grid.chunk_size, self._at_hand)
+        neighbour = neighbour_of(buffer, pieces, self.grid.size_of(buffer.number), self._at_hand)
         marker: Marker = buffer
         if neighbour is None:
             segments = list(buffer.segments)

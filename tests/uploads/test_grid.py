@@ -5,25 +5,29 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+from attrs import evolve
 from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
 
 from resumable.crc32c_text import encode_crc32c
 from resumable.model import Piece, TooLarge
+from resumable.stores.port import StoreLimits
 from resumable.uploads.checksum import combine
 from resumable.uploads.coverage import Coverage
-from resumable.uploads.grid import MIB, Grid, chunk_size_for
+from resumable.uploads.grid import MIB, STEP, Grid, chunk_size_for, largest_chunk_for
+from resumable.uploads.policy import CreateRequest
+from tests.policy import policy
 
 MAX_PART = 5 << 30
 lengths = st.integers(min_value=0, max_value=MAX_PART * 10_000)
 
 
-@given(length=lengths, max_parts=st.sampled_from([1, 1000, 10_000]))
-def test_the_grid_always_fits(length: int, max_parts: int) -> None:
+@given(length=lengths, max_parts=st.sampled_from([1, 1000, 10_000]), bearable=st.sampled_from([0, 6 * MIB, 50 * MIB]))
+def test_the_grid_always_fits(length: int, max_parts: int, bearable: int) -> None:
     """However long an object is, it has at most max_parts chunks, of at least the configured size, in whole MiB."""
     try:
-        size = chunk_size_for(length, chunk_size=6 * MIB, max_parts=max_parts, largest_part=MAX_PART)
+        size = chunk_size_for(length, chunk_size=6 * MIB, bearable=bearable, max_parts=max_parts, largest_part=MAX_PART)
     except TooLarge:
         assert length > (MAX_PART - MIB) * max_parts
         return
@@ -32,22 +36,70 @@ def test_the_grid_always_fits(length: int, max_parts: int) -> None:
     assert Grid(size, length).count <= max_parts
 
 
-@given(length=st.integers(1, 10_000), size=st.integers(1, 600))
-def test_chunks_are_the_object(length: int, size: int) -> None:
+@given(length=st.integers(1, 10_000), size=st.integers(1, 600), largest=st.sampled_from([0, 1, 2, 5, 16, 100]))
+def test_chunks_are_the_object(length: int, size: int, largest: int) -> None:
     """The chunks follow on each other without gap or overlap from the first byte to the last."""
-    grid = Grid(size, length)
+    grid = Grid(size, length, size * largest)
     edges = [(grid.first_of(n), grid.end_of(n)) for n in range(1, grid.count + 1)]
     assert edges[0][0] == 0
     assert edges[-1][1] == length
     assert all(a[1] == b[0] and a[0] < a[1] for a, b in pairwise(edges))
     assert all(grid.number_at(first) == n == grid.number_at(end - 1) for n, (first, end) in enumerate(edges, 1))
+    assert all(grid.edge_after(first) >= end > first for first, end in edges)
+    assert all(Grid(size, None, size * largest).edge_after(first) == grid.edge_after(first) for first, _ in edges)
 
 
-def test_an_unknown_length_keeps_the_configured_chunk() -> None:
-    """Nobody knows how many chunks there will be: the grid is the configured one, and has no count."""
-    assert chunk_size_for(None, chunk_size=6 * MIB, max_parts=10_000, largest_part=MAX_PART) == 6 * MIB
+def test_an_unknown_length_begins_with_the_configured_chunk() -> None:
+    """Nobody knows how many chunks there will be: the first are as configured, later ones twice as large, and so on."""
+    how = {"bearable": 48 * MIB, "max_parts": 10_000, "largest_part": MAX_PART}
+    assert chunk_size_for(None, chunk_size=6 * MIB, **how) == 6 * MIB
+    grid = Grid(6 * MIB, None, 48 * MIB)
     with pytest.raises(ValueError, match="length"):
-        _ = Grid(6 * MIB, None).count
+        _ = grid.count
+    sizes = [grid.size_of(number) // MIB for number in range(1, 81)]
+    assert sizes == [6] * STEP + [12] * STEP + [24] * STEP + [48] * (80 - 3 * STEP)
+
+
+@given(size=st.integers(1, 600), bearable=st.integers(0, 20_000), number=st.integers(1, 200))
+def test_growing_chunks_are_aligned(size: int, bearable: int, number: int) -> None:
+    """What a client sends in ranges of the largest chunk begins and ends at edges, whatever the length."""
+    largest = largest_chunk_for(chunk_size=size, bearable=bearable)
+    grid = Grid(size, None, largest)
+    assert size <= largest <= max(size, bearable)
+    assert grid.first_of(grid.number_at(number * largest)) == number * largest
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize(("length", "requests"), [(2 * GIB, 80), (50 * 10**9, 1200)])
+def test_few_requests_by_default(length: int, requests: int, known: bool) -> None:
+    """A part for each chunk, and the two that open and complete the multipart upload; whether the length is known or not."""
+    upload = policy().new_upload(CreateRequest("put", "name", length=length if known else None), "id", 0.0)
+    assert evolve(Grid.of(upload), length=length).count + 2 <= requests
+
+
+@pytest.mark.parametrize("length", [None, 2 * GIB])
+def test_many_writers_have_small_chunks(length: int | None) -> None:
+    """Chunks do not grow beyond what each writer's share of the memory can hold twice."""
+    many = policy().new_upload(CreateRequest("put", "name", length=length), "id", 0.0, writing=99)
+    assert many.alignment == 6 * MIB
+    few = policy().new_upload(CreateRequest("put", "name", length=length), "id", 0.0, writing=2)
+    assert few.alignment <= 32 * MIB
+
+
+def test_a_store_may_want_equal_parts() -> None:
+    """Of an unknown length it gets the configured ones, and of a known length large ones."""
+    equal = policy(limits=StoreLimits(equal_parts=True))
+    assert equal.new_upload(CreateRequest("put", "name"), "id", 0.0).largest_chunk == 0
+    assert equal.new_upload(CreateRequest("put", "name", length=2 * GIB), "id", 0.0).chunk_size > 6 * MIB
+
+
+def test_unknown_lengths_end_late() -> None:
+    """What an upload of unknown length may have is told before its bytes: far more than 10,000 of the first chunks."""
+    upload = policy().new_upload(CreateRequest("put", "name"), "id", 0.0)
+    assert 450 * GIB < policy().most_bytes(upload, None) < 10_000 * 48 * MIB
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20)), max_size=12))
