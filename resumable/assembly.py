@@ -277,7 +277,7 @@ def make_policy(settings: Settings, limits: StoreLimits) -> Policy:
         max_chunk=settings.limits.memory // 4,
         partial_chunk=PARTIAL_CHUNK,
         answer_within=settings.events.timeout if settings.events is not None else ANSWER_WITHIN,
-        max_size=settings.limits.max_size,
+        max_size=min(settings.limits.max_size or limits.largest_object, limits.largest_object),
         fragments_prefix=store.fragments_prefix,
         expire_after=settings.cleanup.after,
         options=ObjectOptions(

@@ -158,13 +158,14 @@ class Upload:
     sources: tuple[str, ...] = ()
     #: The CRC32C of the whole object, as the client has said it: no object is made of other bytes.
     expected_crc32c: int | None = None
-    #: Bytes that the chunks of the grid grow to, as `resumable.uploads.grid` says; fixed for the upload's life.
-    largest_chunk: int = 0
+    #: Later chunks of the grid, and what is in memory of them: see `resumable.uploads.grid.Cut`. Fixed for the upload's life.
+    growth: tuple[tuple[int, int], ...] = ()
+    cell: int = 0
 
     @property
     def alignment(self) -> int:
-        """Bytes at whose multiples chunks of the grid begin and end."""
-        return max(self.chunk_size, self.largest_chunk)
+        """Bytes: ranges that begin and end at multiples of it are stored without more ado."""
+        return self.cell or max([self.chunk_size, *(size for _, size in self.growth)])
 
     @property
     def live(self) -> bool:

@@ -15,6 +15,7 @@ from resumable.model import LIVE, Ended, Exists, Piece, Rejected, State, Superse
 from resumable.quoting import quote_briefly
 from resumable.stores.faults import OperatorFaults
 from resumable.stores.port import (
+    CannotCopy,
     Damaged,
     Made,
     NoSuchUpload,
@@ -311,6 +312,8 @@ class Completer:
             return "the store has dropped the multipart upload"
         if isinstance(error, PreconditionFailed) and await self._taken(upload):
             return "the key is taken"
+        if isinstance(error, CannotCopy) and error.said:
+            return "its parts are larger than limits.memory allows, and the store cannot join them"
         if isinstance(error, Refused) and error.field is not None:
             return f"the store never takes its {error.field}: {error.code}"
         if isinstance(error, Refused):

@@ -12,7 +12,7 @@ from resumable.model import ObjectOptions, Rejected, State, TooLarge, Unavailabl
 from resumable.quoting import quote_briefly
 from resumable.stores.port import StoreLimits
 from resumable.uploads import values
-from resumable.uploads.grid import MIB, Grid, chunk_size_for, largest_chunk_for
+from resumable.uploads.grid import MIB, Bounds, Cut, Grid
 
 log = Logger()
 
@@ -107,9 +107,7 @@ class Policy:
         limit = self.limit(wanted.max_size)
         if wanted.length is not None and wanted.length > limit:
             raise TooLarge(f"{quote_briefly(wanted.length)} bytes are more than the {limit} allowed")
-        bearable = self._bearable(writing)
-        chunk_size = self._chunk_size(wanted, bearable)
-        grows = wanted.length is None and not wanted.sources and not self.limits.equal_parts
+        cut = self._cut(wanted, writing)
         options = _over(self.options, wanted.options)
         with values.from_client():
             values.check_name(name)
@@ -124,7 +122,9 @@ class Policy:
             bucket=wanted.bucket or self.bucket,
             key=key,
             length=wanted.length,
-            chunk_size=chunk_size,
+            chunk_size=cut.chunk_size,
+            growth=cut.growth,
+            cell=cut.cell,
             created=now,
             updated=now,
             overwrite=self.overwrite and wanted.overwrite,
@@ -134,32 +134,32 @@ class Policy:
             remembered=wanted.remembered,
             partial=wanted.partial,
             sources=tuple(wanted.sources),
-            largest_chunk=largest_chunk_for(chunk_size=chunk_size, bearable=bearable) if grows else 0,
         )
 
-    def _bearable(self, writing: int) -> int:
-        """Return the bytes of a chunk of which each writer, the new one included, can have two in memory, and at least four."""
-        return self.memory // max(2 * (writing + 1), 4)
-
-    def _chunk_size(self, wanted: CreateRequest, bearable: int) -> int:
-        """Return the bytes of each chunk. Errors as `new_upload`."""
-        length = wanted.length
-        chunk_size = chunk_size_for(
-            length,
-            chunk_size=self.chunk_size,
-            bearable=bearable,
-            max_parts=self.max_parts,
-            largest_part=self.limits.largest_part,
-        )
-        if wanted.partial and length is not None and chunk_size < length <= min(self.partial_chunk, self.max_chunk):
+    def _cut(self, wanted: CreateRequest, writing: int) -> Cut:
+        """Return how the object is cut. Errors as `new_upload`."""
+        length, limits = wanted.length, self.limits
+        if (
+            wanted.partial
+            and length is not None
+            and self.chunk_size < length <= min(self.partial_chunk, self.max_chunk)
+        ):
             # There are seldom more than a few of them, and each request saved is saved once more when they are joined.
-            return -(-length // MIB) * MIB
-        # What is made of partial uploads is seldom read back, and need not fit into memory.
-        if chunk_size > max(self.max_chunk, self.chunk_size) and not wanted.sources:
-            raise TooLarge(
-                f"{quote_briefly(length)} bytes would need parts of {chunk_size}; limits.memory allows {self.max_chunk}"
-            )
-        return chunk_size
+            return Cut(-(-length // MIB) * MIB)
+        bounds = Bounds(
+            chunk_size=self.chunk_size,
+            # Of such a chunk each writer, the new one included, can have two in memory, and nobody more than four.
+            bearable=self.memory // max(2 * (writing + 1), 4),
+            in_memory=self.max_chunk,
+            max_parts=self.max_parts,
+            largest_part=limits.largest_part,
+            joins=limits.joins,
+            equal=limits.equal_parts,
+        )
+        if wanted.sources:
+            # What is made of partial uploads is seldom read back.
+            bounds = evolve(bounds, in_memory=limits.largest_part)
+        return bounds.cut_for(length)
 
     def _key(self, wanted: CreateRequest, name: str, upload_id: str, now: float) -> str:
         if wanted.partial:

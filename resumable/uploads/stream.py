@@ -52,12 +52,14 @@ class ChunkBuffer(Marker):
 
 @implementer(IConsumer)
 class ChunkedStream:
-    """Cuts what is written to it into buffers that end at the grid's edges, and stores several at a time.
+    """Cuts what is written to it into buffers that end at the edges of the grid's chunks, and stores several at a time.
+
+    A buffer of a chunk that is too large for memory ends at the edge of a cell.
 
     :ivar first: the offset of the first byte that was or will be written.
     :ivar position: the offset of the next byte to be written.
     :ivar stored_to: bytes before this offset were stored before they came.
-    :ivar room: bytes from `position` to the next edge. A producer that reads no more than this at once avoids cutting a
+    :ivar room: bytes from `position` to the next such edge. A producer that reads no more than this at once avoids cutting a
         segment, which copies.
 
     The producer is paused while `in_flight` buffers are being stored and there is no memory for more, or when the
@@ -89,7 +91,7 @@ class ChunkedStream:
         """
         self.grid = grid
         self.first = self.position = position
-        self._edge = grid.edge_after(position)
+        self._edge = grid.cell_at(position)[1]
         self.room = self._edge - position
         self.stored_to = stored_to
         self._limit = limit
@@ -100,6 +102,8 @@ class ChunkedStream:
         self._told = position
         self._storing = 0
         self._buffer: ChunkBuffer | None = None
+        #: The offset at which the buffer ends when it is full.
+        self._full = position
         self._failure: Exception | None = None
         self._producer: IPushProducer | None = None
         self._held = False
@@ -142,7 +146,7 @@ class ChunkedStream:
         start = self.position
         self.position = end = start + len(data)
         if end >= self._edge:
-            self._edge = self.grid.edge_after(end)
+            self._edge = self.grid.cell_at(end)[1]
         self.room = self._edge - end
         self._touched = True
         if end > self._limit:
@@ -162,8 +166,10 @@ class ChunkedStream:
         """Put what fits into the buffer of the chunk that holds offset `start`. Return the rest."""
         buffer = self._buffer
         if buffer is None:
-            buffer = self._buffer = ChunkBuffer(start, start, number=self.grid.number_at(start))
-        room = self.grid.end_of(buffer.number) - start
+            number = self.grid.number_at(start)
+            buffer = self._buffer = ChunkBuffer(start, start, number=number)
+            self._full = min(self.grid.end_of(number), self.grid.cell_at(start)[1])
+        room = self._full - start
         if len(data) < room:
             buffer.append(data)
             return b""

@@ -1,4 +1,4 @@
-"""What the chunks of an upload grow to."""
+"""How the chunks of an upload grow, and how much of a large one is in memory."""
 
 from __future__ import annotations
 
@@ -10,5 +10,6 @@ down_revision = "0011"
 
 
 def upgrade() -> None:
-    """Add the column; the chunks of uploads that are there already all have one size."""
-    op.add_column("uploads", sa.Column("largest_chunk", sa.BigInteger, nullable=False, server_default="0"))
+    """Add the columns; the chunks of uploads that are there already all have one size, and fit."""
+    op.add_column("uploads", sa.Column("growth", sa.JSON))
+    op.add_column("uploads", sa.Column("cell", sa.BigInteger, nullable=False, server_default="0"))
