@@ -13,9 +13,11 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "resumable" / "__init__.p
 
 # The lower bounds are tested: .ci/run runs the fast tests with the lowest versions that are allowed here.
 POSTGRESQL = ["psycopg[binary]>=3.1.18"]
+GOOGLE = ["google-auth[requests]>=2.30"]
 EMBEDDED_S3 = ["moto[server]>=5.1"]
 TEST = [
     *EMBEDDED_S3,
+    *GOOGLE,
     *POSTGRESQL,
     "boto3>=1.36",
     "pytest>=8.2",
@@ -70,9 +72,11 @@ setup(
         "click>=8.2",
         "rich>=13",
         "prometheus-client>=0.20",
+        "http-sfv>=0.9.9",
     ],
     extras_require={
         "postgresql": [*POSTGRESQL],
+        "gcs": [*GOOGLE],
         "demo": [*EMBEDDED_S3],
         "test": [*TEST],
         "examples": [*EXAMPLES],

@@ -27,6 +27,9 @@ class State(str, Enum):
     FAILED = "failed"
 
 
+#: Under this name an upload whose length is only announced remembers it (bytes, in digits). See `Upload.announced`.
+ANNOUNCED = "upload-length"
+
 #: The states of an upload that has not ended: its bytes are taken in, or are being made an object.
 LIVE = (State.OPEN, State.FINISHING)
 
@@ -168,6 +171,14 @@ class Upload:
         return self.cell or max([self.chunk_size, *(size for _, size in self.growth)])
 
     @property
+    def announced(self) -> int | None:
+        """Total bytes, as far as anybody has said: also where a request has yet to say that they are all."""
+        if self.length is not None:
+            return self.length
+        announced = self.remembered.get(ANNOUNCED)
+        return None if announced is None else int(announced)
+
+    @property
     def live(self) -> bool:
         """Whether bytes or a finish are still to come."""
         return self.state in LIVE
@@ -235,6 +246,10 @@ class Rejected(Invalid):
         self.field = field
 
 
+class PastEnd(Invalid):
+    """The body has more bytes than it may: those beyond the end of its range were not taken."""
+
+
 class Unsupported(Rejected):
     """The body is encoded in a way that cannot be kept with the object."""
 
@@ -287,12 +302,28 @@ class WrongProtocol(UploadError):
     """The upload was begun with another protocol, and only that protocol may do what was asked for."""
 
 
+class BegunWith(WrongProtocol):
+    """The request may be meant for the protocol that the upload was begun with: that protocol serves it, if it is spoken."""
+
+    def __init__(self, protocol: str) -> None:
+        super().__init__(f"the upload was begun with the protocol {protocol}: go on with it there")
+        self.protocol = protocol
+
+
 class NotWritable(UploadError):
     """The upload is made of other uploads: nobody writes into it."""
 
 
 class Superseded(UploadError):
     """The client has come back on another connection, which now writes the upload."""
+
+
+class TakenOver(Superseded):
+    """Another connection has begun to bring the same bytes. Nothing is wrong with the upload: it goes on from its offset.
+
+    Mostly the client has come back itself. But a request of a connection that it has given up may arrive later than the one by
+    which it came back, and then this is the answer to the latter.
+    """
 
 
 class Unavailable(UploadError):

@@ -14,7 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
 
+from twisted.internet import reactor
 from typing_extensions import Self
+
+from resumable.stores.s3.client import S3Store
 
 START = 60.0
 
@@ -82,6 +85,21 @@ class S3Server:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    def client(self, **options: Any) -> S3Store:
+        """A client of the service's own, which does not wait long."""
+        given = {"access_key": self.access_key, "secret_key": self.secret_key, "patience": 0.3, "pauses": (0.05, 0.1)}
+        return S3Store(reactor, endpoint=self.endpoint, **{**given, **options})
+
+    def read(self, key: str) -> bytes:
+        """The bytes of an object, as somebody else sees them."""
+        data: bytes = self.boto3().get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        return data
+
+    def described(self, key: str) -> dict[str, Any]:
+        """What is said of an object to somebody else."""
+        found: dict[str, Any] = self.boto3().head_object(Bucket=self.bucket, Key=key)
+        return found
 
     def boto3(self) -> Any:
         """A client to look with."""

@@ -238,7 +238,7 @@ def test_refused_at_the_top(line: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("kind: gcs", "kind: must be s3 or embedded"),
+        ("kind: gcp", "kind: must be s3, gcs or embedded"),
         ("region: 7", "region: must be text (put it in quotes)"),
         ('region: "a\\nb"', "region: must be one line without control characters"),
         ("endpoint: s3.example.com", "endpoint: must be a URL such as https://example.com/path"),
@@ -256,6 +256,16 @@ def test_refused_at_the_top(line: str, problem: str) -> None:
         ("access_key: hunter2", "secret_key: required, since access_key is given"),
         ("secret_key: hunter2", "access_key: required, since secret_key is given"),
         ("session_token: hunter2", "session_token: needs access_key and secret_key"),
+        ("credentials: f", "credentials: only with kind: gcs (S3 has access_key and secret_key)"),
+        (
+            "kind: gcs\n  access_key: hunter2\n  secret_key: hunter2",
+            "access_key: not with kind: gcs, which has credentials (for HMAC keys: kind: s3 and Google's endpoint)",
+        ),
+        ("kind: gcs\n  object: {tags: {a: b}}", "object.tags: not with kind: gcs, whose objects have none"),
+        (
+            "kind: gcs\n  object: {encryption: AES256}",
+            "object.encryption: not with kind: gcs; name a key of Cloud KMS in kms_key",
+        ),
         ("object: {tags: [a]}", "object.tags: must be names and texts, such as {team: video}"),
         ("object: {tags: {a: 1}}", "object.tags.a: must be text (put it in quotes)"),
     ],
@@ -428,7 +438,10 @@ def test_the_shipped_file_loads_and_tells_every_default() -> None:
             assert value_at(everything, path) == default, path
             assert path.startswith("events.") or value_at(settings, path) == default, path
             # A key without a value is one without a default.
-            line = re.search(rf"^ *#{path.rpartition('.')[2]}: *(.*)$", shipped, re.MULTILINE)
+            section, _, name = path.rpartition(".")
+            begin = re.search(rf"^#?{section.partition('.')[0] or name}:", shipped, re.MULTILINE)
+            assert begin is not None, path
+            line = re.compile(rf"^ *#{name}: *(.*)$", re.MULTILINE).search(shipped, begin.start())
             assert line is not None, path
             assert (line[1] == "") == (default is None), path
     assert isinstance(settings.auth, AuthSettings)

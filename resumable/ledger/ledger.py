@@ -24,6 +24,7 @@ from resumable.ledger.schema import pieces, uploads
 from resumable.ledger.statements import NEWEST, NEWEST_FINISHED, PIECES, UPLOAD, state_in
 from resumable.metrics import Metrics
 from resumable.model import (
+    ANNOUNCED,
     LIVE,
     Ended,
     Event,
@@ -467,3 +468,59 @@ class Ledger:
         if end > length:
             raise Invalid(f"more than {quote_briefly(length)} bytes are stored already")
         return current
+
+    async def announce(self, upload: Upload, length: int) -> Upload:
+        """Remember the upload's length (bytes) unless one was said before, and return the upload as it stands then.
+
+        It does not end there yet: that is for `declare`.
+
+        :raises Invalid: bytes beyond it are stored.
+        :raises Ended: the upload has ended.
+        """
+
+        def work(connection: Connection) -> tuple[Upload, int]:
+            current, end = self._locked(connection, upload.id), 0
+            if current.announced is None and current.live:
+                furthest = select(func.max(pieces.c.end)).where(pieces.c.upload_id == upload.id)
+                end = connection.execute(furthest).scalar() or 0
+                if end <= length:
+                    current = self._remember(connection, current, length)
+            return current, end
+
+        current, end = await self._database.write(work)
+        if not current.live:
+            raise Ended("the upload has ended")
+        if end > length:
+            raise Invalid(f"more than {quote_briefly(length)} bytes are stored already")
+        return current
+
+    async def hold(self, upload: Upload) -> Upload:
+        """Take it back that the upload ends at its length, which is only announced from then on. Return it as it stands.
+
+        One that is not open any more stays as it is: its last byte is stored.
+
+        :raises Ended: the upload has ended.
+        """
+
+        def work(connection: Connection) -> Upload:
+            current = self._locked(connection, upload.id)
+            if current.length is None or current.state is not State.OPEN:
+                return current
+            return self._remember(connection, current, current.length)
+
+        current = await self._database.write(work)
+        if not (current.live or current.stored):
+            raise Ended("the upload has ended")
+        return current
+
+    @staticmethod
+    def _locked(connection: Connection, upload_id: str) -> Upload:
+        return as_upload(connection.execute(UPLOAD.with_for_update(), {"this": upload_id}).mappings().one())
+
+    @staticmethod
+    def _remember(connection: Connection, upload: Upload, length: int) -> Upload:
+        """Note the length as one that is only announced, and return the upload."""
+        changed = evolve(upload, length=None, remembered={**upload.remembered, ANNOUNCED: str(length)})
+        values = {"length": None, "remembered": changed.remembered}
+        connection.execute(update(uploads).where(uploads.c.id == upload.id).values(values))
+        return changed

@@ -66,6 +66,8 @@ class Description:
     content_encoding: str | None = None
     metadata: Mapping[str, str] = field(factory=dict)
     swarm: bool = False
+    #: Whether the length is only announced: a request has yet to say that the upload ends there.
+    open_ended: bool = False
     #: False: there must be no object under the key when this one is made.
     overwrite: bool = True
     #: The whole object's CRC32C, where the client says it before its bytes come.
@@ -284,6 +286,7 @@ class AuthorizedUploads:
             name=said.name,
             owner=grant.owner,
             length=said.length,
+            open_ended=said.open_ended,
             max_size=grant.max_size,
             bucket=grant.bucket,
             key=grant.key,
@@ -315,6 +318,7 @@ class AuthorizedUploads:
         *,
         new: bool = False,
         exact: bool = False,
+        ends: bool | None = None,
         digest: BodyDigest | None = None,
         acknowledged: Callable[[int], None] | None = None,
     ) -> Report:
@@ -334,6 +338,7 @@ class AuthorizedUploads:
             new=new,
             max_size=self._grant.max_size,
             exact=exact,
+            ends=ends,
             digest=digest,
             acknowledged=acknowledged,
         )
@@ -368,6 +373,11 @@ class AuthorizedUploads:
         """Say how many bytes the upload has. See `resumable.uploads.service.UploadService.declare`."""
         self._require_writable(upload)
         return await self._uploads.declare(upload, length, max_size=self._grant.max_size)
+
+    async def announce(self, upload: Upload, length: int) -> Upload:
+        """Say how many bytes the upload is going to have. See `resumable.uploads.service.UploadService.announce`."""
+        self._require_writable(upload)
+        return await self._uploads.announce(upload, length, max_size=self._grant.max_size)
 
     async def expect(self, upload: Upload, crc32c: int) -> Upload:
         """Say what the whole object's CRC32C is. See `resumable.uploads.service.UploadService.expect`."""
@@ -411,6 +421,14 @@ class AuthorizedUploads:
         """End an upload that was created by this request, and of which its client has not been told."""
         self._require("create")
         await self._uploads.cancel(upload)
+
+    async def invalidate(self, upload: Upload, reason: str) -> None:
+        """End an upload whose client has broken the protocol in a way that forbids to go on with it.
+
+        :param reason: why, for people; clients are told.
+        """
+        self._require_writable(upload)
+        await self._uploads.cancel(upload, reason)
 
     async def forget(self, upload: Upload) -> None:
         """Free the name of a finished upload. See `resumable.uploads.service.UploadService.forget`."""

@@ -61,6 +61,8 @@ class Protocol(Structural):
         """Answer the request.
 
         :param target: what `match` has returned for it.
+        :raises BegunWith: the request says nothing of a protocol, and the upload was begun with another one that has the same
+            URLs. That one gets the request then, with the same `target`.
         :raises UploadError: what `render_error` turns into an answer.
         """
 

@@ -41,8 +41,8 @@ class Request(Protocol):
     async def pour_into(self, consumer: IConsumer) -> None:
         """Give the body to `consumer`; see `resumable.uploads.registry.Body`."""
 
-    def inform(self, status: int, headers: HeaderPairs = ()) -> None:
-        """Send an interim answer (1xx) at once, where the client can take one; else do nothing.
+    def inform(self, status: int, headers: HeaderPairs = ()) -> bool:
+        """Send an interim answer (1xx) at once, where the client can take one; else do nothing. Return whether it was sent.
 
         It can where it speaks HTTP/1.1, and the answer to this request is the next to go out and has not begun.
 

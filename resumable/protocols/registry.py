@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 
 from resumable.callbacks.authorizer import Authorizer
-from resumable.protocols import form, goog_upload, google, put, segments, session, tus, vimeo
+from resumable.protocols import form, goog_upload, google, ietf, put, segments, session, tus, vimeo
 from resumable.protocols.access import Gate
 from resumable.protocols.base import MakesForOthers, Prepares, Protocol
 from resumable.protocols.results import Results
@@ -19,6 +19,7 @@ PROTOCOLS: Sequence[tuple[str, Make]] = (
     (goog_upload.NAME, goog_upload.GoogUploadProtocol),
     (google.NAME, google.GoogleProtocol),
     (segments.NAME, segments.SegmentsProtocol),
+    (ietf.NAME, ietf.IetfProtocol),
     (session.NAME, session.SessionProtocol),
     (tus.NAME, tus.TusProtocol),
     (vimeo.NAME, vimeo.VimeoProtocol),

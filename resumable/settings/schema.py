@@ -42,7 +42,7 @@ from resumable.settings.values import (
 )
 
 #: The protocols that there are; all of them are spoken by default.
-PROTOCOLS = ("put", "session", "tus", "google", "goog-upload", "vimeo", "segments", "form")
+PROTOCOLS = ("put", "session", "tus", "ietf", "google", "goog-upload", "vimeo", "segments", "form")
 
 
 @frozen(kw_only=True)
@@ -61,8 +61,8 @@ class ObjectSettings:
 class StoreSettings:
     """Where the bytes go."""
 
-    kind: str = setting(choice("s3", "embedded"), "s3")
-    #: Required for S3; the default is for the embedded store alone.
+    kind: str = setting(choice("s3", "gcs", "embedded"), "s3")
+    #: Required but for the embedded store, which alone has the default.
     bucket: str = setting(text, "uploads")
     region: str = setting(text, "us-east-1")
     endpoint: str | None = setting(base_url, None)
@@ -70,6 +70,8 @@ class StoreSettings:
     access_key: Secret | None = setting(secret, None)
     secret_key: Secret | None = setting(secret, None)
     session_token: Secret | None = setting(secret, None)
+    #: The path of Google's key file.
+    credentials: str | None = setting(text, None)
     key: str = setting(key_template, "{owner}/{name}")
     overwrite: bool = setting(boolean, True)
     chunk_size: int = setting(size("5MiB", "5GiB"), 6 * MIB)
@@ -84,13 +86,29 @@ class StoreSettings:
     @staticmethod
     def check(values: Mapping[str, Any], given: Collection[str]) -> Iterator[tuple[str, str]]:
         """Yield what is wrong between keys: a key and the problem."""
-        if values.get("kind") == "s3" and "bucket" not in given:
+        kind = values.get("kind")
+        if kind in ("s3", "gcs") and "bucket" not in given:
             yield "bucket", "required"
+        if kind == "s3" and "credentials" in given:
+            yield "credentials", "only with kind: gcs (S3 has access_key and secret_key)"
+        if kind == "gcs":
+            yield from _not_at_google(values, given)
         for name, other in (("access_key", "secret_key"), ("secret_key", "access_key")):
             if name not in given and other in given:
                 yield name, f"required, since {other} is given"
         if "session_token" in given and "access_key" not in given:
             yield "session_token", "needs access_key and secret_key"
+
+
+def _not_at_google(values: Mapping[str, Any], given: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield what Google Cloud Storage does not have."""
+    if "access_key" in given:
+        yield "access_key", "not with kind: gcs, which has credentials (for HMAC keys: kind: s3 and Google's endpoint)"
+    made = values.get("object")
+    if made is not None and made.tags:
+        yield "object.tags", "not with kind: gcs, whose objects have none"
+    if made is not None and made.encryption:
+        yield "object.encryption", "not with kind: gcs; name a key of Cloud KMS in kms_key"
 
 
 @frozen(kw_only=True)

@@ -302,8 +302,13 @@ class Store(Protocol):
     async def list_objects(self, bucket: str, prefix: str) -> list[StoredObject]:
         """Return all objects whose keys begin with the prefix, across pages. Their metadata is empty."""
 
-    async def init_multipart_upload(self, bucket: str, key: str, options: ObjectOptions) -> str:
-        """Open a multipart upload and return its id."""
+    async def init_multipart_upload(
+        self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True
+    ) -> str:
+        """Open a multipart upload and return its id.
+
+        :param overwrite: what `complete_multipart_upload` will be told. Some stores have to know it from the beginning.
+        """
 
     async def upload_part(
         self, bucket: str, key: str, multipart_id: str, number: int, body: Sequence[bytes], *, crc32c: int | None = None

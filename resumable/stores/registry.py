@@ -8,6 +8,8 @@ from typing import Any
 from attrs import frozen
 
 from resumable.stores.advice import Advisor
+from resumable.stores.gcs.advice import GcsAdvisor
+from resumable.stores.gcs.making import make_gcs
 from resumable.stores.port import Store, StoreContext
 from resumable.stores.s3.advice import S3Advisor
 from resumable.stores.s3.making import make_embedded, make_s3
@@ -29,7 +31,7 @@ _S3 = StoreKind(make_s3, S3Advisor())
 
 #: Kinds by ``store.kind``. Only the service that has started the embedded store knows its address
 #: (`make_embedded_store`).
-KINDS = {"s3": _S3, "embedded": _S3}
+KINDS = {"s3": _S3, "gcs": StoreKind(make_gcs, GcsAdvisor()), "embedded": _S3}
 
 
 def make_store(section: Any, context: StoreContext) -> Store:

@@ -28,7 +28,9 @@ class MultipartOpener:
 
     async def _open(self) -> Upload:
         upload, store = self._state.upload, self._store
-        opened = await store.init_multipart_upload(upload.bucket, upload.key, object_options(upload))
+        opened = await store.init_multipart_upload(
+            upload.bucket, upload.key, object_options(upload), overwrite=upload.overwrite
+        )
         current = None
         try:
             current = await self._ledger.set_once(upload, multipart_id=opened)

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from attrs import evolve, field, fields, frozen
 from twisted.logger import Logger
 
-from resumable.model import ObjectOptions, Rejected, State, TooLarge, Unavailable, Upload
+from resumable.model import ANNOUNCED, ObjectOptions, Rejected, State, TooLarge, Unavailable, Upload
 from resumable.quoting import quote_briefly
 from resumable.stores.port import StoreLimits
 from resumable.uploads import values
@@ -29,6 +29,8 @@ class CreateRequest:
     name: str | None
     owner: str = ""
     length: int | None = None
+    #: Whether the length is only announced: a request has yet to say that the upload ends there (`Upload.announced`).
+    open_ended: bool = False
     max_size: int | None = None
     bucket: str | None = None
     key: str | None = None
@@ -121,7 +123,7 @@ class Policy:
             name=name,
             bucket=wanted.bucket or self.bucket,
             key=key,
-            length=wanted.length,
+            length=None if wanted.open_ended else wanted.length,
             chunk_size=cut.chunk_size,
             growth=cut.growth,
             cell=cut.cell,
@@ -131,7 +133,7 @@ class Policy:
             expected_crc32c=wanted.expected_crc32c,
             swarm=wanted.swarm,
             options=options,
-            remembered=wanted.remembered,
+            remembered=_remembered(wanted),
             partial=wanted.partial,
             sources=tuple(wanted.sources),
         )
@@ -208,6 +210,12 @@ def object_options(upload: Upload) -> ObjectOptions:
     """Return what the store is told about the upload's object: its options, and the token that recognises it."""
     metadata: Mapping[str, str] = {**upload.options.metadata, TOKEN: upload.token}
     return evolve(upload.options, metadata=metadata)
+
+
+def _remembered(wanted: CreateRequest) -> Mapping[str, str]:
+    if wanted.length is None or not wanted.open_ended:
+        return wanted.remembered
+    return {**wanted.remembered, ANNOUNCED: str(wanted.length)}
 
 
 def _over(base: ObjectOptions, wanted: ObjectOptions) -> ObjectOptions:

@@ -12,7 +12,19 @@ from twisted.internet.interfaces import IConsumer
 from twisted.logger import Logger
 
 from resumable.clock import now
-from resumable.model import Ended, Interrupted, Invalid, Piece, State, Superseded, TooLarge, Upload, UploadError
+from resumable.model import (
+    Ended,
+    Interrupted,
+    Invalid,
+    PastEnd,
+    Piece,
+    State,
+    Superseded,
+    TakenOver,
+    TooLarge,
+    Upload,
+    UploadError,
+)
 from resumable.quoting import quote_briefly
 from resumable.uploads.claims import Claim
 from resumable.uploads.completer import Completer
@@ -129,16 +141,16 @@ class WriterRegistry:
 
     async def _end_overlapping(self, writer: UploadWriter, span: Span) -> None:
         former = [stream for stream in writer.streams if stream.overlaps(span.first, span.end)]
-        await self._end(former, "the client has come back on another connection")
+        await self._end(former, TakenOver, "the client has come back on another connection")
 
     async def end_held(self, writer: UploadWriter) -> None:
         """End the bodies that have a digest, here: they cannot be vouched for where many connections write the upload."""
         held = [stream for stream in writer.streams if isinstance(stream, HeldStream)]
-        await self._end(held, "many connections write the upload by now")
+        await self._end(held, Superseded, "many connections write the upload by now")
 
-    async def _end(self, streams: Sequence[ChunkedStream], why: str) -> None:
+    async def _end(self, streams: Sequence[ChunkedStream], error: type[Superseded], why: str) -> None:
         for stream in streams:
-            stream.end(Superseded(why))
+            stream.end(error(why))
         for stream in streams:
             await stream.settle()
 
@@ -243,7 +255,7 @@ class WriterRegistry:
             if not isinstance(error, TooLarge):
                 raise
             if span.end is not None and span.end <= most:
-                raise Invalid(
+                raise PastEnd(
                     f"the body is longer than its range, which ends before byte {quote_briefly(span.end)}"
                 ) from None
             raise

@@ -61,7 +61,7 @@ def as_json(report: Report) -> dict[str, Any]:
     if report.finished:
         shown["size"] = upload.length
     else:
-        shown["length"] = upload.length
+        shown["length"] = upload.announced
         shown["offset"] = report.offset
         shown["stored"] = [[first, end - 1] for first, end in report.coverage.ranges]
         shown["chunk_size"] = upload.alignment

@@ -216,12 +216,34 @@ class UploadService:
         :raises Ended: the upload has ended.
         """
         if upload.length is None and upload.live:
-            if length > self.policy.most_bytes(upload, max_size):
-                raise TooLarge(f"{quote_briefly(length)} bytes are more than this upload may have")
-            upload = await self._ledger.declare(upload, length)
+            self._check_length(upload, length, max_size)
+            try:
+                upload = await self._ledger.declare(upload, length)
+            except Ended:
+                # It may have ended well in this moment, and then it has a length.
+                upload = await self.get(upload.id, upload.owner)
+                if upload.state is not State.FINISHED:
+                    raise
         if upload.length != length:
             raise Invalid(f"the upload has {upload.length} bytes, not {quote_briefly(length)}")
         return upload
+
+    async def announce(self, upload: Upload, length: int, *, max_size: int | None = None) -> Upload:
+        """Take the client's word for the length that the upload is going to have; it does not end there by itself.
+
+        :return: the upload; its `announced` may be another length, that somebody said before.
+        :raises Invalid: bytes beyond it are stored.
+        :raises TooLarge: that is more than is allowed, or than the upload's grid holds.
+        :raises Ended: the upload has ended.
+        """
+        if upload.announced is None and upload.live:
+            self._check_length(upload, length, max_size)
+            upload = await self._ledger.announce(upload, length)
+        return upload
+
+    def _check_length(self, upload: Upload, length: int, max_size: int | None) -> None:
+        if length > self.policy.most_bytes(upload, max_size):
+            raise TooLarge(f"{quote_briefly(length)} bytes are more than this upload may have")
 
     async def expect(self, upload: Upload, crc32c: int) -> Upload:
         """Take the client's word for the whole object's CRC32C. Where it is another in the end, no object is made.
@@ -345,6 +367,7 @@ class UploadService:
         new: bool = False,
         max_size: int | None = None,
         exact: bool = False,
+        ends: bool | None = None,
         digest: BodyDigest | None = None,
         acknowledged: Callable[[int], None] | None = None,
         every: float = 1.0,
@@ -363,6 +386,10 @@ class UploadService:
         :param new: the upload has just been created: nothing of it is stored.
         :param exact: the body has to begin at the upload's offset: as it was when the body came, or as it is once older writers
             have been ended. Of two bodies that bring different bytes from there one is taken.
+        :param ends: given where an upload ends by the client's word alone, and not when its length is reached. False: it does not
+            end with this body, unless all that it was said to have is stored already; its length is only announced from then on
+            (`Upload.announced`). True:
+            it ends at the span's `end`, and is finished when it is stored up to there.
         :param digest: looks at each segment as it arrives, and is verified at the body's end.
         :param acknowledged: is called with the upload's offset in bytes when that has moved while the body is received: at
             most once in `every` seconds, and once more at the end. It is not called any more when this has returned.
@@ -392,6 +419,8 @@ class UploadService:
                     async with AsyncExitStack() as stream:
                         async with writer.entrance:
                             await self._admit_body(writer, span, new=new, exact=exact, held=digest is not None)
+                            if ends is not None:
+                                await self._agree_on_end(writer, span, max_size, ends=ends)
                             finished = writer.upload.state is State.FINISHED
                             if not finished:
                                 opened = self.writing.incoming(
@@ -476,6 +505,18 @@ class UploadService:
             if exact and writer.state.offset != offset:
                 # Somebody whom nobody could end has stored more until now.
                 raise _mismatch(span, writer.state.offset)
+
+    async def _agree_on_end(self, writer: UploadWriter, span: Span, max_size: int | None, *, ends: bool) -> None:
+        """See to it that the upload ends where a body that may be received says it does, or nowhere yet."""
+        upload = writer.upload
+        if not ends and upload.length is not None:
+            if writer.state.whole:
+                # All that it was said to have is stored, and somebody may be making its object in this moment.
+                return
+            writer.state.became(await self._ledger.hold(upload))
+        elif ends and upload.length is None and span.end is not None:
+            self._check_length(upload, span.end, max_size)
+            writer.state.became(await self._ledger.declare(upload, span.end))
 
     async def compare(self, upload: Upload, body: Body, span: Span) -> Report:
         """Take a body for a finished upload, whose answer was lost: store nothing, and see whether it is the object's.

@@ -64,6 +64,12 @@ class UploadState:
             if (piece.first, piece.end, piece.number) not in known:
                 self.add(piece)
 
+    async def learn_expected(self) -> None:
+        """Learn what the client has said of the whole object, perhaps to another node."""
+        current = await self._ledger.get(self.upload.id)
+        if current is not None:
+            self.change(expected_crc32c=current.expected_crc32c)
+
     async def refresh(self) -> None:
         """Learn again what the ledger knows: others may have written, finished or ended the upload.
 

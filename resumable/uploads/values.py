@@ -17,7 +17,8 @@ from typing import Any
 
 from resumable.model import ObjectOptions, Rejected, Unsupported
 from resumable.stores.disposition import is_disposition
-from resumable.stores.s3.options import METADATA, TOKEN_SYNTAX, encode_metadata, encode_tags, header_sizes
+from resumable.stores.s3.options import METADATA, encode_tags, header_sizes
+from resumable.stores.xmlapi.options import TOKEN_SYNTAX, encode_metadata
 
 #: Bytes of UTF-8. S3 takes keys of up to 1024. An owner and a name together have to fit into PostgreSQL's indexes.
 MAX_KEY = MAX_NAME = MAX_OWNER = 1024

@@ -56,6 +56,10 @@ class WholeObject:
         await completer.check_expected(upload, marker.crc32c)
         claim = await self.claim_key()
         try:
+            if claim.word != upload.claim:
+                # It was not entered with the upload: the client knows the URL, and may have come to another node meanwhile.
+                await self._state.learn_expected()
+                await completer.check_expected(self._state.upload, marker.crc32c)
             try:
                 made = await claim.run(
                     store.put_object(

@@ -316,8 +316,8 @@ class StreamingRequest(server.Request):
 
     # The answer
 
-    def inform(self, status: int, headers: HeaderPairs = ()) -> None:
-        """Send an interim answer (1xx; RFC 9110, 15.2) at once.
+    def inform(self, status: int, headers: HeaderPairs = ()) -> bool:
+        """Send an interim answer (1xx; RFC 9110, 15.2) at once. Return whether it was sent.
 
         Nothing is sent to HTTP/1.0, which knows none; after the answer has begun; to a client that is gone; or while
         the answer to an earlier request on the connection is still to come.
@@ -331,12 +331,13 @@ class StreamingRequest(server.Request):
         fields = raw_headers(headers)
         wire = self._wire
         if wire is None or wire.deaf or self.startedWriting or self.clientproto != b"HTTP/1.1":
-            return
+            return False
         if wire.requests[:1] != [self]:
-            return
+            return False
         if status == HTTPStatus.CONTINUE:
             self._owes_continue = False
         wire.writeHeaders(b"HTTP/1.1", b"%d" % status, reason_phrase(status), fields)
+        return True
 
     async def _serve(self) -> None:
         try:

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from twisted.logger import Logger
 from twisted.web.resource import Resource
 
-from resumable.model import UploadError
+from resumable.model import BegunWith, UploadError
 from resumable.protocols.base import Plain, Protocol, Target
 from resumable.protocols.messages import Request
 from resumable.protocols.problems import render_problem
@@ -51,9 +51,23 @@ class Router(Resource):
         protocol, target = self._find(request)
         try:
             response = await protocol.handle(request, target)
+        except BegunWith as begun:
+            protocol, response = await self._hand_over(protocol, request, target, begun)
         except UploadError as error:
             response = protocol.render_error(request, error)
         return self._decorate(protocol, request, response)
+
+    async def _hand_over(
+        self, protocol: Protocol, request: Request, target: Target, begun: BegunWith
+    ) -> tuple[Protocol, Response]:
+        """Let the protocol answer that the upload was begun with. Return it, and its answer. It asks the application anew."""
+        other = next((one for one in self._protocols if one.name == begun.protocol), None)
+        if other is None:
+            return protocol, protocol.render_error(request, begun)
+        try:
+            return other, await other.handle(request, target)
+        except UploadError as error:
+            return other, other.render_error(request, error)
 
     def _decorate(self, protocol: Protocol, request: Request, response: Response) -> Response:
         response = protocol.decorate(request, response)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import select
 import shutil
 import subprocess
@@ -13,7 +14,11 @@ from typing import Any
 
 import pytest
 
+from tests.harness import ROOT
+
 SCRIPTS = Path(__file__).parent / "javascript"
+#: Those in JavaScript.
+SNIPPETS = re.findall(r"^```js\n(.*?)^```$", (ROOT / "docs" / "clients.md").read_text(), re.DOTALL | re.MULTILINE)
 #: Seconds after which a script is killed, whatever it waits for.
 PATIENCE = 60.0
 
@@ -54,6 +59,25 @@ def order(process: subprocess.Popen[str], what: str) -> None:
     ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
     assert ready, f"it does not do {what}"
     assert json.loads(process.stdout.readline()) == {"did": what}
+
+
+def run_snippet(directory: Path, client: str, replaced: Mapping[str, str]) -> str:
+    """Run the snippet of docs/clients.md that installs a client, in a directory; what it printed.
+
+    :param replaced: what stands in the snippet, each once, and what it is in the test.
+    """
+    text = next(one for one in SNIPPETS if f"npm install {client}\n" in one)
+    for former, new in replaced.items():
+        assert text.count(former) == 1, former
+        text = text.replace(former, new)
+    # The packages that `firebase` only hands on: it installs all that Firebase has.
+    text = text.replace(' "firebase/', ' "@firebase/')
+    (directory / "node_modules").symlink_to(SCRIPTS / "node_modules")
+    (directory / "snippet.mjs").write_text(text)
+    node = shutil.which("node") or "node"
+    ran = subprocess.run([node, "snippet.mjs"], cwd=directory, capture_output=True, text=True, timeout=PATIENCE)
+    assert ran.returncode == 0, ran.stderr
+    return ran.stdout
 
 
 def end(process: subprocess.Popen[str]) -> None:

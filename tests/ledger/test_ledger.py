@@ -15,7 +15,7 @@ from resumable.ledger.claims import Holder
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger, Taken
-from resumable.model import LIVE, Ended, ObjectOptions, Piece, State, Unavailable, Upload
+from resumable.model import LIVE, Ended, Invalid, ObjectOptions, Piece, State, Unavailable, Upload
 
 UPLOAD = Upload(
     id="u1",
@@ -228,3 +228,35 @@ async def test_many_of_one_name_at_once(ledger: Ledger) -> None:
     await ledger.create(evolve(UPLOAD, id="put", name=name))
     with pytest.raises(Taken):
         await ledger.create(evolve(UPLOAD, id="again", name=name))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_length_that_is_only_announced(ledger: Ledger) -> None:
+    """The first that is said stays; the upload has no length for it, until that is declared, and has none again when held."""
+    upload = await ledger.create(evolve(UPLOAD, length=None, remembered={"k": "v"}))
+    assert upload.announced is None
+    announced = await ledger.announce(upload, 10)
+    assert (announced.length, announced.announced, announced.remembered["k"]) == (None, 10, "v")
+    assert await ledger.announce(upload, 11) == announced == await ledger.get("u1")
+    declared = await ledger.declare(upload, 10)
+    assert (declared.length, declared.announced) == (10, 10)
+    assert await ledger.hold(upload) == announced == await ledger.get("u1")
+    assert await ledger.hold(upload) == announced
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_length_that_is_announced_too_late(ledger: Ledger) -> None:
+    """Not below what is stored; not of an upload that has ended; and one whose last byte is stored is not held back."""
+    upload = await ledger.create(evolve(UPLOAD, length=None))
+    await ledger.add_piece(upload, Piece(0, 10, None, "e"), now=1.0)
+    with pytest.raises(Invalid):
+        await ledger.announce(upload, 9)
+    assert await ledger.get("u1") == evolve(upload, updated=1.0)
+    declared = await ledger.declare(upload, 10)
+    await ledger.add_piece(declared, Piece(0, 10, 1, "e"), now=2.0, claim="c")
+    held = await ledger.hold(declared)
+    assert (held.state, held.length) == (State.FINISHING, 10)
+    await ledger.move(upload, State.CANCELLED, frm=LIVE)
+    for change in (ledger.hold(upload), ledger.announce(upload, 10)):
+        with pytest.raises(Ended):
+            await change

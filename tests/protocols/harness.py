@@ -19,6 +19,7 @@ from resumable.ledger.schema import metadata
 from resumable.protocols.base import Protocol
 from resumable.protocols.registry import PROTOCOLS, make_protocols
 from resumable.protocols.results import Results
+from resumable.stores.port import Store
 from resumable.web.router import Router
 from tests.uploads.wiring import House
 from tests.web.wire import Wire
@@ -90,8 +91,15 @@ class Memory:
     :ivar parts: the upload service and what it works with.
     """
 
-    def __init__(self, ledger: Any, authorizer: Authorizer, more: Sequence[Callable[[House], Protocol]] = ()) -> None:
-        self.parts = House(ledger)
+    def __init__(
+        self,
+        ledger: Any,
+        authorizer: Authorizer,
+        more: Sequence[Callable[[House], Protocol]] = (),
+        store: Store | None = None,
+        **rules: Any,
+    ) -> None:
+        self.parts = House(ledger, store, **rules)
         self.authorizer = authorizer
         names = [name for name, _ in PROTOCOLS]
         self.protocols = [
@@ -136,14 +144,21 @@ async def until(true: Callable[[], object]) -> None:
 
 @asynccontextmanager
 async def memory_service(
-    authorizer: Authorizer | None = None, more: Sequence[Callable[[House], Protocol]] = ()
+    authorizer: Authorizer | None = None,
+    more: Sequence[Callable[[House], Protocol]] = (),
+    store: Store | None = None,
+    **rules: Any,
 ) -> AsyncIterator[Memory]:
-    """A service whose ledger is SQLite in memory."""
+    """A service whose ledger is SQLite in memory.
+
+    :param store: in place of one in memory.
+    :param rules: what is different from the default policy.
+    """
     database = Database("sqlite://", reactor)  # type: ignore[arg-type]
     # As the migrations make them (a test compares), in a hundredth of the time.
     metadata.create_all(database._engine)
     database.start()
     try:
-        yield Memory(Ledger(database), authorizer or Door(), more)
+        yield Memory(Ledger(database), authorizer or Door(), more, store, **rules)
     finally:
         await database.close()

@@ -217,6 +217,30 @@ async def test_a_store_in_trouble() -> None:
 
 
 @ensureDeferred
+async def test_a_request_that_comes_late() -> None:
+    """Of a connection that the client has given up: the piece was sent again, and that request came first.
+
+    The client hears that it may try again, and not that the upload has come to nothing.
+    """
+    async with memory_service() as service:
+        url = await start(service)
+        lines = [f"POST {url} HTTP/1.1", "Host: test", "X-Goog-Upload-Command: upload", "X-Goog-Upload-Offset: 0"]
+        wires = []
+        for size in (40, 10):
+            wire = service.connect()
+            wire.send("\r\n".join([*lines, "Content-Length: 64", "", ""]).encode() + DATA[:size])
+            await until(lambda wire=wire: wire.channel.requests and wire.channel.requests[-1]._outlet is not None)
+            wires.append(wire)
+        await until(lambda: parse_answers(wires[0].said))
+        (answer,) = parse_answers(wires[0].said)
+        assert (goog(answer), answer.header("Retry-After")) == ((503, None, None), "1")
+        wires[1].lose()
+        assert goog(await command(service, url, "query")) == (200, "active", "40")
+        assert goog(await command(service, url, "upload, finalize", 40, DATA[40:])) == (200, "final", "100")
+        assert stored(service, "a/b.txt") == DATA
+
+
+@ensureDeferred
 async def test_refused_and_not_found() -> None:
     door = Door(refused=("append",))
     async with memory_service(door) as service:
@@ -226,6 +250,32 @@ async def test_refused_and_not_found() -> None:
         door.refused, door.owner = (), "mallory"
         missing = await command(service, url, "query")
         assert (goog(missing)[:2], missing.json["error"]["code"]) == ((404, "final"), 404)
+
+
+@ensureDeferred
+async def test_firebase_asks_for_the_object() -> None:
+    """Where the answer to its last bytes was an error, it asks how far it is, and then for what it was not told."""
+    door = Door(owner="alice")
+    async with memory_service(door) as service:
+        where = "/v0/b/my-bucket/o/a%2Fb.txt"
+        missing = await service.ask("GET", where)
+        assert (missing.status, missing.json["error"]["code"]) == (404, 404)
+        url = await start(service)
+        await command(service, url, "upload", 0, DATA)
+        assert (await service.ask("GET", where)).status == 404
+        made = await command(service, url, "finalize")
+        told = await service.ask("GET", where)
+        assert (told.status, told.json) == (200, made.json)
+        assert (await service.ask("HEAD", where)).status == 200
+        assert (await service.ask("GET", f"{where}?alt=media")).status == 404
+        assert (await service.ask("GET", "/v0/b/my-bucket/o/..")).status == 400
+        for method, target in (("GET", "/v0/b/my-bucket/o"), ("DELETE", where), ("PATCH", where)):
+            assert (await service.ask(method, target)).status in (404, 405)
+        door.owner = "mallory"
+        assert (await service.ask("GET", where)).status == 404
+        door.refused = ("status",)
+        assert (await service.ask("GET", where)).body == b"not you"
+        assert {ask.name for ask in door.asked if ask.action == "status"} == {"a/b.txt"}
 
 
 @pytest.mark.parametrize(

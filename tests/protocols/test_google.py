@@ -124,6 +124,22 @@ async def test_query(asked: str) -> None:
 
 
 @ensureDeferred
+async def test_a_range_of_no_bytes() -> None:
+    """@google-cloud/storage that comes back to an upload of which all is stored: it asks, and says that this is all."""
+    async with memory_service() as service:
+        session = await begin(service)
+        incomplete(await put(service, session, "0--1/*"), 0)
+        incomplete(await put(service, session, "0-99/*", DATA), 100)
+        # More than there is, less than there is, and what no client says.
+        incomplete(await put(service, session, "101-100/101"), 100)
+        incomplete(await put(service, session, "64-63/64"), 100)
+        error(await put(service, session, "100-98/100"), 400, "invalid")
+        error(await put(service, session, "100-99/100", b"x"), 400, "invalid")
+        first = finished(await put(service, session, "100-99/100"), DATA)
+        assert finished(await put(service, session, "100-99/100"), DATA) == first
+
+
+@ensureDeferred
 async def test_query_of_nothing() -> None:
     async with memory_service() as service:
         error(await put(service, START + "&upload_id=none", "*/*"), 404, "notFound")
@@ -201,6 +217,30 @@ async def test_a_lost_connection() -> None:
         finished(await put(service, session, "40-99/100", DATA[40:]), DATA)
 
 
+@ensureDeferred
+async def test_a_request_that_comes_late() -> None:
+    """Of a connection that the client has given up: the chunk was sent again, and that request came first.
+
+    The client hears that it may try again, and not that the upload has come to nothing.
+    """
+    async with memory_service() as service:
+        session = await begin(service)
+        head = f"PUT {session} HTTP/1.1\r\nHost: test\r\nContent-Range: bytes 0-63/100\r\nContent-Length: 64\r\n\r\n"
+        wires = []
+        for size in (40, 10):
+            wire = service.connect()
+            wire.send(head.encode() + FIRST[:size])
+            await until(lambda wire=wire: wire.channel.requests and wire.channel.requests[-1]._outlet is not None)
+            wires.append(wire)
+        await until(lambda: parse_answers(wires[0].said))
+        (answer,) = parse_answers(wires[0].said)
+        error(answer, 503, "backendError")
+        assert answer.header("Retry-After") == "1"
+        wires[1].lose()
+        incomplete(await put(service, session, "*/*"), 40)
+        finished(await put(service, session, "40-99/100", DATA[40:]), DATA)
+
+
 # What each client relies on
 
 
@@ -235,12 +275,13 @@ async def test_chunks_of_any_size(chunk: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("span", "method"), [(None, "PUT"), ("*/0", "PUT"), ("0-*/0", "PUT"), ("0-*/*", "PUT"), ("*/0", "POST")]
+    ("span", "method"),
+    [(None, "PUT"), ("*/0", "PUT"), ("0-*/0", "PUT"), ("0-*/*", "PUT"), ("*/0", "POST"), ("0--1/0", "PUT")],
 )
 @pytest.mark.parametrize("announced", [(), ("X-Upload-Content-Length: 0",)])
 @ensureDeferred
 async def test_an_empty_file(span: str | None, method: str, announced: tuple[str, ...]) -> None:
-    """google-api-python-client sends no Content-Range, google-resumable-media ``bytes */0``."""
+    """google-api-python-client sends no Content-Range, google-resumable-media ``bytes */0``, @google-cloud/storage ``0--1/0``."""
     async with memory_service() as service:
         session = await begin(service, START + "&name=n", *announced)
         lines = [] if span is None else [f"Content-Range: bytes {span}"]

@@ -14,7 +14,7 @@ from resumable.model import DigestMismatch, State, Unavailable
 from resumable.protocols.registry import make_protocols
 from resumable.protocols.results import Results
 from resumable.protocols.tus.metadata import NAMES, TYPES, read_metadata, write_metadata
-from resumable.stores.s3.options import TOKEN_SYNTAX
+from resumable.stores.xmlapi.options import TOKEN_SYNTAX
 from resumable.web.router import Router
 from tests.protocols.harness import Answer, Door, Memory, memory_service
 from tests.protocols.test_tus import DATA, V, head, patch, stored

@@ -194,6 +194,7 @@ ROUTES["goog-upload"] = [
         ["X-Goog-Upload-Protocol: multipart", "Content-Type: multipart/related; boundary=x"],
         b"--x\r\n\r\n{}\r\n--x\r\n\r\n12345\r\n--x--",
     ),
+    ("GET", "/v0/b/b/o/n", [], None),
 ]
 ROUTES["vimeo"] = [
     ("POST", "/vimeo/me/videos", [], b"type=streaming"),
@@ -207,6 +208,21 @@ ROUTES["vimeo"] = [
 ROUTES["segments"] = [
     ("POST", "/upload", ["X-Session-ID: s", "X-Content-Range: bytes 0-4/9"], b"12345"),
     ("POST", "/upload/n", ["Session-ID: s", "Content-Range: bytes 5-9/10"], b"12345"),
+]
+ROUTES["ietf"] = [
+    ("POST", "/upload", ["Upload-Complete: ?1"], b"12345"),
+    ("PUT", "/upload/n", ["Upload-Complete: ?0", "Upload-Length: 9"], b"12345"),
+    ("POST", "/upload/n", ["Upload-Incomplete: ?1", "Upload-Draft-Interop-Version: 3"], b"12345"),
+    ("HEAD", "/files/id", ["Upload-Draft-Interop-Version: 9"], None),
+    ("GET", "/files/id", ["Upload-Draft-Interop-Version: 9"], None),
+    (
+        "PATCH",
+        "/files/id",
+        ["Content-Type: application/partial-upload", "Upload-Offset: 0", "Upload-Complete: ?1"],
+        b"12345",
+    ),
+    ("DELETE", "/files/id", [], None),
+    ("DELETE", "/files/id", ["Upload-Draft-Interop-Version: 9"], None),
 ]
 #: Protocols that are told by headers alone: without them nobody serves their URLs.
 BY_HEADERS = ("goog-upload", "segments")

@@ -154,7 +154,9 @@ class MemoryStore:
 
         return await self._call("list_objects", work)
 
-    async def init_multipart_upload(self, bucket: str, key: str, options: ObjectOptions) -> str:
+    async def init_multipart_upload(
+        self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True
+    ) -> str:
         def work() -> str:
             self._bucket.opened += 1
             self._bucket.multiparts[str(self._bucket.opened)] = (key, dict(options.metadata), {})

@@ -11,6 +11,7 @@ from twisted.internet import reactor
 
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
+from resumable.stores.port import Store
 from resumable.tasks import BackgroundTasks
 from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
@@ -36,12 +37,16 @@ async def ledger_in(directory: Path) -> AsyncIterator[Ledger]:
 
 
 class House:
-    """The upload service, and what it works with."""
+    """The upload service, and what it works with.
 
-    def __init__(self, ledger: Any) -> None:
+    :param store: None for one in memory.
+    :param rules: what is different from the default policy.
+    """
+
+    def __init__(self, ledger: Any, store: Store | None = None, **rules: Any) -> None:
         self.ledger = ledger
         self.bucket = Bucket()
-        store = MemoryStore(self.bucket)
+        store = store or MemoryStore(self.bucket)
         budget = MemoryBudget(4096, reactor)  # type: ignore[arg-type]
         deps = Dependencies(
             ledger=ledger,
@@ -52,4 +57,4 @@ class House:
             clock=reactor,  # type: ignore[arg-type]
             background=BackgroundTasks(4),
         )
-        self.uploads = UploadService(deps, policy("bucket", chunk_size=CHUNK))
+        self.uploads = UploadService(deps, policy("bucket", **{"chunk_size": CHUNK, **rules}))

@@ -96,7 +96,7 @@ def test_an_interim_answer_goes_out_at_once() -> None:
     wire = Wire(service)
     wire.send(head("PUT", "/", "Content-Length: 2"))
     (request,) = service.requests
-    request.inform(104, {"Upload-Offset": "5"})
+    assert request.inform(104, {"Upload-Offset": "5"})
     assert wire.said == INTERIM
     assert service.before is not None
     service.before.callback(None)
@@ -160,7 +160,7 @@ def test_none_for_one_who_is_gone_or_was_refused() -> None:
     wire = Wire(gone)
     wire.send(head("PUT", "/", "Content-Length: 0"))
     wire.lose()
-    gone.requests[0].inform(104)
+    assert not gone.requests[0].inform(104)
     assert wire.said == b""
     wire = Wire(refused)
     wire.send(CHUNKED, b"nonsense\r\n")

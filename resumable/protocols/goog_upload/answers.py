@@ -1,4 +1,4 @@
-"""The JSON of Google's services: of a finished file, and of errors. Pure."""
+"""What Google's services answer: of a finished file, and errors. Pure."""
 
 from __future__ import annotations
 
@@ -6,43 +6,17 @@ from typing import Any
 
 from resumable.protocols.goog_upload.places import Place, Service
 from resumable.protocols.goog_upload.start import FILE
+from resumable.protocols.google_errors import google_error
 from resumable.protocols.google_object import object_of
 from resumable.protocols.messages import json_response
-from resumable.protocols.response import HeaderPairs, Response, header_pairs
+from resumable.protocols.response import HeaderPairs, Response
 from resumable.timestamps import rfc3339
 from resumable.uploads.result import Report
 
-#: By the HTTP status: Google's canonical name of an error, and the reason that its older services give
-#: (https://cloud.google.com/apis/design/errors).
-_ERRORS = {
-    400: ("INVALID_ARGUMENT", "invalid"),
-    401: ("UNAUTHENTICATED", "authError"),
-    403: ("PERMISSION_DENIED", "forbidden"),
-    404: ("NOT_FOUND", "notFound"),
-    408: ("DEADLINE_EXCEEDED", "timeout"),
-    409: ("ABORTED", "conflict"),
-    410: ("NOT_FOUND", "gone"),
-    412: ("FAILED_PRECONDITION", "conditionNotMet"),
-    413: ("INVALID_ARGUMENT", "uploadTooLarge"),
-    429: ("RESOURCE_EXHAUSTED", "rateLimitExceeded"),
-    500: ("INTERNAL", "backendError"),
-    503: ("UNAVAILABLE", "backendError"),
-}
-
 
 def error_response(status: int, message: str, headers: HeaderPairs = ()) -> Response:
-    """Return an error as Google's services write it."""
-    name, reason = _ERRORS.get(status, ("INVALID_ARGUMENT", "invalid"))
-    said = {
-        "error": {
-            "code": status,
-            "message": message,
-            "status": name,
-            "errors": [{"message": message, "domain": "global", "reason": reason}],
-        }
-    }
-    answer = json_response(status, said)
-    return Response(status, answer.body, (*answer.headers, *header_pairs(headers)))
+    """Return an error as Google's services write it, with its name: google-genai shows it."""
+    return google_error(status, message, headers, named=True)
 
 
 def final_response(place: Place, report: Report, base: str) -> Response:

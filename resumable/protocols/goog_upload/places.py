@@ -33,6 +33,16 @@ class Place(Target):
     bucket: str | None = None
 
 
+@frozen
+class StoredObject(Target):
+    """An object that is asked about.
+
+    :ivar bucket: as in `Place`.
+    """
+
+    bucket: str | None = None
+
+
 _FIREBASE = re.compile(rb"/v0/b/([^/]+)/o(?:/(.+))?", re.DOTALL)
 _GEMINI = re.compile(rb"/upload/v1[a-z0-9]*/files", re.ASCII)
 #: Other services of Google: what follows is no name.
@@ -48,8 +58,7 @@ def place_of(path: bytes, upload_id: str | None) -> Place | None:
     """
     firebase = _FIREBASE.fullmatch(path)
     if firebase is not None:
-        bucket = unquote_to_bytes(firebase[1]).decode("utf-8", "replace")
-        return Place(firebase[2], upload_id, Service.FIREBASE, bucket)
+        return Place(firebase[2], upload_id, Service.FIREBASE, _bucket(firebase))
     if _GEMINI.fullmatch(path):
         return Place(None, upload_id, Service.GEMINI)
     if path == _PHOTOS:
@@ -59,6 +68,16 @@ def place_of(path: bytes, upload_id: str | None) -> Place | None:
     if path.startswith(_PREFIX):
         return Place(path[len(_PREFIX) :] or None, upload_id)
     return None
+
+
+def object_of(path: bytes) -> StoredObject | None:
+    """Return the object of Firebase's that a path names; None if it names none."""
+    firebase = _FIREBASE.fullmatch(path)
+    return None if firebase is None or firebase[2] is None else StoredObject(firebase[2], bucket=_bucket(firebase))
+
+
+def _bucket(firebase: re.Match[bytes]) -> str:
+    return unquote_to_bytes(firebase[1]).decode("utf-8", "replace")
 
 
 def upload_url(base: str, path: bytes, upload_id: str) -> str:

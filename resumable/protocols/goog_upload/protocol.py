@@ -7,17 +7,17 @@ from typing import Any
 
 from attrs import evolve
 
-from resumable.callbacks.authorizer import Refused
-from resumable.model import Ended, Gap, InternalError, Invalid, State, Upload, UploadError
+from resumable.model import Ended, Gap, Invalid, State, TakenOver, Upload, UploadError
 from resumable.protocols.access import AuthorizedUploads, Description, Gate, content_type_of
 from resumable.protocols.base import Spoken, Target
 from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.goog_upload import answers, headers
-from resumable.protocols.goog_upload.places import Place, place_of, upload_url
+from resumable.protocols.goog_upload.places import Place, StoredObject, object_of, place_of, upload_url
+from resumable.protocols.goog_upload.reading import show_object
 from resumable.protocols.goog_upload.start import MOST, describe
+from resumable.protocols.google_errors import render_google_error
 from resumable.protocols.messages import Request, read_json_object
 from resumable.protocols.multipart_body import MultipartBody
-from resumable.protocols.problems import render_refusal, retry_header, status_of
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results
 from resumable.protocols.small_body import SmallBodies
@@ -51,7 +51,7 @@ class GoogUploadProtocol:
 
     name = NAME
     spoken = Spoken(
-        methods=("POST", "PUT"),
+        methods=("POST", "PUT", "GET", "HEAD"),
         sent=(
             *("X-Goog-Upload-Command", "X-Goog-Upload-Protocol", "X-Goog-Upload-Offset", "X-Goog-Upload-File-Name"),
             *("X-Goog-Upload-Header-Content-Length", "X-Goog-Upload-Header-Content-Type"),
@@ -74,15 +74,18 @@ class GoogUploadProtocol:
     def match(self, request: Request) -> Target | None:
         """Match requests with a command, or with an upload protocol, where Google's clients go; and those to ``/upload``.
 
-        Some repeat the headers of the start at every request: the command alone says what is wanted.
+        Some repeat the headers of the start at every request: the command alone says what is wanted. A question for an object of
+        Firebase's has neither.
         """
         said = request.requestHeaders
         if not (said.hasHeader(headers.COMMAND) or said.hasHeader(headers.PROTOCOL)):
-            return None
+            return object_of(request.path) if request.method in (b"GET", b"HEAD") else None
         return place_of(request.path, request.query.get("upload_id", [None])[-1])
 
     async def handle(self, request: Request, target: Target) -> Response:
         """See `resumable.protocols.base.Protocol`."""
+        if isinstance(target, StoredObject):
+            return await show_object(self._gate, request, target)
         assert isinstance(target, Place), "that is what `match` returns"
         if request.method not in (b"POST", b"PUT"):
             return answers.error_response(405, "use POST", {"Allow": "POST, PUT"})
@@ -238,10 +241,13 @@ class GoogUploadProtocol:
     # Answers
 
     async def _final(self, request: Request, place: Place, report: Report) -> Response:
-        """Return the last answer: what Google's service would say of the file, or what the main application says."""
+        """Return the last answer: what Google's service would say of the file, or what the main application says.
+
+        `decorate` adds the status: the application may say what may pass.
+        """
         said = await self._results.verdict(report)
         ours = answers.final_response(place, report, request.origin.base)
-        fields = ((STATUS, "final"), (SIZE, str(report.offset)))
+        fields = ((SIZE, str(report.offset)),)
         if said is None:
             return evolve(ours, headers=(*ours.headers, *fields))
         if said.body is None:
@@ -250,18 +256,17 @@ class GoogUploadProtocol:
 
     def render_error(self, request: Request, error: UploadError) -> Response:
         """See `resumable.protocols.base.Protocol`."""
-        if isinstance(error, Refused):
-            return render_refusal(error)
-        if isinstance(error, InternalError):
-            return answers.error_response(500, "the service has a fault")
         if isinstance(error, Cancelled):
             return answers.error_response(410, str(error), {STATUS: "cancelled"})
+        if isinstance(error, TakenOver):
+            # Firebase gives up after a 409; after this it asks how far the upload is, and goes on.
+            return answers.error_response(503, str(error), {"Retry-After": "1"})
         if isinstance(error, Gap):
             going_on = {STATUS: "active", SIZE: str(error.offset)}
             return answers.error_response(400, str(error), going_on)
         if isinstance(error, Unfinished):
             return answers.error_response(400, str(error), {STATUS: "active", SIZE: str(error.received)})
-        return answers.error_response(status_of(error), str(error), retry_header(error))
+        return render_google_error(error, named=True)
 
     def decorate(self, request: Request, response: Response) -> Response:
         """See `resumable.protocols.base.Protocol`.

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from resumable.model import Invalid, UploadError
+from resumable.model import Invalid, TakenOver, UploadError
 from resumable.protocols.access import Gate
 from resumable.protocols.base import Spoken, Target
 from resumable.protocols.google.answers import EXPIRES, OVERRIDE, STORED_LENGTH, UPLOAD_ID, Answers
-from resumable.protocols.google.errors import google_error, render_google_error
+from resumable.protocols.google.errors import render_google_error
 from resumable.protocols.google.paths import NAME, GoogleTarget, Kind, find_target
 from resumable.protocols.google.reading import Reading
 from resumable.protocols.google.sessions import OBJECT, Sessions
 from resumable.protocols.google.simple import SimpleUploads
+from resumable.protocols.google_errors import google_error
 from resumable.protocols.messages import Request
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results
@@ -85,6 +86,9 @@ class GoogleProtocol:
 
     def render_error(self, request: Request, error: UploadError) -> Response:
         """See `resumable.protocols.base.Protocol`."""
+        if isinstance(error, TakenOver):
+            # Clients give up after a 409; after this they ask how far the upload is, and go on.
+            return google_error(503, str(error), {"Retry-After": "1"})
         return render_google_error(error)
 
     def decorate(self, request: Request, response: Response) -> Response:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from resumable.model import NotFound, Upload
 from resumable.protocols.access import Action, AuthorizedUploads, Gate
 from resumable.protocols.google.conditions import check_conditions
-from resumable.protocols.google.errors import google_error
 from resumable.protocols.google.paths import GoogleTarget, bucket_of
 from resumable.protocols.google.resources import bucket_resource, object_resource
 from resumable.protocols.google.sessions import OBJECT
+from resumable.protocols.google_errors import google_error
 from resumable.protocols.google_object import generation_of
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.names import parse_name

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from resumable.model import DigestMismatch, Ended, Gap, State, Upload
+from resumable.model import DigestMismatch, Ended, Gap, Invalid, State, Upload
 from resumable.protocols.access import AuthorizedUploads, Gate, content_type_of
 from resumable.protocols.content_range import ContentRange
 from resumable.protocols.google.answers import UPLOAD_ID, Answers, expires
 from resumable.protocols.google.content_range import parse_range
-from resumable.protocols.google.errors import gap_text, google_error
+from resumable.protocols.google.errors import gap_text
 from resumable.protocols.google.hashes import said_crc32c
 from resumable.protocols.google.metadata import MOST, announced_length, announced_type, describe, read_resource
 from resumable.protocols.google.paths import GoogleTarget, bucket_of, session_uri
+from resumable.protocols.google_errors import google_error
 from resumable.protocols.messages import Request
 from resumable.protocols.response import Response
 from resumable.protocols.small_body import SmallBodies
@@ -111,7 +112,11 @@ class Sessions:
             if changing is None:
                 return report
             if declares and asked.total is not None:
-                report = evolve(report, upload=await changing.declare(upload, asked.total))
+                try:
+                    report = evolve(report, upload=await changing.declare(upload, asked.total))
+                except Invalid:
+                    # In this moment more bytes have come, or another length was said: it is not finished by this.
+                    return await access.report(await access.get(upload_id))
             if crc32c is not None:
                 report = evolve(report, upload=await changing.expect(report.upload, crc32c))
             access = changing

@@ -9,6 +9,7 @@ from attrs import evolve
 
 from resumable.callbacks.authorizer import Refused
 from resumable.model import (
+    BegunWith,
     DigestMismatch,
     Ended,
     Invalid,
@@ -207,7 +208,11 @@ class TusProtocol:
 
     async def _head(self, request: Request, upload_id: str) -> Response:
         access = await self._gate.authorize(request, "status", upload_id=upload_id)
-        report = await access.report(_alive(await access.get(upload_id)))
+        upload = await access.get(upload_id)
+        if upload.protocol == "ietf" and _header(request, b"tus-resumable") is None:
+            # Below this URL are its uploads too, and it says nothing in such a request.
+            raise BegunWith(upload.protocol)
+        report = await access.report(_alive(upload))
         if report.complete and report.upload.live:
             # To be told that all is there is, to a client, to be told that it is done.
             changing = await access.also("append", report.upload)
@@ -233,10 +238,10 @@ class TusProtocol:
         digest = digest_of(request)
         access = await self._gate.authorize(request, "append", upload_id=upload_id, length=length)
         upload = _alive(await access.get(upload_id))
+        if length is not None and not upload.stored:
+            upload = await access.declare(upload, length)
         if upload.stored and not upload.sources:
             return await self._answer(204, self._at_end(await access.report(upload), request, offset), {})
-        if length is not None:
-            upload = await access.declare(upload, length)
         report = await access.receive(upload, request, _span(request, offset), exact=True, digest=digest)
         return await self._answer(204, report, {})
 

@@ -3,28 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
-
-from attrs import evolve
 
 from resumable.stores.threads import ThreadSingleFlight
 from resumable.stores.transport.base import Base, parse_base
-from resumable.stores.transport.proxies import proxy_for
+from resumable.stores.xmlapi.addressing import EndpointAddressing
 
 
-def bucket_base(endpoint: str, bucket: str, *, in_host: bool = False) -> Base:
-    """Return the base of a bucket at an endpoint.
-
-    :param in_host: whether the bucket is put before the host's name, instead of at the end of the path.
-    :raises ValueError: the endpoint is not an http or https URL with a host.
-    """
-    if in_host:
-        return parse_base(endpoint, subdomain=bucket)
-    base = parse_base(endpoint)
-    return evolve(base, prefix=f"{base.prefix}/{quote(bucket, safe='')}")
-
-
-class Addressing:
+class Addressing(EndpointAddressing):
     """Finds the base of a bucket, once for each bucket.
 
     :param endpoint: URL of a store that is not AWS. If None, botocore's rules say where the bucket is in the region.
@@ -38,32 +23,15 @@ class Addressing:
     ) -> None:
         if style not in ("auto", "path", "virtual"):
             raise ValueError("addressing is auto, path or virtual")
-        if endpoint is not None:
-            parse_base(endpoint)
+        super().__init__(endpoint, in_host=style == "virtual", proxies=proxies)
         self._reactor = reactor
         self._region = region
-        self._endpoint = endpoint
         self._style = style
-        self._proxies = proxies
-        self._known: dict[str, Base] = {}
         self._asked: dict[str, ThreadSingleFlight[Base]] = {}
-
-    async def base(self, bucket: str) -> Base:
-        """Return the bucket's base.
-
-        :raises resumable.stores.transport.proxies.BadProxy: what the environment names as its proxy cannot be one.
-        """
-        known = self._known.get(bucket)
-        if known is None:
-            known = await self._locate(bucket)
-            if self._proxies:
-                known = evolve(known, proxy=proxy_for(known.url))
-            self._known[bucket] = known
-        return known
 
     async def _locate(self, bucket: str) -> Base:
         if self._endpoint is not None:
-            return bucket_base(self._endpoint, bucket, in_host=self._style == "virtual")
+            return await super()._locate(bucket)
         if bucket not in self._asked:
             self._asked[bucket] = ThreadSingleFlight(
                 self._reactor, lambda: resolve_aws(self._region, bucket, self._style)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from resumable.stores.port import (
-    AnswerTooLong,
-    Misconfigured,
     NoSuchUpload,
     NotFound,
     PartMismatch,
     PreconditionFailed,
-    Refused,
     StoreError,
     StoreVerdict,
 )
-from resumable.stores.transport.exchange import TOO_LONG
+from resumable.stores.xmlapi.codes import Codes
 
 #: Error codes that may pass. So may every 5xx (but 501 and 505), 408 and 429, and any refusal that is not the store's
 #: own. A store says BadDigest or IncompleteBody if bytes were damaged on the way.
@@ -39,24 +36,6 @@ EXPIRED = frozenset({"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequi
 
 #: Error codes for credentials that the store does not know. They may have been replaced where they came from.
 REJECTED = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch"})
-#: Error codes that say that the store did not even begin with the request.
-BUSY = frozenset({"SlowDown", "ServiceUnavailable"})
-#: Statuses that, even without an error document, mean that the operator has to mend something before the request can
-#: succeed. The last three come from something in between that does not take a body, key or headers as large as these.
-OPERATORS = frozenset({301, 307, 401, 403, 413, 414, 431})
-
-#: The error code that stands for a status when a refusal has no body (to HEAD).
-BY_STATUS = {
-    400: "BadRequest",
-    403: "AccessDenied",
-    404: "NotFound",
-    409: "Conflict",
-    412: "PreconditionFailed",
-    429: "SlowDown",
-    500: "InternalError",
-    503: "ServiceUnavailable",
-}
-
 #: Error codes that have a type of their own, if the store itself says them.
 _VERDICTS: dict[str, type[StoreVerdict]] = {
     "PreconditionFailed": PreconditionFailed,
@@ -109,6 +88,20 @@ _OF_ALL = frozenset(
 _NEVER = frozenset({"EntityTooSmall"})
 
 
+S3_CODES = Codes(
+    transient=TRANSIENT,
+    expired=EXPIRED,
+    rejected=REJECTED,
+    # Who may not even list is told no more than that.
+    hidden=frozenset({400, 403}),
+    verdicts=_VERDICTS,
+    client=_CLIENT,
+    never=_NEVER,
+    of_all=_OF_ALL,
+    of_all_prefix="KMS.",
+)
+
+
 def client_fault(code: str) -> str | None:
     """Return the upload's field that, by the error code, can never be accepted; None if the client is not at fault."""
     return _CLIENT.get(code)
@@ -116,21 +109,9 @@ def client_fault(code: str) -> str | None:
 
 def of_all(code: str) -> bool:
     """Return whether an error code says that no upload at all can be stored in the bucket."""
-    return code in _OF_ALL or code.startswith("KMS.")
+    return S3_CODES.concerns_all(code)
 
 
 def refusal(code: str, message: str = "", status: int = 0, *, said: bool = False) -> StoreError:
-    """Return the error of the right type for a refusal.
-
-    Unknown codes count as something that the operator has to mend, so that the upload waits.
-
-    :param said: whether the store's own error document has the code. If not, it tells nothing about what is stored.
-    """
-    if said and code in _VERDICTS:
-        return _VERDICTS[code](code, message, status)
-    field = client_fault(code)
-    if said and (field is not None or code in _NEVER):
-        return Refused(code, message, status, field=field)
-    if code == TOO_LONG:
-        return AnswerTooLong(code, message, status)
-    return Misconfigured(code, message, status, said=said, everybody=of_all(code))
+    """Return the error of the right type for a refusal: see `Codes.refusal`."""
+    return S3_CODES.refusal(code, message, status, said=said)

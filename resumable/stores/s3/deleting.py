@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from hashlib import md5
 from xml.sax.saxutils import escape
 
-from resumable.stores.s3.answers import CallFailure, plain
-from resumable.stores.s3.calls import Reply
-from resumable.stores.s3.documents import document
+from resumable.stores.s3.codes import S3_CODES
+from resumable.stores.xmlapi.answers import CallFailure, plain
+from resumable.stores.xmlapi.calls import Reply
+from resumable.stores.xmlapi.documents import document
 
 #: The most keys of one request.
 DELETED_AT_ONCE = 1000
@@ -28,5 +29,7 @@ def all_deleted(reply: Reply) -> CallFailure | None:
     errors = reply.fields.get("Errors") or ()
     for error in errors:
         code, message = plain(str(error.get("Code") or "InternalError")), plain(str(error.get("Message") or ""))
-        return CallFailure(code, message, reply.answer.status, transient=code != "AccessDenied", said=True)
+        return CallFailure(
+            code, message, reply.answer.status, transient=code != "AccessDenied", said=True, codes=S3_CODES
+        )
     return None

@@ -20,6 +20,7 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from resumable.clock import now
 from resumable.stores.threads import ThreadSingleFlight
+from resumable.stores.xmlapi.credentials import NoCredentials
 
 #: Credentials that expire within so many seconds have to be renewed before anything is signed. The figure is
 #: botocore's.
@@ -29,10 +30,6 @@ RENEWAL_PAUSE = 60.0
 
 # At debug level botocore would write signatures into the log.
 logging.getLogger("botocore.auth").setLevel(logging.INFO)
-
-
-class NoCredentials(Exception):
-    """There are no credentials, or they expired and could not be renewed. The message is for the operator."""
 
 
 @frozen
@@ -142,6 +139,10 @@ class Signer:
         request = AWSRequest(method=method, url=url)
         S3SigV4QueryAuth(self._found.credentials, "s3", self._region, expires=seconds).add_auth(request)
         return str(request.url)
+
+    async def presigned(self, method: str, url: str, seconds: int) -> str:
+        """Return the URL with a signature: see `presign`."""
+        return self.presign(method, url, seconds)
 
     async def _obtain(self, source: ThreadSingleFlight[_Found]) -> None:
         waiting: Deferred[_Found] = source()

@@ -12,8 +12,8 @@ from twisted.logger import LogLevel
 
 from resumable.model import ObjectOptions
 from resumable.stores.port import StoreError, StoreUnavailable
-from resumable.stores.s3 import answers
 from resumable.stores.transport.exchange import ERROR_LIMIT
+from resumable.stores.xmlapi import answers
 from tests.stores.fakes import Connection, FakeStore, answer, error, stored
 
 PLAIN = ObjectOptions()

@@ -8,7 +8,8 @@ from hypothesis.strategies import characters, text
 
 from resumable.model import ObjectOptions
 from resumable.stores.port import StoreError
-from resumable.stores.s3.options import decode_metadata, encode_metadata, option_headers
+from resumable.stores.s3.options import option_headers
+from resumable.stores.xmlapi.options import decode_metadata, encode_metadata
 
 
 def test_all_of_them() -> None:

@@ -10,7 +10,7 @@ import pytest_twisted
 
 from resumable.model import ObjectOptions
 from resumable.stores.port import StoreError, StoreUnavailable
-from resumable.stores.s3 import client
+from resumable.stores.xmlapi import client
 from tests.stores.fakes import FakeStore, answer, nothing, stored
 
 

@@ -1,11 +1,14 @@
 """What the store's answers mean. botocore's parsers and its model of S3 read them; this module decides what may pass.
 
+Google's XML API has the same documents.
+
 The model is megabytes of JSON. It is loaded in a thread when the first answer needs it. The answers to most requests of
 an upload do not need it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any
@@ -19,10 +22,10 @@ from twisted.internet.threads import deferToThreadPool
 from resumable.clock import now
 from resumable.retry_after import retry_after
 from resumable.stores.port import StoreError, StoreUnavailable
-from resumable.stores.s3.codes import BUSY, BY_STATUS, OPERATORS, TRANSIENT, refusal
 from resumable.stores.threads import ThreadSingleFlight
 from resumable.stores.transport.exchange import ERROR_LIMIT, Answer
 from resumable.stores.transport.retry import FailedTry
+from resumable.stores.xmlapi.codes import BUSY, BY_STATUS, OPERATORS, UNSAID, Codes
 
 #: Bytes of XML above which it is parsed in a thread: each KiB of a listing takes about a millisecond.
 LONG = 8 * 1024
@@ -39,6 +42,7 @@ class CallFailure(FailedTry):
     :ivar transient: whether the trouble may pass.
     :ivar pause: seconds that the store asks for before the next try.
     :ivar said: whether the store's own error document has the code.
+    :ivar codes: what codes mean in the store that has said it.
     """
 
     code: str
@@ -47,6 +51,7 @@ class CallFailure(FailedTry):
     transient: bool = True
     pause: float = 0.0
     said: bool = False
+    codes: Codes = UNSAID
 
     @property
     def definite(self) -> bool:
@@ -62,7 +67,7 @@ class CallFailure(FailedTry):
 
     def refusal(self) -> StoreError:
         """Return what to raise if the store refuses."""
-        return refusal(self.code, self.message, self.status, said=self.said)
+        return self.codes.refusal(self.code, self.message, self.status, said=self.said)
 
     def unavailable(self) -> StoreUnavailable:
         """Return what to raise if the trouble may pass, but the request is not tried again."""
@@ -70,10 +75,18 @@ class CallFailure(FailedTry):
 
 
 class Answers:
-    """Reads answers."""
+    """Reads answers.
 
-    def __init__(self, reactor: Any) -> None:
+    :param codes: what the store's error codes mean.
+    :param read_error: returns code and message of an error document; an empty code if it is none.
+    """
+
+    def __init__(
+        self, reactor: Any, codes: Codes, read_error: Callable[[bytes], tuple[str, str]] | None = None
+    ) -> None:
         self._reactor = reactor
+        self._codes = codes
+        self._read_error = read_error or read_error_document
         factory = ResponseParserFactory()
         factory.set_parser_defaults(timestamp_parser=_timestamp)
         self._parser = factory.create_parser("rest-xml")
@@ -118,7 +131,7 @@ class Answers:
         """Return the failure that an answer other than a success tells of."""
         status = answer.status
         body = b"" if answer.cut else b"".join(answer.segments).strip()
-        code, message = read_error(body) if len(body) <= ERROR_LIMIT else ("", "")
+        code, message = self._read_error(body) if len(body) <= ERROR_LIMIT else ("", "")
         said = code != "" and not 300 <= status < 400
         if not code:
             code = BY_STATUS.get(status) or f"HTTP{status}"
@@ -127,11 +140,13 @@ class Answers:
         if status in (301, 307, 400) and region:
             message = f"{message} (the bucket is in {region})"
         if said:
-            transient = status in (408, 429) or (status >= 500 and status not in (501, 505)) or code in TRANSIENT
+            transient = (
+                status in (408, 429) or (status >= 500 and status not in (501, 505)) or code in self._codes.transient
+            )
         else:
             transient = status not in OPERATORS
         pause = retry_after(answer.header(b"retry-after"), now(self._reactor))
-        return CallFailure(code, plain(message), status, transient, pause, said)
+        return CallFailure(code, plain(message), status, transient, pause, said, self._codes)
 
 
 def parse(body: bytes) -> ElementTree.Element | None:
@@ -165,7 +180,7 @@ def speaks(root: ElementTree.Element, shape: Any) -> bool:
     return any(local_name(each) in names for each in root)
 
 
-def read_error(body: bytes) -> tuple[str, str]:
+def read_error_document(body: bytes) -> tuple[str, str]:
     """Return code and message of an error document.
 
     The code is empty if the body is something else, such as a proxy's page.

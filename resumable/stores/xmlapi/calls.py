@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from attrs import define, field, frozen
@@ -11,15 +11,14 @@ from twisted.internet.defer import CancelledError
 
 from resumable.backoff import Backoff
 from resumable.stores.port import Fence, Misconfigured, Observer, StoreUnavailable
-from resumable.stores.s3.addressing import Addressing
-from resumable.stores.s3.answers import Answers, CallFailure, plain
-from resumable.stores.s3.codes import EXPIRED, REJECTED
-from resumable.stores.s3.signing import NoCredentials, Signer
 from resumable.stores.transport.base import Base
 from resumable.stores.transport.exchange import ANSWER, ANSWER_LIMIT, TOO_LONG, Answer, CutOff
 from resumable.stores.transport.pool import Transport
 from resumable.stores.transport.proxies import BadProxy
 from resumable.stores.transport.retry import FailedTry, Next, Retrying
+from resumable.stores.xmlapi.answers import Answers, CallFailure, plain
+from resumable.stores.xmlapi.codes import Codes
+from resumable.stores.xmlapi.credentials import CannotSign, Credentials, NoCredentials
 
 #: Seconds: the longest first pause (the limit doubles from there), and the longest pause of all.
 FIRST_PAUSE = 0.2
@@ -27,6 +26,16 @@ LONGEST_PAUSE = 10.0
 #: How many answers to a `Call.once` may be lost before it is given up, since each such try may have left something
 #: behind.
 LOST = 2
+
+
+class Bases(Protocol):
+    """Knows where each bucket is."""
+
+    async def base(self, bucket: str) -> Base:
+        """Return the bucket's base.
+
+        :raises BadProxy: what the environment names as its proxy cannot be one.
+        """
 
 
 @frozen
@@ -53,6 +62,7 @@ class Call:
         often.
     :ivar blank: what a successful answer without a body means, if that is not what was asked for.
     :ivar check: returns what is wrong with a successful answer after all, or None.
+    :ivar path: what follows the bucket's base in the URL, percent-encoded, in place of the key.
     :ivar sent: whether the store has the whole request of the last try.
     """
 
@@ -72,6 +82,7 @@ class Call:
     once: bool = False
     blank: CallFailure | None = None
     check: Callable[[Reply], CallFailure | None] | None = None
+    path: str | None = None
     sent: bool = False
 
 
@@ -87,9 +98,10 @@ class Calls:
         self,
         clock: Any,
         transport: Transport,
-        signer: Signer,
-        addressing: Addressing,
+        signer: Credentials,
+        addressing: Bases,
         answers: Answers,
+        codes: Codes,
         *,
         patience: float,
         random: Callable[[], float],
@@ -102,6 +114,7 @@ class Calls:
         self._signer = signer
         self._addressing = addressing
         self._answers = answers
+        self.codes = codes
         self._patience = patience
         self._observe = observe
         self._retried = retried
@@ -140,12 +153,15 @@ class Calls:
 
         :param seconds: how long it is valid, at most.
         :raises StoreUnavailable: there are no valid credentials.
-        :raises Misconfigured: the bucket's address cannot be told.
+        :raises Misconfigured: the credentials cannot sign, or the bucket's address cannot be told.
         """
         try:
             await self._signer.ready()
             base = await self._addressing.base(bucket)
-            return self._signer.presign("GET", f"{base.scheme}://{base.authority}{path_of(base, key)}", seconds)
+            url = f"{base.scheme}://{base.authority}{path_of(base, key)}"
+            return await self._signer.presigned("GET", url, seconds)
+        except CannotSign as error:
+            raise Misconfigured("CannotSign", plain(str(error))) from None
         except NoCredentials as error:
             raise StoreUnavailable("NoCredentials", plain(str(error))) from None
         except BadProxy as error:
@@ -158,8 +174,10 @@ class Calls:
     async def replace_credentials(self, call: Call, trouble: CallFailure) -> bool:
         """Look for new credentials if these are refused; return whether there may be others now."""
         # The answer to a HEAD has no document that could say so.
-        hidden = call.method == "HEAD" and trouble.status in (400, 403)
-        if trouble.code not in EXPIRED and not (trouble.said and trouble.code in REJECTED) and not hidden:
+        hidden = call.method == "HEAD" and trouble.status in self.codes.hidden
+        rejected = trouble.said and trouble.code in self.codes.rejected
+        rejected = rejected or trouble.status in self.codes.unauthorized
+        if trouble.code not in self.codes.expired and not rejected and not hidden:
             return False
         try:
             return await self._signer.replace(guess=hidden)
@@ -196,7 +214,7 @@ class Calls:
             base = await self._addressing.base(call.bucket)
         except BadProxy as error:
             return CallFailure("BadProxy", str(error), transient=False)
-        path = path_of(base, call.key)
+        path = path_of(base, call.key) if call.path is None else base.prefix + call.path
         target = f"{path}?{call.query}" if call.query else path
         url = f"{base.scheme}://{base.authority}{target}"
         headers = self._signer.sign(call.method, url, {"Host": base.authority, **call.headers})
@@ -237,7 +255,7 @@ def path_of(base: Base, key: str | None) -> str:
 
 
 class _Judging:
-    """Says what follows a try of one call that came to nothing: what S3's codes mean for that."""
+    """Says what follows a try of one call that came to nothing: what the store's codes mean for that."""
 
     def __init__(self, calls: Calls, call: Call) -> None:
         self._calls = calls
@@ -251,7 +269,7 @@ class _Judging:
         if not self._replaced and await self._calls.replace_credentials(call, failure):
             self._replaced = True
             return Next.AT_ONCE
-        if failure.code in EXPIRED:
+        if failure.code in self._calls.codes.expired:
             return Next.UNAVAILABLE
         bare = failure.status in call.bare and not failure.said
         if bare or not (failure.transient or failure.code in call.passing):

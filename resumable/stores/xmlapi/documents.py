@@ -1,4 +1,4 @@
-"""XML documents that are sent to S3."""
+"""XML documents that are sent."""
 
 from __future__ import annotations
 

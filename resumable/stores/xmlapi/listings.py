@@ -10,9 +10,9 @@ from twisted.logger import Logger
 
 from resumable.crc32c_text import decode_crc32c
 from resumable.stores.port import OpenMultipart, StoredObject, StoredPart
-from resumable.stores.s3.answers import CallFailure
-from resumable.stores.s3.calls import Reply
-from resumable.stores.s3.confirming import lacking
+from resumable.stores.xmlapi.answers import CallFailure
+from resumable.stores.xmlapi.calls import Reply
+from resumable.stores.xmlapi.confirming import lacking
 
 _log = Logger()
 

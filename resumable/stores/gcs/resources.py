@@ -1,0 +1,145 @@
+"""The JSON API, for what the XML API cannot do: to say everything of an object, and to move it on a condition."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from attrs import frozen
+
+from resumable.stores.port import Fence, NotFound, StoreUnavailable
+from resumable.stores.transport.exchange import PAGE_LIMIT
+from resumable.stores.xmlapi.answers import CallFailure
+from resumable.stores.xmlapi.calls import Call, Calls, Reply
+from resumable.stores.xmlapi.confirming import lacking
+
+#: Path of the JSON API at the endpoint, above the bucket's name.
+PATH = "/storage/v1/b"
+#: Seconds that one call of a rewrite may take: "up to 30 s", Google says, and sometimes more.
+REWRITE = 300.0
+#: The most calls of one rewrite. Each moves some GiB at least, or all at once where class and location stay.
+MOST_CALLS = 10_000
+#: What is taken along when an object is moved with metadata of its own.
+_KEPT = ("contentType", "cacheControl", "contentDisposition", "contentEncoding", "metadata", "storageClass")
+
+
+@frozen
+class Resource:
+    """An object, as the JSON API tells of it."""
+
+    fields: Mapping[str, Any]
+
+    @property
+    def generation(self) -> str:
+        """What tells this object from all others that the key ever had."""
+        return str(self.fields["generation"])
+
+    @property
+    def etag(self) -> str:
+        """The ETag of the JSON API, which is another than the XML API's."""
+        return str(self.fields.get("etag", ""))
+
+    def is_copy_of(self, other: Resource) -> bool:
+        """Say whether one was moved from the other: same bytes, and same metadata, in which every upload has a token."""
+        names = ("size", "crc32c", "metadata")
+        mine, theirs = ([each.fields.get(name) for name in names] for each in (self, other))
+        return mine == theirs and None not in mine
+
+    @property
+    def key_name(self) -> str | None:
+        """The name of the KMS key, without its version."""
+        name = self.fields.get("kmsKeyName")
+        return str(name).partition("/cryptoKeyVersions/")[0] if name else None
+
+
+class Resources:
+    """Makes calls of the JSON API.
+
+    :param calls: their addresses end with `PATH` and the bucket.
+    """
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def find(self, bucket: str, key: str) -> Resource | None:
+        """Return the object under the key, or None if the store itself says that there is none."""
+        call = Call("GetObjectResource", "GET", bucket, path=_path(key), check=_described, limit=PAGE_LIMIT)
+        try:
+            return Resource(_read(await self._calls.make(call)))
+        except NotFound:
+            return None
+
+    async def move(
+        self, bucket: str, source: Resource, key: str, target: str, *, acl: str, overwrite: bool, fence: Fence | None
+    ) -> Resource:
+        """Copy the object to another key of the bucket, within the store, and return what is there then.
+
+        What was there before is replaced as a whole and at once, or not at all.
+
+        :param acl: canned ACL, in the XML API's words; empty for the bucket's own.
+        :raises PreconditionFailed: `overwrite` is false, and the target is taken.
+        :raises NotFound: the source is gone.
+        """
+        query = {"sourceGeneration": source.generation, "projection": "noAcl"}
+        if not overwrite:
+            query["ifGenerationMatch"] = "0"
+        if acl:
+            query["destinationPredefinedAcl"] = _camel(acl)
+        if source.key_name is not None:
+            query["destinationKmsKeyName"] = source.key_name
+        body = json.dumps({name: source.fields[name] for name in _KEPT if name in source.fields}).encode()
+        path = f"{_path(key)}/rewriteTo/b/{quote(bucket, safe='')}{_path(target)}"
+        for _ in range(MOST_CALLS):
+            call = Call(
+                *("RewriteObject", "POST", bucket, None, _encode(query), {"Content-Type": "application/json"}, [body]),
+                path=path,
+                answer=REWRITE,
+                check=_rewritten,
+                limit=PAGE_LIMIT,
+            )
+            said = _read(await self._calls.make(call, fence=fence, again=True))
+            if said["done"]:
+                return Resource(said["resource"])
+            query["rewriteToken"] = said["rewriteToken"]
+        raise StoreUnavailable("MalformedAnswer", "a rewrite that does not end", 200)
+
+
+def _path(key: str) -> str:
+    """Return an object's path below its bucket's. Slashes in its name are encoded too."""
+    return f"/o/{quote(key, safe='~')}"
+
+
+def _encode(query: Mapping[str, str]) -> str:
+    return "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
+
+
+def _camel(acl: str) -> str:
+    """Return ``publicRead`` for ``public-read``."""
+    first, *others = acl.split("-")
+    return first + "".join(other.capitalize() for other in others)
+
+
+def _read(reply: Reply) -> dict[str, Any]:
+    """Return the answer's object; an empty one if it is none."""
+    try:
+        found = json.loads(b"".join(reply.answer.segments))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_resource(found: Any) -> bool:
+    return isinstance(found, dict) and bool(found.get("generation")) and bool(found.get("size"))
+
+
+def _described(reply: Reply) -> CallFailure | None:
+    return None if _is_resource(_read(reply)) else lacking("generation and size", reply)
+
+
+def _rewritten(reply: Reply) -> CallFailure | None:
+    said = _read(reply)
+    if said.get("done") is True:
+        return None if _is_resource(said.get("resource")) else lacking("resource", reply)
+    return None if said.get("done") is False and said.get("rewriteToken") else lacking("rewriteToken", reply)
