@@ -162,8 +162,7 @@ class Assembly:
 
     def _deps(self, ledger: Ledger, store: Store, identity: str, peers: PeerNotifier | None) -> Dependencies:
         """Return what uploads work with. A quarter of the memory is for chunks that are read back, the rest for bodies."""
-        memory = self.settings.limits.memory
-        budget = MemoryBudget(memory * 3 // 4, self.reactor)
+        budget = MemoryBudget(body_memory(self.settings), self.reactor)
         self.metrics.memory_limit.set(budget.limit)
         self.metrics.memory_held.set_function(lambda: budget.held)
         background = BackgroundTasks(BACKGROUND_TASKS)
@@ -173,7 +172,7 @@ class Assembly:
             store=store,
             fragments=Fragments(store, budget, self.settings.store.fragments_prefix, identity),
             budget=budget,
-            read_back=ReadBackLimiter(memory // 4),
+            read_back=ReadBackLimiter(self.settings.limits.memory // 4),
             clock=self.reactor,
             background=background,
             metrics=self.metrics,
@@ -275,6 +274,11 @@ async def _give_back() -> None:
     give_back()
 
 
+def body_memory(settings: Settings) -> int:
+    """Return the bytes of bodies that can be in memory: three quarters. The rest is for what is read back."""
+    return settings.limits.memory * 3 // 4
+
+
 def make_policy(settings: Settings, limits: StoreLimits) -> Policy:
     """Return what the settings say about every upload."""
     store = settings.store
@@ -286,10 +290,11 @@ def make_policy(settings: Settings, limits: StoreLimits) -> Policy:
         max_parts=store.max_parts,
         limits=limits,
         parts_in_flight=store.parts_in_flight,
+        memory=body_memory(settings),
         max_chunk=settings.limits.memory // 4,
         partial_chunk=PARTIAL_CHUNK,
         answer_within=settings.events.timeout if settings.events is not None else ANSWER_WITHIN,
-        max_size=settings.limits.max_size,
+        max_size=min(settings.limits.max_size or limits.largest_object, limits.largest_object),
         fragments_prefix=store.fragments_prefix,
         expire_after=settings.cleanup.after,
         options=ObjectOptions(

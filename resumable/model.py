@@ -116,7 +116,7 @@ class Upload:
     key: str
     #: Total bytes; None while that is not known.
     length: int | None
-    #: Bytes of each chunk of the grid but the last; fixed for the upload's life.
+    #: Bytes of the first chunk of the grid; fixed for the upload's life.
     chunk_size: int
     created: float
     updated: float
@@ -161,6 +161,14 @@ class Upload:
     sources: tuple[str, ...] = ()
     #: The CRC32C of the whole object, as the client has said it: no object is made of other bytes.
     expected_crc32c: int | None = None
+    #: Later chunks of the grid, and what is in memory of them: see `resumable.uploads.grid.Cut`. Fixed for the upload's life.
+    growth: tuple[tuple[int, int], ...] = ()
+    cell: int = 0
+
+    @property
+    def alignment(self) -> int:
+        """Bytes: ranges that begin and end at multiples of it are stored without more ado."""
+        return self.cell or max([self.chunk_size, *(size for _, size in self.growth)])
 
     @property
     def announced(self) -> int | None:

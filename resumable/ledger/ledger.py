@@ -84,6 +84,7 @@ class Ledger:
             "state": upload.state.value,
             "remembered": upload.remembered or None,
             "sources": list(upload.sources) or None,
+            "growth": [list(step) for step in upload.growth] or None,
             "of_owner": upload.owner,
             "of_name": upload.name,
         }

@@ -17,7 +17,9 @@ def as_upload(row: Any) -> Upload:
     values = {**row, "state": State(row["state"]), "options": ObjectOptions.from_stored(row["options"])}
     values.pop("generation", None)
     writers, sources = tuple(row["writers"] or ()), tuple(row.get("sources") or ())
-    return Upload(**{**values, "writers": writers, "sources": sources, "remembered": row.get("remembered") or {}})
+    growth = tuple((number, size) for number, size in row.get("growth") or ())
+    remembered = row.get("remembered") or {}
+    return Upload(**{**values, "writers": writers, "sources": sources, "growth": growth, "remembered": remembered})
 
 
 def violated_index(error: IntegrityError) -> str:

@@ -75,6 +75,9 @@ uploads = Table(
     Column("sources", JSON(none_as_null=True)),
     #: The whole object's CRC32C, as the client has said it.
     Column("expected_crc32c", BigInteger),
+    #: Later chunks of the grid: a list of number and bytes. NULL: all have one size.
+    Column("growth", JSON),
+    Column("cell", BigInteger, nullable=False, server_default="0"),
 )
 
 #: The protocol `put` finds an upload by owner and name, so there may be only one live upload of each. If two nodes

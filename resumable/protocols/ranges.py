@@ -76,5 +76,5 @@ class Ranges:
             return await self._results.answer(report)
         upload = report.upload
         stored = report.coverage.ranges if upload.swarm else [(0, report.offset)]
-        headers = {**range_header(stored), CHUNK_SIZE: str(upload.chunk_size), **expires_header(report)}
+        headers = {**range_header(stored), CHUNK_SIZE: str(upload.alignment), **expires_header(report)}
         return Response(308, headers=headers)

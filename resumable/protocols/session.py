@@ -104,7 +104,7 @@ class SessionProtocol(Plain):
             report = await (access.receive_nothing(upload) if said.length == 0 else access.report(upload))
             url = speaks.url_of(request, upload.id)
             answer = json_response(201, {**as_json(report), "url": url})
-            headers = {"Location": url, CHUNK_SIZE: str(upload.chunk_size)}
+            headers = {"Location": url, CHUNK_SIZE: str(upload.alignment)}
             return Response(201, answer.body, (*answer.headers, *headers.items()))
 
     def _maker(self, name: str) -> Prepares:

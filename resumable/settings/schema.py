@@ -17,7 +17,6 @@ from resumable.settings.reader import optional_section, section, setting
 from resumable.settings.secrets import Secret, SecretUrl
 from resumable.settings.values import (
     MIB,
-    TIB,
     base_url,
     boolean,
     choice,
@@ -157,7 +156,7 @@ class CleanupSettings:
 class LimitSettings:
     """What one process takes on."""
 
-    max_size: int = setting(size("1", None), 5 * TIB)
+    max_size: int | None = setting(size("1", None), None)
     memory: int = setting(size("1MiB"), 256 * MIB)
     idle_timeout: float = setting(duration("100ms"), 60.0)
     connections: int = setting(whole(1, 1_000_000), 10_000)

@@ -104,6 +104,8 @@ class StoreLimits:
     :ivar largest_object: the most bytes of an object.
     :ivar key: the most bytes of an object's key, in UTF-8.
     :ivar metadata: the most bytes of an object's metadata: names (with their prefix) and encoded values.
+    :ivar equal_parts: whether all parts of an object but the last need to have one size.
+    :ivar joins: whether it can make parts of objects that it has (`Store.upload_part_copy`), as far as is known beforehand.
     """
 
     smallest_part: int = 5 << 20
@@ -112,6 +114,8 @@ class StoreLimits:
     largest_object: int = 10_000 * (5 << 30)
     key: int = 1024
     metadata: int = 2048
+    equal_parts: bool = False
+    joins: bool = True
 
 
 #: Called after every HTTP request to the store with the operation, ``ok`` or an error code, and seconds.
@@ -325,14 +329,14 @@ class Store(Protocol):
         number: int,
         *,
         source: tuple[str, str],
-        etag: str,
+        etag: str | None,
         span: tuple[int, int] | None = None,
         crc32c: int | None = None,
     ) -> CopiedPart:
         """Store part `number` (from 1) with bytes of an object that the store has. They do not pass through here.
 
         :param source: bucket and key of that object.
-        :param etag: the ETag that it has to have.
+        :param etag: the ETag that it has to have. None for any.
         :param span: offsets of the wanted bytes, first (inclusive) and end (exclusive). None for all bytes.
         :param crc32c: of the wanted bytes, if that is known.
         :raises CannotCopy: the store does not do that.

@@ -15,6 +15,7 @@ from resumable.model import LIVE, Ended, Exists, Piece, Rejected, State, Superse
 from resumable.quoting import quote_briefly
 from resumable.stores.faults import OperatorFaults
 from resumable.stores.port import (
+    CannotCopy,
     Damaged,
     Made,
     NoSuchUpload,
@@ -311,6 +312,8 @@ class Completer:
             return "the store has dropped the multipart upload"
         if isinstance(error, PreconditionFailed) and await self._taken(upload):
             return "the key is taken"
+        if isinstance(error, CannotCopy) and error.said:
+            return "its parts are larger than limits.memory allows, and the store cannot join them"
         if isinstance(error, Refused) and error.field is not None:
             return f"the store never takes its {error.field}: {error.code}"
         if isinstance(error, Refused):
@@ -362,7 +365,7 @@ def whole_parts(upload: Upload, pieces: Sequence[Piece]) -> list[Piece]:
     """
     if upload.sources:
         return _unbroken_parts(upload, pieces)
-    grid = Grid(upload.chunk_size, upload.length)
+    grid = Grid.of(upload)
     parts = {piece.number: piece for piece in pieces if piece.number is not None}
     run = []
     for number in range(1, grid.count + 1):

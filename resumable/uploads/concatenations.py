@@ -391,7 +391,7 @@ class Concatenations:
         """Read the sources back, and store their bytes as those of any body."""
         if upload.chunk_size > max(self._policy.max_chunk, self._policy.chunk_size):
             raise await self._fail(upload, "the store cannot copy, and its parts are larger than limits.memory allows")
-        grid = Grid(upload.chunk_size, upload.length)
+        grid = Grid.of(upload)
         for piece in pieces:
             number = piece.number
             if number is not None and (piece.first, piece.end) != (grid.first_of(number), grid.end_of(number)):

@@ -14,6 +14,7 @@ from resumable.model import ObjectOptions, Piece, State, Upload
 from resumable.stores.port import AnswerTooLong, Damaged, Store, StoreError
 from resumable.tasks import together
 from resumable.uploads.checksum import checksum
+from resumable.uploads.grid import Grid
 from resumable.uploads.memory import MemoryBudget
 
 #: Requests for the fragments of one upload that are under way at a time.
@@ -53,7 +54,8 @@ class Fragments:
         self._kept: dict[Name, list[bytes]] = {}
         self._reads = DeferredSemaphore(READS)
 
-    def _key(self, upload: Upload, piece: Piece) -> str:
+    def key(self, upload: Upload, piece: Piece) -> str:
+        """Return the key of a fragment's object."""
         return f"{self._prefix}{upload.id}/{piece.first}-{piece.end - 1}.{piece.etag}"
 
     async def put(self, upload: Upload, first: int, segments: Sequence[bytes], crc32c: int) -> Piece:
@@ -63,16 +65,20 @@ class Fragments:
         """
         size = sum(map(len, segments))
         end = first + size
-        options = self._options(upload.options)
+        options = self.options(upload.options)
         # A key that was never used before: the late deletion of an earlier fragment must not hit this one.
         piece = Piece(first, end, None, token_hex(8), crc32c)
-        await self._store.put_object(upload.bucket, self._key(upload, piece), segments, options, crc32c=crc32c)
+        await self._store.put_object(upload.bucket, self.key(upload, piece), segments, options, crc32c=crc32c)
         name = _name(upload.id, piece)
         if self._budget.keep(name, size, lambda: self._let_go(name)):
             self._kept[name] = list(segments)
         return piece
 
-    def _options(self, of: ObjectOptions) -> ObjectOptions:
+    def new_key(self, upload: Upload, name: str) -> str:
+        """Return a key that was never used before, for an object that is swept with the upload's fragments."""
+        return f"{self._prefix}{upload.id}/{name}.{token_hex(8)}"
+
+    def options(self, of: ObjectOptions) -> ObjectOptions:
         """Return what the service's own objects are created with, given what was wanted for an upload's object."""
         return ObjectOptions(
             content_type="application/octet-stream",
@@ -83,7 +89,7 @@ class Fragments:
 
     def as_partial(self, upload: Upload) -> Upload:
         """Return a partial upload whose object is one of the service's own, as the fragments are."""
-        return evolve(upload, options=self._options(upload.options))
+        return evolve(upload, options=self.options(upload.options))
 
     def _let_go(self, name: Name) -> int:
         return sum(map(len, self._kept.pop(name)))
@@ -109,7 +115,7 @@ class Fragments:
 
     async def _read(self, upload: Upload, piece: Piece) -> list[bytes]:
         try:
-            return await self._store.get_object(upload.bucket, self._key(upload, piece), limit=piece.size)
+            return await self._store.get_object(upload.bucket, self.key(upload, piece), limit=piece.size)
         except AnswerTooLong:
             return []
 
@@ -119,7 +125,7 @@ class Fragments:
 
     async def _delete(self, upload: Upload, piece: Piece) -> None:
         try:
-            await self._store.delete_object(upload.bucket, self._key(upload, piece))
+            await self._store.delete_object(upload.bucket, self.key(upload, piece))
         except StoreError as error:
             self._log.info("a fragment of upload {id} is not deleted yet: {error}", id=upload.id, error=str(error))
 
@@ -135,7 +141,8 @@ class Fragments:
     async def sweep(self, upload: Upload) -> None:
         """Delete every fragment of an upload that has ended, including those that the ledger does not know.
 
-        With them goes the object of a partial upload, unless that is finished and still wanted.
+        With them go what was left of joining them in the store, and the object of a partial upload, unless that is
+        finished and still wanted.
 
         :raises StoreError: the store refused, or was in trouble. The call may be repeated.
         """
@@ -145,3 +152,6 @@ class Fragments:
             found = await self._store.list_objects(upload.bucket, f"{self._prefix}{upload.id}/")
             keys = [one.key for one in found if one.key != kept]
             await together([partial(self._store.delete_object, upload.bucket, key) for key in keys], most=MOST)
+            if upload.multipart_id is not None and not Grid.of(upload).in_memory:
+                for one in await self._store.list_multipart_uploads(upload.bucket, f"{self._prefix}{upload.id}/"):
+                    await self._store.abort_multipart_upload(upload.bucket, one.key, one.multipart_id)

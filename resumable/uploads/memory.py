@@ -63,6 +63,11 @@ class MemoryBudget:
         self._ticking = False
         self._kept: dict[object, Callable[[], int]] = {}
 
+    @property
+    def roomy(self) -> bool:
+        """Whether half of the memory is free, and nobody waits for it."""
+        return not self._line and self.held <= self.limit // 2
+
     def join(self, holder: Holder) -> None:
         """Add a stream. It is told to wait if there is no room."""
         if self._line or self.held >= self.limit:

@@ -20,7 +20,7 @@ def neighbour_of(
     """Return a fragment that ends where a run begins, or begins where it ends, and is rather written once more.
 
     :param pieces: all of the run's chunk.
-    :param chunk_size: of the grid, in bytes.
+    :param chunk_size: of the run's chunk, in bytes.
     :param at_hand: says whether a fragment's bytes are still in memory.
     :raises Invalid: there are too many fragments in the chunk, and none of them is next to the run.
     """

@@ -12,7 +12,7 @@ from resumable.model import ANNOUNCED, ObjectOptions, Rejected, State, TooLarge,
 from resumable.quoting import quote_briefly
 from resumable.stores.port import StoreLimits
 from resumable.uploads import values
-from resumable.uploads.grid import MIB, chunk_size_for
+from resumable.uploads.grid import MIB, Bounds, Cut, Grid
 
 log = Logger()
 
@@ -68,9 +68,10 @@ class Policy:
 
     :ivar key: the template of the objects' keys.
     :ivar overwrite: whether an object that is there already may be replaced.
-    :ivar chunk_size: bytes of each chunk of a grid, unless an object needs larger ones.
+    :ivar chunk_size: the fewest bytes of a chunk of a grid.
     :ivar limits: what the store takes.
-    :ivar max_chunk: the largest chunk that memory is for.
+    :ivar memory: bytes of bodies that can be in memory.
+    :ivar max_chunk: the largest chunk that can be joined in memory, if an object needs so large ones.
     :ivar partial_chunk: the most bytes of a partial upload that become its object in one request.
     :ivar answer_within: seconds that a client waits at the most for an object that is made of partial uploads.
     :ivar expire_after: seconds after which an upload that nobody goes on with is ended.
@@ -83,6 +84,7 @@ class Policy:
     max_parts: int
     parts_in_flight: int
     limits: StoreLimits
+    memory: int
     max_chunk: int
     partial_chunk: int
     answer_within: float
@@ -95,9 +97,10 @@ class Policy:
         """Return the most bytes an upload may have, given what the main application says."""
         return self.max_size if max_size is None else min(self.max_size, max_size)
 
-    def new_upload(self, wanted: CreateRequest, upload_id: str, now: float) -> Upload:
+    def new_upload(self, wanted: CreateRequest, upload_id: str, now: float, *, writing: int = 0) -> Upload:
         """Return the upload that `wanted` asks for.
 
+        :param writing: how many bodies are being written at present. Chunks are small where many share the memory.
         :raises TooLarge: its length is over the limit or does not fit the grid.
         :raises Rejected: no object can have one of its values, or the key it would get.
         :raises Unavailable: the main application has chosen a key that is the service's own.
@@ -106,7 +109,7 @@ class Policy:
         limit = self.limit(wanted.max_size)
         if wanted.length is not None and wanted.length > limit:
             raise TooLarge(f"{quote_briefly(wanted.length)} bytes are more than the {limit} allowed")
-        chunk_size = self._chunk_size(wanted)
+        cut = self._cut(wanted, writing)
         options = _over(self.options, wanted.options)
         with values.from_client():
             values.check_name(name)
@@ -121,7 +124,9 @@ class Policy:
             bucket=wanted.bucket or self.bucket,
             key=key,
             length=None if wanted.open_ended else wanted.length,
-            chunk_size=chunk_size,
+            chunk_size=cut.chunk_size,
+            growth=cut.growth,
+            cell=cut.cell,
             created=now,
             updated=now,
             overwrite=self.overwrite and wanted.overwrite,
@@ -133,21 +138,30 @@ class Policy:
             sources=tuple(wanted.sources),
         )
 
-    def _chunk_size(self, wanted: CreateRequest) -> int:
-        """Return the bytes of each chunk. Errors as `new_upload`."""
-        length = wanted.length
-        chunk_size = chunk_size_for(
-            length, chunk_size=self.chunk_size, max_parts=self.max_parts, largest_part=self.limits.largest_part
-        )
-        if wanted.partial and length is not None and chunk_size < length <= min(self.partial_chunk, self.max_chunk):
+    def _cut(self, wanted: CreateRequest, writing: int) -> Cut:
+        """Return how the object is cut. Errors as `new_upload`."""
+        length, limits = wanted.length, self.limits
+        if (
+            wanted.partial
+            and length is not None
+            and self.chunk_size < length <= min(self.partial_chunk, self.max_chunk)
+        ):
             # There are seldom more than a few of them, and each request saved is saved once more when they are joined.
-            return -(-length // MIB) * MIB
-        # What is made of partial uploads is seldom read back, and need not fit into memory.
-        if chunk_size > max(self.max_chunk, self.chunk_size) and not wanted.sources:
-            raise TooLarge(
-                f"{quote_briefly(length)} bytes would need parts of {chunk_size}; limits.memory allows {self.max_chunk}"
-            )
-        return chunk_size
+            return Cut(-(-length // MIB) * MIB)
+        bounds = Bounds(
+            chunk_size=self.chunk_size,
+            # Of such a chunk each writer, the new one included, can have two in memory, and nobody more than four.
+            bearable=self.memory // max(2 * (writing + 1), 4),
+            in_memory=self.max_chunk,
+            max_parts=self.max_parts,
+            largest_part=limits.largest_part,
+            joins=limits.joins,
+            equal=limits.equal_parts,
+        )
+        if wanted.sources:
+            # What is made of partial uploads is seldom read back.
+            bounds = evolve(bounds, in_memory=limits.largest_part)
+        return bounds.cut_for(length)
 
     def _key(self, wanted: CreateRequest, name: str, upload_id: str, now: float) -> str:
         if wanted.partial:
@@ -175,7 +189,7 @@ class Policy:
         """Return the offset that no byte may reach: the upload's length, or while that is unknown what limit and grid allow."""
         if upload.length is not None:
             return upload.length
-        return min(self.limit(max_size), upload.chunk_size * self.max_parts)
+        return min(self.limit(max_size), Grid.of(upload).end_of(self.max_parts), self.limits.largest_object)
 
 
 def partial_key(prefix: str, upload_id: str) -> str:

@@ -50,9 +50,13 @@ class StoredBytes:
             found = await self.fragment(upload, piece)
         return cut(found, slice_.first - piece.first, slice_.end - piece.first)
 
+    async def marks(self, upload: Upload, piece: Piece) -> list[tuple[int, int]]:
+        """Return a piece's marks: see `resumable.uploads.marks`."""
+        return unpack(await self._ledger.marks(upload.id, piece.first, piece.end))
+
     async def joints(self, upload: Upload, piece: Piece) -> list[int]:
         """Return the offsets of a fragment's marks, among them those where the bytes of one request ended."""
-        return [offset for offset, _ in unpack(await self._ledger.marks(upload.id, piece.first, piece.end))]
+        return [offset for offset, _ in await self.marks(upload, piece)]
 
     async def same(self, upload: Upload, buffer: ChunkBuffer, piece: Piece) -> bool:
         """Return whether a buffer and a stored piece agree where they overlap, as far as they can be compared."""
@@ -68,7 +72,7 @@ class StoredBytes:
             async with self.room(upload, [piece]):
                 theirs = cut(await self.fragment(upload, piece), first - piece.first, end - piece.first)
                 return checksum(mine) == checksum(theirs)
-        marks = unpack(await self._ledger.marks(upload.id, piece.first, piece.end))
+        marks = await self.marks(upload, piece)
         return agree(mine, first, piece=(piece.first, piece.end, piece.crc32c), marks=marks) is not False
 
     async def is_object(self, upload: Upload, etag: str | None, first: int, end: int, crc32c: int) -> bool:

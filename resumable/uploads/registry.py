@@ -83,6 +83,8 @@ class WriterRegistry:
         self._completer = completer
         self._policy = policy
         self._writers: dict[str, UploadWriter] = {}
+        #: Bodies that are being written.
+        self.streams = 0
         #: How many use each writer.
         self._users: dict[str, int] = {}
         #: Uploads whose last body ended here as it should, with more to come. The oldest first.
@@ -259,6 +261,7 @@ class WriterRegistry:
             received=self._deps.metrics.received,
         )
         writer.streams.append(stream)
+        self.streams += 1
         self._deps.metrics.streams.inc()
         try:
             yield stream
@@ -274,6 +277,7 @@ class WriterRegistry:
             raise
         finally:
             writer.streams.remove(stream)
+            self.streams -= 1
             self._deps.metrics.streams.dec()
 
     async def _keep(self, stream: ChunkedStream, writer: UploadWriter, why: str) -> None:

@@ -64,7 +64,7 @@ def as_json(report: Report) -> dict[str, Any]:
         shown["length"] = upload.announced
         shown["offset"] = report.offset
         shown["stored"] = [[first, end - 1] for first, end in report.coverage.ranges]
-        shown["chunk_size"] = upload.chunk_size
+        shown["chunk_size"] = upload.alignment
     shown.update(bucket=upload.bucket, key=upload.key)
     if report.finished:
         shown["etag"] = upload.etag

@@ -137,10 +137,11 @@ class UploadService:
 
     async def _new_upload(self, wanted: CreateRequest) -> tuple[Upload, bool]:
         """Return the upload that client and main application want, and whether the latter has chosen its key."""
-        upload = self.policy.new_upload(wanted, secrets.token_urlsafe(16), now(self._clock))
+        writing = self.writing.streams
+        upload = self.policy.new_upload(wanted, secrets.token_urlsafe(16), now(self._clock), writing=writing)
         if self._admit is not None:
             wanted = (await self._admit(upload)).of(wanted)
-            upload = self.policy.new_upload(wanted, upload.id, now(self._clock))
+            upload = self.policy.new_upload(wanted, upload.id, now(self._clock), writing=writing)
         if wanted.partial:
             upload = self._fragments.as_partial(upload)
         return evolve(upload, writers=self._peers.writers), wanted.key is not None

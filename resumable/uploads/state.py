@@ -60,7 +60,7 @@ class UploadState:
         """Learn what other nodes have stored of a chunk, for other clients perhaps."""
         first = self.grid.first_of(number)
         known = {(piece.first, piece.end, piece.number) for piece in self.pieces.get(number, ())}
-        for piece in await self._ledger.pieces_within(self.upload.id, first, first + self.grid.chunk_size):
+        for piece in await self._ledger.pieces_within(self.upload.id, first, self.grid.end_of(number)):
             if (piece.first, piece.end, piece.number) not in known:
                 self.add(piece)
 
@@ -100,7 +100,7 @@ class UploadState:
     @property
     def grid(self) -> Grid:
         """The upload's grid, as far as its length is known."""
-        return Grid(self.upload.chunk_size, self.upload.length)
+        return Grid.of(self.upload)
 
     @property
     def coverage(self) -> Coverage:

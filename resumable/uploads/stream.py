@@ -17,6 +17,9 @@ from resumable.uploads.grid import Grid
 from resumable.uploads.marks import Marker
 from resumable.uploads.memory import MemoryBudget
 
+#: Buffers of one stream that are stored at a time at the most, however much memory there is.
+MOST = 32
+
 
 @define
 class ChunkBuffer(Marker):
@@ -49,17 +52,19 @@ class ChunkBuffer(Marker):
 
 @implementer(IConsumer)
 class ChunkedStream:
-    """Cuts what is written to it into buffers that end at the grid's edges, and stores several at a time.
+    """Cuts what is written to it into buffers that end at the edges of the grid's chunks, and stores several at a time.
+
+    A buffer of a chunk that is too large for memory ends at the edge of a cell.
 
     :ivar first: the offset of the first byte that was or will be written.
     :ivar position: the offset of the next byte to be written.
     :ivar stored_to: bytes before this offset were stored before they came.
-    :ivar room: bytes from `position` to the next edge. A producer that reads no more than this at once avoids cutting a
+    :ivar room: bytes from `position` to the next such edge. A producer that reads no more than this at once avoids cutting a
         segment, which copies.
 
-    The producer is paused while `in_flight` buffers are being stored, or when the budget demands it. A segment that it
-    writes nevertheless (one may be on its way) is taken. The first buffer that cannot be stored fails the stream: it
-    takes no more bytes, and `drain` raises the reason.
+    The producer is paused while `in_flight` buffers are being stored and there is no memory for more, or when the
+    budget demands it. A segment that it writes nevertheless (one may be on its way) is taken. The first buffer that
+    cannot be stored fails the stream: it takes no more bytes, and `drain` raises the reason.
     """
 
     def __init__(
@@ -79,13 +84,15 @@ class ChunkedStream:
         :param stored_to: bytes before this offset are stored already, and only come again.
         :param limit: the exclusive end of what may be written; the stream fails with `TooLarge` beyond it.
         :param store: stores a buffer, and returns when its bytes are acknowledged. Called for several at once.
-        :param in_flight: how many buffers are stored at a time.
+        :param in_flight: how many buffers are stored at a time. There may be more as long as half of the budget is free:
+            a store that takes long for each is as fast with many at a time.
         :param budget: counts the bytes held.
         :param received: called now and then with the number of bytes written since the last call.
         """
         self.grid = grid
         self.first = self.position = position
-        self.room = grid.chunk_size - position % grid.chunk_size
+        self._edge = grid.cell_at(position)[1]
+        self.room = self._edge - position
         self.stored_to = stored_to
         self._limit = limit
         self._store = store
@@ -95,6 +102,8 @@ class ChunkedStream:
         self._told = position
         self._storing = 0
         self._buffer: ChunkBuffer | None = None
+        #: The offset at which the buffer ends when it is full.
+        self._full = position
         self._failure: Exception | None = None
         self._producer: IPushProducer | None = None
         self._held = False
@@ -136,25 +145,31 @@ class ChunkedStream:
             return
         start = self.position
         self.position = end = start + len(data)
-        self.room = self.grid.chunk_size - end % self.grid.chunk_size
+        if end >= self._edge:
+            self._edge = self.grid.cell_at(end)[1]
+        self.room = self._edge - end
         self._touched = True
         if end > self._limit:
             self.fail(TooLarge(f"more than {self._limit} bytes"))
             return
-        size = len(data)
+        size, storing = len(data), self._storing
         while data and self._failure is None:
             data = self._fill(data, start)
             start = end - len(data)
         if size:
             # Only now, because a budget that is used up may spill the buffer that has just grown.
             self._budget.take(size - len(data), by=self)
+            if self._storing > storing:
+                self._steer()
 
     def _fill(self, data: bytes, start: int) -> bytes:
         """Put what fits into the buffer of the chunk that holds offset `start`. Return the rest."""
         buffer = self._buffer
         if buffer is None:
-            buffer = self._buffer = ChunkBuffer(start, start, number=self.grid.number_at(start))
-        room = self.grid.end_of(buffer.number) - start
+            number = self.grid.number_at(start)
+            buffer = self._buffer = ChunkBuffer(start, start, number=number)
+            self._full = min(self.grid.end_of(number), self.grid.cell_at(start)[1])
+        room = self._full - start
         if len(data) < room:
             buffer.append(data)
             return b""
@@ -295,7 +310,8 @@ class ChunkedStream:
         """Let the producer run or rest."""
         if self._producer is None or self._failure is not None:
             return
-        rest = self._held or self._storing >= self._most
+        busy = self._storing >= self._most and (self._storing >= MOST or not self._budget.roomy)
+        rest = self._held or busy
         if rest and not self._paused:
             self._paused = True
             self._producer.pauseProducing()

@@ -44,7 +44,8 @@ class WholeObject:
         A multipart upload that was opened while nobody knew the length would stay behind if it was not used.
         """
         upload = self._state.upload
-        return number == 1 and self._state.grid.end_of(1) == upload.length and upload.multipart_id is None
+        grid = self._state.grid
+        return number == 1 and grid.end_of(1) == upload.length and grid.fits(1) and upload.multipart_id is None
 
     async def put(self, segments: Sequence[bytes], marker: Marker) -> None:
         """Make the object of an upload of one chunk: one request, and it is finished.

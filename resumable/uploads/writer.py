@@ -30,6 +30,7 @@ from resumable.uploads.readback import StoredBytes
 from resumable.uploads.release import release_late
 from resumable.uploads.sender import Sender, Turn, nothing_to_ask
 from resumable.uploads.state import UploadState
+from resumable.uploads.store_join import StoreJoiner
 from resumable.uploads.stream import ChunkBuffer, ChunkedStream
 from resumable.uploads.trouble import in_trouble
 from resumable.uploads.whole import WholeObject
@@ -63,8 +64,10 @@ class UploadWriter:
         self._stored = StoredBytes(deps.ledger, deps.store, deps.fragments, deps.read_back)
         self._whole = WholeObject(self.state, deps.store, self._stored, completer, deps.metrics, claim)
         self._multipart = MultipartOpener(self.state, deps.ledger, deps.store)
+        self._joiner = StoreJoiner(deps.store, deps.fragments, self._stored)
         self._deps = deps
-        self._chunks: defaultdict[int, DeferredLock] = defaultdict(DeferredLock)
+        #: By the number of a chunk, and the offset of a cell if it is stored cell by cell.
+        self._chunks: defaultdict[tuple[int, int | None], DeferredLock] = defaultdict(DeferredLock)
         #: Held by whoever begins to write, from the end of an older writer to the opening of the new stream.
         self.entrance = DeferredLock()
 
@@ -109,6 +112,9 @@ class UploadWriter:
         with self._deps.metrics.storing():
             async with sender.turn() as turn:
                 await self._in_chunk(buffer.number, buffer, sender, turn)
+            if not self.grid.fits(buffer.number) and self._covered(buffer.number):
+                async with sender.turn() as turn:
+                    await self._in_chunk(buffer.number, None, sender, turn)
 
     async def compare(self, buffer: ChunkBuffer, sender: Sender) -> None:
         """Compare a run with the finished object, and store nothing. Errors as `store`."""
@@ -135,7 +141,9 @@ class UploadWriter:
 
     async def _in_chunk(self, number: int, buffer: ChunkBuffer | None, sender: Sender, turn: Turn) -> None:
         """Store what there is of a chunk; one at a time, so that the last to come sees what the others have stored."""
-        lock = self._chunks[number]
+        # Cells of a chunk that is too large for memory are stored several at a time.
+        place = (number, None if buffer is None or self.grid.fits(number) else self.grid.cell_at(buffer.first)[0])
+        lock = self._chunks[place]
         await lock.acquire()
         try:
             while True:
@@ -162,7 +170,7 @@ class UploadWriter:
         finally:
             lock.release()
             if not lock.locked:
-                self._chunks.pop(number, None)
+                self._chunks.pop(place, None)
 
     async def _store(self, number: int, buffer: ChunkBuffer | None, sender: Sender, turn: Turn) -> None:
         if self.upload.state is State.FINISHED:
@@ -190,6 +198,9 @@ class UploadWriter:
             if Coverage.of(pieces).covers(buffer.first, buffer.end):
                 return
             pieces.append(Piece(buffer.first, buffer.end, None, ""))
+        if buffer is not None and not self.grid.fits(number):
+            await self._put_fragment(buffer, sender)
+            return
         slices = plan(pieces, first, end)
         if slices is not None and await self._may_be_made(number, sender):
             await self._assemble_chunk(number, buffer, slices, sender)
@@ -295,8 +306,9 @@ class UploadWriter:
             await deps.ledger.mark_fragmented(self.upload, claim=word)
             self._completer.claims.forget(self.take_claim())
             self.state.change(fragmented=True)
-        pieces = self._of_chunk(buffer.number, sender)
-        neighbour = neighbour_of(buffer, pieces, self.grid.chunk_size, self._at_hand)
+        first, end = self.grid.cell_at(buffer.first)
+        pieces = [piece for piece in self._of_chunk(buffer.number, sender) if piece.first < end and piece.end > first]
+        neighbour = neighbour_of(buffer, pieces, end - first, self._at_hand)
         marker: Marker = buffer
         if neighbour is None:
             segments = list(buffer.segments)
@@ -325,6 +337,9 @@ class UploadWriter:
         self, number: int, buffer: ChunkBuffer | None, slices: Sequence[Slice], sender: Sender
     ) -> None:
         """Make the chunk of the run and of fragments, which are read back unless they are still in memory."""
+        if not self.grid.fits(number):
+            await self._join(number, slices, sender)
+            return
         wanted = [slice_.piece for slice_ in slices if slice_.piece.etag]
         segments: list[bytes] = []
         if self._whole.is_all(number):
@@ -344,7 +359,18 @@ class UploadWriter:
         finally:
             segments.clear()
 
+    def _covered(self, number: int) -> bool:
+        """Say whether all bytes of a chunk are stored, in fragments."""
+        first, end = self.grid.first_of(number), self.grid.end_of(number)
+        return number not in self.state.parts and Coverage.of(self.state.pieces[number]).covers(first, end)
+
     # Parts
+
+    async def _join(self, number: int, slices: Sequence[Slice], sender: Sender) -> None:
+        """Have the store make the chunk of fragments. It is too large for memory."""
+        upload = await self._multipart.opened()
+        etag, marker = await self._joiner.join(upload, number, slices)
+        await self._enter(Piece(marker.first, marker.end, number, etag, marker.crc32c), sender, marker)
 
     async def _put_chunk(self, number: int, segments: Sequence[bytes], marker: Marker, sender: Sender) -> None:
         first, end = self.grid.first_of(number), self.grid.end_of(number)

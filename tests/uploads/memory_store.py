@@ -27,6 +27,7 @@ from resumable.stores.port import (
     Refused,
     StoredObject,
     StoredPart,
+    StoreLimits,
     StoreUnavailable,
 )
 
@@ -59,6 +60,8 @@ class MemoryStore:
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
+        smallest = bucket.smallest or 1
+        self.limits = StoreLimits(smallest_part=smallest, equal_parts=bucket.smallest is None)
         self.trouble: list[tuple[str, str]] = []
         self.dead = False
 
@@ -185,17 +188,17 @@ class MemoryStore:
         number: int,
         *,
         source: tuple[str, str],
-        etag: str,
+        etag: str | None,
         span: tuple[int, int] | None = None,
         crc32c: int | None = None,
     ) -> CopiedPart:
         def work() -> CopiedPart:
             if not self._bucket.copies:
-                raise CannotCopy("NotImplemented", "", 501)
+                raise CannotCopy("NotImplemented", "", 501, said=True)
             if source[1] not in self._bucket.objects:
                 raise NotFound("NoSuchKey", "", 404)
             whole = self._bucket.objects[source[1]][0]
-            if not same_etag(etag, whole):
+            if etag is not None and not same_etag(etag, whole):
                 raise PreconditionFailed("PreconditionFailed", "", 412)
             data = whole if span is None else whole[slice(*span)]
             self._parts(multipart_id)[number] = data

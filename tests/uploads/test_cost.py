@@ -73,7 +73,7 @@ def uploads(database: Database) -> UploadService:
         Dependencies(
             Ledger(database), store, fragments, budget, ReadBackLimiter(CHUNK), background=BackgroundTasks(4), **deps
         ),
-        policy("bucket", chunk_size=CHUNK),
+        policy("bucket", chunk_size=CHUNK, memory=0),
     )
 
 

@@ -415,6 +415,7 @@ async def test_an_object_waits_for_the_end_of_its_body(
 ) -> None:
     """A client that takes its time between the last byte and the end: its bytes leave memory, and it is read on."""
     monkeypatch.setattr("resumable.uploads.writer.PATIENCE", 0.02)
+    monkeypatch.setattr("resumable.uploads.stream.MOST", 1)
     a, _ = nodes
     a.uploads = UploadService(a.deps, policy("bucket", chunk_size=CHUNK, parts_in_flight=1))
     upload = await create(a, SMALL)

@@ -54,14 +54,16 @@ class Shelf:
         await self.at_once(run)
 
 
-def make(shelf: Shelf, grid: Grid, *, position: int = 0, limit: int = 1 << 60, later: bool = False):
+def make(
+    shelf: Shelf, grid: Grid, *, position: int = 0, limit: int = 1 << 60, later: bool = False, memory: int = 1 << 60
+):
     stream = ChunkedStream(
         grid,
         position=position,
         limit=limit,
         store=shelf.later if later else shelf.at_once,
         in_flight=2,
-        budget=MemoryBudget(1 << 60, Clock()),
+        budget=MemoryBudget(memory, Clock()),
     )
     producer = Producer()
     stream.registerProducer(producer, True)
@@ -139,10 +141,23 @@ def test_what_lies_with_a_paused_producer_is_counted() -> None:
     assert budget.held == 30
 
 
+def test_more_in_flight_while_there_is_memory() -> None:
+    """A store that takes long for each run gets more at a time, until half of the memory is used."""
+    shelf = Shelf()
+    stream, producer = make(shelf, Grid(4, None), later=True, memory=40)
+    for _ in range(5):
+        stream.write(b"aaaa")
+    assert producer.told == []
+    stream.write(b"aaaa")
+    assert producer.told == ["pause"]
+    shelf.open[0][1].callback(None)
+    assert producer.told == ["pause", "resume"]
+
+
 def test_back_pressure() -> None:
     """With as many runs under way as may be, the producer is paused; it resumes as soon as one is stored."""
     shelf = Shelf()
-    stream, producer = make(shelf, Grid(4, None), later=True)
+    stream, producer = make(shelf, Grid(4, None), later=True, memory=14)
     stream.write(b"aaaa")
     assert producer.told == []
     stream.write(b"bbbb")
@@ -161,7 +176,7 @@ def test_back_pressure() -> None:
 def test_a_run_that_cannot_be_stored_ends_the_taking() -> None:
     """The producer is told to stop, the other runs are waited for, and drain says why."""
     shelf = Shelf()
-    stream, producer = make(shelf, Grid(4, None), later=True)
+    stream, producer = make(shelf, Grid(4, None), later=True, memory=14)
     stream.write(b"aaaabb")
     stream.write(b"bb")
     shelf.open[0][1].errback(Unavailable("S3 is away"))

@@ -51,7 +51,7 @@ IF_GENERATION = "x-goog-if-generation-match"
 DELETED_AT_A_TIME = 8
 GCS = Dialect(
     # "Quotas and limits", Cloud Storage's documentation.
-    limits=StoreLimits(largest_object=5 << 40, metadata=8192),
+    limits=StoreLimits(largest_object=5 << 40, metadata=8192, joins=False),
     codes=GCS_CODES,
     metadata=METADATA,
     created_with=option_headers,
@@ -200,7 +200,7 @@ class GcsStore(XmlStore):
         number: int,
         *,
         source: tuple[str, str],
-        etag: str,
+        etag: str | None,
         span: tuple[int, int] | None = None,
         crc32c: int | None = None,
     ) -> CopiedPart:

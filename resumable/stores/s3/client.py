@@ -176,15 +176,14 @@ class S3Store(XmlStore):
         number: int,
         *,
         source: tuple[str, str],
-        etag: str,
+        etag: str | None,
         span: tuple[int, int] | None = None,
         crc32c: int | None = None,
     ) -> CopiedPart:
         """Store part `number` (from 1) with bytes of an object that the store has (UploadPartCopy)."""
-        headers = {
-            "x-amz-copy-source": quote("/".join(source), safe="/~"),
-            "x-amz-copy-source-if-match": f'"{etag}"',
-        }
+        headers = {"x-amz-copy-source": quote("/".join(source), safe="/~")}
+        if etag is not None:
+            headers["x-amz-copy-source-if-match"] = f'"{etag}"'
         if span is not None:
             headers["x-amz-copy-source-range"] = f"bytes={span[0]}-{span[1] - 1}"
         check = Copied(crc32c)
