@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import growth, soak
+from bench import growth, ledger_speed, soak
 from bench.cost import Assumptions
 from bench.docs import PAGES, pictures, refreshed
 from bench.limits import raise_file_limit
@@ -35,6 +35,7 @@ EXAMPLES = """examples:
   python -m bench growth --axes uploads --values 1 1000000
   python -m bench growth --axes size --values 1MiB 1GiB 100GiB
   python -m bench soak --minutes 120                memory over two hours
+  python -m bench ledger --rows 1000000             what uploads cost PostgreSQL, with a million rows
   python -m bench price bench-results/*.json        what a TB costs
 """
 #: The scale and the number of rounds for --quick.
@@ -46,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = make_parser().parse_args(arguments)
     raise_file_limit()
     try:
-        status: int = options.command(options)
-        return status
+        status: int | None = options.command(options)
+        return status or 0
     except (ValueError, StartFailed) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -102,6 +103,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--variables", nargs="+", default=(), metavar="NAME=VALUE", help="environment of the server: MALLOC_ARENA_MAX=1"
     )
     _common(soaking)
+
+    ledger = commands.add_parser("ledger", help="what uploads cost PostgreSQL as the ledger")
+    ledger.set_defaults(command=lambda options: ledger_speed.run(options.rows, options.pieces, options.out))
+    ledger.add_argument("--rows", type=int, default=1_000_000, help="uploads that are there before (default: 1000000)")
+    ledger.add_argument("--pieces", type=int, default=4, help="pieces of each of them (default: 4)")
+    _common(ledger)
 
     price = commands.add_parser("price", help="what a TB costs, by measured CPU and S3 requests")
     price.set_defaults(command=run_price)

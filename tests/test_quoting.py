@@ -15,7 +15,7 @@ from resumable.protocols.session import read_description
 from resumable.quoting import QUOTED, quote_briefly
 from resumable.stores.port import StoreError
 from resumable.stores.s3.options import option_headers
-from resumable.uploads.grid import chunk_size_for
+from resumable.uploads.grid import Bounds
 from resumable.uploads.policy import CreateRequest
 from tests.policy import policy
 
@@ -64,7 +64,8 @@ def length() -> None:
 
 
 def parts() -> None:
-    chunk_size_for(HUGE, chunk_size=1, max_parts=10, largest_part=5 << 30)
+    how = {"chunk_size": 1, "bearable": 1, "in_memory": 1, "max_parts": 10, "largest_part": 5 << 30}
+    Bounds(**how, joins=False).cut_for(HUGE)
 
 
 def unknown_member() -> None:

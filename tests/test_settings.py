@@ -65,7 +65,7 @@ def test_defaults() -> None:
     assert settings.store.chunk_size == 6 * 2**20
     assert settings.store.patience == 120
     assert settings.store.object == ObjectSettings()
-    assert settings.limits.max_size == 5 * 2**40
+    assert settings.limits.max_size is None
     assert (settings.limits.idle_timeout, settings.limits.drain, settings.limits.connections) == (60, 30, 10_000)
     assert settings.trusted_proxies == ()
     assert (settings.log.format, settings.log.level) == ("text", "info")

@@ -56,7 +56,15 @@ class Damaged(StoreError):
 
 
 class CannotCopy(StoreError):
-    """The store does not know how to make a part of bytes that it has already."""
+    """The store does not know how to make a part of bytes that it has already.
+
+    :ivar sure: whether that is the store's own word, and not that of something on the way to it.
+    """
+
+    @property
+    def sure(self) -> bool:
+        """See the class."""
+        return self.said or self.status == 200
 
 
 class StoreVerdict(StoreError):

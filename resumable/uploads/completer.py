@@ -312,7 +312,7 @@ class Completer:
             return "the store has dropped the multipart upload"
         if isinstance(error, PreconditionFailed) and await self._taken(upload):
             return "the key is taken"
-        if isinstance(error, CannotCopy) and error.said:
+        if isinstance(error, CannotCopy) and error.sure:
             return "its parts are larger than limits.memory allows, and the store cannot join them"
         if isinstance(error, Refused) and error.field is not None:
             return f"the store never takes its {error.field}: {error.code}"

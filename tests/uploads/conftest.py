@@ -76,7 +76,7 @@ class Node:
             clock=reactor,  # type: ignore[arg-type]
             background=BackgroundTasks(4),
         )
-        self.uploads = UploadService(self.deps, policy("bucket", chunk_size=CHUNK))
+        self.uploads = UploadService(self.deps, policy("bucket", chunk_size=CHUNK, limits=self.store.limits))
 
     def begin(
         self, upload: Upload, first: int, sent: int, end: int | None = len(DATA), **how: Any

@@ -377,7 +377,7 @@ class Process:
             background=BackgroundTasks(4),
             peers=self.peers,
         )
-        self.uploads = WatchedService(self.deps, policy("bucket", chunk_size=CHUNK))
+        self.uploads = WatchedService(self.deps, policy("bucket", chunk_size=CHUNK, limits=self.store.limits))
         self.uploads.record = record
         self.recovery = CompletionRecovery(self.uploads, Maintenance(self.database), reactor, give_up_after=60)  # type: ignore[arg-type]
         self._gate = Gate(self.uploads, AllowAll(), "session")

@@ -60,7 +60,7 @@ class Counted:
             background=BackgroundTasks(4),
             metrics=self.metrics,
         )
-        self.uploads = UploadService(deps, policy("bucket", chunk_size=CHUNK))
+        self.uploads = UploadService(deps, policy("bucket", chunk_size=CHUNK, limits=self.store.limits))
 
     @property
     def bytes(self) -> tuple[float, float]:

@@ -159,7 +159,7 @@ class Uploads(RuleBasedStateMachine):
             clock=reactor,  # type: ignore[arg-type]
             background=BackgroundTasks(4),
         )
-        self._uploads = UploadService(deps, policy("bucket", chunk_size=CHUNK))
+        self._uploads = UploadService(deps, policy("bucket", chunk_size=CHUNK, limits=self._store.limits))
 
     @initialize(length=st.integers(1, 6 * CHUNK), seed=st.integers(0, 1000), known=st.booleans())
     def create(self, length: int, seed: int, known: bool) -> None:

@@ -57,4 +57,4 @@ class House:
             clock=reactor,  # type: ignore[arg-type]
             background=BackgroundTasks(4),
         )
-        self.uploads = UploadService(deps, policy("bucket", **{"chunk_size": CHUNK, **rules}))
+        self.uploads = UploadService(deps, policy("bucket", **{"chunk_size": CHUNK, "limits": store.limits, **rules}))

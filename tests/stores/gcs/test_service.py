@@ -44,7 +44,7 @@ async def test_a_key_that_is_taken(gcs: GcsServer, store: GcsStore, size: int, l
         # What was stored of it is freed, the staged object too.
         await until(lambda: list(gcs.buckets["bucket"]) == ["alice/k"] and not gcs.multiparts)
     assert gcs.read("alice/k") == b"theirs"
-    assert [event["reason"] for event in logged if "reason" in event] == ["the key is taken"]
+    assert "the key is taken" in [event["reason"] for event in logged if "reason" in event]
     logged.clear()
 
 
