@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 
 import pytest
@@ -28,6 +29,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
         if used & STARTING_PROCESSES or any(value == "postgresql" for value in parameters):
             item.add_marker(pytest.mark.process)
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector leave alone what was imported: some tests collect, and that need not take long."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
