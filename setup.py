@@ -35,6 +35,8 @@ TEST = [
 ]
 # What the applications and scripts in examples/ need.
 EXAMPLES = ["Flask>=3.0", "fastapi>=0.110", "uvicorn>=0.29", "Django>=5.0", "klein>=24.8", "tuspy>=1.1"]
+# What builds docs/ as a site.
+DOCS = ["Sphinx>=8.1", "myst-parser>=4.0", "furo>=2024.8.6"]
 LINT = ["mypy>=1.15", "mypy-zope>=1.0.11", "ruff>=0.9", "types-PyYAML", "types-requests"]
 
 setup(
@@ -76,7 +78,8 @@ setup(
         "demo": [*EMBEDDED_S3],
         "test": [*TEST],
         "examples": [*EXAMPLES],
-        "dev": [*TEST, *EXAMPLES, *LINT, "pre-commit>=3.5", "towncrier>=23.11"],
+        "docs": [*DOCS],
+        "dev": [*TEST, *EXAMPLES, *DOCS, *LINT, "pre-commit>=3.5", "towncrier>=23.11"],
     },
     entry_points={"console_scripts": ["resumable = resumable.commands:main"]},
     classifiers=[
