@@ -56,6 +56,16 @@ async def test_it_serves_and_ends() -> None:
         urlopen(endpoint)
 
 
+def test_the_port_that_was_asked_for() -> None:
+    """And a free one where another program has it."""
+    with embedded.open_socket(0) as other:
+        taken = other.getsockname()[1]
+        with embedded.open_socket(taken) as instead:
+            assert instead.getsockname()[1] not in (0, taken)
+    with embedded.open_socket(taken) as had:
+        assert had.getsockname() == ("127.0.0.1", taken)
+
+
 @pytest.mark.parametrize("call", ["put_object", "init_multipart_upload"])
 @pytest_twisted.ensureDeferred
 async def test_an_acl_that_there_is_not(call: str) -> None:
