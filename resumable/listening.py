@@ -78,7 +78,15 @@ async def open_port(reactor: Any, description: str, factory: IProtocolFactory) -
     except LookupError:
         raise CannotListen(f"listen: {description}: the service manager has passed no such socket") from None
     except (CannotListenError, OSError, ValueError) as error:
-        raise CannotListen(f"listen: {description}: {error}") from error
+        raise CannotListen(f"listen: {description}: {error}{_advice(error)}") from error
+
+
+def _advice(error: Exception) -> str:
+    """Return what to do about a port that another program has; empty for other errors."""
+    cause = getattr(error, "socketError", error)
+    if getattr(cause, "errno", None) != errno.EADDRINUSE:
+        return ""
+    return " Another program listens there: end it, or choose another port (--listen tcp:8081, or listen in the configuration)"
 
 
 def accept_at_most(most: int, port: Any) -> None:

@@ -29,6 +29,9 @@ RECYCLE = 600
 _MIGRATION_LOCK = 7_305_221_860
 
 
+NO_DRIVER = "PostgreSQL needs a driver that is not installed: pip install 'twisted-resumable[postgresql]'"
+
+
 class LedgerError(Exception):
     """The ledger cannot be used; the message is for the operator and holds no password."""
 
@@ -66,7 +69,11 @@ def open_engine(url: str, *, pooled: bool = True) -> Engine:
             # Each connection to :memory: is a database of its own, so there may be only one.
             options["poolclass"] = StaticPool
         engine = create_engine(parsed, **options)
-    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+    except ImportError as error:
+        if error.name != "psycopg":
+            raise LedgerError(f"cannot be opened: {error}") from None
+        raise LedgerError(NO_DRIVER) from None
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise LedgerError(f"cannot be opened: {error}") from None
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_immediate)
