@@ -18,8 +18,8 @@ from resumable.stores.port import StoreError
 __all__ = ["Failed", "config_option", "duration", "examples", "guarded", "json_option", "one_line", "read_settings"]
 
 NO_CONFIG = (
-    "Missing option '--config' / '-c': name the configuration of the service, or set RESUMABLE_CONFIG. A service that runs without "
-    "one (twistd -n resumable) keeps its ledger in memory, where no command can look: ask it over HTTP, as "
+    "Missing option '--config' / '-c': name the configuration of the service, or set RESUMABLE_CONFIG. A service that runs "
+    "without one (twistd -n resumable) keeps its ledger in memory, where no command can look: ask it over HTTP, as "
     "curl http://127.0.0.1:8080/upload/NAME or curl http://127.0.0.1:8080/metrics."
 )
 
