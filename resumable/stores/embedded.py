@@ -210,15 +210,17 @@ def main() -> None:
     # Only S3: moto's own dispatcher takes the paths of some objects for another service
     # ("x/.well-known/jwks.json" for Cognito). The request handler, in newer versions, keeps metadata names with a "_".
     listening = open_socket(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    host, port = listening.getsockname()
     server = make_server(
-        *listening.getsockname(),
+        host,
+        port,
         _AclsOfS3(_ReadableByAll(moto.create_backend_app("s3"))),
         threaded=True,
         request_handler=getattr(moto, "MotoRequestHandler", None),
         fd=listening.fileno(),  # werkzeug would end the program where a port is taken
     )
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(listening.getsockname()[1], flush=True)
+    print(port, flush=True)
     while sys.stdin.buffer.read(4096):
         pass
     # Nobody needs the requests in flight, or what is stored, any more.
