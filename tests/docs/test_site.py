@@ -50,7 +50,7 @@ def test_the_sidebar_has_the_four_kinds_in_order(site: Path) -> None:
     captions = re.findall(
         r'<p class="caption"[^>]*><span class="caption-text">([^<]+)<', (site / "index.html").read_text()
     )
-    assert captions == ["How-to guides", "Reference", "Explanation"]
+    assert captions == ["Tutorial", "How-to guides", "Reference", "Explanation"]
 
 
 def test_every_setting_is_there(site: Path) -> None:
