@@ -42,6 +42,16 @@ def test_no_link_is_dead(page: Path) -> None:
     assert not dead
 
 
+def test_pictures_are_small_and_used() -> None:
+    """Whoever clones the repository has them all."""
+    shown = "".join(page.read_text("utf-8") for page in (ROOT / "docs").glob("*.md"))
+    pictures = list((ROOT / "docs").glob("*.png"))
+    assert len(pictures) >= 2
+    for picture in pictures:
+        assert picture.stat().st_size < 60_000, picture.name
+        assert f"]({picture.name})" in shown
+
+
 def test_every_page_has_a_place_in_the_sidebar() -> None:
     """A page that stands nowhere is found by nobody. (Sphinx says so too, when the site is built.)"""
     index = (ROOT / "docs" / "index.md").read_text("utf-8")
