@@ -22,6 +22,9 @@ myst_heading_anchors = 4
 # What lies beside docs/ in the repository is linked to where the source is.
 source_url = "https://github.com/twisted-resumable/resumable"
 
+# Quotes and dashes are shown as they have to be typed.
+smartquotes = False
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 # The names of other packages are not looked up: a build needs no network.

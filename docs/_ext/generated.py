@@ -143,9 +143,16 @@ def _on_source(app: Any, _docname: str, source: list[str]) -> None:
     source[0] = fill_in(source[0], Path(app.srcdir).parent)
 
 
+def _outdated(app: Any, env: Any, added: set[str], _changed: set[str], _removed: set[str]) -> list[str]:
+    """Name the pages with a mark: what they are made of may have changed, though their own text has not."""
+    known = set(env.found_docs) - added
+    return [name for name in known if _MARK.search(Path(app.env.doc2path(name)).read_text("utf-8"))]
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Register with Sphinx."""
     # The operator's commands import it, and it tells of its plugins.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     app.connect("source-read", _on_source)
+    app.connect("env-get-outdated", _outdated)
     return {"parallel_read_safe": True}
