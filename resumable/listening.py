@@ -105,11 +105,15 @@ def use_own_tls(port: Any, factory: Any) -> None:
 
 
 def _advice(error: Exception) -> str:
-    """Return what to do about a port that this user may not have; empty for other errors."""
+    """Return what to do about a port that this user may not have, or another program has; empty for other errors."""
     cause = getattr(error, "socketError", error)
-    if not isinstance(cause, PermissionError):
-        return ""
-    return "; for a port below 1024 use a socket of systemd's or CAP_NET_BIND_SERVICE, not twistd's --uid (docs/deploying.md)"
+    if getattr(cause, "errno", None) == errno.EADDRINUSE:
+        return (
+            " Another program listens there: end it, or choose another port (--listen tcp:8081, or listen in the file)"
+        )
+    if isinstance(cause, PermissionError):
+        return "; for a port below 1024 use a socket of systemd's or CAP_NET_BIND_SERVICE, not twistd's --uid (docs/deploying.md)"
+    return ""
 
 
 def accept_at_most(most: int, port: Any) -> None:

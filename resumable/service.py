@@ -38,6 +38,7 @@ from resumable.model import Unavailable
 from resumable.outages import Outages
 from resumable.settings import Settings
 from resumable.stack import Stack
+from resumable.stores.embedded import PORT as embedded_port
 from resumable.stores.embedded import EmbeddedS3
 from resumable.stores.port import Store, StoreError
 from resumable.tasks import BackgroundTasks
@@ -182,7 +183,7 @@ class Resumable(Service):
         """Start the embedded store, where it is the one that is wanted; returns its endpoint."""
         if self.settings.store.kind != "embedded":
             return None
-        embedded = EmbeddedS3(self._reactor)
+        embedded = EmbeddedS3(self._reactor, embedded_port)
         self._stack.push("embedded store", embedded.stop)
         try:
             return await embedded.start()

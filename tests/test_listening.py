@@ -68,6 +68,23 @@ async def test_a_burst_of_connections_waits_at_the_socket() -> None:
     await port.stopListening()
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_port_that_another_program_has() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        endpoint = f"tcp:{other.getsockname()[1]}:interface=127.0.0.1"
+        with pytest.raises(CannotListen) as caught:
+            await listen(reactor, endpoint, Arrivals())
+    assert str(caught.value).startswith(f"listen: {endpoint}: ")
+    assert "Another program listens there: end it, or choose another port (--listen tcp:8081" in str(caught.value)
+
+
+@pytest_twisted.ensureDeferred
+async def test_other_trouble_is_told_without_that_advice() -> None:
+    with pytest.raises(CannotListen) as caught:
+        await listen(reactor, "tcp:0:interface=192.0.2.1", Arrivals())
+    assert "Another program" not in str(caught.value)
+
+
 def test_how_many_wait_may_be_said() -> None:
     assert waiting_room("tcp:80", 50) == BACKLOG
     assert waiting_room("tcp:80:backlog=7", 7) == 7

@@ -34,6 +34,10 @@ KNOWN = ", ".join(item.name for item in attrs.fields(Settings))
 WHSEC = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
+TAB = "a tab is used to indent, where YAML takes only spaces"
+ABOVE = "has a value already, on the line above, and no keys may stand below it; take one of them away"
+
+
 def parse(text: str, **environ: str) -> Settings:
     return parse_settings(text, "app.yaml", environ)
 
@@ -188,14 +192,20 @@ def test_what_is_not_there_yet_is_unknown(line: str) -> None:
         ("", "holds no settings"),
         ("# nothing\n", "holds no settings"),
         ("- a", f"must hold the keys {KNOWN}"),
-        ("a: b: c", "line 1: mapping values are not allowed here"),
-        ("auth: open\nstore: {bucket: b", "line 2: expected ',' or '}', but got '<stream end>'"),
-        ("auth: open\n--- \nb: 1", "line 2: but found another document"),
-        ("auth: open\nstore: \x07", "line 2: holds a character that YAML does not allow"),
-        ("auth: *hunter2", "line 1: found undefined alias …"),
-        ("auth: !hunter2 x", "line 1: could not determine a constructor for the tag …"),
+        ("a: b: c", "line 1, column 5: mapping values are not allowed here"),
+        ("auth: open\nstore: {bucket: b", "line 2, column 18: expected ',' or '}', but got '<stream end>'"),
+        ("auth: open\n--- \nb: 1", "line 2, column 1: but found another document"),
+        ("auth: open\nstore: \x07", "line 2, column 8: holds a character that YAML does not allow"),
+        ("\x07", "line 1, column 1: holds a character that YAML does not allow"),
+        ("auth: *hunter2", "line 1, column 7: found undefined alias …"),
+        ("auth: !hunter2 x", "line 1, column 7: could not determine a constructor for the tag …"),
+        ("store:\n\tbucket: b", f"line 2, column 1: {TAB}"),
+        ("store:\n  bucket: b\n\tregion: r", f"line 3, column 1: {TAB}"),
+        ("auth: open\n  url: https://a.example", f"line 2, column 6: auth {ABOVE}"),
+        ("store:\n  bucket: hunter2\n  # more\n    region: r", f"line 4, column 5: bucket {ABOVE}"),
+        ("store:\n  bucket: b\n  key: a: b", "line 3, column 9: mapping values are not allowed here"),
         ("store: &a [*a]", "nests too deeply"),
-        ("? [a, b]\n: c", "line 1: found unhashable key"),
+        ("? [a, b]\n: c", "line 1, column 3: found unhashable key"),
         ("auth: 2024-13-77", "holds an impossible date or number (put it in quotes)"),
         ("auth: open\nstore:\n  bucket: a\n  region: r\n  bucket: b", "store.bucket: given twice (lines 3 and 5)"),
     ],

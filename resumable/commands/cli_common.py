@@ -17,7 +17,27 @@ from resumable.stores.port import StoreError
 
 __all__ = ["Failed", "config_option", "duration", "examples", "guarded", "json_option", "one_line", "read_settings"]
 
+NO_CONFIG = (
+    "Missing option '--config' / '-c': name the configuration of the service, or set RESUMABLE_CONFIG. A service that runs "
+    "without one (twistd -n resumable) keeps its ledger in memory, where no command can look: ask it over HTTP, as "
+    "curl http://127.0.0.1:8080/upload/NAME or curl http://127.0.0.1:8080/metrics."
+)
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ConfigOption(click.Option):
+    """The option ``--config``, which says more than click where it is missing."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """Return the value (called by click).
+
+        :raises click.UsageError: there is none.
+        """
+        try:
+            return super().process_value(ctx, value)
+        except click.MissingParameter:
+            raise click.UsageError(NO_CONFIG, ctx) from None
 
 
 def config_option(command: F) -> F:
@@ -25,6 +45,7 @@ def config_option(command: F) -> F:
     return click.option(
         "--config",
         "-c",
+        cls=ConfigOption,
         required=True,
         envvar="RESUMABLE_CONFIG",
         show_envvar=True,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
@@ -31,6 +32,9 @@ RECYCLE = 600
 IDLE = 1.0
 #: The advisory lock (PostgreSQL) under which tables are changed, so that nodes that start together wait for each other.
 _MIGRATION_LOCK = 7_305_221_860
+
+
+NO_DRIVER = "PostgreSQL needs a driver that is not installed: pip install 'twisted-resumable[postgresql]'"
 
 
 class LedgerError(Exception):
@@ -70,7 +74,11 @@ def open_engine(url: str, *, pooled: bool = True) -> Engine:
             # Each connection to :memory: is a database of its own, so there may be only one.
             options["poolclass"] = StaticPool
         engine = create_engine(parsed, **options)
-    except (ArgumentError, NoSuchModuleError, ImportError, ValueError) as error:
+    except ImportError as error:
+        if error.name != "psycopg":
+            raise LedgerError(f"cannot be opened: {error}") from None
+        raise LedgerError(NO_DRIVER) from None
+    except (ArgumentError, NoSuchModuleError, ValueError) as error:
         raise LedgerError(f"cannot be opened: {error}") from None
     event.listen(engine, "connect", _set_up_sqlite)
     event.listen(engine, "begin", _begin_immediate)
@@ -105,8 +113,22 @@ def _set_up_sqlite(connection: Any, _record: Any) -> None:
     # The driver must not begin transactions by itself. It would begin deferred ones, which fail instead of waiting
     # for the lock when they come to write.
     connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    _set_journal_mode(connection)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _set_journal_mode(connection: Any) -> None:
+    """Have the database write ahead. While another process does the same to a new file, SQLite refuses without waiting."""
+    end = monotonic() + BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if monotonic() > end:
+                raise
+            sleep(0.02)
 
 
 def _begin_immediate(connection: Connection) -> None:

@@ -68,7 +68,7 @@ class Response:
 def problem(
     status: int, detail: str | None = None, headers: HeaderPairs = (), more: Mapping[str, Any] | None = None
 ) -> Response:
-    """Return an answer that says what went wrong, for programs and people (RFC 9457).
+    """Return an answer that says what went wrong, for programs and people (RFC 9457). It ends in a newline.
 
     :param more: members beside those that every problem has.
     """
@@ -76,7 +76,7 @@ def problem(
     if detail is not None:
         says["detail"] = detail
     says.update(more or {})
-    body = json.dumps(says, separators=(",", ":")).encode()
+    body = json.dumps(says, separators=(",", ":")).encode() + b"\n"
     return Response(status, body, (("Content-Type", "application/problem+json"), *header_pairs(headers)))
 
 

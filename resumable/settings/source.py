@@ -12,6 +12,13 @@ import yaml
 Report = Callable[[str, str], None]
 
 _HARMLESS = re.compile(r"(?:[^'\"]|'(?:<[\w ]+>|\W{1,2})')*")
+#: A key of the configuration with a value on the same line: its indentation and its name.
+_KEY_WITH_VALUE = re.compile(r"( *)([a-z_]+): +[^\s#]")
+#: What the parser says of such keys.
+_KEYS_BELOW_A_VALUE = {
+    "mapping values are not allowed here",
+    "expected <block end>, but found '<block mapping start>'",
+}
 _REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|)")
 
 
@@ -32,12 +39,14 @@ def parse_yaml(text: str, report: Report) -> Any:
         _report_duplicates(node, "", report)
         return loader.construct_document(node)
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        raise BadYaml(f"line {line}: holds a character that YAML does not allow") from None
+        before = text[: error.position]
+        place = _place(before.count("\n"), len(before) - before.rfind("\n") - 1)
+        raise BadYaml(f"{place}: holds a character that YAML does not allow") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise BadYaml(f"line {line}: {_without_quotes(error.problem or 'is not YAML')}") from None
+        place = _place(mark.line, mark.column) if mark else _place(0, 0)
+        problem = _without_quotes(error.problem or "is not YAML")
+        raise BadYaml(f"{place}: {_in_plain_words(problem, text, mark.line if mark else 0)}") from None
     except RecursionError:
         raise BadYaml("nests too deeply") from None
     except BadYaml:
@@ -45,6 +54,29 @@ def parse_yaml(text: str, report: Report) -> Any:
     except ValueError:
         # What looks like a date or a number to YAML, and is none.
         raise BadYaml("holds an impossible date or number (put it in quotes)") from None
+
+
+def _place(line: int, column: int) -> str:
+    """Return where something is, for people, who count from 1. `line` and `column` count from 0."""
+    return f"line {line + 1}, column {column + 1}"
+
+
+def _in_plain_words(problem: str, text: str, line: int) -> str:
+    """Return what is wrong in the words of whoever has written the file, for the mistakes that are made most.
+
+    :param problem: in the parser's words.
+    :param line: the number of the line of `text` where it has noticed it, from 0.
+    """
+    lines = text.split("\n")
+    found = lines[line] if line < len(lines) else ""
+    indent = found[: len(found) - len(found.lstrip())]
+    if "\t" in indent:
+        return "a tab is used to indent, where YAML takes only spaces"
+    above = next((one for one in reversed(lines[:line]) if one.strip() and not one.lstrip().startswith("#")), "")
+    key = _KEY_WITH_VALUE.match(above)
+    if problem in _KEYS_BELOW_A_VALUE and key is not None and len(indent) > len(key[1]):
+        return f"{key[2]} has a value already, on the line above, and no keys may stand below it; take one of them away"
+    return problem
 
 
 def _without_quotes(problem: str) -> str:

@@ -1,6 +1,6 @@
 """A local S3 for demonstrations and tests: moto, in a child process that cannot outlive its parent.
 
-Run as a program (``python -m resumable.stores.embedded``) this module is the child. It prints its port, and serves
+Run as a program (``python -m resumable.stores.embedded [PORT]``) this module is the child. It prints its port, and serves
 until its standard input ends, which happens however the parent dies.
 
 It accepts any key and secret, so nothing in it is secret. Objects can be read at their URLs without credentials.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 from collections import deque
@@ -26,6 +27,8 @@ from twisted.python.failure import Failure
 
 from resumable.clock import cancel_if_active
 
+#: Where the service has it listen, so that its URLs can be written down. If the port is taken: on a free one.
+PORT = 9000
 #: Seconds that the child may take to begin to serve (moto is a large import), and to end when told to.
 START = 60.0
 STOP = 5.0
@@ -91,13 +94,17 @@ class _Child(ProcessProtocol):
 
 
 class EmbeddedS3:
-    """moto's S3 on a free port of 127.0.0.1.
+    """moto's S3 on 127.0.0.1.
 
     It accepts any key and secret, and anybody may read what it holds. Everything is gone when it ends.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, port: int = 0) -> None:
+        """
+        :param port: where to listen; if it is taken, or 0, on a free port.
+        """
         self._reactor = reactor
+        self._port = port
         self._child: _Child | None = None
 
     async def start(self) -> str:
@@ -106,7 +113,7 @@ class EmbeddedS3:
         :raises RuntimeError: the child does not start; the message says why.
         """
         child = self._child = _Child()
-        command = [sys.executable, "-m", "resumable.stores.embedded"]
+        command = [sys.executable, "-m", "resumable.stores.embedded", str(self._port)]
         # The child has to find the same modules as this process.
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         self._reactor.spawnProcess(child, command[0], command, environment)
@@ -179,6 +186,14 @@ class _ReadableByAll:
         return self._application(environ, start_response)
 
 
+def open_socket(port: int) -> socket.socket:
+    """Return a socket that listens on `port` of 127.0.0.1 or, where that cannot be had, on a free port."""
+    try:
+        return socket.create_server(("127.0.0.1", port), backlog=128)
+    except OSError:
+        return socket.create_server(("127.0.0.1", 0), backlog=128)
+
+
 def main() -> None:
     """Serve as the child, until standard input ends."""
     # Ctrl-C in a terminal reaches the whole process group. The parent first stores what it holds, then ends this
@@ -194,15 +209,18 @@ def main() -> None:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     # Only S3: moto's own dispatcher takes the paths of some objects for another service
     # ("x/.well-known/jwks.json" for Cognito). The request handler, in newer versions, keeps metadata names with a "_".
+    listening = open_socket(int(sys.argv[1]) if len(sys.argv) > 1 else 0)
+    host, port = listening.getsockname()
     server = make_server(
-        "127.0.0.1",
-        0,
+        host,
+        port,
         _AclsOfS3(_ReadableByAll(moto.create_backend_app("s3"))),
         threaded=True,
         request_handler=getattr(moto, "MotoRequestHandler", None),
+        fd=listening.fileno(),  # werkzeug would end the program where a port is taken
     )
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    print(server.server_port, flush=True)
+    print(port, flush=True)
     while sys.stdin.buffer.read(4096):
         pass
     # Nobody needs the requests in flight, or what is stored, any more.

@@ -20,9 +20,13 @@ import pytest
 
 from tests.client.conftest import DATA, MIB
 from tests.commands.conftest import RESUMABLE
+from tests.docs.blocks import block
 from tests.harness import ROOT, Service, eventually
 
 pytestmark = pytest.mark.process
+
+#: What docs/put.md shows of the Python API.
+EXAMPLE = block("docs/put.md", "python")
 
 
 @pytest.fixture(scope="module")
@@ -238,10 +242,7 @@ def test_completion(shell: Shell, shell_name: str) -> None:
 
 def test_the_example_of_the_documentation(shell: Shell) -> None:
     """docs/put.md: what it shows of the Python API can be run as it is."""
-    page = (ROOT / "docs" / "put.md").read_text()
-    found = re.search(r"<!-- example -->\n```python\n(.*?)```", page, re.DOTALL)
-    assert found is not None
-    (shell.folder / "example.py").write_text(found[1])
+    (shell.folder / "example.py").write_text(EXAMPLE.text)
     with shell.start_python("example.py", shell.file(), f"{shell.url}example.bin") as process:
         out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, b"")

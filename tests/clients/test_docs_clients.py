@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.blocks import Block, block
 from tests.harness import ROOT, Service
 from tests.s3servers import MotoServer
 from tests.service.conftest import configuration
@@ -19,11 +20,16 @@ from tests.service.conftest import configuration
 pytestmark = pytest.mark.process
 
 DATA = random.Random(13).randbytes(7_000_001)
-SNIPPETS = re.findall(
-    r"^```(sh|python)\n(.*?)^```$", (ROOT / "docs" / "clients.md").read_text(), re.DOTALL | re.MULTILINE
-)
-#: What each of them stores, in order.
-STORED = ["film.mp4", "broken.mp4", "film.mp4", "form.mp4", "requests.mp4", "tuspy.mp4"]
+#: The object that each of them stores.
+STORED = {
+    "curl": "film.mp4",
+    "curl-resumes": "broken.mp4",
+    "curl-form": "film.mp4",
+    "requests-form": "form.mp4",
+    "requests": "requests.mp4",
+    "tuspy": "tuspy.mp4",
+}
+SNIPPETS = [block("docs/clients.md", name) for name in STORED]
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +46,14 @@ def service(store: MotoServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def test_every_snippet_is_known() -> None:
-    assert len(SNIPPETS) == len(STORED)
+    page = (ROOT / "docs" / "clients.md").read_text()
+    assert len(re.findall(r"^```(?:sh|python)$", page, re.MULTILINE)) == len(SNIPPETS)
 
 
-@pytest.mark.parametrize(("snippet", "key"), list(zip(SNIPPETS, STORED, strict=False)))
-def test_a_snippet(service: Service, store: MotoServer, tmp_path: Path, snippet: tuple[str, str], key: str) -> None:
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=STORED)
+def test_a_snippet(service: Service, store: MotoServer, tmp_path: Path, snippet: Block) -> None:
     """It ends well, and the object is the file."""
-    language, text = snippet
+    language, text, key = snippet.language, snippet.text, STORED[snippet.name]
     (tmp_path / "film.mp4").write_bytes(DATA)
     assert "http://localhost:8080/" in text
     text = text.replace("http://localhost:8080/", f"{service.url}/")

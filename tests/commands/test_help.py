@@ -57,6 +57,18 @@ def test_help_has_examples_that_can_be_run(path: tuple[str, ...], monkeypatch: p
         command.make_context(command.name, arguments)  # raises where an option does not exist
 
 
+@pytest.mark.parametrize("arguments", [["check"], ["uploads", "list"], ["events", "replay", "msg_1"], ["clean"]])
+def test_a_configuration_that_is_not_named(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As beside the demonstration, which has none: it is said what to do."""
+    monkeypatch.delenv("RESUMABLE_CONFIG", raising=False)
+    ended = CliRunner().invoke(resumable, arguments)
+    said = " ".join(ended.stderr.split())
+    assert (ended.exit_code, ended.stdout) == (2, "")
+    assert "Missing option '--config' / '-c': name the configuration of the service, or set RESUMABLE_CONFIG" in said
+    assert "(twistd -n resumable) keeps its ledger in memory" in said
+    assert "curl http://127.0.0.1:8080/metrics" in said
+
+
 #: Commands for those who upload, who have no configuration.
 FOR_CLIENTS = {("put",), ("completion",)}
 

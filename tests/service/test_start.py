@@ -63,6 +63,7 @@ def test_a_port_that_is_taken(tmp_path: Path, s3: MotoServer) -> None:
         ended = twistd(tmp_path, "-n", "resumable", "--config", "app.yaml", "--listen", listen)
     assert ended.returncode == 1
     assert "cannot start: listen: " in ended.stdout
+    assert "Another program listens there" in ended.stdout
     assert "Traceback" not in ended.stdout + ended.stderr
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 from urllib.request import urlopen
 
+import boto3
 import pytest
 import pytest_twisted
 from twisted.internet.threads import deferToThread
@@ -54,6 +55,58 @@ async def test_it_serves_and_ends() -> None:
     await server.stop()
     with pytest.raises(OSError, match="refused"):
         urlopen(endpoint)
+
+
+def test_the_port_that_was_asked_for() -> None:
+    """And a free one where another program has it."""
+    with embedded.open_socket(0) as other:
+        taken = other.getsockname()[1]
+        with embedded.open_socket(taken) as instead:
+            assert instead.getsockname()[1] not in (0, taken)
+    with embedded.open_socket(taken) as had:
+        assert had.getsockname() == ("127.0.0.1", taken)
+
+
+#: What moto's server wants for services other than S3, and the extra `demo` does not bring.
+NOT_BROUGHT = [
+    "antlr4",
+    "aws_xray_sdk",
+    "cfnlint",
+    "docker",
+    "graphql",
+    "joserfc",
+    "jsonpath_ng",
+    "openapi_spec_validator",
+]
+WITHOUT = f"""
+import sys
+sys.modules.update(dict.fromkeys({NOT_BROUGHT}))  # their import fails
+from resumable.stores.embedded import main
+sys.argv[1:] = []
+main()
+"""
+
+
+def test_it_needs_no_more_than_the_demo_brings() -> None:
+    """A bucket, an object in one piece and one in parts, as the service makes them."""
+    with subprocess.Popen(
+        [sys.executable, "-c", WITHOUT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT
+    ) as child:
+        assert child.stdout is not None
+        endpoint = f"http://127.0.0.1:{int(child.stdout.readline())}"
+        s3: Any = boto3.client(
+            "s3", endpoint_url=endpoint, region_name="us-east-1", aws_access_key_id="any", aws_secret_access_key="any"
+        )
+        s3.create_bucket(Bucket="bucket")
+        s3.put_object(Bucket="bucket", Key="one", Body=b"x", ChecksumAlgorithm="SHA256", Tagging="a=b")
+        at = {"Bucket": "bucket", "Key": "many"}
+        at["UploadId"] = s3.create_multipart_upload(**at)["UploadId"]
+        etag = s3.upload_part(**at, PartNumber=1, Body=b"y" * PART)["ETag"]
+        s3.upload_part_copy(**at, PartNumber=2, CopySource="bucket/one")
+        assert len(s3.list_parts(**at)["Parts"]) == 2
+        s3.complete_multipart_upload(**at, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": etag}]})
+        assert [item["Key"] for item in s3.list_objects_v2(Bucket="bucket")["Contents"]] == ["many", "one"]
+        child.kill()
 
 
 @pytest.mark.parametrize("call", ["put_object", "init_multipart_upload"])

@@ -111,7 +111,7 @@ def test_a_failing_handler_gives_500_and_tells_only_the_log(logged_errors: list[
     wire = Wire(fail)
     wire.send(head("GET"))
     assert statuses(wire.said) == [500]
-    assert wire.said.endswith(b'\r\n\r\n{"type":"about:blank","title":"Internal Server Error","status":500}')
+    assert wire.said.endswith(b'\r\n\r\n{"type":"about:blank","title":"Internal Server Error","status":500}\n')
     assert b"application/problem+json" in wire.said
     assert logged_errors[0]["log_failure"].value.args == ("secret",)
     assert not wire.closing

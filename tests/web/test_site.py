@@ -44,7 +44,7 @@ def test_access_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sites.log, "debug", lambda form, **said: lines.append(form.format(**said)))
     wire = Wire(refuse)
     wire.send(head("GET", "/a?secret", "Authorization: secret"), head("PUT", "/c", "Content-Length: 9"))
-    assert [line.split(" to ")[0] for line in lines] == ["GET /a 401 82 bytes", "PUT /c 401 82 bytes"]
+    assert [line.split(" to ")[0] for line in lines] == ["GET /a 401 83 bytes", "PUT /c 401 83 bytes"]
     assert "secret" not in "".join(lines)
 
 

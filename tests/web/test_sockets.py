@@ -140,7 +140,7 @@ async def test_an_early_answer_reaches_a_client_that_does_not_listen(uploads: An
     request = head("PUT", "/refuse", "Content-Length: 10000000")
     said = await deferToThread(exchange, uploads.port, lambda client: client.sendall(request + bytes(10_000_000)))
     assert said.startswith(b"HTTP/1.1 413 ")
-    assert said.endswith(b"}")
+    assert said.endswith(b"}\n")
 
 
 @pytest_twisted.ensureDeferred
@@ -236,7 +236,7 @@ def exchange_tls(port: int, path: str) -> tuple[str | None, bytes]:
 
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
 @pytest.mark.parametrize(
-    ("path", "start", "end"), [("/", b"HTTP/1.1 200 ", b"\r\n\r\n5000000"), ("/refuse", b"HTTP/1.1 413 ", b"}")]
+    ("path", "start", "end"), [("/", b"HTTP/1.1 200 ", b"\r\n\r\n5000000"), ("/refuse", b"HTTP/1.1 413 ", b"}\n")]
 )
 @pytest_twisted.ensureDeferred
 async def test_tls(uploads: Any, path: str, start: bytes, end: bytes) -> None:
@@ -311,5 +311,5 @@ async def test_one_who_is_turned_away_can_read_why(secure: bool, speaks: bool) -
 
     said = await deferToThread(get)
     assert said.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-    assert said.endswith(b"}")
+    assert said.endswith(b"}\n")
     await port.stopListening()

@@ -221,4 +221,4 @@ def _with_finished(response: Response, reports: list[Report]) -> Response:
     """Return an answer that also says which files are stored all the same, where it is a problem of our own form."""
     if not reports or ("Content-Type", "application/problem+json") not in response.headers:
         return response
-    return evolve(response, body=json.dumps({**json.loads(response.body), **_listed(reports)}).encode())
+    return evolve(response, body=json.dumps({**json.loads(response.body), **_listed(reports)}).encode() + b"\n")
