@@ -12,10 +12,11 @@ from bench.price_report import price_report
 from bench.prices import read_prices
 from bench.report import picture, tables
 from bench.results import Results, merged, read_results
+from bench.scale_report import read_ledger, scale_report
 
 RESULTS = Path(__file__).parent / "results"
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = (DOCS / "performance.md", DOCS / "pricing.md")
+PAGES = (DOCS / "performance.md", DOCS / "pricing.md", DOCS / "scale.md")
 _BLOCK = re.compile(r"(<!-- bench: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -51,5 +52,8 @@ def _grown() -> Mapping[str, Sequence[growth.Step]]:
 KINDS: Mapping[str, Callable[[], str]] = {
     "report": lambda: tables(_runs(), read_prices()),
     "growth": lambda: "\n".join(growth.table(growth.AXES[name], steps) for name, steps in _grown().items()),
+    "scale": lambda: scale_report(
+        _runs(), read_ledger(max(RESULTS.glob("ledger-*.json"))), read_prices(), Assumptions()
+    ),
     "price": lambda: price_report(_runs(), read_prices(), Assumptions()),
 }
