@@ -290,7 +290,7 @@ def make_policy(settings: Settings, limits: StoreLimits) -> Policy:
         key=store.key,
         overwrite=store.overwrite,
         chunk_size=store.chunk_size,
-        max_parts=store.max_parts,
+        max_parts=store.max_parts or limits.parts,
         limits=limits,
         parts_in_flight=store.parts_in_flight,
         memory=body_memory(settings),

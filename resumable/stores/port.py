@@ -106,6 +106,7 @@ class StoreLimits:
     :ivar metadata: the most bytes of an object's metadata: names (with their prefix) and encoded values.
     :ivar equal_parts: whether all parts of an object but the last need to have one size.
     :ivar joins: whether it can make parts of objects that it has (`Store.upload_part_copy`), as far as is known beforehand.
+    :ivar lists_uploads: whether it lists multipart uploads by the beginning of their keys. If not, at most by an exact key.
     """
 
     smallest_part: int = 5 << 20
@@ -116,6 +117,12 @@ class StoreLimits:
     metadata: int = 2048
     equal_parts: bool = False
     joins: bool = True
+    lists_uploads: bool = True
+
+    @property
+    def copies_freely(self) -> bool:
+        """Whether an object can be made of others by copying, wherever those end: its parts have all sizes then."""
+        return self.joins and not self.equal_parts
 
 
 #: Called after every HTTP request to the store with the operation, ``ok`` or an error code, and seconds.
