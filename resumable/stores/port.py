@@ -187,10 +187,10 @@ class StoredPart:
 
 @frozen
 class StoredObject:
-    """An object as HeadObject or a listing gives it.
+    """An object as HeadObject or a listing gives it. Some stores' listings tell no more than keys: the rest is empty then.
 
     :ivar metadata: names are in lower case. Empty in listings.
-    :ivar modified: seconds since the epoch. Only in listings.
+    :ivar modified: seconds since the epoch; None where the store does not tell it.
     """
 
     key: str

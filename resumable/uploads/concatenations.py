@@ -302,7 +302,7 @@ class Concatenations:
         if not there <= {(part.number, part.first, part.end) for part in plan}:
             upload, there = await self._anew(upload), set()
         missing = [part for part in plan if (part.number, part.first, part.end) not in there]
-        opener = MultipartOpener(UploadState(upload, (), self._ledger), self._ledger, self._store)
+        opener = MultipartOpener(UploadState(upload, (), self._ledger), self._deps)
         upload = await self._asking(upload, opener.opened())
         await self._asking(upload, self._store_parts(upload, missing, sources))
 
