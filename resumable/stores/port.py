@@ -38,6 +38,7 @@ class Misconfigured(StoreError):
 
     :ivar everybody: whether no upload at all can be stored in the bucket. If false, it may be this upload alone, for
         which the main application chose something that the store does not know.
+    :ivar needs: the permission that is missing, as the store calls it; empty if that is not what is wrong.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Misconfigured(StoreError):
     ) -> None:
         super().__init__(code, message, status, said=said)
         self.everybody = everybody
+        self.needs = ""
 
 
 class AnswerTooLong(StoreError):
