@@ -61,6 +61,7 @@ class HabitualStore(Resource):
     """The server.
 
     :ivar lost: operations whose next answers are lost after the work is done, each once.
+    :ivar refusals: what is said to the next request for an operation (operation, status, code), each once.
     :ivar calls: what was asked, in order.
     """
 
@@ -72,6 +73,7 @@ class HabitualStore(Resource):
         self.objects: dict[str, tuple[bytes, dict[str, str], float]] = {}
         self.multiparts: dict[str, Multipart] = {}
         self.lost: list[str] = []
+        self.refusals: list[tuple[str, int, str]] = []
         self.calls: list[str] = []
         self._opened = 0
         self.port = R.listenTCP(0, Site(self), interface="127.0.0.1")
@@ -93,6 +95,9 @@ class HabitualStore(Resource):
         name = _operation(request.method.decode(), key, query, headers)
         self.calls.append(name)
         try:
+            for refusal in [each for each in self.refusals if each[0] == name][:1]:
+                self.refusals.remove(refusal)
+                raise Refusal(*refusal[1:])
             self._check(headers)
             body = getattr(self, f"_{name}")(request, key, query, headers, request.content.read())
         except Refusal as refused:

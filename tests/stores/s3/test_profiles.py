@@ -40,7 +40,7 @@ STRANGE = Strictness(equal=True, checksums=False, tags=False, copies=False, list
 STORES = {
     "auto": Strictness(),
     "aws": Strictness(),
-    "r2": evolve(STRANGE, checksums=True, lists="all", region="auto"),
+    "r2": evolve(STRANGE, checksums=True, copies=True, lists="all", region="auto"),
     "b2": Strictness(checksums=False, tags=False),
     "minio": Strictness(lists="key"),
     "ceph": Strictness(),
