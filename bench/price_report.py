@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bench.cost import Assumptions, Model, cost_of_tb, make_models, sizing
+from bench.cost import TB, Assumptions, Model, cost_of_tb, make_models, sizing
 from bench.prices import Prices
 from bench.results import Results
 from bench.table import figure, render
@@ -36,6 +36,9 @@ def price_report(results: Results, prices: Prices, assumed: Assumptions) -> str:
         _sizings(models, prices, assumed).rstrip(),
         _transfer(prices),
     ]
+    if prices.stores:
+        shown += ["### The same requests in other stores, in dollars for a TB", _stores(models, prices).rstrip()]
+        shown += [_sources(prices)]
     return "\n\n".join(shown) + "\n"
 
 
@@ -79,3 +82,17 @@ def _transfer(prices: Prices) -> str:
         f"${gb['nat_gateway_per_gb']} where the way to S3 leads through a NAT gateway: have a gateway endpoint for S3, which "
         "costs nothing."
     )
+
+
+def _stores(models: Sequence[Model], prices: Prices) -> str:
+    lines = []
+    for size_name, size in SIZES.items():
+        for model in models:
+            calls = {name: count * TB / size for name, count in model.at(size).calls.items()}
+            lines.append([f"{size_name}, {model.server}", *(figure(store.of_calls(calls)) for store in prices.stores)])
+    lines.append(["a TB stored for a month", *(figure(store.storage * 1000) for store in prices.stores)])
+    return render(["files, server", *(store.name for store in prices.stores)], lines)
+
+
+def _sources(prices: Prices) -> str:
+    return "Where the prices come from. " + " ".join(f"{store.name}: {store.source}." for store in prices.stores)

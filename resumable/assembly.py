@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from attrs import frozen
@@ -83,7 +84,9 @@ class Assembly:
     @property
     def _store_context(self) -> StoreContext:
         reports = None if self.outages is None else self.outages.store
-        return StoreContext(self.reactor, self.metrics.s3_request, self.metrics.s3_retried, reports)
+        kind = self.settings.store.kind
+        observe, retried = partial(self.metrics.store_request, kind), partial(self.metrics.store_retried, kind)
+        return StoreContext(self.reactor, observe, retried, reports)
 
     def webhooks(self) -> Webhooks | None:
         """Return what tells the application of events; None if it does not want to hear."""
@@ -287,7 +290,7 @@ def make_policy(settings: Settings, limits: StoreLimits) -> Policy:
         key=store.key,
         overwrite=store.overwrite,
         chunk_size=store.chunk_size,
-        max_parts=store.max_parts,
+        max_parts=store.max_parts or limits.parts,
         limits=limits,
         parts_in_flight=store.parts_in_flight,
         memory=body_memory(settings),

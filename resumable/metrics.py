@@ -94,9 +94,10 @@ class Metrics:
         self._part = histogram("part_duration", "Time from handing on a run of bytes to its acknowledgement.")
         self._complete = histogram("complete_duration", "Time to make the object from an upload's parts.", "outcome")
         self._auth = histogram("auth_duration", "Time to ask the main application for authorization.", "outcome")
-        self._s3 = counter("s3_requests", "HTTP requests to the store, each try counted.", "operation", "outcome")
-        self._s3_time = histogram("s3_request_duration", "HTTP requests to the store.", "operation")
-        self._s3_retries = counter("s3_retries", "HTTP requests to the store that were made again.", "operation")
+        store = ("store", "operation")
+        self._store = counter("store_requests", "HTTP requests to the store, each try counted.", *store, "outcome")
+        self._store_time = histogram("store_request_duration", "HTTP requests to the store.", *store)
+        self._store_retries = counter("store_retries", "HTTP requests to the store that were made again.", *store)
         self._requests = counter("http_requests", "Requests that were answered.", "method", "status")
         self._tries = counter("webhook_tries", "Requests made to deliver events.", "type")
         self._deliveries = counter("webhook_deliveries", "Outcomes of tries to deliver events.", "type", "outcome")
@@ -185,13 +186,14 @@ class Metrics:
         """Count a question to the main application and its outcome: ``granted``, ``refused`` or ``unavailable``."""
         self._auth.labels(outcome).observe(seconds)
 
-    def s3_request(self, operation: str, code: str, seconds: float) -> None:
+    def store_request(self, store: str, operation: str, code: str, seconds: float) -> None:
         """Count a request to the store, answered or not.
 
+        :param store: what kind it is (``s3``, ``gcs`` or ``embedded``).
         :param code: ``ok``, or an error code: any text that the store may send.
         """
-        self._s3.labels(operation, self._outcome(code)).inc()
-        self._s3_time.labels(operation).observe(seconds)
+        self._store.labels(store, operation, self._outcome(code)).inc()
+        self._store_time.labels(store, operation).observe(seconds)
 
     def _outcome(self, code: str) -> str:
         if code == "ok" or code in self._codes:
@@ -201,9 +203,9 @@ class Metrics:
         self._codes.add(code)
         return code
 
-    def s3_retried(self, operation: str) -> None:
+    def store_retried(self, store: str, operation: str) -> None:
         """Count a request to the store that is made again."""
-        self._s3_retries.labels(operation).inc()
+        self._store_retries.labels(store, operation).inc()
 
     def answered(self, method: str, status: int) -> None:
         """Count a request that a client has the answer to."""

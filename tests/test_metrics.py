@@ -23,14 +23,15 @@ def test_a_store_cannot_make_series_without_end() -> None:
     """Whatever codes a store makes up, they are few, and hold nothing but letters and digits."""
     metrics = Metrics()
     for code in ("ok", "SlowDown", 'x"}\n', "", "y" * 41, *(f"Code{n}" for n in range(1000)), "SlowDown", "ok"):
-        metrics.s3_request("PutObject", code, 0.1)
+        metrics.store_request("s3", "PutObject", code, 0.1)
     scrape = Scrape.of(metrics)
-    outcomes = {labels["outcome"] for _, labels, _ in scrape.samples("resumable_s3_requests_total")}
+    outcomes = {labels["outcome"] for _, labels, _ in scrape.samples("resumable_store_requests_total")}
     assert len(outcomes) == MOST_CODES + 2
     assert {"ok", "other", "SlowDown", "Code0"} <= outcomes
     assert all(outcome.isalnum() and len(outcome) <= 40 for outcome in outcomes)
-    assert scrape.get("resumable_s3_requests_total", outcome="SlowDown") == 2
-    assert scrape.get("resumable_s3_requests_total") == scrape["resumable_s3_request_duration_seconds_count"] == 1007
+    assert scrape.get("resumable_store_requests_total", outcome="SlowDown") == 2
+    assert scrape.get("resumable_store_requests_total", store="s3") == 1007
+    assert scrape.get("resumable_store_request_duration_seconds_count") == 1007
 
 
 def test_a_client_cannot_make_series_without_end() -> None:

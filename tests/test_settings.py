@@ -64,7 +64,7 @@ def test_defaults() -> None:
     assert settings.public_url is None
     assert settings.ledger.reveal() == "sqlite:///resumable.sqlite3"
     assert settings.auth == "open"
-    assert (settings.store.kind, settings.store.bucket, settings.store.region) == ("s3", "b", "us-east-1")
+    assert (settings.store.kind, settings.store.bucket, settings.store.region) == ("s3", "b", None)
     assert settings.store.key == "{owner}/{name}"
     assert settings.store.chunk_size == 6 * 2**20
     assert settings.store.patience == 120
@@ -118,7 +118,7 @@ log: {format: json, level: debug}
 
 
 def test_empty_values_count_as_left_out() -> None:
-    assert store("region:").store.region == "us-east-1"
+    assert store("region:").store.region is None
     assert store("access_key: ${KEY:-}").store.access_key is None
     assert top("limits:").limits == parse(MINIMAL).limits
 

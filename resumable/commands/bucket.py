@@ -15,6 +15,7 @@ from resumable.settings import StoreSettings
 from resumable.stores.advice import Meaning
 from resumable.stores.embedded import MISSING
 from resumable.stores.port import StoreContext, StoreError
+from resumable.stores.profiles import PROFILES, Habits, habits_of
 from resumable.stores.registry import advisor_of, make_store
 
 #: Seconds for which a failed call is tried again; few, since somebody is waiting.
@@ -42,7 +43,37 @@ async def check_bucket(settings: StoreSettings, reactor: Any) -> list[Finding]:
                 "bucket", settings.bucket, CheckStatus.WARNING, f"{trial.left} could not be deleted again", "delete it"
             )
         )
-    return findings or [Finding("bucket", settings.bucket, CheckStatus.OK, "stores, reads, lists, deletes, multipart")]
+    if not findings:
+        findings.append(Finding("bucket", settings.bucket, CheckStatus.OK, "stores, reads, lists, deletes, multipart"))
+        if settings.kind == "s3" and trial.found_by_prefix is False:
+            findings.append(_lists_no_uploads(settings))
+    return findings
+
+
+def check_profile(settings: StoreSettings) -> list[Finding]:
+    """Return what the store of these settings is taken to do, and what the settings ask of it that it does not."""
+    if settings.kind != "s3":
+        return []
+    habits = habits_of(settings)
+    name = habits.profile.name if settings.profile != "auto" else f"auto: {_found(habits)}"
+    findings = [Finding("profile", name, CheckStatus.OK, str(habits))]
+    if settings.object.tags and not habits.profile.tags:
+        says = f"object.tags: objects have no tags at {habits.profile.title}"
+        findings.append(Finding("profile", name, CheckStatus.FAILED, says, "leave store.object.tags out"))
+    if habits.limits.parts > (most := habits.profile.limits.parts):
+        says = f"max_parts: {habits.profile.title} takes {most} parts, and {habits.limits.parts} are asked for"
+        findings.append(Finding("profile", name, CheckStatus.WARNING, says, "leave store.max_parts out"))
+    return findings
+
+
+def _found(habits: Habits) -> str:
+    return habits.profile.name if habits.profile.name in PROFILES else "no store that is known"
+
+
+def _lists_no_uploads(settings: StoreSettings) -> Finding:
+    """Return a warning where a listing does not find multipart uploads, as MinIO's does not, and nobody has said so."""
+    says = "lists multipart uploads by their exact key alone, so that the listing finds none that are left over"
+    return Finding("bucket", settings.bucket, CheckStatus.WARNING, says, "store.profile: minio")
 
 
 async def _attempt(settings: StoreSettings, reactor: Any) -> tuple[Trial, Unusable | None]:
@@ -66,10 +97,14 @@ async def _attempt(settings: StoreSettings, reactor: Any) -> tuple[Trial, Unusab
 async def _without_checksums(settings: StoreSettings, refusal: Unusable, reactor: Any) -> bool:
     """Say whether only the checksum was refused, so that the trial succeeds without it."""
     status = refusal.error.status
-    if settings.checksum == "none" or status == 403 or not (400 <= status < 500 or status == 501):
+    if not _sends_checksums(settings) or status == 403 or not (400 <= status < 500 or status == 501):
         return False
     # A listing sends no checksum, so something else is wrong.
     if refusal.operation == "ListObjects":
         return False
     _, again = await _attempt(evolve(settings, checksum="none"), reactor)
     return again is None
+
+
+def _sends_checksums(settings: StoreSettings) -> bool:
+    return habits_of(settings).checksum if settings.kind == "s3" else settings.checksum != "none"

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 
 from resumable.model import ObjectOptions
 from resumable.stores.advice import Advisor
-from resumable.stores.port import PartRef, Store, StoreError, StoreUnavailable
+from resumable.stores.port import OpenMultipart, PartRef, Store, StoreError, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -36,6 +36,8 @@ class Trial:
     :param prefix: where the service's own objects are; nothing outside it is touched.
     :param name: stands in the key where a fragment's key has the upload's id.
     :ivar denied: the error code of each operation that was denied, by operation.
+    :ivar found_by_prefix: whether a listing finds a multipart upload by the beginning of its key. None: that was not tried,
+        or the store is known to list by exact keys.
     :ivar left: the key of an object that could not be deleted; None if there is none.
     """
 
@@ -51,12 +53,14 @@ class Trial:
     ) -> None:
         self.denied: dict[str, str] = {}
         self._advisor = advisor
+        self.found_by_prefix: bool | None = None
         self.left: str | None = None
         self._store = store
         self._bucket = bucket
         self._prefix = prefix
         # Formed like a fragment's key, so that permissions and rules for fragments apply to it too.
-        self._key = f"{prefix}{name}/0-0"
+        self._folder = f"{prefix}{name}/"
+        self._key = f"{self._folder}0-0"
         self._options = options
         self._clock = clock
         self._crc32c: int = crc32c_of(BYTE)
@@ -99,11 +103,11 @@ class Trial:
 
     async def _multiparts(self) -> None:
         store, bucket, key = self._store, self._bucket, self._key
-        listing = store.list_multipart_uploads(bucket, key)
-        await self._try("ListMultipartUploads", listing)
         if "PutObject" in self.denied:
+            await self._try("ListMultipartUploads", self._listing())
             return
         completed = await self._create()
+        await self._look_for(completed)
         if completed is not None:
             await self._complete(completed, list_parts=True)
         aborted = await self._create()
@@ -116,6 +120,19 @@ class Trial:
             await self._complete(aborted)
         elif aborted in self._open:
             self._open.remove(aborted)
+
+    def _listing(self) -> Coroutine[Any, Any, list[OpenMultipart]]:
+        """List multipart uploads as cleaning does: by the beginning of a key where the store can do that.
+
+        It ends with a slash, for some stores know no other beginnings.
+        """
+        where = self._folder if self._store.limits.lists_uploads else self._key
+        return self._store.list_multipart_uploads(self._bucket, where)
+
+    async def _look_for(self, multipart_id: str | None) -> None:
+        found = await self._try("ListMultipartUploads", self._listing())
+        if found is not None and multipart_id is not None and self._store.limits.lists_uploads:
+            self.found_by_prefix = any(one.multipart_id == multipart_id for one in found)
 
     async def _create(self) -> str | None:
         self._asked_for_multipart = True
@@ -161,7 +178,7 @@ class Trial:
         if self._asked_for_multipart:
             # The answer that holds its id did not come: look for it in a listing.
             with suppress(StoreError):
-                found = await self._bounded(store.list_multipart_uploads(bucket, key))
+                found = await self._bounded(self._listing())
                 self._open += [upload.multipart_id for upload in found if upload.key == key]
         for multipart_id in self._open:
             with suppress(StoreError):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from resumable.commands.bucket import check_bucket
+from resumable.commands.bucket import check_bucket, check_profile
 from resumable.commands.check_urls import check_auth, check_events
 from resumable.commands.cli_common import config_option, examples, json_option, one_line
 from resumable.commands.finding import CheckStatus, Finding
@@ -90,6 +90,8 @@ def check_ledger(settings: Settings) -> Finding:
 
 
 async def _check_others(settings: Settings, tell: Tell, reactor: Any) -> None:
+    for finding in check_profile(settings.store):
+        tell(finding)
     for finding in await check_bucket(settings.store, reactor):
         tell(finding)
     if settings.auth == "open":

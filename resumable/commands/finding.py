@@ -23,7 +23,7 @@ class CheckStatus(str, Enum):
 class Finding:
     """One line of a check: what was looked at, whether it is well, what a problem means and what to do about it."""
 
-    #: ``config``, ``ledger``, ``bucket``, ``auth`` or ``events``.
+    #: ``config``, ``ledger``, ``profile``, ``bucket``, ``auth`` or ``events``.
     kind: str
     #: Its name: a file, a URL, a bucket.
     name: str

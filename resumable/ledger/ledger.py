@@ -18,6 +18,7 @@ from sqlalchemy.exc import IntegrityError
 from resumable.ledger import claims, statements
 from resumable.ledger.claims import Holder
 from resumable.ledger.database import Database
+from resumable.ledger.openings import Openings
 from resumable.ledger.partials import Partials, enter_uses
 from resumable.ledger.rows import as_piece, as_upload, check_same, stored_pieces, violated_index
 from resumable.ledger.schema import pieces, uploads
@@ -66,6 +67,7 @@ class Ledger:
         self._announce = announce
         self._metrics = metrics or Metrics()
         self.announced: Callable[[], None] = lambda: None
+        self.openings = Openings(database)
         self.partials = Partials(database, self._tell, lambda: self.announced(), self._metrics)
 
     async def create(self, upload: Upload, *, chosen: bool = True) -> Upload:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, delete, exists, or_, select, tuple_, update
 
 from resumable.ledger.database import Database
+from resumable.ledger.openings import Openings
 from resumable.ledger.partials import IN_USE, KEPT
 from resumable.ledger.queue import DUE
 from resumable.ledger.rows import as_upload
@@ -43,6 +44,7 @@ class Maintenance:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.openings = Openings(database)
 
     async def take_finishing(self, *, now: float, idle: float, pause: Pause, most: int) -> list[Upload]:
         """Take uploads whose bytes are all there but whose object is not, the longest untouched first.
@@ -168,6 +170,11 @@ class Maintenance:
     async def not_done_with(self, upload_ids: Collection[str]) -> set[str]:
         """Return those of the uploads that are live, or that `take_unfreed` will still give to somebody."""
         query = select(uploads.c.id).where(uploads.c.id.in_(upload_ids), or_(~_ENDED, _UNFREED, KEPT))
+        return set(await self._database.read(lambda connection: connection.execute(query).scalars().all()))
+
+    async def done_with(self, upload_ids: Collection[str]) -> set[str]:
+        """Return those of the uploads that are known and have ended, with nothing in the store that somebody will free."""
+        query = select(uploads.c.id).where(uploads.c.id.in_(upload_ids), _ENDED, ~_UNFREED, ~KEPT)
         return set(await self._database.read(lambda connection: connection.execute(query).scalars().all()))
 
     async def lease(self, name: str, *, now: float, until: float) -> bool:

@@ -158,3 +158,16 @@ identity = Table("identity", metadata, Column("id", Text, primary_key=True))
 
 #: Work that one node does for all.
 leases = Table("leases", metadata, Column("name", Text, primary_key=True), Column("until", Float(53), nullable=False))
+
+#: Multipart uploads that are being opened, where the store does not list them (`resumable.ledger.openings`).
+openings = Table(
+    "openings",
+    metadata,
+    Column("id", Text, primary_key=True),
+    #: No foreign key: what an upload has left in the store is looked for also when the upload is forgotten.
+    Column("upload_id", Text, nullable=False),
+    Column("bucket", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("multipart_id", Text),
+    Column("begun", Float(53), nullable=False),
+)

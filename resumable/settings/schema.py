@@ -41,6 +41,12 @@ from resumable.settings.values import (
     without_query,
 )
 
+#: The stores that speak S3 whose habits are known (`resumable.stores.profiles`), and ``auto``: chosen by the endpoint.
+STORE_PROFILES = (
+    *("auto", "aws", "r2", "b2", "minio", "ceph", "wasabi"),
+    *("spaces", "scaleway", "storj", "gcs-hmac"),
+)
+
 #: The protocols that there are; all of them are spoken by default.
 PROTOCOLS = ("put", "session", "tus", "ietf", "google", "goog-upload", "vimeo", "segments", "form")
 
@@ -62,9 +68,11 @@ class StoreSettings:
     """Where the bytes go."""
 
     kind: str = setting(choice("s3", "gcs", "embedded"), "s3")
+    profile: str = setting(choice(*STORE_PROFILES), "auto")
     #: Required but for the embedded store, which alone has the default.
     bucket: str = setting(text, "uploads")
-    region: str = setting(text, "us-east-1")
+    #: As all that is None here: what the profile says.
+    region: str | None = setting(text, None)
     endpoint: str | None = setting(base_url, None)
     addressing: str = setting(choice("auto", "path", "virtual"), "auto")
     access_key: Secret | None = setting(secret, None)
@@ -75,10 +83,10 @@ class StoreSettings:
     key: str = setting(key_template, "{owner}/{name}")
     overwrite: bool = setting(boolean, True)
     chunk_size: int = setting(size("5MiB", "5GiB"), 6 * MIB)
-    max_parts: int = setting(whole(1, 10000), 10000)
+    max_parts: int | None = setting(whole(1, 10000), None)
     parts_in_flight: int = setting(whole(1, 64), 4)
     fragments_prefix: str = setting(folder, ".resumable/")
-    checksum: str = setting(choice("crc32c", "none"), "crc32c")
+    checksum: str | None = setting(choice("crc32c", "none"), None)
     patience: float = setting(duration("0s"), 120.0)
     give_up_after: float = setting(duration("1m"), 86400.0)
     object: ObjectSettings = section(ObjectSettings)
@@ -91,6 +99,8 @@ class StoreSettings:
             yield "bucket", "required"
         if kind == "s3" and "credentials" in given:
             yield "credentials", "only with kind: gcs (S3 has access_key and secret_key)"
+        if kind in ("gcs", "embedded") and values.get("profile", "auto") != "auto":
+            yield "profile", "only with kind: s3 (kind: gcs has Google's own limits)"
         if kind == "gcs":
             yield from _not_at_google(values, given)
         for name, other in (("access_key", "secret_key"), ("secret_key", "access_key")):

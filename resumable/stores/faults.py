@@ -40,7 +40,9 @@ class OperatorFaults:
             if len(self._logged) >= MOST:
                 self._logged.clear()
             self._logged[bucket, code] = now
-            what = {"error": str(error), "bucket": bucket, "id": upload_id}
+            needs = error.needs if isinstance(error, Misconfigured) else ""
+            said = f"{error}; {needs} is missing" if needs else str(error)
+            what = {"error": said, "bucket": bucket, "id": upload_id}
             self._log.error("store refused: {error} (bucket {bucket}, upload {id}, and maybe others)", **what)
 
     def granted(self, bucket: str) -> None:

@@ -38,6 +38,7 @@ class Misconfigured(StoreError):
 
     :ivar everybody: whether no upload at all can be stored in the bucket. If false, it may be this upload alone, for
         which the main application chose something that the store does not know.
+    :ivar needs: the permission that is missing, as the store calls it; empty if that is not what is wrong.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Misconfigured(StoreError):
     ) -> None:
         super().__init__(code, message, status, said=said)
         self.everybody = everybody
+        self.needs = ""
 
 
 class AnswerTooLong(StoreError):
@@ -114,6 +116,7 @@ class StoreLimits:
     :ivar metadata: the most bytes of an object's metadata: names (with their prefix) and encoded values.
     :ivar equal_parts: whether all parts of an object but the last need to have one size.
     :ivar joins: whether it can make parts of objects that it has (`Store.upload_part_copy`), as far as is known beforehand.
+    :ivar lists_uploads: whether it lists multipart uploads by the beginning of their keys. If not, at most by an exact key.
     """
 
     smallest_part: int = 5 << 20
@@ -124,6 +127,12 @@ class StoreLimits:
     metadata: int = 2048
     equal_parts: bool = False
     joins: bool = True
+    lists_uploads: bool = True
+
+    @property
+    def copies_freely(self) -> bool:
+        """Whether an object can be made of others by copying, wherever those end: its parts have all sizes then."""
+        return self.joins and not self.equal_parts
 
 
 #: Called after every HTTP request to the store with the operation, ``ok`` or an error code, and seconds.
@@ -188,10 +197,10 @@ class StoredPart:
 
 @frozen
 class StoredObject:
-    """An object as HeadObject or a listing gives it.
+    """An object as HeadObject or a listing gives it. Some stores' listings tell no more than keys: the rest is empty then.
 
     :ivar metadata: names are in lower case. Empty in listings.
-    :ivar modified: seconds since the epoch. Only in listings.
+    :ivar modified: seconds since the epoch; None where the store does not tell it.
     """
 
     key: str

@@ -5,8 +5,9 @@ Orphans are left behind when an answer was lost or a process died at the wrong m
 - fragments of uploads that the ledger does not know or is done with;
 - multipart uploads under the key of one of our uploads, begun in its lifetime, that are not the one the ledger knows.
 
-Other multipart uploads are not touched, since the bucket may be shared: in a listing only key and time tell whose one
-is.
+So are multipart uploads under the service's own prefix whose upload has ended. Others are not touched, since the bucket
+may be shared: in a listing only key and time tell whose one is. Where the store does not list them, the ledger's notes
+of what was to be opened say where to look.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from twisted.logger import Logger
 
 from resumable.clock import now
 from resumable.ledger.maintenance import Maintenance
+from resumable.ledger.openings import Opening
 from resumable.ledger.queue import EventQueue
 from resumable.metrics import ORPHANS, Metrics
 from resumable.model import Upload, UploadError
@@ -51,6 +53,10 @@ class Removal:
     what: str
     why: str
     count: int = 1
+
+
+class _InUse(Exception):
+    """Somebody may still need a multipart upload."""
 
 
 class Janitor:
@@ -112,14 +118,19 @@ class Janitor:
         old = now(self._clock) - self._after
         async for removal in self._stale(old, dry_run):
             yield removal
+        lists = self._store.limits.lists_uploads
         for bucket in sorted({self._bucket, *await self._maintenance.buckets()}):
             try:
                 async for removal in self._fragments(bucket, old, dry_run):
                     yield removal
-                async for removal in self._multiparts(bucket, old, dry_run):
-                    yield removal
+                if lists:
+                    async for removal in self._multiparts(bucket, old, dry_run):
+                        yield removal
             except StoreError as error:
                 self._log.warn("bucket {bucket} is not cleaned: {error}", bucket=bucket, error=str(error))
+        if not lists:
+            async for removal in self._openings(old, dry_run):
+                yield removal
         if not dry_run:
             async for removal in self._rows():
                 yield removal
@@ -166,12 +177,15 @@ class Janitor:
             owners = {one.key: one.key.removeprefix(self._prefix).partition("/")[0] for one in batch}
             in_use = await self._maintenance.not_done_with(set(owners.values()))
             for one in batch:
-                modified = one.modified
-                if owners[one.key] in in_use or modified is None or modified > old:
+                if owners[one.key] in in_use or (one.modified is not None and one.modified > old):
                     continue
                 # Another service may have the same bucket and the same prefix, but not the same ledger.
                 found = await self._store.head_object(bucket, one.key)
                 if found is None or found.metadata.get(LEDGER) != identity:
+                    continue
+                # Some stores' listings do not tell it.
+                modified = found.modified if one.modified is None else one.modified
+                if modified is None or modified > old:
                     continue
                 if not dry_run:
                     await self._store.delete_object(bucket, one.key)
@@ -180,14 +194,62 @@ class Janitor:
     async def _multiparts(self, bucket: str, old: float, dry_run: bool) -> AsyncIterator[Removal]:
         """Abort multipart uploads that were begun for one of our uploads, and that it does not use."""
         for one in await self._store.list_multipart_uploads(bucket):
-            if one.initiated <= old and _orphaned(one, await self._maintenance.at(bucket, one.key)):
+            if one.initiated <= old and await self._orphaned(bucket, one):
+                yield await self._abort(bucket, one, dry_run)
+
+    async def _orphaned(self, bucket: str, one: OpenMultipart) -> bool:
+        """Say whether a multipart upload in a listing is ours, and in use by no upload."""
+        ours = await self._maintenance.at(bucket, one.key)
+        if ours or not one.key.startswith(self._prefix):
+            return _orphaned(one, ours)
+        # The store was to join fragments of an upload with this id, which nobody else knows.
+        owner = one.key.removeprefix(self._prefix).partition("/")[0]
+        return owner in await self._maintenance.done_with({owner})
+
+    async def _abort(self, bucket: str, one: OpenMultipart, dry_run: bool) -> Removal:
+        if not dry_run:
+            await self._store.abort_multipart_upload(bucket, one.key, one.multipart_id)
+        return Removal("multipart", f"{bucket}/{one.key}", f"of no upload, {self._age(one.initiated)} old")
+
+    async def _openings(self, old: float, dry_run: bool) -> AsyncIterator[Removal]:
+        """Abort multipart uploads that were opened, as the ledger's notes say, and that it does not know."""
+        openings, after = self._maintenance.openings, None
+        while batch := await openings.old(begun_before=old, most=BATCH, after=after):
+            for opening in batch:
+                try:
+                    for one in await self._left_of(opening):
+                        yield await self._abort(opening.bucket, one, dry_run)
+                except StoreError as error:
+                    what = f"{opening.bucket}/{opening.key}"
+                    self._log.warn("a multipart upload of {what} may be left: {error}", what=what, error=str(error))
+                    continue
+                except _InUse:
+                    continue
                 if not dry_run:
-                    await self._store.abort_multipart_upload(bucket, one.key, one.multipart_id)
-                yield Removal("multipart", f"{bucket}/{one.key}", f"of no upload, {self._age(one.initiated)} old")
+                    await openings.forget([opening.id])
+            after = batch[-1]
+
+    async def _left_of(self, opening: Opening) -> list[OpenMultipart]:
+        """Return what was opened, and is used by no upload.
+
+        :raises _InUse: somebody may still be at it.
+        :raises StoreError: the store would not say it.
+        """
+        ours = await self._maintenance.at(opening.bucket, opening.key)
+        if not ours and await self._maintenance.not_done_with({opening.upload_id}):
+            raise _InUse
+        if opening.multipart_id is not None:
+            found = [OpenMultipart(opening.key, opening.multipart_id, opening.begun)]
+        else:
+            listed = await self._store.list_multipart_uploads(opening.bucket, opening.key)
+            found = [one for one in listed if one.key == opening.key and abs(one.initiated - opening.begun) <= SKEW]
+        used = {upload.multipart_id for upload in ours}
+        return [one for one in found if one.multipart_id not in used]
 
     async def _rows(self) -> AsyncIterator[Removal]:
         """Delete the rows of uploads and events that ended long ago."""
         before = now(self._clock) - self._keep
+        await self._maintenance.openings.forget_before(before - self._after)
         events = await self._queue.forget(ended_before=before)
         if events:
             yield Removal("row", "events", f"ended more than {_days(self._keep)} ago", events)

@@ -2,8 +2,8 @@
 
 A partial upload becomes an object under the service's prefix. When all that an upload is made of are there, it gets a
 multipart upload whose parts the store copies; only what is too short for a part is read back and joined in memory. A
-store that cannot copy has all of it read back, through the same writer as any body. What was copied is in the ledger
-like every piece, so that any node goes on where the work has stopped.
+store that cannot copy, or that wants all parts to have one size, has all of it read back, through the same writer as
+any body. What was copied is in the ledger like every piece, so that any node goes on where the work has stopped.
 """
 
 from __future__ import annotations
@@ -271,8 +271,8 @@ class Concatenations:
         return _Elsewhere() if moved is None else Ended(reason)
 
     async def _of_sources(self, upload: Upload, sources: Sequence[Upload], pieces: Sequence[Piece]) -> Report:
-        bucket = upload.bucket
-        if (upload.length or 0) > upload.chunk_size and self._copies.get(bucket) is not False:
+        bucket, copies = upload.bucket, self._policy.limits.copies_freely
+        if copies and (upload.length or 0) > upload.chunk_size and self._copies.get(bucket) is not False:
             try:
                 await self._copy(upload, sources, pieces)
                 return await self._make_object(upload)
@@ -302,7 +302,7 @@ class Concatenations:
         if not there <= {(part.number, part.first, part.end) for part in plan}:
             upload, there = await self._anew(upload), set()
         missing = [part for part in plan if (part.number, part.first, part.end) not in there]
-        opener = MultipartOpener(UploadState(upload, (), self._ledger), self._ledger, self._store)
+        opener = MultipartOpener(UploadState(upload, (), self._ledger), self._deps)
         upload = await self._asking(upload, opener.opened())
         await self._asking(upload, self._store_parts(upload, missing, sources))
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from resumable.ledger.ledger import Ledger
 from resumable.model import Upload
 from resumable.single_flight import SingleFlight
-from resumable.stores.port import Store
+from resumable.uploads.dependencies import Dependencies
+from resumable.uploads.openings import OpeningNotes
 from resumable.uploads.policy import object_options
 from resumable.uploads.state import UploadState
 
@@ -13,10 +13,11 @@ from resumable.uploads.state import UploadState
 class MultipartOpener:
     """Opens the multipart upload of one upload."""
 
-    def __init__(self, state: UploadState, ledger: Ledger, store: Store) -> None:
+    def __init__(self, state: UploadState, deps: Dependencies) -> None:
         self._state = state
-        self._ledger = ledger
-        self._store = store
+        self._ledger = deps.ledger
+        self._store = deps.store
+        self._notes = OpeningNotes(deps.ledger, deps.store, deps.clock)
         self._opening: SingleFlight[Upload] = SingleFlight()
 
     async def opened(self) -> Upload:
@@ -28,13 +29,12 @@ class MultipartOpener:
 
     async def _open(self) -> Upload:
         upload, store = self._state.upload, self._store
-        opened = await store.init_multipart_upload(
-            upload.bucket, upload.key, object_options(upload), overwrite=upload.overwrite
-        )
+        note, opened = await self._notes.open(upload, upload.key, object_options(upload), overwrite=upload.overwrite)
         current = None
         try:
             current = await self._ledger.set_once(upload, multipart_id=opened)
         finally:
             if current is None or current.multipart_id != opened:
                 await store.abort_multipart_upload(upload.bucket, upload.key, opened)
+        await self._notes.close(note)
         return current

@@ -155,10 +155,10 @@ class Policy:
             in_memory=self.max_chunk,
             max_parts=self.max_parts,
             largest_part=limits.largest_part,
-            joins=limits.joins,
+            joins=limits.copies_freely,
             equal=limits.equal_parts,
         )
-        if wanted.sources:
+        if wanted.sources and limits.copies_freely:
             # What is made of partial uploads is seldom read back.
             bounds = evolve(bounds, in_memory=limits.largest_part)
         return bounds.cut_for(length)

@@ -20,6 +20,7 @@ from resumable.uploads.chunks import Slice
 from resumable.uploads.concatenation import PartPlan, plan_parts
 from resumable.uploads.fragments import MOST, Fragments
 from resumable.uploads.marks import Marker
+from resumable.uploads.openings import OpeningNotes
 from resumable.uploads.readback import StoredBytes
 
 #: The marks that are kept of such a chunk lie at multiples of this, in bytes, and where a fragment ends.
@@ -31,10 +32,11 @@ class StoreJoiner:
 
     _log = Logger()
 
-    def __init__(self, store: Store, fragments: Fragments, stored: StoredBytes) -> None:
+    def __init__(self, store: Store, fragments: Fragments, stored: StoredBytes, notes: OpeningNotes) -> None:
         self._store = store
         self._fragments = fragments
         self._stored = stored
+        self._notes = notes
 
     async def join(self, upload: Upload, number: int, slices: Sequence[Slice]) -> tuple[str, Marker]:
         """Store part `number` of the upload's multipart upload, of these slices.
@@ -81,8 +83,9 @@ class StoreJoiner:
     async def _stage(self, upload: Upload, key: str, slices: Sequence[Slice], marker: Marker) -> str:
         """Make an object of the slices under a key of the service's own. Return its ETag."""
         limits, bucket = self._store.limits, upload.bucket
-        multipart = await self._store.init_multipart_upload(bucket, key, self._fragments.options(upload.options))
+        note, multipart = await self._notes.open(upload, key, self._fragments.options(upload.options))
         try:
+            await self._notes.identify(note, multipart)
             plan = _plan(slices, limits)
             works = [partial(self._store_part, upload, key, multipart, part, slices) for part in plan]
             parts = await together(works, most=MOST)
@@ -95,6 +98,7 @@ class StoreJoiner:
         except BaseException:
             await self._abort(bucket, key, multipart)
             raise
+        await self._notes.close(note)
         if size is None:
             found = await self._store.head_object(bucket, key)
             if found is None or found.size != marker.end - marker.first:

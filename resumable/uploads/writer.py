@@ -26,6 +26,7 @@ from resumable.uploads.log import log_upload
 from resumable.uploads.marks import Marker, marked, pack
 from resumable.uploads.multipart import MultipartOpener
 from resumable.uploads.neighbours import neighbour_of
+from resumable.uploads.openings import OpeningNotes
 from resumable.uploads.readback import StoredBytes
 from resumable.uploads.release import release_late
 from resumable.uploads.sender import Sender, Turn, nothing_to_ask
@@ -63,8 +64,10 @@ class UploadWriter:
         self._completer = completer
         self._stored = StoredBytes(deps.ledger, deps.store, deps.fragments, deps.read_back)
         self._whole = WholeObject(self.state, deps.store, self._stored, completer, deps.metrics, claim)
-        self._multipart = MultipartOpener(self.state, deps.ledger, deps.store)
-        self._joiner = StoreJoiner(deps.store, deps.fragments, self._stored)
+        self._multipart = MultipartOpener(self.state, deps)
+        self._joiner = StoreJoiner(
+            deps.store, deps.fragments, self._stored, OpeningNotes(deps.ledger, deps.store, deps.clock)
+        )
         self._deps = deps
         #: By the number of a chunk, and the offset of a cell if it is stored cell by cell.
         self._chunks: defaultdict[tuple[int, int | None], DeferredLock] = defaultdict(DeferredLock)

@@ -91,8 +91,25 @@ def test_the_report_has_each_size_and_server() -> None:
             assert f"| {size}, {server} " in shown
     assert read_prices().date in shown
     assert "a processor" in shown
+    for store in ("Google Cloud Storage", "Cloudflare R2"):
+        assert f"{store}: Standard storage" in shown
     with pytest.raises(ValueError, match="two of the loads"):
         price_report(results(measurement(load="resume")), read_prices(), Assumptions())
+
+
+def test_other_stores_have_prices_of_their_own() -> None:
+    """For the same requests; what deletes costs nothing, and who names no other store gets no table of them."""
+    calls = {"UploadPart": 1000.0, "ListParts": 1000.0, "HeadObject": 1000.0, "DeleteObject": 1e6}
+    found = {store.name: (store.of_calls(calls), store.storage) for store in read_prices().stores}
+    assert found == {
+        "Amazon S3": (pytest.approx(0.0104), 0.023),
+        "Google Cloud Storage": (pytest.approx(0.0104), 0.02),
+        "Cloudflare R2": (pytest.approx(0.00936), 0.015),
+    }
+    amazon = read_prices()
+    assert found["Amazon S3"][0] == pytest.approx(amazon.of_calls(calls))
+    both = [measurement(load="small"), measurement(load="one", uploads=1, size=2048 * MIB)]
+    assert "other stores" not in price_report(results(*both), evolve(amazon, stores=()), Assumptions())
 
 
 def test_a_price_table_of_another_form_is_refused(tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ def test_all_is_well(
     assert ended.stdout.splitlines() == [
         "app.yaml: ok",
         f"ledger sqlite:///ledger.sqlite3: ok (tables {newest()}, can be written)",
+        "profile auto: no store that is known: ok (a store that speaks S3; region us-east-1; at most 10000 parts; CRC32C with "
+        "each part)",
         "bucket bucket: ok (stores, reads, lists, deletes, multipart)",
         f"auth {application.url}: ok (answered 401 Unauthorized)",
     ]
@@ -88,6 +90,7 @@ def test_json(operator: Operator, moto: MotoServer, nobody: str) -> None:
     assert [(each["kind"], each["status"]) for each in said["checks"]] == [
         ("config", "ok"),
         ("ledger", "ok"),
+        ("profile", "ok"),
         ("bucket", "ok"),
         ("auth", "failed"),
     ]

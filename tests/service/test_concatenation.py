@@ -51,7 +51,7 @@ def partial_uploads(service: Service, datas: list[bytes]) -> list[str]:
 
 
 def requests_made(service: Service) -> Counter[str]:
-    samples = Scrape.of(service).samples("resumable_s3_requests_total")
+    samples = Scrape.of(service).samples("resumable_store_requests_total")
     return Counter({f"{of['operation']} {of['outcome']}": int(value) for _, of, value in samples})
 
 

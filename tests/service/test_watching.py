@@ -130,10 +130,10 @@ def test_an_upload_as_it_is_counted(watched: Service, store: FaultyS3) -> None:
     assert more("resumable_part_duration_seconds_count") == 3
     # For each of two requests, and before the upload was finished: here no word is remembered.
     assert more("resumable_auth_duration_seconds_count", outcome="granted") == 3
-    assert more("resumable_s3_requests_total", operation="UploadPart", outcome="SlowDown") == 1
-    assert more("resumable_s3_requests_total", operation="UploadPart", outcome="ok") == 2
-    assert more("resumable_s3_retries_total", operation="UploadPart") == 1
-    assert more("resumable_s3_retries_total") == 1
+    assert more("resumable_store_requests_total", operation="UploadPart", outcome="SlowDown") == 1
+    assert more("resumable_store_requests_total", operation="UploadPart", outcome="ok") == 2
+    assert more("resumable_store_retries_total", operation="UploadPart") == 1
+    assert more("resumable_store_retries_total") == 1
     assert more("resumable_http_requests_total", method="PUT", status="2xx") == 1
     assert Scrape.of(watched)["resumable_memory_held_bytes"] == 0
     assert Scrape.of(watched)["resumable_memory_limit_bytes"] == 192 << 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from resumable.stores.advice import Meaning
+from resumable.stores.gcs.codes import PERMISSION_OF
 from resumable.stores.port import StoreError, StoreUnavailable
 
 #: The IAM permissions that the service needs, and what does not work without each.
@@ -17,20 +18,6 @@ PERMISSIONS = {
     "storage.multipartUploads.listParts": "an upload whose parts the ledger has wrong cannot be put right",
     "storage.multipartUploads.abort": "parts of cancelled and expired uploads stay and are charged for",
     "storage.multipartUploads.list": "multipart uploads that nobody knows of any more are not found to be aborted",
-}
-#: Operation -> the permission that it needs.
-_NEEDS = {
-    "PutObject": "storage.objects.create",
-    "CreateMultipartUpload": "storage.multipartUploads.create",
-    "UploadPart": "storage.multipartUploads.create",
-    "CompleteMultipartUpload": "storage.multipartUploads.create",
-    "GetObject": "storage.objects.get",
-    "HeadObject": "storage.objects.get",
-    "ListObjects": "storage.objects.list",
-    "DeleteObject": "storage.objects.delete",
-    "ListParts": "storage.multipartUploads.listParts",
-    "AbortMultipartUpload": "storage.multipartUploads.abort",
-    "ListMultipartUploads": "storage.multipartUploads.list",
 }
 _CHAIN = "GOOGLE_APPLICATION_CREDENTIALS, gcloud's own credentials, or the machine's service account"
 _WHO = f"look at store.credentials or, without it, at {_CHAIN}"
@@ -66,7 +53,7 @@ class GcsAdvisor:
         """Return what each missing permission means, and what to allow."""
         missing: dict[str, str] = {}
         for operation, code in denied.items():
-            missing.setdefault(_NEEDS[operation], code)
+            missing.setdefault(PERMISSION_OF[operation], code)
         advice = f"grant it on gs://{bucket} (the role Storage Object Admin has them all)"
         return [Meaning(f"{name} is missing ({code}): {PERMISSIONS[name]}", advice) for name, code in missing.items()]
 

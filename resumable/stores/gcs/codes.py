@@ -46,7 +46,24 @@ _XML_WORDS = {
 #: What both APIs say of a bucket that is not there, and the JSON API of an object.
 _NO_OBJECT = "No such object"
 
+#: Operation -> the permission that it needs.
+PERMISSION_OF = {
+    "PutObject": "storage.objects.create",
+    "CreateMultipartUpload": "storage.multipartUploads.create",
+    "UploadPart": "storage.multipartUploads.create",
+    "CompleteMultipartUpload": "storage.multipartUploads.create",
+    "GetObject": "storage.objects.get",
+    "HeadObject": "storage.objects.get",
+    "ListObjects": "storage.objects.list",
+    "DeleteObject": "storage.objects.delete",
+    "ListParts": "storage.multipartUploads.listParts",
+    "AbortMultipartUpload": "storage.multipartUploads.abort",
+    "ListMultipartUploads": "storage.multipartUploads.list",
+    "ListObjectsV2": "storage.objects.list",
+}
+
 GCS_CODES = Codes(
+    permissions=PERMISSION_OF,
     transient=TRANSIENT,
     rejected=frozenset({UNAUTHENTICATED, "InvalidSecurity", "ExpiredToken", "InvalidToken"}),
     unauthorized=frozenset({401}),

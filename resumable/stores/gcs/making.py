@@ -24,8 +24,8 @@ class GcsSection(Protocol):
         """What the service's own keys begin with."""
 
     @property
-    def checksum(self) -> str:
-        """The checksum that is sent: ``crc32c`` or ``none``."""
+    def checksum(self) -> str | None:
+        """The checksum that is sent: ``crc32c`` (the default) or ``none``."""
 
     @property
     def patience(self) -> float:
@@ -39,7 +39,7 @@ def make_gcs(section: GcsSection, context: StoreContext) -> GcsStore:
         endpoint=section.endpoint,
         credentials=section.credentials,
         prefix=section.fragments_prefix,
-        checksum=section.checksum == "crc32c",
+        checksum=section.checksum != "none",
         patience=section.patience,
         observe=context.observe,
         reports=context.reports,

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from resumable.stores.advice import Meaning
 from resumable.stores.port import StoreError, StoreUnavailable
+from resumable.stores.s3.codes import PERMISSION_OF
 
 #: The IAM permissions that the service needs, and what does not work without each.
 PERMISSIONS = {
@@ -21,20 +22,6 @@ PERMISSIONS = {
 #: Permissions that are given on the bucket itself, not on the objects in it.
 ON_BUCKET = frozenset({"s3:ListBucket", "s3:ListBucketMultipartUploads"})
 
-#: Operation -> the permission that it needs.
-_NEEDS = {
-    "PutObject": "s3:PutObject",
-    "CreateMultipartUpload": "s3:PutObject",
-    "UploadPart": "s3:PutObject",
-    "CompleteMultipartUpload": "s3:PutObject",
-    "GetObject": "s3:GetObject",
-    "HeadObject": "s3:GetObject",
-    "ListObjects": "s3:ListBucket",
-    "DeleteObject": "s3:DeleteObject",
-    "ListParts": "s3:ListMultipartUploadParts",
-    "AbortMultipartUpload": "s3:AbortMultipartUpload",
-    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
-}
 
 _CHAIN = "what AWS's own chain finds (environment, profile, web identity, instance role)"
 _REGION = "set store.region to the bucket's"
@@ -84,7 +71,7 @@ class S3Advisor:
         """Return what each missing permission means, and what to allow."""
         missing: dict[str, str] = {}
         for operation, code in denied.items():
-            missing.setdefault(_NEEDS[operation], code)
+            missing.setdefault(PERMISSION_OF[operation], code)
         return [_permission(name, code, bucket) for name, code in missing.items()]
 
     def explain(self, operation: str, error: StoreError) -> Meaning:

@@ -9,6 +9,8 @@ from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
+from attrs import evolve
+
 from resumable.crc32c_text import encode_crc32c
 from resumable.outages import Reports
 from resumable.stores.port import (
@@ -41,7 +43,6 @@ COPY = COMPLETE
 #: The error code of a store that does not know an operation.
 NOT_IMPLEMENTED = "NotImplemented"
 S3 = Dialect(
-    # As AWS documents them; a store that takes less says so itself.
     limits=StoreLimits(),
     codes=S3_CODES,
     metadata=METADATA,
@@ -62,6 +63,7 @@ class S3Store(XmlStore):
     :param addressing: ``path``, ``virtual``, or ``auto``: virtual at AWS and path at an endpoint.
     :param access_key: if None, botocore's chain finds the credentials.
     :param checksum: whether known CRC32C checksums are sent (some stores refuse them).
+    :param limits: what the store takes. By default what AWS documents; a store that takes less says so itself.
     :param patience: seconds for which a call is tried again.
     :param observe: called after every HTTP request: operation, ``ok`` or an error code, seconds.
     :param reports: told of every HTTP request whether the store works.
@@ -82,6 +84,7 @@ class S3Store(XmlStore):
         secret_key: str | None = None,
         session_token: str | None = None,
         checksum: bool = True,
+        limits: StoreLimits | None = None,
         patience: float = 120.0,
         observe: Observer | None = None,
         reports: Reports | None = None,
@@ -112,7 +115,8 @@ class S3Store(XmlStore):
             retried=retried,
             pauses=pauses,
         )
-        super().__init__(S3, calls, signer=signer, transport=transport, answers=answers, checksum=checksum)
+        dialect = S3 if limits is None else evolve(S3, limits=limits)
+        super().__init__(dialect, calls, signer=signer, transport=transport, answers=answers, checksum=checksum)
 
     async def create_bucket(self, bucket: str) -> None:
         """Create a bucket in the region. If these credentials own it already, do nothing."""

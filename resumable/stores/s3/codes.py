@@ -87,8 +87,27 @@ _OF_ALL = frozenset(
 #: Codes that also mean that the request can never succeed, but for a reason that is not the client's.
 _NEVER = frozenset({"EntityTooSmall"})
 
+#: Operation -> the permission that it needs.
+PERMISSION_OF = {
+    "PutObject": "s3:PutObject",
+    "CreateMultipartUpload": "s3:PutObject",
+    "UploadPart": "s3:PutObject",
+    "CompleteMultipartUpload": "s3:PutObject",
+    "GetObject": "s3:GetObject",
+    "HeadObject": "s3:GetObject",
+    "ListObjects": "s3:ListBucket",
+    "DeleteObject": "s3:DeleteObject",
+    "ListParts": "s3:ListMultipartUploadParts",
+    "AbortMultipartUpload": "s3:AbortMultipartUpload",
+    "ListMultipartUploads": "s3:ListBucketMultipartUploads",
+    "UploadPartCopy": "s3:PutObject",
+    "ListObjectsV2": "s3:ListBucket",
+    "HeadBucket": "s3:ListBucket",
+    "DeleteObjects": "s3:DeleteObject",
+}
 
 S3_CODES = Codes(
+    permissions=PERMISSION_OF,
     transient=TRANSIENT,
     expired=EXPIRED,
     rejected=REJECTED,

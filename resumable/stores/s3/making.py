@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from resumable.stores.port import StoreContext
+from resumable.stores.profiles import ProfileSection, habits_of
 from resumable.stores.s3.client import S3Store
 
 
@@ -15,16 +16,8 @@ class Hidden(Protocol):
         """Return the secret in clear text."""
 
 
-class S3Section(Protocol):
+class S3Section(ProfileSection, Protocol):
     """What the settings say of a store that speaks S3."""
-
-    @property
-    def region(self) -> str:
-        """The bucket's region."""
-
-    @property
-    def endpoint(self) -> str | None:
-        """The URL of a store that is not AWS."""
 
     @property
     def addressing(self) -> str:
@@ -43,25 +36,23 @@ class S3Section(Protocol):
         """The session token that belongs to both, if there is one."""
 
     @property
-    def checksum(self) -> str:
-        """The checksum that is sent: ``crc32c`` or ``none``."""
-
-    @property
     def patience(self) -> float:
         """Seconds for which a call is tried again."""
 
 
 def make_s3(section: S3Section, context: StoreContext) -> S3Store:
-    """Return the S3 client for the settings."""
+    """Return the S3 client for the settings, with the habits of the store that they name."""
+    habits = habits_of(section)
     return S3Store(
         context.reactor,
-        region=section.region,
+        region=habits.region,
         endpoint=section.endpoint,
         addressing=section.addressing,
         access_key=_revealed(section.access_key),
         secret_key=_revealed(section.secret_key),
         session_token=_revealed(section.session_token),
-        checksum=section.checksum == "crc32c",
+        checksum=habits.checksum,
+        limits=habits.limits,
         patience=section.patience,
         observe=context.observe,
         reports=context.reports,

@@ -147,6 +147,9 @@ class Calls:
             return await retrying.run(
                 patience=self._patience if patience is None else patience, fence=fence, again=again
             )
+        except Misconfigured as error:
+            error.needs = self.codes.needed(call.operation, error)
+            raise
         finally:
             # Somebody may keep an error whose traceback leads here. That must not keep the body.
             call.body = ()

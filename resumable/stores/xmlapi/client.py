@@ -33,7 +33,14 @@ from resumable.stores.xmlapi.codes import Codes
 from resumable.stores.xmlapi.confirming import Uploaded, describes, has_upload_id, unquoted
 from resumable.stores.xmlapi.credentials import Credentials, NoCredentials
 from resumable.stores.xmlapi.documents import document
-from resumable.stores.xmlapi.listings import Listing, read_multipart, read_object, read_part, whole_parts
+from resumable.stores.xmlapi.listings import (
+    Listing,
+    read_http_date,
+    read_multipart,
+    read_object,
+    read_part,
+    whole_parts,
+)
 from resumable.stores.xmlapi.options import decode_metadata
 
 #: Seconds that the store may work before it answers: CompleteMultipartUpload takes "several minutes", AWS and Google say.
@@ -176,7 +183,8 @@ class XmlStore:
                 value = values[0].decode("utf-8", "replace")
                 metadata[name[len(self._dialect.metadata) :]] = decode_metadata(value)
         size = int(answer.header(b"content-length") or 0)
-        return StoredObject(key, size, unquoted(answer.header(b"etag")), metadata)
+        modified = read_http_date(answer.header(b"last-modified"))
+        return StoredObject(key, size, unquoted(answer.header(b"etag")), metadata, modified)
 
     async def _head(self, bucket: str, key: str) -> Answer | None:
         """Return the answer to HeadObject, or None if the store itself says that there is no object.
@@ -226,7 +234,7 @@ class XmlStore:
         found: list[StoredObject] = []
         query = {"encoding-type": "url", "list-type": "2", "prefix": prefix}
         pages = self._pages("ListObjectsV2", bucket, None, query, {"continuation-token": "NextContinuationToken"})
-        listing = Listing(bucket, "Contents", ("Key", "Size", "LastModified"))
+        listing = Listing(bucket, "Contents", ("Key",))
         async for page in pages:
             found += [read_object(entry, page) for entry in listing.entries(page)]
         return found

@@ -17,6 +17,9 @@ OF_ONE_REQUEST = frozenset({"BadDigest", "CrcMismatch", "IncompleteBody", "Inval
 #: succeed. The last three come from something in between that does not take a body, key or headers as large as these.
 OPERATORS = frozenset({301, 307, 401, 403, 413, 414, 431})
 
+#: Error codes, in lower case, that say with the status 403 that only a permission is missing.
+DENIED = frozenset({"accessdenied", "forbidden"})
+
 #: The error code that stands for a status when a refusal has no body (to HEAD).
 BY_STATUS = {
     400: "BadRequest",
@@ -46,6 +49,7 @@ class Codes:
     :ivar of_all: codes that are about the whole bucket or all requests. Others may be about a single upload, for which
         the main application chose a storage class or an ACL that the store does not know.
     :ivar of_all_prefix: what other such codes begin with.
+    :ivar permissions: operations -> the permission that each needs.
     """
 
     transient: frozenset[str] = frozenset()
@@ -58,6 +62,12 @@ class Codes:
     never: frozenset[str] = frozenset()
     of_all: frozenset[str] = frozenset()
     of_all_prefix: str = "\0"
+    permissions: Mapping[str, str] = field(factory=dict)
+
+    def needed(self, operation: str, error: StoreError) -> str:
+        """Return the permission that is missing for the operation, if the error says that; else an empty text."""
+        denied = error.status == 403 and error.code.lower() in DENIED
+        return self.permissions.get(operation, "") if denied else ""
 
     def concerns_all(self, code: str) -> bool:
         """Return whether an error code says that no upload at all can be stored in the bucket."""

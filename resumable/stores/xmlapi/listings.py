@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -53,9 +54,20 @@ def read_key(entry: Mapping[str, Any], page: Mapping[str, Any]) -> str:
 
 
 def read_object(entry: Mapping[str, Any], page: Mapping[str, Any]) -> StoredObject:
-    """Return the object in an entry of ListObjectsV2."""
+    """Return the object in an entry of ListObjectsV2. The key alone is enough to delete what it is the key of."""
     etag = (entry.get("ETag") or "").strip('"')
-    return StoredObject(read_key(entry, page), entry["Size"], etag, modified=entry["LastModified"].timestamp())
+    modified = entry.get("LastModified")
+    return StoredObject(
+        read_key(entry, page), entry.get("Size") or 0, etag, modified=modified.timestamp() if modified else None
+    )
+
+
+def read_http_date(text: str | None) -> float | None:
+    """Return the time in a header (RFC 9110, 5.6.7) in seconds since the epoch, or None if it cannot be read."""
+    try:
+        return parsedate_to_datetime(text).timestamp() if text else None
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def read_multipart(entry: Mapping[str, Any], page: Mapping[str, Any]) -> OpenMultipart:
