@@ -7,10 +7,12 @@ from attrs import evolve
 from resumable.model import Invalid, State, Upload
 from resumable.protocols.access import AuthorizedUploads
 from resumable.protocols.content_range import ContentRange
+from resumable.protocols.digests import with_digests
 from resumable.protocols.messages import Request, range_header
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results, expires_header
 from resumable.quoting import quote_briefly
+from resumable.uploads.digest import Digests
 from resumable.uploads.registry import Span
 from resumable.uploads.result import Report
 
@@ -32,7 +34,7 @@ class Ranges:
     def __init__(self, results: Results) -> None:
         self._results = results
 
-    async def query(self, access: AuthorizedUploads, report: Report, asked: ContentRange) -> Response:
+    async def query(self, access: AuthorizedUploads, request: Request, report: Report, asked: ContentRange) -> Response:
         """Answer ``bytes */T``: how far is it?
 
         For one who may change the upload it also sets its length, and finishes what is complete.
@@ -46,17 +48,25 @@ class Ranges:
         if upload.live and (declares or report.complete):
             changing = await access.also("append", upload)
             if changing is None:
-                return await self.answer(report)
+                return await self.answer(request, report)
             access = changing
             if declares and asked.total is not None:
                 report = evolve(report, upload=await access.declare(upload, asked.total))
-        return await self.answer(await access.settle(report))
+        return await self.answer(request, await access.settle(report))
 
     async def put(
-        self, access: AuthorizedUploads, request: Request, upload: Upload, brought: ContentRange, *, new: bool = False
+        self,
+        access: AuthorizedUploads,
+        request: Request,
+        upload: Upload,
+        brought: ContentRange,
+        digests: Digests,
+        *,
+        new: bool = False,
     ) -> Response:
         """Take in the body of ``bytes F-L/T``.
 
+        :param digests: what the request says of them.
         :param new: the upload has just been created for it.
         """
         assert brought.first is not None, "a query brings nothing"
@@ -67,13 +77,13 @@ class Ranges:
             if brought.end is not None and brought.end > (upload.length or 0):
                 raise Invalid(f"the upload is finished and has {upload.length} bytes")
             # Its answer may have been lost.
-            return await self.answer(await access.compare(upload, request, span))
-        return await self.answer(await access.receive(upload, request, span, new=new))
+            return await self.answer(request, await access.compare(upload, request, span, digests))
+        return await self.answer(request, await access.receive(upload, request, span, new=new, digests=digests))
 
-    async def answer(self, report: Report) -> Response:
+    async def answer(self, request: Request, report: Report) -> Response:
         """Return 308 and what is stored; for a finished upload its result."""
         if report.finished:
-            return await self._results.answer(report)
+            return with_digests(request, report, await self._results.answer(report))
         upload = report.upload
         stored = report.coverage.ranges if upload.swarm else [(0, report.offset)]
         headers = {**range_header(stored), CHUNK_SIZE: str(upload.alignment), **expires_header(report)}

@@ -31,9 +31,11 @@ from resumable.stores.port import (
 )
 from resumable.uploads.checksum import combine
 from resumable.uploads.claims import Claim, Claims, new_claim
-from resumable.uploads.expected import check_expected
+from resumable.uploads.expected import READ_BACK, check_expected, fail, read_and_compare
 from resumable.uploads.grid import Grid
+from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.release import delete_own_object, is_own
+from resumable.uploads.stored_body import READ
 from resumable.uploads.trouble import in_trouble
 
 
@@ -45,8 +47,17 @@ class Completer:
 
     _log = Logger()
 
-    def __init__(self, ledger: Ledger, store: Store, clock: IReactorTime, faults: OperatorFaults) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: Store,
+        clock: IReactorTime,
+        faults: OperatorFaults,
+        read_back: ReadBackLimiter | None = None,
+    ) -> None:
+        """:param read_back: limits the bytes that are read at a time to compare objects with their digests."""
         self._faults = faults
+        self._read_back = read_back or ReadBackLimiter(READ)
         self._ledger = ledger
         self._store = store
         self._clock = clock
@@ -106,8 +117,9 @@ class Completer:
             self._log.error("{error}", error=str(error))
             raise Unavailable("the ledger lacks parts of the upload") from None
         # The checksum may have been said on another node, after this one has read the upload.
-        said = upload if found is None else evolve(upload, expected_crc32c=found[0].expected_crc32c)
-        await self.check_expected(said, combined(parts))
+        if found is not None:
+            upload = evolve(upload, expected_crc32c=found[0].expected_crc32c, remembered=found[0].remembered)
+        await self.check_expected(upload, combined(parts))
         etag = await self._complete(upload, parts, claim)
         crc32c = combined(parts)
         if crc32c is None and upload.sources:
@@ -118,9 +130,12 @@ class Completer:
         """Note that the object was made under the claim, and return the upload, finished.
 
         :raises Ended: the upload was ended meanwhile; the object is removed again.
-        :raises Unavailable: the claim was lost.
+        :raises NotAsExpected: it is not what the client has said it is; it is removed again, and the upload has failed.
+        :raises Unavailable: the claim was lost, or the object cannot be read just now, as it has to be.
         """
         try:
+            if READ_BACK in upload.remembered:
+                await self._compare(upload, etag, claim)
             return await self._conclude(upload, etag, claim, crc32c)
         except Unavailable:
             claim.doubt()  # so that whoever has the key next looks what is there
@@ -157,6 +172,24 @@ class Completer:
                 self._log.warn("object of {id} not removed yet: {error}", id=upload.id, error=str(error))
         raise Ended("the upload has ended")
 
+    async def _compare(self, upload: Upload, etag: str, claim: Claim) -> None:
+        """Compare the object that was made under the claim with its digests: see `resumable.uploads.expected`.
+
+        Errors as `conclude`.
+        """
+        try:
+            wrong = await claim.run(read_and_compare(self._store, self._read_back, upload, etag))
+            if wrong is None:
+                return
+            claim.tidy_up()
+            await claim.run(delete_own_object(self._store, upload, claim))
+        except Ended:
+            return  # `_conclude` removes the object of an upload that has ended
+        except StoreError as error:
+            raise in_trouble(error) from error
+        await fail(self._ledger, self._clock, upload, str(wrong))
+        raise wrong
+
     async def check_expected(self, upload: Upload, crc32c: int | None) -> None:
         """See `resumable.uploads.expected.check_expected`."""
         await check_expected(self._ledger, self._clock, upload, crc32c)
@@ -191,6 +224,12 @@ class Completer:
             # Of several editions nobody can say whose it is; but of a multipart upload there is one object.
             sure = former.edition == 0 or former.multipart_id is not None
             if sure and is_own(found, former) and found.size == former.length:
+                if READ_BACK in former.remembered:
+                    wrong = await read_and_compare(self._store, self._read_back, former, found.etag)
+                    if wrong is not None:
+                        await delete_own_object(self._store, former, claim)
+                        await fail(self._ledger, self._clock, former, str(wrong))
+                        return
                 time = now(self._clock)
                 crc32c = combined(await self._ledger.pieces(former.id))
                 how: dict[str, Any] = {"etag": found.etag, "crc32c": crc32c, "finished": time, "updated": time}
