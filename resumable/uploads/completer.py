@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from resumable.clock import now
+from resumable.crc32c_text import encode_crc32c
 from resumable.ledger.ledger import Ledger
 from resumable.model import LIVE, Ended, Exists, Piece, Rejected, State, Superseded, Unavailable, Upload
 from resumable.quoting import quote_briefly
@@ -194,12 +195,15 @@ class Completer:
         """See `resumable.uploads.expected.check_expected`."""
         await check_expected(self._ledger, self._clock, upload, crc32c)
 
-    async def check(self, upload: Upload, made: Made, claim: Claim) -> str:
+    async def check(self, upload: Upload, made: Made, claim: Claim, crc32c: int | None) -> str:
         """Return the ETag of an object that was made under the claim, once it is certain that it is what was sent.
 
-        :raises StoreUnavailable: it is not, or nobody can say.
+        :param crc32c: of the bytes that were sent; None if nobody knows.
+        :raises Damaged: the store itself tells another one. The object is deleted.
+        :raises StoreUnavailable: it is not what was sent, or nobody can say.
         """
-        if made.confirmed:
+        await self._check_told(upload, made.crc32c, claim, crc32c)
+        if made.confirmed or None not in (made.crc32c, crc32c):
             return made.etag
         try:
             found = await self._store.head_object(upload.bucket, upload.key)
@@ -210,7 +214,21 @@ class Completer:
             claim.doubt()
             size = "no object of ours" if found is None else f"{found.size} bytes"
             raise StoreUnavailable("NotStored", f"the store said that {upload.length} bytes are stored, and has {size}")
+        await self._check_told(upload, found.crc32c, claim, crc32c)
         return found.etag
+
+    async def _check_told(self, upload: Upload, told: int | None, claim: Claim, crc32c: int | None) -> None:
+        """Compare what the store tells of the object with what was sent. Errors as `check`."""
+        if told is None or crc32c is None or told == crc32c:
+            return
+        claim.tidy_up()
+        try:
+            await claim.run(delete_own_object(self._store, upload, claim))
+        except StoreError:
+            claim.doubt()
+            raise
+        what = f"an object with the CRC32C {encode_crc32c(told)}, not {encode_crc32c(crc32c)}"
+        raise Damaged("ObjectDamaged", f"it has made {what}")
 
     async def _settle(self, former: Upload, claim: Claim) -> None:
         """Settle what an upload whose claim was abandoned may have left under its key: see `Claims`."""
@@ -224,6 +242,11 @@ class Completer:
             # Of several editions nobody can say whose it is; but of a multipart upload there is one object.
             sure = former.edition == 0 or former.multipart_id is not None
             if sure and is_own(found, former) and found.size == former.length:
+                crc32c = combined(await self._ledger.pieces(former.id))
+                if None not in (found.crc32c, crc32c) and found.crc32c != crc32c:
+                    await delete_own_object(self._store, former, claim)
+                    await fail(self._ledger, self._clock, former, "the store holds other bytes than it had confirmed")
+                    return
                 if READ_BACK in former.remembered:
                     wrong = await read_and_compare(self._store, self._read_back, former, found.etag)
                     if wrong is not None:
@@ -231,7 +254,6 @@ class Completer:
                         await fail(self._ledger, self._clock, former, str(wrong))
                         return
                 time = now(self._clock)
-                crc32c = combined(await self._ledger.pieces(former.id))
                 how: dict[str, Any] = {"etag": found.etag, "crc32c": crc32c, "finished": time, "updated": time}
                 await self._ledger.move(former, State.FINISHED, frm=(State.OPEN, State.FINISHING), **how)
         except StoreError as error:
@@ -266,6 +288,12 @@ class Completer:
                 found = await self.own_object(upload)
                 if found is not None:
                     claim.doubtful = claim.doubtful and not isinstance(error, NoSuchUpload)
+                    try:
+                        await self._check_told(upload, found.crc32c, claim, combined(parts))
+                    except StoreUnavailable as trouble:
+                        raise in_trouble(trouble) from trouble
+                    except StoreError as damaged:
+                        return await self.refused(upload, damaged)
                     return found.etag
             return await self.refused(upload, error)
 
@@ -277,7 +305,7 @@ class Completer:
                 upload.bucket, upload.key, upload.multipart_id, refs, overwrite=upload.overwrite, fence=claim
             )
         )
-        etag = await self.check(upload, made, claim)
+        etag = await self.check(upload, made, claim, combined(parts))
         # Of a multipart upload an object is made once: whatever else was asked comes to nothing.
         claim.doubtful = False
         return etag

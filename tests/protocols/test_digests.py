@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
@@ -16,7 +17,7 @@ from twisted.web.http_headers import Headers
 
 from resumable.model import Invalid
 from resumable.protocols.digests import SIZES, digests_in, parse_dictionary, parse_digests, parse_legacy, parse_md5
-from resumable.stores.port import Made, PartRef
+from resumable.stores.port import Made, PartRef, StoredObject
 from resumable.uploads.digest import HASHES
 from tests.protocols.harness import Answer, Memory, memory_service, parse_answers, until
 from tests.uploads.memory_store import Bucket, MemoryStore
@@ -636,3 +637,62 @@ def test_names() -> None:
     assert set(SIZES) <= set(HASHES)
     assert all(len(digest(name, b"")) == size for name, size in SIZES.items())
     assert digest("sha-256", DATA) == hashlib.sha256(DATA).digest()
+
+
+# What the store itself tells
+
+
+class Telling(Lying):
+    """Keeps other bytes, and tells their CRC32C: in the answer to Complete, or when it is asked."""
+
+    def __init__(self, bucket: Bucket, at_once: bool) -> None:
+        super().__init__(bucket)
+        self._at_once = at_once
+
+    async def _made(self, key: str, made: Made) -> Made:
+        found = await self.head_object("bucket", key)
+        assert found is not None
+        return Made(found.etag, False, found.crc32c if self._at_once else None)
+
+    async def head_object(self, bucket: str, key: str) -> StoredObject | None:
+        found = await super().head_object(bucket, key)
+        told = digest("crc32c", self._bucket.objects[key][0]) if found is not None else b""
+        return None if found is None else evolve(found, crc32c=int.from_bytes(told, "big"))
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("size", [100, 10])
+@pytest.mark.parametrize("lies", [True, False])
+@ensureDeferred
+async def test_a_store_that_tells_another_checksum(size: int, at_once: bool, lies: bool) -> None:
+    """No client has asked for it, and nothing is read back: what the store tells is compared all the same."""
+    bucket, data = Bucket(), DATA[:size]
+    store = Telling(bucket, at_once)
+    store.lies = lies
+    async with memory_service(store=store) as service:
+        answer = await service.ask("PUT", "/upload/f", (), data)
+        if lies:
+            assert (answer.status, bucket.objects, bucket.multiparts) == (410, {}, {})
+            assert "other bytes" in answer.json["detail"]
+        else:
+            assert (answer.status, stored(service)) == (200, None)
+            assert bucket.objects["f"][0] == data
+        assert "get_object" not in bucket.calls
+
+
+@pytest.mark.parametrize("call", ["complete_multipart_upload", "delete_object"])
+@ensureDeferred
+async def test_another_checksum_after_a_lost_answer(call: str) -> None:
+    """The next try finds the object made already, and does not take it for the right one."""
+    bucket = Bucket()
+    store = Telling(bucket, False)
+    async with memory_service(store=store) as service:
+        store.trouble = [(call, "after" if call == "complete_multipart_upload" else "before")]
+        answer = await service.ask("PUT", "/upload/f", (), DATA)
+        assert answer.status == 503
+        for key in list(bucket.objects):
+            store._flip(key) if bucket.objects[key][0] == DATA else None
+        while answer.status == 503:
+            answer = await service.ask("PUT", "/upload/f", ["Content-Range: bytes */100"], b"")
+        assert answer.status == 410
+        await until(lambda: not bucket.objects)
