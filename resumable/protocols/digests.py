@@ -173,10 +173,12 @@ def with_digests(request: Request, report: Report, response: Response) -> Respon
 
     ``Want-Repr-Digest`` asks for those of the object, ``Want-Content-Digest`` for one of the answer's own body (RFC 9530, 4).
     """
+    if not report.finished:
+        return response
     headers = request.requestHeaders
     more: list[tuple[str, str]] = []
     wanted = _wanted(headers, b"want-repr-digest")
-    if wanted and report.finished:
+    if wanted:
         known = known_digests(report)
         shown = [f"{name}=:{b64encode(known[name]).decode('ascii')}:" for name in wanted if name in known]
         more += [("Repr-Digest", ", ".join(shown))] if shown else []

@@ -85,7 +85,7 @@ class PutProtocol(Plain):
         upload = await access.create(said, whole=True)
         span = Span(0, request.length, last=True)
         report = await access.receive(upload, request, span, new=True, digests=checked)
-        return await self._ranges.answer(request, report)
+        return digests.with_digests(request, report, await self._ranges.answer(report))
 
     async def _put_range(self, request: Request, name: str, brought: ContentRange, first: int) -> Response:
         """Go on; from byte 0, or anywhere if many connections are to write the upload, also start.
@@ -97,14 +97,14 @@ class PutProtocol(Plain):
         if swarm and brought.total is None:
             raise Invalid("Upload-Swarm requires a total length: say Content-Range: bytes F-L/T")
         action: Action = "create" if may_start else "append"
-        checked = digests.digests_of(request)
-        said = evolve(description_of(request, name, brought.total, swarm=swarm), digests=checked.whole)
+        claimed = digests.digests_of(request).whole
+        said = evolve(description_of(request, name, brought.total, swarm=swarm), digests=claimed)
         access = await self._gate.authorize(request, action, description=said)
         try:
             upload = await access.find(name)
             another = await self._begins_another(access, upload, brought.total, swarm=swarm) if may_start else False
             # Another file that begins under the name has other digests.
-            new = another or (first == 0 and not swarm and upload.live and others_said(checked.whole, upload))
+            new = another or (first == 0 and not swarm and upload.live and others_said(claimed, upload))
         except NotFound:
             if not may_start:
                 raise
@@ -114,7 +114,7 @@ class PutProtocol(Plain):
             upload, new = await access.join(said, whole=whole)
         elif swarm:
             upload = await access.open_to_many(upload)
-        return await self._ranges.put(access, request, upload, brought, checked, new=new)
+        return await self._ranges.put(access, request, upload, brought, new=new)
 
     async def _begins_another(
         self, access: AuthorizedUploads, upload: Upload, total: int | None, *, swarm: bool

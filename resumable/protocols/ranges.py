@@ -7,12 +7,11 @@ from attrs import evolve
 from resumable.model import Invalid, State, Upload
 from resumable.protocols.access import AuthorizedUploads
 from resumable.protocols.content_range import ContentRange
-from resumable.protocols.digests import with_digests
+from resumable.protocols.digests import digests_of, with_digests
 from resumable.protocols.messages import Request, range_header
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results, expires_header
 from resumable.quoting import quote_briefly
-from resumable.uploads.digest import Digests
 from resumable.uploads.registry import Span
 from resumable.uploads.result import Report
 
@@ -48,11 +47,11 @@ class Ranges:
         if upload.live and (declares or report.complete):
             changing = await access.also("append", upload)
             if changing is None:
-                return await self.answer(request, report)
+                return await self._answer(request, report)
             access = changing
             if declares and asked.total is not None:
                 report = evolve(report, upload=await access.declare(upload, asked.total))
-        return await self.answer(request, await access.settle(report))
+        return await self._answer(request, await access.settle(report))
 
     async def put(
         self,
@@ -60,30 +59,31 @@ class Ranges:
         request: Request,
         upload: Upload,
         brought: ContentRange,
-        digests: Digests,
         *,
         new: bool = False,
     ) -> Response:
         """Take in the body of ``bytes F-L/T``.
 
-        :param digests: what the request says of them.
         :param new: the upload has just been created for it.
         """
         assert brought.first is not None, "a query brings nothing"
         if brought.total is not None and not new:
             upload = await access.declare(upload, brought.total)
-        span = Span(brought.first, brought.end)
+        span, checked = Span(brought.first, brought.end), digests_of(request)
         if upload.state is State.FINISHED:
             if brought.end is not None and brought.end > (upload.length or 0):
                 raise Invalid(f"the upload is finished and has {upload.length} bytes")
             # Its answer may have been lost.
-            return await self.answer(request, await access.compare(upload, request, span, digests))
-        return await self.answer(request, await access.receive(upload, request, span, new=new, digests=digests))
+            return await self._answer(request, await access.compare(upload, request, span, checked))
+        return await self._answer(request, await access.receive(upload, request, span, new=new, digests=checked))
 
-    async def answer(self, request: Request, report: Report) -> Response:
+    async def _answer(self, request: Request, report: Report) -> Response:
+        return with_digests(request, report, await self.answer(report))
+
+    async def answer(self, report: Report) -> Response:
         """Return 308 and what is stored; for a finished upload its result."""
         if report.finished:
-            return with_digests(request, report, await self._results.answer(report))
+            return await self._results.answer(report)
         upload = report.upload
         stored = report.coverage.ranges if upload.swarm else [(0, report.offset)]
         headers = {**range_header(stored), CHUNK_SIZE: str(upload.alignment), **expires_header(report)}

@@ -130,7 +130,7 @@ class SessionProtocol(Plain):
         upload = await access.get(upload_id)
         if brought.query:
             return await self._ranges.query(access, request, await access.report(upload), brought)
-        return await self._ranges.put(access, request, upload, brought, digests.digests_of(request))
+        return await self._ranges.put(access, request, upload, brought)
 
 
 def read_description(body: bytes) -> Description:
