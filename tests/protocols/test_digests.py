@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pytest_twisted import ensureDeferred
 from twisted.web.http_headers import Headers
 
-from resumable.model import Invalid
+from resumable.model import Invalid, State
 from resumable.protocols.digests import SIZES, digests_in, parse_dictionary, parse_digests, parse_legacy, parse_md5
 from resumable.stores.port import Made, PartRef, StoredObject
 from resumable.uploads.digest import HASHES
@@ -696,3 +696,36 @@ async def test_another_checksum_after_a_lost_answer(call: str) -> None:
             answer = await service.ask("PUT", "/upload/f", ["Content-Range: bytes */100"], b"")
         assert answer.status == 410
         await until(lambda: not bucket.objects)
+
+
+class Open:
+    """A fence that lets everything through."""
+
+    async def proceed(self) -> None:
+        """Go on."""
+
+    async def pause(self, seconds: float) -> None:
+        """Wait for nothing."""
+
+    def doubt(self) -> None:
+        """There is none."""
+
+
+@pytest.mark.parametrize("lies", [True, False])
+@ensureDeferred
+async def test_another_upload_wants_the_key(lies: bool) -> None:
+    """What an abandoned upload has left under it is read back then too, before it counts as finished."""
+    bucket = Bucket()
+    store = Lying(bucket)
+    store.lies = lies
+    async with memory_service(reads_back=True, store=store) as service:
+        store.trouble = [("get_object", "before")] * 2
+        assert (await bring(service)).status == 503
+        former = await service.parts.ledger.find("", "f", "put")
+        assert (former.state, list(bucket.objects)) == (State.FINISHING, ["f"])
+        store.trouble.clear()
+        fence: Any = Open()
+        await service.parts.uploads._completer._settle(former, fence)
+        found = await service.parts.ledger.get(former.id)
+        assert found.state is (State.FAILED if lies else State.FINISHED)
+        assert list(bucket.objects) == ([] if lies else ["f"])
