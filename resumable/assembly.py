@@ -300,6 +300,7 @@ def make_policy(settings: Settings, limits: StoreLimits) -> Policy:
         max_size=min(settings.limits.max_size or limits.largest_object, limits.largest_object),
         fragments_prefix=store.fragments_prefix,
         expire_after=settings.cleanup.after,
+        reads_back=settings.digest == "verify",
         options=ObjectOptions(
             acl=store.object.acl,
             storage_class=store.object.storage_class,

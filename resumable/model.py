@@ -283,7 +283,16 @@ class OffsetMismatch(UploadError):
 
 
 class DigestMismatch(UploadError):
-    """The body's bytes do not match its digest. Nothing of it counts; the offset is as before."""
+    """The body's bytes do not match its digest. Nothing of it counts; the offset is as before.
+
+    :ivar algorithm: which digest that was; empty where the client knows.
+    :ivar computed: what it would have had to be, in base64.
+    """
+
+    def __init__(self, message: str, *, algorithm: str = "", computed: str = "") -> None:
+        super().__init__(message)
+        self.algorithm = algorithm
+        self.computed = computed
 
 
 class NotAsExpected(DigestMismatch):

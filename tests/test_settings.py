@@ -83,6 +83,12 @@ def test_downloads(written: str, found: str) -> None:
     assert top(f"download: {written}").download == found
 
 
+def test_digests() -> None:
+    assert top("digest: verify").digest == "verify"
+    assert top("page: true").digest == "declared"
+    assert problems(f"{MINIMAL}digest: refuse") == ["digest: must be declared or verify"]
+
+
 @pytest.mark.parametrize("written", ["on", "true", "proxy", "[]", "0"])
 def test_downloads_that_are_none(written: str) -> None:
     assert problems(f"{MINIMAL}download: {written}") == ["download: must be off or redirect"]
@@ -176,14 +182,6 @@ def test_workers_cannot_share_a_ledger_in_memory(ledger: str) -> None:
 def test_workers_cannot_share_the_embedded_store() -> None:
     (problem,) = problems("store: {kind: embedded}\nauth: open\nworkers: 2\n")
     assert problem == "workers: must be 1 with store.kind: embedded, which is for trying things out"
-
-
-@pytest.mark.parametrize(
-    "line",
-    ["digest: verify"],
-)
-def test_what_is_not_there_yet_is_unknown(line: str) -> None:
-    assert "unknown key" in problems(MINIMAL + line)[0]
 
 
 @pytest.mark.parametrize(

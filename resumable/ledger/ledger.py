@@ -518,6 +518,27 @@ class Ledger:
             raise Ended("the upload has ended")
         return current
 
+    async def remember(self, upload: Upload, name: str, text: str) -> Upload:
+        """Remember something of an upload (see `Upload.remembered`), unless something is remembered under that name already.
+
+        :return: the upload as it stands then. The caller has to look which of the two it is.
+        :raises Ended: the upload has ended.
+        """
+
+        def work(connection: Connection) -> Upload:
+            current = self._locked(connection, upload.id)
+            if name in current.remembered or not current.live:
+                return current
+            changed = evolve(current, remembered={**current.remembered, name: text})
+            values = {"remembered": changed.remembered}
+            connection.execute(update(uploads).where(uploads.c.id == upload.id).values(values))
+            return changed
+
+        current = await self._database.write(work)
+        if not current.live:
+            raise Ended("the upload has ended")
+        return current
+
     @staticmethod
     def _locked(connection: Connection, upload_id: str) -> Upload:
         return as_upload(connection.execute(UPLOAD.with_for_update(), {"this": upload_id}).mappings().one())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Literal
 
 from attrs import evolve, field, frozen
@@ -19,7 +20,8 @@ from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.messages import Request
 from resumable.request_info import note
 from resumable.uploads import values
-from resumable.uploads.digest import BodyDigest
+from resumable.uploads.digest import BodyDigest, Digests, TrailingDigests, joined
+from resumable.uploads.expected import is_whole
 from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Body, Span
 from resumable.uploads.result import Report
@@ -73,6 +75,8 @@ class Description:
     overwrite: bool = True
     #: The whole object's CRC32C, where the client says it before its bytes come.
     expected_crc32c: int | None = None
+    #: The same with any digests, by the names of `resumable.uploads.digest.HASHES`.
+    digests: Mapping[str, bytes] = field(factory=dict)
     #: What the protocol has to give back to its clients as it came.
     remembered: Mapping[str, str] = field(factory=dict)
     #: Whether other uploads are going to be made of it; and the ids of those that it is made of.
@@ -300,6 +304,7 @@ class AuthorizedUploads:
             swarm=said.swarm,
             overwrite=said.overwrite,
             expected_crc32c=said.expected_crc32c,
+            digests=said.digests,
             remembered=said.remembered,
             partial=said.partial,
             sources=said.sources,
@@ -327,6 +332,7 @@ class AuthorizedUploads:
         exact: bool = False,
         ends: bool | None = None,
         digest: BodyDigest | None = None,
+        digests: Digests | None = None,
         acknowledged: Callable[[int], None] | None = None,
     ) -> Report:
         """Stream a body into the upload.
@@ -334,9 +340,12 @@ class AuthorizedUploads:
         See `resumable.uploads.service.UploadService.receive`, also for the parameters. The application is asked once more right
         before the upload is finished.
 
+        :param digests: what the request says of digests in the fields that all protocols share. `digest` is the protocol's own.
         :raises NotWritable: the upload is made of others.
         """
         self._require_writable(upload)
+        if digests is not None:
+            digest = joined([digest, await self._expected(upload, span, digests)])
         return await self._uploads.receive(
             upload,
             body,
@@ -347,8 +356,22 @@ class AuthorizedUploads:
             exact=exact,
             ends=ends,
             digest=digest,
+            in_one=digests is not None and digests.all_in_one,
             acknowledged=acknowledged,
         )
+
+    async def _expected(self, upload: Upload, span: Span, digests: Digests) -> BodyDigest | None:
+        """Return what checks a body for what its request says of digests; None where nothing has to be seen to in it.
+
+        Errors as `resumable.uploads.service.UploadService.expect_digests`.
+        """
+        in_one = digests.all_in_one or is_whole(upload, span.first, span.end, last=span.last)
+        whole = await self._uploads.expect_digests(upload, digests.whole, in_one=in_one)
+        trailing = None
+        if digests.trailing is not None:
+            expect = partial(self._uploads.expect_digests, upload, in_one=False)
+            trailing = TrailingDigests.of(digests.trailing, None if in_one else expect)
+        return joined([digests.body, whole, trailing])
 
     async def receive_nothing(self, upload: Upload) -> Report:
         """Finish an upload of no bytes that was created by this request.
@@ -371,10 +394,11 @@ class AuthorizedUploads:
                 await self.abandon(upload)
             raise
 
-    async def compare(self, upload: Upload, body: Body, span: Span) -> Report:
+    async def compare(self, upload: Upload, body: Body, span: Span, digests: Digests | None = None) -> Report:
         """Compare a body with a finished upload. See `resumable.uploads.service.UploadService.compare`."""
         self._require_for(upload, *BRINGS)
-        return await self._uploads.compare(upload, body, span)
+        digest = None if digests is None else await self._expected(upload, span, digests)
+        return await self._uploads.compare(upload, body, span, digest)
 
     async def declare(self, upload: Upload, length: int) -> Upload:
         """Say how many bytes the upload has. See `resumable.uploads.service.UploadService.declare`."""

@@ -79,5 +79,13 @@ def render_problem(error: UploadError) -> Response:
     if isinstance(error, InternalError):
         return problem(500)
     stored = range_header([(0, error.offset)]) if isinstance(error, Gap) else {}
-    named = {"field": error.field} if isinstance(error, Rejected) else None
-    return problem(status_of(error), str(error), {**stored, **retry_header(error)}, named)
+    return problem(status_of(error), str(error), {**stored, **retry_header(error)}, members_of(error))
+
+
+def members_of(error: UploadError) -> dict[str, str]:
+    """Return what a problem says of an error beside its text: the field that is at fault, or the digest that was computed."""
+    if isinstance(error, Rejected):
+        return {"field": error.field}
+    if isinstance(error, DigestMismatch) and error.algorithm:
+        return {"algorithm": error.algorithm, "computed": error.computed}
+    return {}

@@ -5,7 +5,10 @@ It is what the first server of this name spoke, and (but for the URL) what Googl
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from resumable.model import Invalid, NotFound, State, Upload
+from resumable.protocols import digests
 from resumable.protocols.access import Action, AuthorizedUploads, Gate, description_of
 from resumable.protocols.base import Plain, Spoken, Target
 from resumable.protocols.content_range import ContentRange, parse_content_range
@@ -14,6 +17,7 @@ from resumable.protocols.names import parse_name
 from resumable.protocols.ranges import CHUNK_SIZE, Ranges, wants_swarm
 from resumable.protocols.response import Response, problem
 from resumable.protocols.results import Results
+from resumable.uploads.expected import others_said
 from resumable.uploads.registry import Span
 from resumable.uploads.result import as_json
 
@@ -29,8 +33,8 @@ class PutProtocol(Plain):
     name = NAME
     spoken = Spoken(
         methods=("GET", "HEAD", "PUT", "DELETE"),
-        sent=("Content-Encoding", "Content-Range", "Upload-Swarm"),
-        read=("Range", CHUNK_SIZE, "Upload-Expires", OBJECT),
+        sent=("Content-Encoding", "Content-Range", "Upload-Swarm", *digests.SENT),
+        read=("Range", CHUNK_SIZE, "Upload-Expires", OBJECT, *digests.READ),
     )
 
     def __init__(self, gate: Gate, results: Results) -> None:
@@ -68,18 +72,20 @@ class PutProtocol(Plain):
             return await self._put_whole(request, name)
         if brought.first is None:
             access = await self._gate.authorize(request, "status", name=name, length=brought.total)
-            return await self._ranges.query(access, await access.look(name), brought)
+            return await self._ranges.query(access, request, await access.look(name), brought)
         return await self._put_range(request, name, brought, brought.first)
 
     async def _put_whole(self, request: Request, name: str) -> Response:
         """Take the whole object in one body. An upload of the same name that was not finished is given up for it."""
         if request.length == 0 and not request.requestHeaders.hasHeader(b"content-length"):
             return problem(411, "say Content-Length, or send the body chunked")
-        said = description_of(request, name, request.length)
+        checked = digests.digests_of(request)
+        said = evolve(description_of(request, name, request.length), digests=checked.whole)
         access = await self._gate.authorize(request, "create", description=said)
         upload = await access.create(said, whole=True)
         span = Span(0, request.length, last=True)
-        return await self._ranges.answer(await access.receive(upload, request, span, new=True))
+        report = await access.receive(upload, request, span, new=True, digests=checked)
+        return digests.with_digests(request, report, await self._ranges.answer(report))
 
     async def _put_range(self, request: Request, name: str, brought: ContentRange, first: int) -> Response:
         """Go on; from byte 0, or anywhere if many connections are to write the upload, also start.
@@ -91,11 +97,14 @@ class PutProtocol(Plain):
         if swarm and brought.total is None:
             raise Invalid("Upload-Swarm requires a total length: say Content-Range: bytes F-L/T")
         action: Action = "create" if may_start else "append"
-        said = description_of(request, name, brought.total, swarm=swarm)
+        claimed = digests.digests_of(request).whole
+        said = evolve(description_of(request, name, brought.total, swarm=swarm), digests=claimed)
         access = await self._gate.authorize(request, action, description=said)
         try:
             upload = await access.find(name)
-            new = may_start and await self._begins_another(access, upload, brought.total, swarm=swarm)
+            another = await self._begins_another(access, upload, brought.total, swarm=swarm) if may_start else False
+            # Another file that begins under the name has other digests.
+            new = another or (first == 0 and not swarm and upload.live and others_said(claimed, upload))
         except NotFound:
             if not may_start:
                 raise

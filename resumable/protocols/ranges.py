@@ -7,6 +7,7 @@ from attrs import evolve
 from resumable.model import Invalid, State, Upload
 from resumable.protocols.access import AuthorizedUploads
 from resumable.protocols.content_range import ContentRange
+from resumable.protocols.digests import digests_of, with_digests
 from resumable.protocols.messages import Request, range_header
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results, expires_header
@@ -32,7 +33,7 @@ class Ranges:
     def __init__(self, results: Results) -> None:
         self._results = results
 
-    async def query(self, access: AuthorizedUploads, report: Report, asked: ContentRange) -> Response:
+    async def query(self, access: AuthorizedUploads, request: Request, report: Report, asked: ContentRange) -> Response:
         """Answer ``bytes */T``: how far is it?
 
         For one who may change the upload it also sets its length, and finishes what is complete.
@@ -46,14 +47,20 @@ class Ranges:
         if upload.live and (declares or report.complete):
             changing = await access.also("append", upload)
             if changing is None:
-                return await self.answer(report)
+                return await self._answer(request, report)
             access = changing
             if declares and asked.total is not None:
                 report = evolve(report, upload=await access.declare(upload, asked.total))
-        return await self.answer(await access.settle(report))
+        return await self._answer(request, await access.settle(report))
 
     async def put(
-        self, access: AuthorizedUploads, request: Request, upload: Upload, brought: ContentRange, *, new: bool = False
+        self,
+        access: AuthorizedUploads,
+        request: Request,
+        upload: Upload,
+        brought: ContentRange,
+        *,
+        new: bool = False,
     ) -> Response:
         """Take in the body of ``bytes F-L/T``.
 
@@ -62,13 +69,16 @@ class Ranges:
         assert brought.first is not None, "a query brings nothing"
         if brought.total is not None and not new:
             upload = await access.declare(upload, brought.total)
-        span = Span(brought.first, brought.end)
+        span, checked = Span(brought.first, brought.end), digests_of(request)
         if upload.state is State.FINISHED:
             if brought.end is not None and brought.end > (upload.length or 0):
                 raise Invalid(f"the upload is finished and has {upload.length} bytes")
             # Its answer may have been lost.
-            return await self.answer(await access.compare(upload, request, span))
-        return await self.answer(await access.receive(upload, request, span, new=new))
+            return await self._answer(request, await access.compare(upload, request, span, checked))
+        return await self._answer(request, await access.receive(upload, request, span, new=new, digests=checked))
+
+    async def _answer(self, request: Request, report: Report) -> Response:
+        return with_digests(request, report, await self.answer(report))
 
     async def answer(self, report: Report) -> Response:
         """Return 308 and what is stored; for a finished upload its result."""

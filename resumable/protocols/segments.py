@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from email.message import Message
 
 from resumable.model import Invalid, NotFound, State, UnsupportedType, Upload
+from resumable.protocols import digests
 from resumable.protocols.access import AuthorizedUploads, Description, Gate, content_encoding_of, content_type_of
 from resumable.protocols.base import Plain, Spoken, Target
 from resumable.protocols.content_range import ContentRange, parse_content_range
@@ -45,8 +46,9 @@ class SegmentsProtocol(Plain):
             "X-Session-ID",
             "Content-Disposition",
             "Content-Encoding",
+            *digests.SENT,
         ),
-        read=("Range",),
+        read=("Range", *digests.READ),
     )
 
     def __init__(self, gate: Gate, results: Results) -> None:
@@ -72,13 +74,21 @@ class SegmentsProtocol(Plain):
             raise UnsupportedType("Content-Type is that of the file, not multipart/form-data")
         file_name = read_file_name(request, target.name)
         metadata = {FILE_NAME: file_name} if file_name else {}
-        said = Description(session, total, content_type_of(request), content_encoding_of(request), metadata, swarm=True)
+        said = Description(
+            session,
+            total,
+            content_type_of(request),
+            content_encoding_of(request),
+            metadata,
+            swarm=True,
+            digests=digests.digests_of(request).whole,
+        )
         access = await self._gate.authorize(request, "create", description=said)
         upload, new = await self._find_or_begin(access, said)
         if upload.length != total:
             raise Invalid(f"this session's file has {upload.length} bytes, not {total}")
         report = await self._receive(access, request, upload, brought, new=new)
-        return await self._answer(report)
+        return await self._answer(request, report)
 
     async def _find_or_begin(self, access: AuthorizedUploads, said: Description) -> tuple[Upload, bool]:
         """Return the session's upload, and whether it is new. Whichever segment comes first begins it.
@@ -99,16 +109,17 @@ class SegmentsProtocol(Plain):
             if upload.state is State.FINISHED:
                 return await access.report(upload)
             return await access.receive(upload, EmptyBody(), Span(0, 0, last=True), new=new)
+        checked = digests.digests_of(request)
         span = Span(brought.first or 0, brought.end)
         if upload.state is State.FINISHED:
             # Its answer may have been lost.
-            return await access.compare(upload, request, span)
-        return await access.receive(upload, request, span, new=new)
+            return await access.compare(upload, request, span, checked)
+        return await access.receive(upload, request, span, new=new, digests=checked)
 
-    async def _answer(self, report: Report) -> Response:
+    async def _answer(self, request: Request, report: Report) -> Response:
         """Return 201 and what has come; at the end 200 and the result."""
         if report.finished:
-            return await self._results.answer(report)
+            return digests.with_digests(request, report, await self._results.answer(report))
         shown = ranges_text(report.coverage.ranges, report.upload.length or 0)
         fields = {"Content-Type": "text/plain", **({"Range": shown} if shown else {})}
         return Response(201, shown.encode("ascii"), fields)

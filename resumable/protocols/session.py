@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from attrs import evolve
 
 from resumable.model import Invalid, Rejected, State
+from resumable.protocols import digests
 from resumable.protocols.access import Action, Description, Gate
 from resumable.protocols.base import Plain, Prepares, Spoken, Target
 from resumable.protocols.content_range import parse_content_range
@@ -38,8 +39,8 @@ class SessionProtocol(Plain):
     name = NAME
     spoken = Spoken(
         methods=("GET", "HEAD", "POST", "PUT", "DELETE"),
-        sent=("Content-Encoding", "Content-Range"),
-        read=("Range", CHUNK_SIZE, "Upload-Expires"),
+        sent=("Content-Encoding", "Content-Range", *digests.SENT),
+        read=("Range", CHUNK_SIZE, "Upload-Expires", *digests.READ),
     )
 
     def __init__(self, gate: Gate, results: Results) -> None:
@@ -128,7 +129,7 @@ class SessionProtocol(Plain):
         access = await self._gate.authorize(request, action, upload_id=upload_id, length=brought.total)
         upload = await access.get(upload_id)
         if brought.query:
-            return await self._ranges.query(access, await access.report(upload), brought)
+            return await self._ranges.query(access, request, await access.report(upload), brought)
         return await self._ranges.put(access, request, upload, brought)
 
 

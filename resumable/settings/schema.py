@@ -224,6 +224,8 @@ class Settings:
     protocols: tuple[str, ...] = setting(listed(choice(*PROTOCOLS), least=1), PROTOCOLS)
     #: Whether GET of a finished upload leads to its object in the store.
     download: str = setting(off_or("redirect"), "off")
+    #: What becomes of digests of a whole object that cannot be combined from its parts.
+    digest: str = setting(choice("declared", "verify"), "declared")
     #: Whether there is a page to upload from at ``/``.
     page: bool = setting(boolean, True)
     cors: CorsSettings = section(CorsSettings)

@@ -159,10 +159,12 @@ class Made:
     """An object that was made.
 
     :ivar confirmed: whether the store's answer had the checksum of the bytes that were sent.
+    :ivar crc32c: of the whole object, as the store tells it; None if it does not, or if that was compared already.
     """
 
     etag: str
     confirmed: bool = False
+    crc32c: int | None = None
 
 
 @frozen
@@ -201,6 +203,7 @@ class StoredObject:
 
     :ivar metadata: names are in lower case. Empty in listings.
     :ivar modified: seconds since the epoch; None where the store does not tell it.
+    :ivar crc32c: of all its bytes, as the store tells it; None if it does not. Never in listings.
     """
 
     key: str
@@ -208,6 +211,7 @@ class StoredObject:
     etag: str
     metadata: dict[str, str] = field(factory=dict)
     modified: float | None = None
+    crc32c: int | None = None
 
 
 @frozen

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from resumable.clock import now
+from resumable.crc32c_text import encode_crc32c
 from resumable.ledger.ledger import Ledger
 from resumable.model import LIVE, Ended, Exists, Piece, Rejected, State, Superseded, Unavailable, Upload
 from resumable.quoting import quote_briefly
@@ -31,9 +32,11 @@ from resumable.stores.port import (
 )
 from resumable.uploads.checksum import combine
 from resumable.uploads.claims import Claim, Claims, new_claim
-from resumable.uploads.expected import check_expected
+from resumable.uploads.expected import READ_BACK, check_expected, fail, read_and_compare
 from resumable.uploads.grid import Grid
+from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.release import delete_own_object, is_own
+from resumable.uploads.stored_body import READ
 from resumable.uploads.trouble import in_trouble
 
 
@@ -45,8 +48,17 @@ class Completer:
 
     _log = Logger()
 
-    def __init__(self, ledger: Ledger, store: Store, clock: IReactorTime, faults: OperatorFaults) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: Store,
+        clock: IReactorTime,
+        faults: OperatorFaults,
+        read_back: ReadBackLimiter | None = None,
+    ) -> None:
+        """:param read_back: limits the bytes that are read at a time to compare objects with their digests."""
         self._faults = faults
+        self._read_back = read_back or ReadBackLimiter(READ)
         self._ledger = ledger
         self._store = store
         self._clock = clock
@@ -106,8 +118,9 @@ class Completer:
             self._log.error("{error}", error=str(error))
             raise Unavailable("the ledger lacks parts of the upload") from None
         # The checksum may have been said on another node, after this one has read the upload.
-        said = upload if found is None else evolve(upload, expected_crc32c=found[0].expected_crc32c)
-        await self.check_expected(said, combined(parts))
+        if found is not None:
+            upload = evolve(upload, expected_crc32c=found[0].expected_crc32c, remembered=found[0].remembered)
+        await self.check_expected(upload, combined(parts))
         etag = await self._complete(upload, parts, claim)
         crc32c = combined(parts)
         if crc32c is None and upload.sources:
@@ -118,9 +131,12 @@ class Completer:
         """Note that the object was made under the claim, and return the upload, finished.
 
         :raises Ended: the upload was ended meanwhile; the object is removed again.
-        :raises Unavailable: the claim was lost.
+        :raises NotAsExpected: it is not what the client has said it is; it is removed again, and the upload has failed.
+        :raises Unavailable: the claim was lost, or the object cannot be read just now, as it has to be.
         """
         try:
+            if READ_BACK in upload.remembered:
+                await self._compare(upload, etag, claim)
             return await self._conclude(upload, etag, claim, crc32c)
         except Unavailable:
             claim.doubt()  # so that whoever has the key next looks what is there
@@ -157,16 +173,37 @@ class Completer:
                 self._log.warn("object of {id} not removed yet: {error}", id=upload.id, error=str(error))
         raise Ended("the upload has ended")
 
+    async def _compare(self, upload: Upload, etag: str, claim: Claim) -> None:
+        """Compare the object that was made under the claim with its digests: see `resumable.uploads.expected`.
+
+        Errors as `conclude`.
+        """
+        try:
+            wrong = await claim.run(read_and_compare(self._store, self._read_back, upload, etag))
+            if wrong is None:
+                return
+            claim.tidy_up()
+            await claim.run(delete_own_object(self._store, upload, claim))
+        except Ended:
+            return  # `_conclude` removes the object of an upload that has ended
+        except StoreError as error:
+            raise in_trouble(error) from error
+        await fail(self._ledger, self._clock, upload, str(wrong))
+        raise wrong
+
     async def check_expected(self, upload: Upload, crc32c: int | None) -> None:
         """See `resumable.uploads.expected.check_expected`."""
         await check_expected(self._ledger, self._clock, upload, crc32c)
 
-    async def check(self, upload: Upload, made: Made, claim: Claim) -> str:
+    async def check(self, upload: Upload, made: Made, claim: Claim, crc32c: int | None) -> str:
         """Return the ETag of an object that was made under the claim, once it is certain that it is what was sent.
 
-        :raises StoreUnavailable: it is not, or nobody can say.
+        :param crc32c: of the bytes that were sent; None if nobody knows.
+        :raises Damaged: the store itself tells another one. The object is deleted.
+        :raises StoreUnavailable: it is not what was sent, or nobody can say.
         """
-        if made.confirmed:
+        await self._check_told(upload, made.crc32c, claim, crc32c)
+        if made.confirmed or None not in (made.crc32c, crc32c):
             return made.etag
         try:
             found = await self._store.head_object(upload.bucket, upload.key)
@@ -177,7 +214,21 @@ class Completer:
             claim.doubt()
             size = "no object of ours" if found is None else f"{found.size} bytes"
             raise StoreUnavailable("NotStored", f"the store said that {upload.length} bytes are stored, and has {size}")
+        await self._check_told(upload, found.crc32c, claim, crc32c)
         return found.etag
+
+    async def _check_told(self, upload: Upload, told: int | None, claim: Claim, crc32c: int | None) -> None:
+        """Compare what the store tells of the object with what was sent. Errors as `check`."""
+        if told is None or crc32c is None or told == crc32c:
+            return
+        claim.tidy_up()
+        try:
+            await claim.run(delete_own_object(self._store, upload, claim))
+        except StoreError:
+            claim.doubt()
+            raise
+        what = f"an object with the CRC32C {encode_crc32c(told)}, not {encode_crc32c(crc32c)}"
+        raise Damaged("ObjectDamaged", f"it has made {what}")
 
     async def _settle(self, former: Upload, claim: Claim) -> None:
         """Settle what an upload whose claim was abandoned may have left under its key: see `Claims`."""
@@ -191,8 +242,18 @@ class Completer:
             # Of several editions nobody can say whose it is; but of a multipart upload there is one object.
             sure = former.edition == 0 or former.multipart_id is not None
             if sure and is_own(found, former) and found.size == former.length:
-                time = now(self._clock)
                 crc32c = combined(await self._ledger.pieces(former.id))
+                if None not in (found.crc32c, crc32c) and found.crc32c != crc32c:
+                    await delete_own_object(self._store, former, claim)
+                    await fail(self._ledger, self._clock, former, "the store holds other bytes than it had confirmed")
+                    return
+                if READ_BACK in former.remembered:
+                    wrong = await read_and_compare(self._store, self._read_back, former, found.etag)
+                    if wrong is not None:
+                        await delete_own_object(self._store, former, claim)
+                        await fail(self._ledger, self._clock, former, str(wrong))
+                        return
+                time = now(self._clock)
                 how: dict[str, Any] = {"etag": found.etag, "crc32c": crc32c, "finished": time, "updated": time}
                 await self._ledger.move(former, State.FINISHED, frm=(State.OPEN, State.FINISHING), **how)
         except StoreError as error:
@@ -227,6 +288,12 @@ class Completer:
                 found = await self.own_object(upload)
                 if found is not None:
                     claim.doubtful = claim.doubtful and not isinstance(error, NoSuchUpload)
+                    try:
+                        await self._check_told(upload, found.crc32c, claim, combined(parts))
+                    except StoreUnavailable as trouble:
+                        raise in_trouble(trouble) from trouble
+                    except StoreError as damaged:
+                        return await self.refused(upload, damaged)
                     return found.etag
             return await self.refused(upload, error)
 
@@ -238,7 +305,7 @@ class Completer:
                 upload.bucket, upload.key, upload.multipart_id, refs, overwrite=upload.overwrite, fence=claim
             )
         )
-        etag = await self.check(upload, made, claim)
+        etag = await self.check(upload, made, claim, combined(parts))
         # Of a multipart upload an object is made once: whatever else was asked comes to nothing.
         claim.doubtful = False
         return etag

@@ -8,10 +8,11 @@ from datetime import datetime, timezone
 from attrs import evolve, field, fields, frozen
 from twisted.logger import Logger
 
-from resumable.model import ANNOUNCED, ObjectOptions, Rejected, State, TooLarge, Unavailable, Upload
+from resumable.model import ANNOUNCED, Invalid, ObjectOptions, Rejected, State, TooLarge, Unavailable, Upload
 from resumable.quoting import quote_briefly
 from resumable.stores.port import StoreLimits
 from resumable.uploads import values
+from resumable.uploads.expected import IN_ONE_BODY, READ_BACK, encode, unchecked
 from resumable.uploads.grid import MIB, Bounds, Cut, Grid
 
 log = Logger()
@@ -41,6 +42,8 @@ class CreateRequest:
     #: See `Upload.expected_crc32c`.
     expected_crc32c: int | None = None
     options: ObjectOptions = field(factory=ObjectOptions)
+    #: What the client says of the whole object, by the names of `resumable.uploads.digest.HASHES`.
+    digests: Mapping[str, bytes] = field(factory=dict)
     #: See `Upload.remembered`, `Upload.partial` and `Upload.sources`.
     remembered: Mapping[str, str] = field(factory=dict)
     partial: bool = False
@@ -75,6 +78,7 @@ class Policy:
     :ivar partial_chunk: the most bytes of a partial upload that become its object in one request.
     :ivar answer_within: seconds that a client waits at the most for an object that is made of partial uploads.
     :ivar expire_after: seconds after which an upload that nobody goes on with is ended.
+    :ivar reads_back: whether an object is read back where its client has said a digest that cannot be combined from its parts.
     """
 
     bucket: str
@@ -91,6 +95,7 @@ class Policy:
     max_size: int
     fragments_prefix: str
     expire_after: float
+    reads_back: bool
     options: ObjectOptions
 
     def limit(self, max_size: int | None) -> int:
@@ -130,13 +135,29 @@ class Policy:
             created=now,
             updated=now,
             overwrite=self.overwrite and wanted.overwrite,
-            expected_crc32c=wanted.expected_crc32c,
+            expected_crc32c=_expected_crc32c(wanted),
             swarm=wanted.swarm,
             options=options,
-            remembered=_remembered(wanted),
+            remembered={**_remembered(wanted), **self._remembered_digests(wanted)},
             partial=wanted.partial,
             sources=tuple(wanted.sources),
         )
+
+    def _remembered_digests(self, wanted: CreateRequest) -> Mapping[str, str]:
+        """Return what the upload remembers of its digests: see `resumable.uploads.expected`.
+
+        Where there is a CRC32C among them, which can always be checked, the others are if the object can be read back.
+
+        :raises Invalid: there is none that could ever be checked.
+        """
+        others = {name: digest for name, digest in wanted.digests.items() if name != "crc32c"}
+        if not others or ("crc32c" in wanted.digests and not self.reads_back):
+            return {}
+        if self.reads_back:
+            return {READ_BACK: encode(others)}
+        if wanted.swarm:
+            raise unchecked(others)
+        return {IN_ONE_BODY: encode(others)}
 
     def _cut(self, wanted: CreateRequest, writing: int) -> Cut:
         """Return how the object is cut. Errors as `new_upload`."""
@@ -210,6 +231,18 @@ def object_options(upload: Upload) -> ObjectOptions:
     """Return what the store is told about the upload's object: its options, and the token that recognises it."""
     metadata: Mapping[str, str] = {**upload.options.metadata, TOKEN: upload.token}
     return evolve(upload.options, metadata=metadata)
+
+
+def _expected_crc32c(wanted: CreateRequest) -> int | None:
+    """Return the CRC32C that the client says of the whole object.
+
+    :raises Invalid: it says two.
+    """
+    said = wanted.digests.get("crc32c")
+    crc32c = None if said is None else int.from_bytes(said, "big")
+    if None not in (crc32c, wanted.expected_crc32c) and crc32c != wanted.expected_crc32c:
+        raise Invalid("two different CRC32Cs of the object are said")
+    return wanted.expected_crc32c if crc32c is None else crc32c
 
 
 def _remembered(wanted: CreateRequest) -> Mapping[str, str]:

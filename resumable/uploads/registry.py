@@ -314,10 +314,10 @@ class WriterRegistry:
         return any(not stream.failed for stream in writer.streams)
 
     def expecting(self, upload: Upload) -> None:
-        """Tell whoever writes the upload here what its whole object's checksum has to be."""
+        """Tell whoever writes the upload here what its whole object's digests have to be."""
         writer = self._writers.get(upload.id)
         if writer is not None:
-            writer.state.change(expected_crc32c=upload.expected_crc32c)
+            writer.state.change(expected_crc32c=upload.expected_crc32c, remembered=upload.remembered)
 
     def ended(self, upload_id: str, state: State, why: str | None = None) -> None:
         """See `resumable.ledger.notifier.Writers`."""

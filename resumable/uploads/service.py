@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -42,8 +42,17 @@ from resumable.uploads.claims import new_claim
 from resumable.uploads.completer import Completer
 from resumable.uploads.concatenations import Concatenations
 from resumable.uploads.dependencies import Dependencies
-from resumable.uploads.digest import BodyDigest
+from resumable.uploads.digest import BodyDigest, ExpectedDigests, joined
 from resumable.uploads.events import ProgressObserver
+from resumable.uploads.expected import (
+    READ_BACK,
+    body_digest,
+    check_made,
+    encode,
+    is_remembered,
+    is_whole,
+    unchecked,
+)
 from resumable.uploads.log import log_upload
 from resumable.uploads.policy import CreateOverrides, CreateRequest, Policy
 from resumable.uploads.registry import Body, Span, WriterRegistry
@@ -83,7 +92,7 @@ class UploadService:
         self._store = deps.store
         self._fragments = deps.fragments
         self._clock = deps.clock
-        self._completer = Completer(deps.ledger, deps.store, deps.clock, deps.faults)
+        self._completer = Completer(deps.ledger, deps.store, deps.clock, deps.faults, deps.read_back)
         self._finishes: SingleFlight[Report] = SingleFlight()
         self.writing = WriterRegistry(deps, policy, self._completer)
         self.concatenations = Concatenations(
@@ -269,6 +278,40 @@ class UploadService:
             raise Invalid("another checksum of the whole object was said before")
         return upload
 
+    async def expect_digests(self, upload: Upload, said: Mapping[str, bytes], *, in_one: bool) -> BodyDigest | None:
+        """Take the client's word for digests of the whole object. Where they are others in the end, it hears of no object.
+
+        A CRC32C can always be checked. If there is one, the others are checked only if the object can be read back.
+
+        :param said: by the names of `resumable.uploads.digest.HASHES`.
+        :param in_one: whether all of the object is about to come in one body.
+        :return: what has to be seen to in that body; None: nothing.
+        :raises Invalid: the client has said others before, or nobody could check them.
+        :raises DigestMismatch: the upload is finished, and its object has others.
+        :raises Ended: the upload has ended.
+        """
+        if not said:
+            return None
+        if upload.stored:
+            check_made(upload, said)
+            return None
+        others = {name: digest for name, digest in said.items() if name != "crc32c"}
+        known = is_remembered(others, upload)
+        crc32c = said.get("crc32c")
+        if crc32c is not None:
+            await self.expect(upload, int.from_bytes(crc32c, "big"))
+        if not others or known or (crc32c is not None and not self.policy.reads_back):
+            return None
+        if not self.policy.reads_back:
+            if not in_one or upload.swarm:
+                raise unchecked(others)
+            return ExpectedDigests.of(others)
+        upload = await self._ledger.remember(upload, READ_BACK, encode(others))
+        if not is_remembered(others, upload):
+            raise Invalid("digests of the whole object were said before, of other algorithms")
+        self.writing.expecting(upload)
+        return None
+
     async def settle(self, report: Report, revalidate: Revalidate) -> Report:
         """Finish the upload if its bytes are all there but its object is not yet made; else all stays as it is.
 
@@ -369,6 +412,7 @@ class UploadService:
         exact: bool = False,
         ends: bool | None = None,
         digest: BodyDigest | None = None,
+        in_one: bool = False,
         acknowledged: Callable[[int], None] | None = None,
         every: float = 1.0,
     ) -> Report:
@@ -391,6 +435,7 @@ class UploadService:
             (`Upload.announced`). True:
             it ends at the span's `end`, and is finished when it is stored up to there.
         :param digest: looks at each segment as it arrives, and is verified at the body's end.
+        :param in_one: all of the upload comes in this body, which nothing else says.
         :param acknowledged: is called with the upload's offset in bytes when that has moved while the body is received: at
             most once in `every` seconds, and once more at the end. It is not called any more when this has returned.
         :raises OffsetMismatch: `exact`, and the body begins elsewhere; nothing of it is taken.
@@ -410,6 +455,9 @@ class UploadService:
         claim = self._completer.claims.entered(upload.id) if new else None
         if not upload.live:
             raise Ended("the upload has ended")
+        if upload.remembered:
+            whole = in_one or is_whole(upload, span.first, span.end, last=span.last)
+            digest = joined([digest, body_digest(upload, span.first, span.end, whole=whole)])
         revalidate = self._noting(upload, revalidate)
         async with self.writing.writer(upload, new=new, claim=claim) as writer:
             with telling(
@@ -520,16 +568,17 @@ class UploadService:
             self._check_length(upload, span.end, max_size)
             writer.state.became(await self._ledger.declare(upload, span.end))
 
-    async def compare(self, upload: Upload, body: Body, span: Span) -> Report:
+    async def compare(self, upload: Upload, body: Body, span: Span, digest: BodyDigest | None = None) -> Report:
         """Take a body for a finished upload, whose answer was lost: store nothing, and see whether it is the object's.
 
+        :raises DigestMismatch: from the digest.
         :raises Conflict: the bytes are others, or the object is there no more.
         :raises Interrupted: the body broke off.
         :raises Invalid: the body is not what its span says.
         :raises Unavailable: the store was in trouble.
         """
         async with self.writing.writer(upload) as writer:
-            return await self._compare(writer, body, span)
+            return await self._compare(writer, body, span, digest)
 
     async def _compare(self, writer: UploadWriter, body: Body, span: Span, digest: BodyDigest | None = None) -> Report:
         try:

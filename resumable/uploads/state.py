@@ -68,7 +68,7 @@ class UploadState:
         """Learn what the client has said of the whole object, perhaps to another node."""
         current = await self._ledger.get(self.upload.id)
         if current is not None:
-            self.change(expected_crc32c=current.expected_crc32c)
+            self.change(expected_crc32c=current.expected_crc32c, remembered=current.remembered)
 
     async def refresh(self) -> None:
         """Learn again what the ledger knows: others may have written, finished or ended the upload.

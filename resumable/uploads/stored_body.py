@@ -92,14 +92,17 @@ class StoredBody:
         self._wake()
 
 
-async def read_extent(store: Store, source: Upload, first: int, end: int) -> list[bytes]:
+async def read_extent(store: Store, source: Upload, first: int, end: int, *, etag: str | None = None) -> list[bytes]:
     """Return bytes ``[first, end)`` of a finished upload's object.
 
+    :param etag: the object's, where that is not in the ledger yet.
     :raises Damaged: there are fewer, or it is another object.
     """
     span = (first, end)
     try:
-        segments = await store.get_object(source.bucket, source.key, limit=end - first, span=span, etag=source.etag)
+        segments = await store.get_object(
+            source.bucket, source.key, limit=end - first, span=span, etag=etag or source.etag
+        )
     except PreconditionFailed as error:
         raise other_object() from error
     if sum(map(len, segments)) != end - first:

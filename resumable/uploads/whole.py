@@ -72,7 +72,7 @@ class WholeObject:
                         fence=claim,
                     )
                 )
-                etag = await completer.check(upload, made, claim)
+                etag = await completer.check(upload, made, claim, marker.crc32c)
             except StoreError as error:
                 # It may be our own, whose answer was lost; of these bytes, or of those that were there before them.
                 taken = isinstance(error, PreconditionFailed)

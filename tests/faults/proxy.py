@@ -17,8 +17,10 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from attrs import define
+from crc32c import crc32c
 from typing_extensions import Self
 
+from resumable.crc32c_text import encode_crc32c
 from tests.s3servers import S3Server
 
 #: What can go wrong with any call.
@@ -39,6 +41,9 @@ ERROR_IN_200 = "200 with an error"
 #: the store ("404 page"), a refusal of the store's own ("400 InvalidPart"), and this: the connection breaks, and what was
 #: asked is done `LATE` seconds later.
 LANDS_LATE = "lands late"
+#: A bit is flipped on the way to the store. It sees that by the checksum that was sent along, as S3 does; or it does not, and
+#: answers as if all was well.
+FLIPPED, FLIPPED_UNSEEN = "flipped", "flipped unseen"
 
 _CODES = {"500": "InternalError", "503": "ServiceUnavailable", "SlowDown": "SlowDown"}
 LATE = 1.0
@@ -204,6 +209,11 @@ class _Handler(BaseHTTPRequestHandler):
             rule.then()
         if fault == "late":
             time.sleep(LATE)
+        if fault in (FLIPPED, FLIPPED_UNSEEN):
+            body = body[: size // 2] + bytes([body[size // 2] ^ 1]) + body[size // 2 + 1 :]
+        if fault == FLIPPED and self.headers.get("x-amz-checksum-crc32c") != encode_crc32c(crc32c(body)):
+            self._say(400, {"Content-Type": "application/xml"}, error_body("BadDigest"))
+            return
         if fault == LANDS_LATE:
             self._reset()
             time.sleep(LATE)

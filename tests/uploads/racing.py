@@ -41,6 +41,7 @@ from resumable.stores.port import Fence, StoreError, StoreUnavailable
 from resumable.tasks import BackgroundTasks
 from resumable.upkeep.recovery import CompletionRecovery
 from resumable.uploads.dependencies import Dependencies
+from resumable.uploads.digest import BodyDigest
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
@@ -340,9 +341,9 @@ class WatchedService(UploadService):
             if anew:
                 self.record.begun(upload.id, body)
 
-    async def compare(self, upload: Upload, body: AnyBody, span: Span) -> Report:
+    async def compare(self, upload: Upload, body: AnyBody, span: Span, digest: BodyDigest | None = None) -> Report:
         self._note(upload, body)
-        return await super().compare(upload, body, span)
+        return await super().compare(upload, body, span, digest)
 
     def _note(self, upload: Upload, body: AnyBody) -> None:
         self.record.tokens[upload.id] = upload.token

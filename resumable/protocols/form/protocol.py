@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from resumable.model import Invalid, TooLarge, Unavailable, UnsupportedType, Upload, UploadError
 from resumable.protocols.access import AuthorizedUploads, Description, Gate, content_encoding_of, content_type_of
 from resumable.protocols.base import Plain, Spoken, Target
+from resumable.protocols.digests import digests_in, refuse_body_digest
 from resumable.protocols.form.fields import Fields, check_encoding, read_field
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.multipart_body import MultipartBody, Part
@@ -61,6 +62,7 @@ class FormProtocol(Plain):
             )
         if not _is_form(request) or content_encoding_of(request) is not None:
             raise UnsupportedType(f"a form has to be sent as {TYPE}, without a Content-Encoding")
+        refuse_body_digest(request)
         form = _Form(self._gate, request, _Place.of(target))
         try:
             async with MultipartBody(request, content_type_of(request) or "", MOST_PARTS) as parts:
@@ -140,13 +142,20 @@ class _Form:
             )
         types = part.headers.getRawHeaders(b"content-type", [])
         content_type = types[-1].decode("latin-1") if types and types[-1] else None
-        said = Description(self._place.name_of(file_name), None, content_type, metadata=self._fields.as_metadata())
+        checked = digests_in(part.headers)
+        said = Description(
+            self._place.name_of(file_name),
+            None,
+            content_type,
+            metadata=self._fields.as_metadata(),
+            digests=checked.whole,
+        )
         access = await self._gate.authorize(self._request, "create", description=said)
         self._check_size(access, parts)
         upload = await access.create(said)
         try:
             self._check_key(upload)
-            report = await access.receive(upload, part, Span(0, None, last=True), new=True)
+            report = await access.receive(upload, part, Span(0, None, last=True), new=True, digests=checked)
         except Exception:
             # Its client can neither find it nor go on with it.
             await _abandon(access, upload)

@@ -8,6 +8,7 @@ from typing import Any
 from attrs import evolve
 
 from resumable.model import Ended, Gap, Invalid, State, TakenOver, Upload, UploadError
+from resumable.protocols import digests
 from resumable.protocols.access import AuthorizedUploads, Description, Gate, content_type_of
 from resumable.protocols.base import Spoken, Target
 from resumable.protocols.empty_body import EmptyBody
@@ -22,6 +23,7 @@ from resumable.protocols.response import Response
 from resumable.protocols.results import Results
 from resumable.protocols.small_body import SmallBodies
 from resumable.uploads import values
+from resumable.uploads.digest import Digests
 from resumable.uploads.registry import Body, Span
 from resumable.uploads.result import Report
 
@@ -58,10 +60,12 @@ class GoogUploadProtocol:
             *("X-Goog-Upload-Content-Length", "X-Goog-Upload-Content-Type", "X-Goog-Upload-Raw-Size"),
             *("X-Firebase-Storage-Version", "X-Firebase-GMPID", "X-Firebase-AppCheck", "X-Goog-Api-Key"),
             "X-Goog-Api-Client",
+            *digests.SENT,
         ),
         read=(
             *(STATUS, SIZE, "X-Goog-Upload-URL", "X-Goog-Upload-Control-URL", "X-Goog-Upload-Chunk-Granularity"),
             "X-Goog-Upload-Header-Content-Length",
+            *digests.READ,
         ),
     )
 
@@ -128,7 +132,7 @@ class GoogUploadProtocol:
         )
         access = await self._gate.authorize(request, "create", description=said)
         span = Span(0, request.length, last=True)
-        return await self._receive_whole(request, place, access, said, request, span)
+        return await self._receive_whole(request, place, access, said, request, span, digests.digests_of(request))
 
     async def _multipart(self, request: Request, place: Place) -> Response:
         """Take ``multipart/related``: a part of JSON, and the file (Firebase's ``uploadBytes``)."""
@@ -148,7 +152,10 @@ class GoogUploadProtocol:
                 with values.from_client():
                     said = evolve(said, content_type=values.check_content_type(kind))
             access = await self._gate.authorize(request, "create", description=said)
-            return await self._receive_whole(request, place, access, said, file, Span(0, said.length, last=True))
+            digests.refuse_body_digest(request)
+            span = Span(0, said.length, last=True)
+            checked = digests.digests_in(file.headers)
+            return await self._receive_whole(request, place, access, said, file, span, checked)
 
     async def _receive_whole(
         self,
@@ -158,10 +165,12 @@ class GoogUploadProtocol:
         said: Description,
         body: Body,
         span: Span,
+        checked: Digests,
     ) -> Response:
+        said = evolve(said, digests=checked.whole)
         upload = await access.create(said, whole=said.length is not None)
         async with access.untold(upload):
-            report = await access.receive(upload, body, span, new=True)
+            report = await access.receive(upload, body, span, new=True, digests=checked)
         return await self._final(request, place, report)
 
     # Step by step
@@ -191,12 +200,14 @@ class GoogUploadProtocol:
         end = None if request.length is None else offset + request.length
         if upload.length is not None and max(offset, end or 0) > upload.length:
             raise Invalid(f"the upload has {upload.length} bytes, and these go past its end")
+        checked = digests.digests_of(request)
         if upload.state is State.FINISHED:
             # Its answer may have been lost.
-            report = await access.compare(upload, request, Span(offset, end, last=last))
+            report = await access.compare(upload, request, Span(offset, end, last=last), checked)
         else:
             early = upload.length is not None and end is not None and end < upload.length
-            report = await access.receive(upload, request, Span(offset, end, last=last and not early))
+            span = Span(offset, end, last=last and not early)
+            report = await access.receive(upload, request, span, digests=checked)
             if last and early:
                 raise Unfinished(f"{report.offset} of {upload.length} bytes have come", report.offset)
         if last:
@@ -245,6 +256,9 @@ class GoogUploadProtocol:
 
         `decorate` adds the status: the application may say what may pass.
         """
+        return digests.with_digests(request, report, await self._last(request, place, report))
+
+    async def _last(self, request: Request, place: Place, report: Report) -> Response:
         said = await self._results.verdict(report)
         ours = answers.final_response(place, report, request.origin.base)
         fields = ((SIZE, str(report.offset)),)

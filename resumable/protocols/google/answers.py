@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from resumable.protocols.digests import with_digests
 from resumable.protocols.google.paths import Family
 from resumable.protocols.google.resources import render_finished
 from resumable.protocols.messages import Request, range_header
@@ -26,6 +27,9 @@ class Answers:
         """Return 308 and what is stored; for a finished upload its resource, or what the application says to it."""
         if not report.finished:
             return self._resume_incomplete(request, report)
+        return with_digests(request, report, await self._last(request, report, family))
+
+    async def _last(self, request: Request, report: Report, family: Family) -> Response:
         upload = report.upload
         headers = ((UPLOAD_ID, upload.id), (STORED_LENGTH, str(upload.length or 0)))
         said = await self._results.verdict(report)

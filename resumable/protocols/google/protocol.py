@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from resumable.model import Invalid, TakenOver, UploadError
+from resumable.protocols import digests
 from resumable.protocols.access import Gate
 from resumable.protocols.base import Spoken, Target
 from resumable.protocols.google.answers import EXPIRES, OVERRIDE, STORED_LENGTH, UPLOAD_ID, Answers
@@ -27,8 +28,9 @@ class GoogleProtocol:
         sent=(
             *("Content-Range", "X-Goog-Hash", "X-GUploader-No-308", "X-HTTP-Method-Override"),
             *("X-Upload-Content-Length", "X-Upload-Content-Type", "Slug", "GData-Version", "X-GData-Key"),
+            *digests.SENT,
         ),
-        read=("Range", UPLOAD_ID, OVERRIDE, EXPIRES, STORED_LENGTH, OBJECT),
+        read=("Range", UPLOAD_ID, OVERRIDE, EXPIRES, STORED_LENGTH, OBJECT, *digests.READ),
     )
 
     def __init__(self, gate: Gate, results: Results) -> None:

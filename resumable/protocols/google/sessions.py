@@ -7,6 +7,7 @@ from attrs import evolve
 from resumable.model import DigestMismatch, Ended, Gap, Invalid, State, Upload
 from resumable.protocols.access import AuthorizedUploads, Gate, content_type_of
 from resumable.protocols.content_range import ContentRange
+from resumable.protocols.digests import digests_of
 from resumable.protocols.google.answers import UPLOAD_ID, Answers, expires
 from resumable.protocols.google.content_range import parse_range
 from resumable.protocols.google.errors import gap_text
@@ -92,14 +93,15 @@ class Sessions:
             upload = await access.expect(upload, crc32c)
         # A range without an end brings the rest of the object.
         first, end = brought.first or 0, upload.length if brought.end is None else brought.end
+        checked = digests_of(request)
         if upload.state is not State.FINISHED:
-            return await access.receive(upload, request, Span(first, end, last=end is None))
+            return await access.receive(upload, request, Span(first, end, last=end is None), digests=checked)
         length = upload.length or 0
         if first >= length or (end or 0) > length:
             # As Google does: the answer says how many bytes the object has.
             return await access.report(upload)
         # The last answer may have been lost.
-        return await access.compare(upload, request, Span(first, end))
+        return await access.compare(upload, request, Span(first, end), checked)
 
     async def _ask(self, request: Request, upload_id: str, asked: ContentRange, crc32c: int | None) -> Report:
         """Return how far the upload is. ``bytes */N`` with N stored bytes says that those are all: it is finished."""

@@ -5,8 +5,11 @@ Nobody can go on with them, for nobody is told where: what comes of one that bre
 
 from __future__ import annotations
 
+from attrs import evolve
+
 from resumable.model import Invalid, UnsupportedType
 from resumable.protocols.access import Description, Gate, content_encoding_of, content_type_of
+from resumable.protocols.digests import digests_in, digests_of, refuse_body_digest
 from resumable.protocols.google.answers import Answers
 from resumable.protocols.google.hashes import md5_digest
 from resumable.protocols.google.metadata import (
@@ -22,7 +25,7 @@ from resumable.protocols.messages import Request
 from resumable.protocols.multipart_body import MultipartBody, Part
 from resumable.protocols.response import Response
 from resumable.protocols.small_body import SmallBodies
-from resumable.uploads.digest import BodyDigest
+from resumable.uploads.digest import BodyDigest, Digests
 from resumable.uploads.registry import Body, Span
 
 #: Metadata, and the object.
@@ -45,7 +48,7 @@ class SimpleUploads:
         kind = announced_type(request) or content_type_of(request)
         resource = Resource(content_encoding=content_encoding_of(request))
         said = describe(request, target, resource, length=request.length, content_type=kind)
-        return await self._take(request, target, said, request, md5_digest(request))
+        return await self._take(request, target, said, request, md5_digest(request), digests_of(request))
 
     async def multipart(self, request: Request, target: GoogleTarget) -> Response:
         """Take an object whose metadata comes before it in the body. Its bytes stream like any others."""
@@ -60,7 +63,9 @@ class SimpleUploads:
             _check_encoding(part)
             type_of_part = announced_type(request) or _header(part, b"content-type")
             said = describe(request, target, resource, length=announced_length(request), content_type=type_of_part)
-            return await self._take(request, target, said, part, md5_digest(request, resource.md5))
+            refuse_body_digest(request)
+            digest = md5_digest(request, resource.md5)
+            return await self._take(request, target, said, part, digest, digests_in(part.headers))
 
     async def _resource(self, part: Part | None) -> Resource:
         if part is None:
@@ -70,20 +75,28 @@ class SimpleUploads:
             return read_resource(body, _header(part, b"content-type"))
 
     async def _take(
-        self, request: Request, target: GoogleTarget, said: Description, body: Body, digest: BodyDigest | None
+        self,
+        request: Request,
+        target: GoogleTarget,
+        said: Description,
+        body: Body,
+        digest: BodyDigest | None,
+        digests: Digests,
     ) -> Response:
         """Create the upload and take all of its bytes.
 
         :param digest: of the body. It holds the bytes back until they are all there, which costs nothing here: what breaks off
             is given up in any case.
+        :param digests: what is said beside that.
         """
+        said = evolve(said, digests=digests.whole)
         access = await self._gate.authorize(request, "create", description=said)
         if target.bucket is not None:
             access.check_bucket(bucket_of(target))
         upload = await access.create(said, whole=True)
         async with access.untold(upload):
             span = Span(0, said.length, last=True)
-            report = await access.receive(upload, body, span, new=True, digest=digest)
+            report = await access.receive(upload, body, span, new=True, digest=digest, digests=digests)
         return await self._answers.of(request, report, target.family)
 
 

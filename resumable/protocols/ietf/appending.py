@@ -6,8 +6,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeAlias
 
+from attrs import evolve
+
 from resumable.model import Invalid, OffsetMismatch, PastEnd, TooLarge, Upload, UploadError
 from resumable.protocols.access import AuthorizedUploads
+from resumable.protocols.digests import digests_of
 from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.ietf.fields import Fields
 from resumable.protocols.ietf.problems import Completed, InconsistentLength, Limited
@@ -92,7 +95,7 @@ async def take(
     new: bool = False,
     tell: Tell | None = None,
 ) -> Report:
-    """Take the request's body in, and finish the upload if that is what it says. (Digests of a body would be given here.)
+    """Take the request's body in, and finish the upload if that is what it says.
 
     Where the end of a body that completes the upload is not known before it comes, it is not complete until it has come.
 
@@ -107,7 +110,10 @@ async def take(
     ends = bool(said.complete) and end is not None
     span = Span(offset, upload.announced if end is None else end, last=ends)
     try:
-        report = await access.receive(upload, body, span, new=new, exact=True, ends=ends, acknowledged=tell)
+        checked = evolve(digests_of(request), all_in_one=bool(said.complete) and offset == 0)
+        report = await access.receive(
+            upload, body, span, new=new, exact=True, ends=ends, digests=checked, acknowledged=tell
+        )
     except PastEnd as error:
         with suppress(UploadError):
             await access.invalidate(upload, "more was sent than the upload has")

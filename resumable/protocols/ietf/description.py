@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from resumable.model import UploadError
 from resumable.protocols.access import Description, content_encoding_of, content_type_of
+from resumable.protocols.digests import digests_of
 from resumable.protocols.ietf.fields import MEDIA_TYPE
 from resumable.protocols.messages import Request
 from resumable.protocols.names import check_name, parse_name
@@ -28,6 +29,7 @@ def describe(request: Request, path_name: bytes | None, length: int | None, *, c
         content_encoding_of(request),
         metadata.rest,
         open_ended=not complete,
+        digests=digests_of(request).whole,
     )
 
 

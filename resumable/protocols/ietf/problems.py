@@ -12,12 +12,11 @@ from resumable.model import (
     Invalid,
     NotAsExpected,
     OffsetMismatch,
-    Rejected,
     TooLarge,
     UploadError,
 )
 from resumable.protocols.ietf.fields import Fields, limits
-from resumable.protocols.problems import render_refusal, retry_header, status_of
+from resumable.protocols.problems import members_of, render_refusal, retry_header, status_of
 from resumable.protocols.response import Response, problem
 
 #: What the types of problems begin with (draft-12, 7; draft-11, 7.3).
@@ -67,6 +66,6 @@ def render_error(error: UploadError, said: Fields, max_size: int) -> Response:
         more = {"type": TYPES + "completed-upload"} if said.knows_completed else {}
     elif isinstance(error, TooLarge):
         headers.update(limits(said.version, error.limit if isinstance(error, Limited) else max_size))
-    elif isinstance(error, Rejected):
-        more = {"field": error.field}
+    else:
+        more = {**members_of(error)}
     return problem(status, str(error), headers, more)

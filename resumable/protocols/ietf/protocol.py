@@ -19,6 +19,7 @@ from resumable.model import (
     UploadError,
     WrongProtocol,
 )
+from resumable.protocols import digests
 from resumable.protocols.access import AuthorizedUploads, Gate, content_type_of
 from resumable.protocols.base import Spoken, Target
 from resumable.protocols.ietf import appending
@@ -49,11 +50,11 @@ class IetfProtocol:
         sent=(
             *("Upload-Complete", "Upload-Incomplete", "Upload-Offset", "Upload-Length", "Upload-Draft-Interop-Version"),
             *("Content-Disposition", "Content-Encoding", "Upload-Metadata", "Upload-Defer-Length"),
-            "X-HTTP-Method-Override",
+            *("X-HTTP-Method-Override", *digests.SENT),
         ),
         read=(
             *("Upload-Complete", "Upload-Incomplete", "Upload-Offset", "Upload-Length", "Upload-Limit"),
-            "Upload-Draft-Interop-Version",
+            *("Upload-Draft-Interop-Version", *digests.READ),
         ),
     )
 
@@ -128,7 +129,7 @@ class IetfProtocol:
         )
         try:
             report = await appending.take(access, upload, request, said, 0, new=True, tell=_teller(request, said))
-            return await self._answer(access, report, said, 201, where)
+            return await self._answer(access, request, report, said, 201, where)
         except UploadError as error:
             if not told:
                 await _abandon(access, upload)
@@ -173,7 +174,7 @@ class IetfProtocol:
             upload = await appending.agree(access, upload, request, said, total)
             tell = _teller(request, said)
             report = await appending.take(access, upload, request, said, said.offset, tell=tell)
-        return await self._answer(access, report, said, 201 if said.old else 204, {})
+        return await self._answer(access, request, report, said, 201 if said.old else 204, {})
 
     async def _cancel(self, request: Request, upload_id: str, said: Fields) -> Response:
         """Deactivate the upload (4.5). The object of a finished one stays."""
@@ -191,13 +192,19 @@ class IetfProtocol:
     # Answers
 
     async def _answer(
-        self, access: AuthorizedUploads, report: Report, said: Fields, status: int, where: dict[str, str]
+        self,
+        access: AuthorizedUploads,
+        request: Request,
+        report: Report,
+        said: Fields,
+        status: int,
+        where: dict[str, str],
     ) -> Response:
         """Return the answer to bytes that were stored; that to the last is the result, or the main application's."""
         headers = {**where, **self._state(access, report, said)}
         if not (report.finished and said.complete):
             return Response(status, headers={**headers, **said.completeness(False)})
-        answer = await self._results.answer(report)
+        answer = digests.with_digests(request, report, await self._results.answer(report))
         # That of the application may name a place of its own.
         theirs = {name.decode("latin-1") if isinstance(name, bytes) else name for name, _ in answer.headers}
         if any(name.lower() == "location" for name in theirs):

@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import zlib
 from base64 import b64decode
 from binascii import Error as NotBase64
 from collections.abc import Callable, Mapping, Sequence
 
-import crc32c
-from attrs import define
-
 from resumable.model import Invalid
 from resumable.protocols.messages import Request
 from resumable.quoting import quote_briefly
-from resumable.uploads.digest import ExpectedDigest, Hash
+from resumable.uploads.digest import HASHES, ExpectedDigest, Hash
 
 HEADER = b"upload-checksum"
 
 
-@define
-class _Crc:
-    """A 32-bit checksum as a running hash; four bytes, most significant first."""
-
-    add: Callable[[bytes, int], int]
-    value: int = 0
-
-    def update(self, data: bytes, /) -> None:
-        """Add bytes."""
-        self.value = self.add(data, self.value)
-
-    def digest(self) -> bytes:
-        """Return the checksum of all that was added."""
-        return self.value.to_bytes(4, "big")
-
-
+#: The protocol's names.
 ALGORITHMS: Mapping[str, Callable[[], Hash]] = {
-    "sha1": lambda: hashlib.sha1(usedforsecurity=False),
-    "sha256": hashlib.sha256,
-    "sha512": hashlib.sha512,
-    "md5": lambda: hashlib.md5(usedforsecurity=False),
-    "crc32": lambda: _Crc(zlib.crc32),
-    "crc32c": lambda: _Crc(crc32c.crc32c),
+    "sha1": HASHES["sha"],
+    "sha256": HASHES["sha-256"],
+    "sha512": HASHES["sha-512"],
+    "md5": HASHES["md5"],
+    "crc32": HASHES["crc32"],
+    "crc32c": HASHES["crc32c"],
 }
 
 

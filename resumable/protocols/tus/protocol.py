@@ -19,6 +19,7 @@ from resumable.model import (
     Upload,
     UploadError,
 )
+from resumable.protocols import digests
 from resumable.protocols.access import Description, Gate, content_encoding_of, content_type_of
 from resumable.protocols.base import Spoken, Target
 from resumable.protocols.download import download
@@ -73,7 +74,7 @@ class TusProtocol:
                 "Upload-Defer-Length",
                 "Upload-Concat",
             ),
-            *("Upload-Checksum", "X-HTTP-Method-Override"),
+            *("Upload-Checksum", "X-HTTP-Method-Override", *digests.SENT),
         ),
         read=(
             *(
@@ -85,6 +86,7 @@ class TusProtocol:
                 "Upload-Offset",
             ),
             *("Upload-Length", "Upload-Metadata", "Upload-Defer-Length", "Upload-Concat", "Upload-Expires"),
+            *digests.READ,
         ),
     )
 
@@ -151,12 +153,14 @@ class TusProtocol:
             _check_type(request)
         said = read_metadata(request.requestHeaders.getRawHeaders(b"upload-metadata", []))
         digest = digest_of(request) if brings else None
+        checked = digests.digests_of(request)
         description = Description(
             said.name,
             length,
             said.content_type,
             content_encoding_of(request),
             said.rest,
+            digests=checked.whole,
             remembered=_remembered(said, concat),
             partial=concat is not None,
         )
@@ -166,13 +170,15 @@ class TusProtocol:
         where = {"Location": self.url_of(request, upload.id)}
         async with access.untold(upload):
             if length == 0:
-                report = await access.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True)
+                report = await access.receive(upload, EmptyBody(), Span(0, 0, last=True), new=True, digests=checked)
             elif brings:
-                report = await access.receive(upload, request, _span(request, 0), new=True, exact=True, digest=digest)
+                report = await access.receive(
+                    upload, request, _span(request, 0), new=True, exact=True, digest=digest, digests=checked
+                )
             else:
                 report = await access.report(upload)
                 return Response(201, headers={**where, **expires_header(report)})
-        return await self._answer(201, report, where)
+        return await self._answer(request, 201, report, where)
 
     async def _concatenate(self, request: Request, concat: Concat) -> Response:
         """Create an upload that is made of others, and answer when its object is there, or goes on being made."""
@@ -190,10 +196,13 @@ class TusProtocol:
         )
         access = await self._gate.authorize(request, "create", description=description)
         report = await access.concatenate(description)
-        return await self._answer(201, report, {"Location": self.url_of(request, report.upload.id)})
+        return await self._answer(request, 201, report, {"Location": self.url_of(request, report.upload.id)})
 
-    async def _answer(self, status: int, report: Report, more: dict[str, str]) -> Response:
+    async def _answer(self, request: Request, status: int, report: Report, more: dict[str, str]) -> Response:
         """Return the answer to bytes that were stored; that to the last may be the main application's."""
+        return digests.with_digests(request, report, await self._plain_answer(status, report, more))
+
+    async def _plain_answer(self, status: int, report: Report, more: dict[str, str]) -> Response:
         headers = {**more, "Upload-Offset": str(report.offset), **expires_header(report)}
         if not report.finished:
             return Response(status, headers=headers)
@@ -241,9 +250,11 @@ class TusProtocol:
         if length is not None and not upload.stored:
             upload = await access.declare(upload, length)
         if upload.stored and not upload.sources:
-            return await self._answer(204, self._at_end(await access.report(upload), request, offset), {})
-        report = await access.receive(upload, request, _span(request, offset), exact=True, digest=digest)
-        return await self._answer(204, report, {})
+            return await self._answer(request, 204, self._at_end(await access.report(upload), request, offset), {})
+        checked = digests.digests_of(request)
+        span = _span(request, offset)
+        report = await access.receive(upload, request, span, exact=True, digest=digest, digests=checked)
+        return await self._answer(request, 204, report, {})
 
     def _at_end(self, report: Report, request: Request, offset: int) -> Report:
         """Return the report on a finished upload to one who brings nothing more, as one does whose last answer was lost."""

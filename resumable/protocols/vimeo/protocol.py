@@ -15,6 +15,7 @@ from resumable.callbacks.authorizer import Refused
 from resumable.model import Ended, Gap, InternalError, Invalid, Rejected, State, Upload, UploadError
 from resumable.protocols.access import Description, Gate, content_type_of
 from resumable.protocols.base import Prepares, Spoken, Target
+from resumable.protocols.digests import SENT, digests_of
 from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.messages import Request, json_response
 from resumable.protocols.problems import render_refusal, retry_header, status_of
@@ -49,7 +50,7 @@ class VimeoProtocol:
     """Uploads that are known by the links that their ticket names."""
 
     name = NAME
-    spoken = Spoken(methods=("GET", "POST", "PUT", "DELETE"), sent=("Content-Range",), read=("Range",))
+    spoken = Spoken(methods=("GET", "POST", "PUT", "DELETE"), sent=("Content-Range", *SENT), read=("Range",))
 
     def __init__(self, gate: Gate, results: Results) -> None:
         self._gate = gate
@@ -155,11 +156,11 @@ class VimeoProtocol:
         upload = _alive(await access.get(upload_id))
         if request.length is not None:
             upload = await access.declare(upload, request.length)
-        span = Span(0, request.length, last=True)
+        span, checked = Span(0, request.length, last=True), digests_of(request)
         if upload.state is State.FINISHED:
-            await access.compare(upload, request, span)
+            await access.compare(upload, request, span, checked)
         else:
-            await access.receive(upload, request, span)
+            await access.receive(upload, request, span, digests=checked)
         return Response(200)
 
     async def _put_range(self, request: Request, upload_id: str, brought: Brought, first: int) -> Response:
@@ -169,14 +170,17 @@ class VimeoProtocol:
         access = await self._gate.authorize(request, "append", upload_id=upload_id, length=brought.total)
         upload = await access.declare(_alive(await access.get(upload_id)), brought.total)
         body: Body = request
+        checked = digests_of(request)
+        if brought.cut and (checked.body is not None or checked.trailing is not None):
+            raise Invalid("the body is longer than its range: its digest cannot be checked")
         if brought.cut:
             body = CutBody(request, brought.end - first) if brought.end > first else EmptyBody()
         span = Span(first, brought.end, last=brought.end == brought.total)
         if upload.state is State.FINISHED:
             # Its answer may have been lost.
-            await access.compare(upload, body, span)
+            await access.compare(upload, body, span, checked)
         else:
-            await access.receive(upload, body, span)
+            await access.receive(upload, body, span, digests=checked)
         return Response(200)
 
     async def _verify(self, request: Request, upload_id: str) -> Response:

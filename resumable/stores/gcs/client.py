@@ -57,6 +57,7 @@ GCS = Dialect(
     created_with=option_headers,
     checksum_headers=checksum_headers,
     told_checksum=told_checksum,
+    told_of_object=told_checksum,
     # Without it an object with Content-Encoding: gzip is sent uncompressed, and without its length.
     reading={"Accept-Encoding": "gzip"},
     if_new={IF_GENERATION: "0"},

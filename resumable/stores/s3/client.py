@@ -27,7 +27,7 @@ from resumable.stores.port import (
 )
 from resumable.stores.s3.addressing import Addressing
 from resumable.stores.s3.codes import S3_CODES
-from resumable.stores.s3.confirming import Completed, Copied, told_checksum
+from resumable.stores.s3.confirming import Completed, Copied, told_checksum, told_of_object
 from resumable.stores.s3.deleting import DELETED_AT_ONCE, all_deleted, deletion
 from resumable.stores.s3.options import METADATA, option_headers
 from resumable.stores.s3.signing import Signer
@@ -49,6 +49,7 @@ S3 = Dialect(
     created_with=option_headers,
     checksum_headers=lambda crc32c: {"x-amz-checksum-crc32c": encode_crc32c(crc32c)},
     told_checksum=told_checksum,
+    told_of_object=told_of_object,
     part_checksum=lambda crc32c: f"<ChecksumCRC32C>{encode_crc32c(crc32c)}</ChecksumCRC32C>",
     parts_with_checksums={"x-amz-checksum-algorithm": "CRC32C"},
     if_new={"If-None-Match": "*"},

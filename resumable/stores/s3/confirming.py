@@ -14,11 +14,20 @@ from resumable.stores.xmlapi.calls import Reply
 from resumable.stores.xmlapi.confirming import damaged, lacking, unquoted
 
 CHECKSUM = b"x-amz-checksum-crc32c"
+TYPE = b"x-amz-checksum-type"
 
 
 def told_checksum(answer: Answer) -> str | None:
     """Return the CRC32C that the answer to PutObject or UploadPart tells, as text."""
     return answer.header(CHECKSUM)
+
+
+def told_of_object(answer: Answer) -> str | None:
+    """Return the CRC32C of all bytes of an object that the answer to HeadObject tells, as text.
+
+    The store has to say that it is that, and not one of the parts' checksums.
+    """
+    return answer.header(CHECKSUM) if answer.header(TYPE) == "FULL_OBJECT" else None
 
 
 def composite(parts: Sequence[PartRef]) -> str | None:
@@ -70,13 +79,17 @@ class Completed:
 
     def made(self, reply: Reply) -> Made:
         """Return what a success tells of the object."""
-        told = self._told(reply)
-        return Made(unquoted(reply.fields.get("ETag")), told is not None and told == self._expected)
+        etag, told = unquoted(reply.fields.get("ETag")), self._told(reply)
+        if told is not None:
+            return Made(etag, told == self._expected)
+        whole = reply.fields.get("ChecksumCRC32C") or None
+        # A store may give it a wrong name.
+        return Made(etag, True) if whole == self._expected is not None else Made(etag, crc32c=decode_crc32c(whole))
 
     def _told(self, reply: Reply) -> str | None:
         """Return the checksum of the parts' checksums, or None.
 
-        A checksum of the whole object could not be compared with it.
+        A checksum of the whole object could not be compared with it: that is left to whoever knows the parts' sizes.
         """
         told: str | None = reply.fields.get("ChecksumCRC32C")
         if not told or reply.fields.get("ChecksumType") == "FULL_OBJECT":

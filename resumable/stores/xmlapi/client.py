@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape
 
 from attrs import field, frozen
 
+from resumable.crc32c_text import decode_crc32c
 from resumable.model import ObjectOptions
 from resumable.stores.port import (
     AnswerTooLong,
@@ -64,6 +65,7 @@ class Dialect:
     :ivar created_with: returns the headers that an object is created with.
     :ivar checksum_headers: returns the headers that tell the CRC32C of a request's body.
     :ivar told_checksum: returns the CRC32C that an answer to PutObject or UploadPart tells, as text.
+    :ivar told_of_object: returns the CRC32C of all bytes of an object that an answer to HeadObject tells, as text.
     :ivar part_checksum: returns the XML that tells a part's CRC32C to CompleteMultipartUpload.
     :ivar parts_with_checksums: what CreateMultipartUpload is told, since parts will have checksums.
     :ivar reading: the headers of requests that read objects.
@@ -77,6 +79,7 @@ class Dialect:
     created_with: Callable[[ObjectOptions], dict[str, str]]
     checksum_headers: Callable[[int], Mapping[str, str]]
     told_checksum: Callable[[Answer], str | None]
+    told_of_object: Callable[[Answer], str | None]
     part_checksum: Callable[[int], str] = field(default=lambda crc32c: "")
     parts_with_checksums: Mapping[str, str] = field(factory=dict)
     reading: Mapping[str, str] = field(factory=dict)
@@ -184,7 +187,8 @@ class XmlStore:
                 metadata[name[len(self._dialect.metadata) :]] = decode_metadata(value)
         size = int(answer.header(b"content-length") or 0)
         modified = read_http_date(answer.header(b"last-modified"))
-        return StoredObject(key, size, unquoted(answer.header(b"etag")), metadata, modified)
+        crc32c = decode_crc32c(self._dialect.told_of_object(answer))
+        return StoredObject(key, size, unquoted(answer.header(b"etag")), metadata, modified, crc32c)
 
     async def _head(self, bucket: str, key: str) -> Answer | None:
         """Return the answer to HeadObject, or None if the store itself says that there is no object.

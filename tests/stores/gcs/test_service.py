@@ -67,3 +67,24 @@ async def test_a_finish_whose_answer_is_lost(gcs: GcsServer, store: GcsStore) ->
         assert gcs.read("alice/k") == DATA
         assert gcs.multiparts == {}
         assert list(gcs.buckets["bucket"]) == ["alice/k"], operation
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_store_that_makes_another_object(gcs: GcsServer, store: GcsStore, logged: Any) -> None:
+    """Its answer to Complete tells no checksum. It is asked, and what it has made does not stay."""
+    make = gcs.make
+
+    def damaged(bucket: str, key: str, data: bytes, *args: Any, **how: Any) -> Any:
+        return make(bucket, key, bytes([data[0] ^ 1]) + data[1:], *args, **how)
+
+    gcs.smallest_part = 1
+    async with memory_service(Door("alice"), store=store) as service:
+        gcs.make = damaged  # type: ignore[method-assign]
+        try:
+            refused = await service.ask("PUT", "/upload/k", [], DATA)
+        finally:
+            gcs.make = make  # type: ignore[method-assign]
+        assert refused.status == 410, refused
+        assert "other bytes" in refused.json["detail"]
+        await until(lambda: not gcs.buckets["bucket"] and not gcs.multiparts)
+    logged.clear()

@@ -83,10 +83,23 @@ async def test_an_object_of_other_parts_is_asked_for_again(fake: FakeStore) -> N
 
 @pytest_twisted.ensureDeferred
 async def test_the_checksum_of_the_whole_is_another_one(fake: FakeStore) -> None:
-    """It cannot be had from those of the parts alone, and so it neither confirms nor is damage."""
+    """It cannot be had from those of the parts alone: it is handed on to whoever knows how long they are."""
     told = "<ChecksumCRC32C>AAAAAA==</ChecksumCRC32C><ChecksumType>FULL_OBJECT</ChecksumType>"
     fake.answers = [answer(200, made(told))]
-    assert await fake.store().complete_multipart_upload("b", "k", "u", PARTS) == Made("e", confirmed=False)
+    assert await fake.store().complete_multipart_upload("b", "k", "u", PARTS) == Made("e", confirmed=False, crc32c=0)
+    # Some stores say that it is the whole object's where it is not.
+    fake.answers = [answer(200, made(told.replace("AAAAAA==", composite(PARTS) or "")))]
+    assert await fake.store().complete_multipart_upload("b", "k", "u", PARTS) == Made("e", confirmed=True)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_objects_own_checksum(fake: FakeStore) -> None:
+    """Only where the store says that it is no checksum of checksums."""
+    told = {"ETag": '"e"', "x-amz-checksum-crc32c": "4waSgw=="}
+    for more, crc32c in (({}, None), ({"x-amz-checksum-type": "FULL_OBJECT"}, CRC)):
+        fake.answers = [answer(200, headers={**told, **more})]
+        found = await fake.store().head_object("b", "k")
+        assert (found.crc32c if found is not None else 0) == crc32c
 
 
 @pytest_twisted.ensureDeferred
