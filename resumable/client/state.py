@@ -40,10 +40,18 @@ class Record:
 
 
 def default_folder() -> Path:
-    """Return ``$XDG_STATE_HOME/resumable``, or ``~/.local/state/resumable``."""
+    """Return ``$XDG_STATE_HOME/resumable``, or ``~/.local/state/resumable``.
+
+    :raises OSError: the user has no home, as in some containers.
+    """
     home = os.environ.get("XDG_STATE_HOME", "")
     # A relative path is to be ignored (XDG Base Directory Specification).
-    return (Path(home) if os.path.isabs(home) else Path.home() / ".local" / "state") / "resumable"
+    if os.path.isabs(home):
+        return Path(home) / "resumable"
+    try:
+        return Path.home() / ".local" / "state" / "resumable"
+    except RuntimeError:
+        raise OSError("there is no home folder, and no XDG_STATE_HOME") from None
 
 
 def without_secrets(url: str) -> str:
@@ -98,7 +106,7 @@ class Claim:
                 found = json.loads(file.read(MOST))
             version = found.pop("version")
             record = Record(**found)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             # A record that cannot be read only costs the bytes that it could have saved.
             return None
         same = version == VERSION and (record.size, record.mtime_ns) == _values(identity)

@@ -67,15 +67,31 @@ def walk(folder: str) -> Iterator[str]:
 
     :raises Failed: a folder cannot be read.
     """
+    # Not by recursion: a folder may be deeper than Python's stack.
+    left = [_entries(folder)]
+    while left:
+        entry = next(left[-1], None)
+        if entry is None:
+            left.pop()
+        elif entry.is_dir(follow_symlinks=False):
+            left.append(_entries(entry.path))
+        elif not _leads_to_folder(entry):
+            yield entry.path
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        return iter(sorted(os.scandir(folder), key=lambda entry: entry.name))
     except OSError as error:
         raise Failed(f"{folder}: {error.strerror or error}") from None
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from walk(entry.path)
-        elif not entry.is_dir():
-            yield entry.path
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link in a circle, or to where one may not look: whoever opens it says so.
+        return False
 
 
 def is_folder(url: str) -> bool:

@@ -163,7 +163,7 @@ class _Batch:
     ) -> None:
         display.begin(one.file)
         done = await upload(
-            sys.stdin.fileno() if one.file == STDIN else one.file,
+            stdin() if one.file == STDIN else one.file,
             one.url,
             headers=self._headers,
             connections=self._connections,
@@ -174,3 +174,13 @@ class _Batch:
             reactor=reactor,
         )
         display.ended(one.file, shown, done.result)
+
+
+def stdin() -> int:
+    """Return standard input's file descriptor.
+
+    :raises Failed: there is none.
+    """
+    if sys.stdin is None:  # as ``<&-`` leaves it
+        raise Failed("standard input is closed")
+    return sys.stdin.fileno()
