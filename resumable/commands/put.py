@@ -93,7 +93,7 @@ def put(
         prepare(url, headers)
         wanted = list(targets(files, url))
     except Failed as error:
-        raise click.UsageError(error.detail) from None
+        raise click.UsageError(printable(error.detail)) from None
     if not wanted:
         click.echo(f"{printable(', '.join(files))}: there is no file in it", err=True)
     batch = _Batch(wanted, headers, connections, limit_rate, retry_for, as_json)

@@ -12,6 +12,7 @@ from typing import Any, cast
 import click
 import pytest
 import pytest_twisted
+from click.testing import CliRunner
 from twisted.internet.task import Clock
 from twisted.web.http_headers import Headers
 
@@ -25,7 +26,7 @@ from resumable.client.state import Claim, Record, default_folder, without_secret
 from resumable.client.targets import targets
 from resumable.client.tracker import Tracker
 from resumable.client.wire import Done, Stored, read_answer
-from resumable.commands.put import stdin
+from resumable.commands.put import put, stdin
 from resumable.commands.put_values import headers, patience, rate
 
 CONTEXT = click.Context(click.Command("put"))
@@ -146,7 +147,11 @@ def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.chdir("folder/inner")
     assert found(".", url="http://h/") == ["http://h/upload/inner/deep/two"]
     os.chdir(tmp_path)
+    Path("folder/inner/one").touch()
     for files, url in [
+        (("folder/one", "folder/inner/one"), "http://h/"),
+        ((name, name), "http://h/"),
+        (("folder", "named", "folder/"), "http://h/"),
         ((name, "folder"), "http://h/upload/x"),
         (("folder",), "http://h/upload/x"),
         (("-",), "http://h/"),
@@ -174,6 +179,18 @@ def test_a_folder_of_any_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         os.chdir("..")
         os.rmdir("a")
     assert found == ["a/" * depth + "file"]
+
+
+def test_wrong_use_cannot_control_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a file is called."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Path(folder, "\x1b[2J").touch()
+    said = CliRunner().invoke(put, ["a/\x1b[2J", "b/\x1b[2J", "http://h/"])
+    assert said.exit_code == 2
+    assert "would have the same name" in said.output
+    assert "\x1b" not in said.output
 
 
 def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
