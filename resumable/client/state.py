@@ -89,9 +89,10 @@ class Claim:
             lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Whoever had it before may have removed the file between the two calls.
-                if os.path.exists(self._lock_path) and os.path.samestat(os.fstat(lock), os.stat(self._lock_path)):
-                    return lock
+                # Whoever had it before may have removed the file meanwhile.
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(lock), os.stat(self._lock_path)):
+                        return lock
                 os.close(lock)
             except BlockingIOError:
                 os.close(lock)

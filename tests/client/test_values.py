@@ -18,7 +18,7 @@ from twisted.web.http_headers import Headers
 
 from resumable.client.api import prepare
 from resumable.client.conversation import Conversation
-from resumable.client.errors import Again, Failed, Gone, Refused
+from resumable.client.errors import Again, Busy, Failed, Gone, Refused
 from resumable.client.http import Answer
 from resumable.client.ranges import cut, merge, missing, offset_of, parse_range, size_of
 from resumable.client.sources import Identity
@@ -253,6 +253,23 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 2**31 - 5)
     with pytest.raises(OSError, match="no home"):
         default_folder()
+
+
+def test_a_lock_that_is_removed_while_it_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever had it before removes it at any moment."""
+    fstat = os.fstat
+
+    def removed_first(fd: int) -> os.stat_result:
+        monkeypatch.setattr(os, "fstat", fstat)
+        for lock in tmp_path.glob("*.lock"):
+            lock.unlink()
+        return fstat(fd)
+
+    monkeypatch.setattr(os, "fstat", removed_first)
+    claim = Claim(tmp_path, "http://h/x", "/x", Identity(5, 6))
+    with pytest.raises(Busy):
+        Claim(tmp_path, "http://h/x", "/x", Identity(5, 6))
+    claim.release()
 
 
 @pytest.mark.parametrize("content", ["[" * 60_000, '"a"', "[]", "null", "{", '{"version": 1, "size": {}}', "\x00", ""])
