@@ -21,7 +21,8 @@ trap 'exit 143' TERM
 
 request() { # CURL OPTIONS... -- sets status; 000 where no answer came
     : >"$answer" >"$answer.head"
-    status=$(curl -sS -o "$answer" -D "$answer.head" -w '%{http_code}' "$@") || true
+    # -g: brackets in the name of a file are no pattern
+    status=$(curl -gsS -o "$answer" -D "$answer.head" -w '%{http_code}' "$@") || true
     case $status in 100) status=000 ;; esac
 }
 

@@ -109,8 +109,7 @@ async def upload(
         if isinstance(source, int):
             done = await _stream(order, source)
         else:
-            folder = None if state is None else Path(state) if os.fspath(state) else default_folder()
-            done = await _file(order, os.fspath(source), folder, connections)
+            done = await _file(order, os.fspath(source), state, connections)
     finally:
         if http is None:
             await ours.close()
@@ -148,18 +147,19 @@ async def _stream(order: _Order, fd: int) -> Done:
         source.close()
 
 
-async def _file(order: _Order, path: str, folder: Path | None, connections: int) -> Done:
+async def _file(order: _Order, path: str, state: str | os.PathLike[str] | None, connections: int) -> Done:
     reactor, headers = order.reactor, order.headers
     source = FileSource(reactor, path)
     claim: Claim | None = None
     try:
         await source.open()
-        if folder is not None:
-            args = (folder, order.url, source.path, source.identity)
+        if state is not None:
             try:
+                folder = Path(state) if os.fspath(state) else default_folder()
+                args = (folder, order.url, source.path, source.identity)
                 claim = await deferToThreadPool(reactor, reactor.getThreadPool(), Claim, *args)
             except OSError as error:
-                _log.warn("{folder}: {error}; the upload cannot go on after a crash", folder=folder, error=error)
+                _log.warn("the upload cannot go on after a crash: {error}", error=error)
         if not headers.hasHeader("content-type"):
             guessed, encoding = mimetypes.guess_type(os.path.basename(path))
             if guessed is not None and encoding is None:

@@ -50,7 +50,9 @@ class Conversation:
         said = read_json((await self._request(b"GET", {})).body) or {}
         try:
             ranges = [(int(first), int(last) + 1) for first, last in said["stored"]]
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return known
+        if not all(0 <= first < end for first, end in ranges):
             return known
         return Stored(merge([*known.ranges, *ranges]), known.chunk_size)
 

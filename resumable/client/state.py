@@ -40,10 +40,18 @@ class Record:
 
 
 def default_folder() -> Path:
-    """Return ``$XDG_STATE_HOME/resumable``, or ``~/.local/state/resumable``."""
+    """Return ``$XDG_STATE_HOME/resumable``, or ``~/.local/state/resumable``.
+
+    :raises OSError: the user has no home, as in some containers.
+    """
     home = os.environ.get("XDG_STATE_HOME", "")
     # A relative path is to be ignored (XDG Base Directory Specification).
-    return (Path(home) if os.path.isabs(home) else Path.home() / ".local" / "state") / "resumable"
+    if os.path.isabs(home):
+        return Path(home) / "resumable"
+    try:
+        return Path.home() / ".local" / "state" / "resumable"
+    except RuntimeError:
+        raise OSError("there is no home folder, and no XDG_STATE_HOME") from None
 
 
 def without_secrets(url: str) -> str:
@@ -81,9 +89,10 @@ class Claim:
             lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Whoever had it before may have removed the file between the two calls.
-                if os.path.exists(self._lock_path) and os.path.samestat(os.fstat(lock), os.stat(self._lock_path)):
-                    return lock
+                # Whoever had it before may have removed the file meanwhile.
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(lock), os.stat(self._lock_path)):
+                        return lock
                 os.close(lock)
             except BlockingIOError:
                 os.close(lock)
@@ -98,7 +107,7 @@ class Claim:
                 found = json.loads(file.read(MOST))
             version = found.pop("version")
             record = Record(**found)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             # A record that cannot be read only costs the bytes that it could have saved.
             return None
         same = version == VERSION and (record.size, record.mtime_ns) == _values(identity)

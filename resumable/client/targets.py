@@ -34,7 +34,7 @@ def targets(files: Sequence[str], url: str) -> Iterator[Target]:
     followed only where they are named themselves: below a folder they could lead round in a circle.
 
     :param url: ends with a slash if it is a folder.
-    :raises Failed: they do not fit together, or one is not there.
+    :raises Failed: they do not fit together, or one is not there; while they are gone through: two have the same URL.
     """
     url = _with_root(url)
     for file in files:
@@ -48,7 +48,21 @@ def targets(files: Sequence[str], url: str) -> Iterator[Target]:
         return iter([Target(files[0], url)])
     if STDIN in files:
         raise Failed("standard input has no name: name the upload in the URL")
-    return _below(files, url)
+    return _each_alone(_below(files, url))
+
+
+def _each_alone(found: Iterator[Target]) -> Iterator[Target]:
+    """Return the targets, none of which may take the place of another one.
+
+    :raises Failed: two have the same URL.
+    """
+    taken: dict[str, str] = {}
+    for target in found:
+        if target.url in taken:
+            both = f"{taken[target.url]} and {target.file}"
+            raise Failed(f"{both} would have the same name: upload them to different folders")
+        taken[target.url] = target.file
+        yield target
 
 
 def _below(files: Sequence[str], url: str) -> Iterator[Target]:
@@ -67,15 +81,31 @@ def walk(folder: str) -> Iterator[str]:
 
     :raises Failed: a folder cannot be read.
     """
+    # Not by recursion: a folder may be deeper than Python's stack.
+    left = [_entries(folder)]
+    while left:
+        entry = next(left[-1], None)
+        if entry is None:
+            left.pop()
+        elif entry.is_dir(follow_symlinks=False):
+            left.append(_entries(entry.path))
+        elif not _leads_to_folder(entry):
+            yield entry.path
+
+
+def _entries(folder: str) -> Iterator[os.DirEntry[str]]:
     try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        return iter(sorted(os.scandir(folder), key=lambda entry: entry.name))
     except OSError as error:
         raise Failed(f"{folder}: {error.strerror or error}") from None
-    for entry in entries:
-        if entry.is_dir(follow_symlinks=False):
-            yield from walk(entry.path)
-        elif not entry.is_dir():
-            yield entry.path
+
+
+def _leads_to_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A link in a circle, or to where one may not look: whoever opens it says so.
+        return False
 
 
 def is_folder(url: str) -> bool:

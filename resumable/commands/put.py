@@ -93,7 +93,7 @@ def put(
         prepare(url, headers)
         wanted = list(targets(files, url))
     except Failed as error:
-        raise click.UsageError(error.detail) from None
+        raise click.UsageError(printable(error.detail)) from None
     if not wanted:
         click.echo(f"{printable(', '.join(files))}: there is no file in it", err=True)
     batch = _Batch(wanted, headers, connections, limit_rate, retry_for, as_json)
@@ -163,7 +163,7 @@ class _Batch:
     ) -> None:
         display.begin(one.file)
         done = await upload(
-            sys.stdin.fileno() if one.file == STDIN else one.file,
+            stdin() if one.file == STDIN else one.file,
             one.url,
             headers=self._headers,
             connections=self._connections,
@@ -174,3 +174,13 @@ class _Batch:
             reactor=reactor,
         )
         display.ended(one.file, shown, done.result)
+
+
+def stdin() -> int:
+    """Return standard input's file descriptor.
+
+    :raises Failed: there is none.
+    """
+    if sys.stdin is None:  # as ``<&-`` leaves it
+        raise Failed("standard input is closed")
+    return sys.stdin.fileno()

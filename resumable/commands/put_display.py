@@ -36,7 +36,10 @@ ROOMY = 72
 def _columns(width: int) -> list[ProgressColumn]:
     """Return what a bar's line consists of, on a terminal of so many columns. A line is never folded."""
     # The longest names are cut, so that what changes can be seen.
-    name = TextColumn("{task.description}", table_column=Column(no_wrap=True, max_width=max(8, width // 3)))
+    # A name is no markup: what is in brackets belongs to it.
+    name = TextColumn(
+        "{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=max(8, width // 3))
+    )
     if width < ROOMY:
         return [name, BarColumn(bar_width=None, table_column=Column(ratio=1)), TaskProgressColumn()]
     whole = [kind(table_column=Column(no_wrap=True)) for kind in (DownloadColumn, TransferSpeedColumn)]
@@ -70,7 +73,7 @@ class Display:
         self._file = file
         if self._bars is not None:
             name = "standard input" if file == "-" else os.path.basename(file.rstrip("/")) or file
-            self._task = self._bars.add_task(str(Text(printable(name))).replace("[", r"\["), total=None)
+            self._task = self._bars.add_task(printable(name), total=None)
 
     def progress(self, now: Progress) -> None:
         """Show how far the file is."""

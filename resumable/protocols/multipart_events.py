@@ -76,11 +76,13 @@ class MultipartEvents:
         self._boundary = b"--" + re.escape(boundary)
         self._first = re.compile(rb"(?:\A|\n)" + self._boundary + rb"(?:--|" + _PADDING + rb"(\r?\n))")
         self._dashed = b"--" + boundary
+        self._longest_first = 1 + len(self._dashed) + 16 + 2
         self._most_parts = most_parts
         self._parts = 0
         self._state = _State.PREAMBLE
         # The preamble, or a part's headers with the end of the line before them, as far as they have come.
         self._lines = bytearray()
+        self._line_count = 0  # of those of the part's headers that have ended
         # What may be the beginning of a boundary's line, at the end of the last segment; the first bytes of it may not be data.
         self._held = b""
         self._no_data = 0
@@ -110,7 +112,8 @@ class MultipartEvents:
         """Look for the first boundary. Return where in `data` to go on."""
         before = len(self._lines)
         self._lines += data[at : at + PREAMBLE_LIMIT - before]
-        found = self._first.search(self._lines)
+        # Not from its beginning each time: the segments may be a byte long.
+        found = self._first.search(self._lines, max(0, before - self._longest_first))
         if found is None:
             if len(self._lines) >= PREAMBLE_LIMIT:
                 raise Invalid(f"the multipart body does not begin with its boundary, nor within {PREAMBLE_LIMIT} bytes")
@@ -141,7 +144,7 @@ class MultipartEvents:
             raise Invalid(f"the multipart body has more than {self._most_parts} parts")
         self._state = _State.HEADERS
         # So that an empty line ends the headers also where there are none.
-        self._lines = bytearray(self._line_end)
+        self._lines, self._line_count = bytearray(self._line_end), 0
 
     def _take_headers(self, data: bytes, at: int) -> int:
         """Look for the empty line. Return where in `data` to go on."""
@@ -151,7 +154,8 @@ class MultipartEvents:
         if found < 0:
             if len(self._lines) > PART_HEADERS_LIMIT + len(blank):
                 raise Invalid(f"the headers of a part take more than {PART_HEADERS_LIMIT} bytes")
-            _check_count(self._lines.count(self._line_end) - 1)
+            self._line_count += self._lines.count(self._line_end, before + 1 - len(self._line_end))
+            _check_count(self._line_count)
             return len(data)
         self.events.append(read_head(bytes(self._lines[:found]).split(self._line_end)[1:]))
         self._state = _State.DATA

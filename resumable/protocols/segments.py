@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from email.message import Message
+from urllib.parse import unquote_to_bytes
 
 from resumable.model import Invalid, NotFound, State, UnsupportedType, Upload
-from resumable.protocols import digests
+from resumable.protocols import digests, parameters
 from resumable.protocols.access import AuthorizedUploads, Description, Gate, content_encoding_of, content_type_of
 from resumable.protocols.base import Plain, Spoken, Target
 from resumable.protocols.content_range import ContentRange, parse_content_range
@@ -177,10 +177,12 @@ def read_file_name(request: Request, path: bytes | None) -> str | None:
         return None
     # The module's own document has a comma in place of the semicolon.
     said = re.sub(r"^\s*([A-Za-z-]+)\s*,", r"\1;", lines[-1].decode("utf-8", "replace"))
-    message = Message()
-    message["Content-Disposition"] = said.replace("\r", "").replace("\n", "")
-    file_name = message.get_filename("")
-    return file_name.replace("\\", "/").rpartition("/")[2].strip() or None
+    _, found = parameters.read_parameters(said)
+    file_name = parameters.read_file_name(found)
+    if file_name is None:
+        # In a charset that is not known here. A name that is not quite right is better than none.
+        file_name = unquote_to_bytes(found.get("filename*", "").rpartition("'")[2]).decode("latin-1")
+    return parameters.last_segment(file_name).strip() or None
 
 
 def _lines(request: Request, names: Iterable[bytes]) -> list[bytes]:

@@ -80,3 +80,15 @@ def test_what_failed_and_what_was_left(monkeypatch: pytest.MonkeyPatch, capsys: 
     assert shown.rstrip().splitlines()[-1] == "one.bin: why"
     said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(one["file"], one["state"]) for one in said] == [("one.bin", "gave up"), ("two.bin", "gave up")]
+
+
+@pytest.mark.parametrize(
+    "name", ["a[red].txt", r"a\[link=http:evil]b", r"\[@click=x]", ":smile:", "[", r"a\\[b]", "{task.id}"]
+)
+def test_a_name_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Nothing in it is taken for markup."""
+    terminal = Terminal(monkeypatch, 120, 24)
+    terminal.display.begin(name)
+    shown = terminal.next()
+    terminal.display.close()
+    assert name in shown

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, cast
 
 import click
 import pytest
+import pytest_twisted
+from click.testing import CliRunner
+from twisted.internet.task import Clock
+from twisted.web.http_headers import Headers
 
 from resumable.client.api import prepare
-from resumable.client.errors import Again, Failed, Gone, Refused
+from resumable.client.conversation import Conversation
+from resumable.client.errors import Again, Busy, Failed, Gone, Refused
 from resumable.client.http import Answer
 from resumable.client.ranges import cut, merge, missing, offset_of, parse_range, size_of
-from resumable.client.state import Record, default_folder, without_secrets
+from resumable.client.sources import Identity
+from resumable.client.state import Claim, Record, default_folder, without_secrets
 from resumable.client.targets import targets
+from resumable.client.tracker import Tracker
 from resumable.client.wire import Done, Stored, read_answer
+from resumable.commands.put import put, stdin
 from resumable.commands.put_values import headers, patience, rate
 
 CONTEXT = click.Context(click.Command("put"))
@@ -137,7 +147,11 @@ def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.chdir("folder/inner")
     assert found(".", url="http://h/") == ["http://h/upload/inner/deep/two"]
     os.chdir(tmp_path)
+    Path("folder/inner/one").touch()
     for files, url in [
+        (("folder/one", "folder/inner/one"), "http://h/"),
+        ((name, name), "http://h/"),
+        (("folder", "named", "folder/"), "http://h/"),
         ((name, "folder"), "http://h/upload/x"),
         (("folder",), "http://h/upload/x"),
         (("-",), "http://h/"),
@@ -145,6 +159,68 @@ def test_urls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ]:
         with pytest.raises(Failed):
             found(*files, url=url)
+
+
+def test_a_folder_of_any_depth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    depth = sys.getrecursionlimit() + 100
+    for _ in range(depth):
+        os.mkdir("a")
+        os.chdir("a")
+    Path("file").touch()
+    deepest = os.open(".", os.O_RDONLY)
+    os.chdir(tmp_path)
+    found = [one.file for one in targets(["a"], "http://h/")]
+    # What clears temporary folders away is recursive.
+    os.fchdir(deepest)
+    os.close(deepest)
+    os.unlink("file")
+    for _ in range(depth):
+        os.chdir("..")
+        os.rmdir("a")
+    assert found == ["a/" * depth + "file"]
+
+
+def test_wrong_use_cannot_control_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a file is called."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Path(folder, "\x1b[2J").touch()
+    said = CliRunner().invoke(put, ["a/\x1b[2J", "b/\x1b[2J", "http://h/"])
+    assert said.exit_code == 2
+    assert "would have the same name" in said.output
+    assert "\x1b" not in said.output
+
+
+def test_standard_input_that_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(Failed, match="closed"):
+        stdin()
+
+
+@pytest.mark.parametrize("stored", ["[[1e400, 2]]", "[[5, 2]]", "[[-5, 2]]", "[[NaN, 1]]", "[1]", '["ab"]', "{}", "7"])
+@pytest_twisted.ensureDeferred
+async def test_ranges_that_make_no_sense(stored: str) -> None:
+    """What the header has said counts on."""
+    header = "bytes=" + ",".join(f"{first}-{first}" for first in range(0, 1000, 2))
+    answers = {b"PUT": answer(308, range=header), b"GET": answer(200, f'{{"stored": {stored}}}'.encode())}
+
+    class Said:
+        async def request(self, method: bytes, *_: object) -> Answer:
+            return answers[method]
+
+    talk = Conversation(cast(Any, Said()), Clock(), "http://h/x", Headers(), Tracker(1000, None), None)
+    outcome = await talk.ask(swarm=True)
+    assert isinstance(outcome, Stored)
+    assert outcome.ranges == [(first, first + 1) for first in range(0, 1000, 2)]
+
+
+def test_a_link_that_leads_nowhere_is_left_to_whoever_opens_it(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "file").touch()
+    found = [os.path.basename(one.file) for one in targets([str(tmp_path)], "http://h/")]
+    assert found == ["circle", "file"]
 
 
 def test_what_is_sent() -> None:
@@ -168,6 +244,51 @@ def test_no_secret_is_remembered(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     for ignored in ("", "relative"):
         monkeypatch.setenv("XDG_STATE_HOME", ignored)
         assert default_folder() == Path.home() / ".local/state/resumable"
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a container's that is run by a number nobody has heard of."""
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 2**31 - 5)
+    with pytest.raises(OSError, match="no home"):
+        default_folder()
+
+
+def test_a_lock_that_is_removed_while_it_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever had it before removes it at any moment."""
+    fstat = os.fstat
+
+    def removed_first(fd: int) -> os.stat_result:
+        monkeypatch.setattr(os, "fstat", fstat)
+        for lock in tmp_path.glob("*.lock"):
+            lock.unlink()
+        return fstat(fd)
+
+    monkeypatch.setattr(os, "fstat", removed_first)
+    claim = Claim(tmp_path, "http://h/x", "/x", Identity(5, 6))
+    with pytest.raises(Busy):
+        Claim(tmp_path, "http://h/x", "/x", Identity(5, 6))
+    claim.release()
+
+
+@pytest.mark.parametrize("content", ["[" * 60_000, '"a"', "[]", "null", "{", '{"version": 1, "size": {}}', "\x00", ""])
+def test_a_record_that_makes_no_sense(tmp_path: Path, content: str) -> None:
+    """It is none; and the next one takes its place."""
+    identity = Identity(5, 6)
+    claim = Claim(tmp_path, "http://h/x", "/x", identity)
+    claim.save(3)
+    claim.release()
+    (record,) = tmp_path.glob("*.json")
+    record.write_text(content)
+    claim = Claim(tmp_path, "http://h/x", "/x", identity)
+    assert claim.record is None
+    claim.save(4)
+    claim.release()
+    again = Claim(tmp_path, "http://h/x", "/x", identity)
+    assert again.record is not None
+    assert again.record.stored == 4
+    again.release()
 
 
 def test_options() -> None:

@@ -69,8 +69,9 @@ def run(command: list[str], directory: Path) -> subprocess.CompletedProcess[str]
 def test_curl(service: Service, tmp_path: Path, size: int) -> None:
     """Files of any size; and another file of the same size to the same URL, when the first has been finished."""
     (tmp_path / "a").write_bytes(DATA[:size])
-    (tmp_path / "b").write_bytes(DATA[::-1][:size])
-    for name in ("a", "b"):
+    # curl would take this name for those of two files.
+    (tmp_path / "b{1,2}[3]").write_bytes(DATA[::-1][:size])
+    for name in ("a", "b{1,2}[3]"):
         ended = run(curl(service, tmp_path / name, f"curl-{size}"), tmp_path)
         assert ended.returncode == 0, ended.stderr
         assert f'"size": {size}' in ended.stdout

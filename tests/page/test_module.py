@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import random
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -292,3 +294,33 @@ def test_retry_after_is_obeyed(network: Network, application: Application, file:
     said = upload(network, file, "later", options={"retryDelays": [1]})
     assert (said["outcome"], said["states"][:3]) == ("finished", ["starting", "waiting", "starting"]), said
     assert asked[1] - asked[0] >= 1
+
+
+#: Answers 308 to everything that brings bytes, and keeps nothing.
+KEEPS_NOTHING = """
+const { Upload } = await import(process.argv[1]);
+let sent = 0;
+globalThis.fetch = async (url, { method, body }) => {
+  if (method === "POST") return new Response(JSON.stringify({ id: "x", chunk_size: 100 }), { status: 201 });
+  sent += body?.size ?? 0;
+  if (sent > 100_000) process.exit(9);
+  return new Response(null, { status: 308 });
+};
+const store = { get() {}, set() {}, remove() {} };
+const file = new Blob([new Uint8Array(1000)]);
+await new Upload(file, { endpoint: "http://h/", name: "n", retryDelays: [1, 1], store }).start().catch((error) => {
+  console.log(JSON.stringify({ sent, status: error.status, message: error.message }));
+});
+"""
+
+
+def test_a_service_that_keeps_nothing() -> None:
+    """It is brought the file once for each of the delays, and not over and over."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed (Debian: apt-get install nodejs)")
+    command = [node, "--input-type=module", "-e", KEEPS_NOTHING, MODULE.as_uri()]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
+    said = json.loads(ended.stdout)
+    assert said == {"sent": 3000, "status": 503, "message": "The service takes bytes and does not keep them."}

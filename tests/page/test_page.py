@@ -157,6 +157,22 @@ def test_reload(browser: Browser, network: Network, service: Service, s3: MotoSe
     assert browser.do("count", "#unfinished li") == 0
 
 
+def test_another_file_of_the_same_name(
+    browser: Browser, network: Network, service: Service, s3: MotoServer, files: Path
+) -> None:
+    """It does not take the place of the one that is under way, and that is said."""
+    half_way(browser, network, files, service)
+    browser.do("choose", [str(files / "other" / "film.mp4")])
+    browser.do("see", "#others")
+    assert "Not uploaded: film.mp4." in browser.do("text", "#others")
+    browser.do("choose", [str(files / "film.mp4")])
+    assert browser.do("text", "#others") == ""
+    assert browser.do("count", "#uploads li") == 1
+    network.mend()
+    browser.do("state", "film.mp4", "finished")
+    assert stored(s3, "film.mp4") == FILM
+
+
 def test_discard(browser: Browser, network: Network, service: Service, s3: MotoServer, files: Path) -> None:
     half_way(browser, network, files, service)
     browser.do("reload")

@@ -14,11 +14,11 @@ from pytest_twisted import ensureDeferred
 
 import resumable
 from resumable.page.serving import STORED, has_it, make_pages
-from resumable.page.stored import StoredPage
+from resumable.page.stored import StoredPage, is_nearby
 from resumable.settings import parse_settings
 from resumable.web.cors import Cors
 from resumable.web.router import Router, front_page
-from tests.protocols.harness import Door, Memory, memory_service
+from tests.protocols.harness import Door, Memory, memory_service, parse_answers, until
 
 PACKAGE = Path(resumable.__file__).parent / "page"
 
@@ -143,7 +143,25 @@ async def test_what_is_stored_is_listed_for_the_page_alone() -> None:
         assert {one["url"] for one in shown} == {"http://127.0.0.1:9/bucket/a", "http://127.0.0.1:9/bucket/b%20%C3%BC"}
         other = await service.ask("GET", STORED.decode(), ["Origin: https://evil.example"])
         assert other.status == 403
+        # As from a page whose own name was made to mean this machine, which browsers take for the service's.
+        wire = service.connect()
+        wire.send(b"GET /page/stored HTTP/1.1\r\nHost: evil.example:8080\r\n\r\n")
+        await until(lambda: parse_answers(wire.said))
+        assert parse_answers(wire.said)[0].status == 403
         assert (await service.ask("DELETE", STORED.decode())).status == 405
+
+
+@pytest.mark.parametrize(
+    ("host", "nearby"),
+    [
+        *((host, True) for host in ("localhost", "LOCALHOST:8080", "127.0.0.1:1", "[::1]:8080", "box", "my-box.local")),
+        *((host, True) for host in ("192.168.1.7", "a.localhost:80", "nas.home.arpa", "localhost.")),
+        *((host, False) for host in ("evil.example", "127.0.0.1.evil.example", "localhost.evil.example:8080")),
+        *((host, False) for host in ("local.evil", "", "evil.example.", "x/local", "1.2.3", "a b")),
+    ],
+)
+def test_hosts_nearby(host: str, nearby: bool) -> None:
+    assert is_nearby([host.encode()]) is nearby
 
 
 @pytest.mark.parametrize(

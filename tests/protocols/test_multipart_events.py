@@ -130,6 +130,29 @@ def test_a_body_full_of_what_is_no_boundary(unit: bytes) -> None:
     assert came == [(None, None, segment + b"x")]
 
 
+@pytest.mark.parametrize("before", [b"", b"--b\r\n"])
+@pytest.mark.parametrize("unit", [b"a", b"\n", b"\n--b "])
+def test_what_comes_before_the_data_byte_by_byte(before: bytes, unit: bytes) -> None:
+    """A byte costs the same wherever it stands: what has come before it is not searched again."""
+    lines = before.replace(b"b", b"b" * 70) + unit * (7000 // len(unit))
+    parser = MultipartEvents(b"b" * 70, 100)
+    began = time.process_time()
+    for at in range(len(lines)):
+        parser.write(lines[at : at + 1])
+    assert time.process_time() - began < 0.25
+
+
+def test_too_many_lines_of_headers_byte_by_byte() -> None:
+    """As many as in one segment, and as early."""
+    headers = b"a: b\r\n" * 17
+    parser = MultipartEvents(b"b", 100)
+    parser.write(b"--b\r\n")
+    for at in range(len(headers) - 1):
+        parser.write(headers[at : at + 1])
+    with pytest.raises(Invalid, match="16 lines"):
+        parser.write(headers[-1:])
+
+
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [

@@ -196,6 +196,12 @@ async def test_requests_that_contradict_themselves(headers: list[str], status: i
         ("attachment; filename*=UTF-8''%E2%82%AC.txt", "€.txt"),
         ("attachment", None),
         ("attachment; filename*=nonsense''%FF", "ÿ"),
+        # Charsets that Python knows, and that are none of a header's.
+        ("attachment; filename*=idna''a.txt", "a.txt"),
+        ("attachment; filename*=undefined''a.txt", "a.txt"),
+        ("attachment; filename*=punycode''%ff", "ÿ"),
+        ("attachment; filename*=a%00b''a.txt", "a.txt"),
+        (f"attachment; filename*{'9' * 5000}*=a.txt", None),
     ],
 )
 @ensureDeferred
@@ -214,7 +220,15 @@ def test_many_ranges_fit_into_a_header() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.binary(max_size=80))
+@given(
+    st.binary(max_size=80)
+    | st.builds(
+        lambda name, charset, text: f"a; filename{name}={charset}'{text}".encode(),
+        st.sampled_from(["*", "*0", "*0*", "*1*", "*" + "9" * 5000]),
+        st.sampled_from(["utf-8'", "idna'", "undefined'", "punycode'", "hex'", "utf-16'en", "a%00b'", "", "'"]),
+        st.text("%fF0ed aé/\\'\";", max_size=20),
+    )
+)
 def test_no_disposition_breaks_the_reader(said: bytes) -> None:
     headers = Headers()
     headers.addRawHeader(b"Content-Disposition", said)

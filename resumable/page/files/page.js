@@ -25,16 +25,26 @@ function say(text, { alarm = false } = {}) {
 
 function add(found) {
   const more = [];
+  const others = [];
   for (const one of found) {
     const entry = match(left, one);
     const name = entry?.name ?? one.name;
-    const twin = rows.find((row) => !row.done && row.name === name && row.total === one.file.size);
-    if (twin) continue; // it is under way
+    const twin = [...rows, ...more].find((row) => !row.done && row.name === name);
+    if (twin) {
+      // It is under way; another file of that name would take its place, or be taken for it.
+      if (twin.total !== one.file.size || twin.file.lastModified !== one.file.lastModified) others.push(name);
+      continue;
+    }
     left = left.filter((other) => other !== entry);
     more.push(new Row({ file: one.file, name, queue, changed, removed, endpoint }));
   }
   rows.push(...more);
   list("uploads").append(...more.map((row) => row.element));
+  at("others").hidden = others.length === 0;
+  at("others").textContent =
+    others.length === 0
+      ? ""
+      : `Not uploaded: ${others.join(", ")}. Another file of that name is under way: wait for it or cancel it, or rename yours.`;
   if (found.length === 0) say("There is no file in what you chose.", { alarm: true });
   else say(`${more.length} ${more.length === 1 ? "file is" : "files are"} being uploaded.`);
   showUnfinished();

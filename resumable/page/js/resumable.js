@@ -318,16 +318,20 @@ export class Upload {
   async #attempt() {
     this.url ??= await this.#recall();
     let result = this.url === null ? await this.#create() : await this.#look();
-    for (let rounds = 0; result === undefined; rounds++) {
+    while (result === undefined) {
       if (this.#wanted !== "run") throw new Stopped();
       this.#become("uploading");
+      const before = sizeOf(this.#stored);
       result = await this.#bring();
       // The last answers may have crossed.
       result ??= await this.#look();
       if (result === undefined && sizeOf(this.#stored) >= this.#total) {
         throw new UploadError("All of the file is stored, but the service has not made the object yet.", 503);
       }
-      if (rounds > 1000) throw new UploadError("The service takes bytes and does not keep them.", 503);
+      // Not at once again: each round brings all that is missing.
+      if (result === undefined && sizeOf(this.#stored) <= before) {
+        throw new UploadError("The service takes bytes and does not keep them.", 503);
+      }
     }
     return result;
   }
