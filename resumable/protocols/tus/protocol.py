@@ -19,7 +19,7 @@ from resumable.model import (
     Upload,
     UploadError,
 )
-from resumable.protocols.access import Description, Gate, content_encoding_of, content_type_of
+from resumable.protocols.access import AuthorizedUploads, Description, Gate, content_encoding_of, content_type_of
 from resumable.protocols.base import Spoken, Target
 from resumable.protocols.download import download
 from resumable.protocols.empty_body import EmptyBody
@@ -220,10 +220,8 @@ class TusProtocol:
                 report = await changing.settle(report)
         upload = report.upload
         headers = {"Upload-Offset": str(report.offset), **expires_header(report)}
-        if upload.length is None:
-            headers["Upload-Defer-Length"] = "1"
-        else:
-            headers["Upload-Length"] = str(upload.length)
+        length = _length_told(report)
+        headers.update({"Upload-Defer-Length": "1"} if length is None else {"Upload-Length": str(length)})
         for name, remembered in (("Upload-Metadata", METADATA), ("Upload-Concat", CONCAT)):
             if remembered in upload.remembered:
                 headers[name] = upload.remembered[remembered]
@@ -242,7 +240,14 @@ class TusProtocol:
             upload = await access.declare(upload, length)
         if upload.stored and not upload.sources:
             return await self._answer(204, self._at_end(await access.report(upload), request, offset), {})
-        report = await access.receive(upload, request, _span(request, offset), exact=True, digest=digest)
+        span, announced = _span(request, offset), None if upload.length is not None else upload.announced
+        ends = None
+        if announced is not None and span.end is not None and span.end > announced:
+            raise await _past_end(access, upload, offset)
+        if announced is not None and span.end in (None, announced):
+            # In tus there is no other end than the length, which HEAD has told.
+            span, ends = Span(offset, announced), True
+        report = await access.receive(upload, request, span, exact=True, ends=ends, digest=digest)
         return await self._answer(204, report, {})
 
     def _at_end(self, report: Report, request: Request, offset: int) -> Report:
@@ -345,6 +350,26 @@ def _length(request: Request) -> int | None:
     if (length is None) is not bool(deferred):
         raise Invalid("say Upload-Length, or Upload-Defer-Length: 1")
     return length
+
+
+def _length_told(report: Report) -> int | None:
+    """Return the length that HEAD tells; None as long as it is not known, or is not yet the end.
+
+    An upload of `ietf` whose length is only announced has it as long as bytes are missing. When they are all there, and no
+    request has said so, a client that read it would take the upload for done.
+    """
+    upload = report.upload
+    announced = upload.announced
+    missing = announced is not None and report.offset < announced
+    return announced if upload.length is not None or missing else None
+
+
+async def _past_end(access: AuthorizedUploads, upload: Upload, offset: int) -> UploadError:
+    """Return what is wrong with a body that goes past the length that an upload was said to have."""
+    report = await access.report(upload)
+    if offset != report.offset:
+        return OffsetMismatch(f"the body has to begin at byte {report.offset}", report.offset)
+    return Invalid(f"the upload has {upload.announced} bytes, and these go past its end")
 
 
 def _check_type(request: Request) -> None:
