@@ -274,7 +274,7 @@ class TusProtocol:
         """
         if isinstance(error, Refused):
             if method_of(request) == b"HEAD" and (error.status >= 500 or error.status == 429):
-                return Response(423)
+                return Response(423, headers=[("Retry-After", said) for said in _retry_after(error)])
             return render_refusal(error)
         if isinstance(error, DigestMismatch):
             return _text(460, str(error), reason=CHECKSUM_MISMATCH)
@@ -303,6 +303,10 @@ def method_of(request: Request) -> bytes:
 def _text(status: int, message: str, headers: dict[str, str] | None = None, *, reason: bytes | None = None) -> Response:
     fields = {"Content-Type": "text/plain; charset=utf-8", **(headers or {})}
     return Response(status, f"{message}\n".encode("utf-8", "backslashreplace"), fields, reason)
+
+
+def _retry_after(refused: Refused) -> list[str]:
+    return [line.decode("latin-1") for line in refused.headers.getRawHeaders(b"retry-after", [])]
 
 
 def _about_no_body(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
