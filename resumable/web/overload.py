@@ -140,10 +140,22 @@ class TurnedAway(Protocol):
         self._answered = True
         received, self._received = self._received, b""
         self._let_go()
-        # Over TLS closing would wait for the client, so in the end it is done by force.
-        cancel_if_active(self._end)
-        self._end = self._clock.callLater(PATIENCE, self.transport.abortConnection)  # type: ignore[attr-defined]
+        self._close_later()
         self.transport.write(self._answer(received))
+
+    def _close_later(self) -> None:
+        cancel_if_active(self._end)
+        self._end = self._clock.callLater(PATIENCE, self._close)
+
+    def _close(self) -> None:
+        """Close: what came of a body has been read by now. Over TLS that waits for the client: in the end it is done by force."""
+        assert self.transport is not None
+        if self._lingers:
+            self._lingers = False
+            self._close_later()
+            self.transport.loseConnection()
+        else:
+            self.transport.abortConnection()  # type: ignore[attr-defined]
 
     def _let_go(self) -> None:
         if self._heard:

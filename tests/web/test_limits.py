@@ -160,6 +160,8 @@ def test_beyond_the_limit_a_connection_is_turned_away() -> None:
     third.dataReceived(b"he")
     assert not transport.disconnecting, "closing now would reset the connection: the body is on its way"
     wire.clock.advance(PATIENCE)
+    assert (transport.disconnecting, transport.disconnected) == (True, False)
+    wire.clock.advance(PATIENCE)
     assert transport.disconnected
     fourth, transport = connect(wire)
     fourth.dataReceived(head("GET", "/"))
@@ -201,6 +203,7 @@ def test_one_turned_away_who_says_nothing_sensible(said: bytes) -> None:
     assert problem_in(transport.value())[0] == 503
     protocol.dataReceived(b"more")
     assert transport.value().count(b"HTTP/1.1 ") == 1
+    wire.clock.advance(PATIENCE)
     wire.clock.advance(PATIENCE)
     assert transport.disconnected
 
