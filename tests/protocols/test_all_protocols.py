@@ -389,7 +389,7 @@ ACTIONS = [
 FINALIZE = "X-Goog-Upload-Command: finalize"
 
 
-@pytest.mark.parametrize("examples", [20, pytest.param(100, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("examples", [20])
 @ensureDeferred
 async def test_whatever_the_protocol(monkeypatch: pytest.MonkeyPatch, examples: int) -> None:
     """Every example is some twenty steps, always the same ones."""
