@@ -450,7 +450,7 @@ class Ledger:
     async def declare(self, upload: Upload, length: int) -> Upload:
         """Set the upload's length (bytes) unless it is set, and return the upload as it stands then.
 
-        :raises Invalid: bytes beyond it are stored.
+        :raises Invalid: bytes beyond it are stored, or another length was announced.
         :raises Ended: the upload has ended.
         """
 
@@ -459,7 +459,7 @@ class Ledger:
             # and is checked against the new length.
             row = connection.execute(UPLOAD.with_for_update(), {"this": upload.id}).mappings().one()
             current, end = as_upload(row), 0
-            if current.length is None and current.live:
+            if current.length is None and current.live and current.announced in (None, length):
                 furthest = select(func.max(pieces.c.end)).where(pieces.c.upload_id == upload.id)
                 end = connection.execute(furthest).scalar() or 0
                 if end <= length:
@@ -472,6 +472,8 @@ class Ledger:
             raise Ended("the upload has ended")
         if end > length:
             raise Invalid(f"more than {quote_briefly(length)} bytes are stored already")
+        if current.length is None:
+            raise Invalid(f"the upload was said to have {current.announced} bytes, not {quote_briefly(length)}")
         return current
 
     async def announce(self, upload: Upload, length: int) -> Upload:

@@ -34,14 +34,16 @@ Action = Literal["create", "append", "status", "cancel", "download"]
 BRINGS: Collection[Action] = ("create", "append")
 
 #: By the protocol that an upload was begun with: what may be done with it by its id in any other protocol. Whoever began it
-#: may do everything.
+#: may do everything. What ends an upload is the same everywhere: its length, or, of one of `ietf`, that a request says so.
 ELSEWHERE: Mapping[str, Collection[Action]] = {
     "put": ("status", "append", "cancel", "download"),
     "session": ("status", "append", "cancel", "download"),
     "tus": ("status", "append", "cancel", "download"),
+    "ietf": ("status", "append", "cancel", "download"),
 }
 #: The same for protocols that are not named there: what cannot disturb whoever began it, and the owner's right to end it
-#: and to read what has become of it.
+#: and to read what has become of it. Only Google's clients and Vimeo's say where an upload of theirs ends, and get the last
+#: answer that they wait for.
 ELSEWHERE_BY_DEFAULT: Collection[Action] = ("status", "cancel", "download")
 
 

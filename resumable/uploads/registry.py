@@ -39,6 +39,8 @@ from resumable.uploads.writer import UploadWriter
 
 #: How many uploads are remembered whose clients go on without a break. Of others a line too many is logged.
 MOST_UNBROKEN = 10_000
+#: Seconds that a look at an upload waits, at the most, for bytes of a body that has ended.
+LOOK_PATIENCE = 1.0
 
 
 class Body(Protocol):
@@ -312,6 +314,21 @@ class WriterRegistry:
             return False
         await self._end_overlapping(writer, Span(first, end))
         return any(not stream.failed for stream in writer.streams)
+
+    async def wait_for_ended(self, upload_id: str) -> bool:
+        """Wait a moment for what is still being stored of bodies that have ended here.
+
+        A client that comes back at once asks how far the upload is while the last bytes of its old connection are on their way
+        to the store. If the answer did not count them, it would send from there, and hear only then that they are stored.
+
+        :return: whether there was anything to wait for: what the caller knows of the upload is old then.
+        """
+        writer = self._writers.get(upload_id)
+        draining = [] if writer is None else [stream for stream in writer.streams if stream.draining]
+        clock, until = self._deps.clock, self._deps.clock.seconds() + LOOK_PATIENCE
+        for stream in draining:
+            await stream.settle_within(max(0.0, until - clock.seconds()), clock)
+        return bool(draining)
 
     def expecting(self, upload: Upload) -> None:
         """Tell whoever writes the upload here what its whole object's digests have to be."""

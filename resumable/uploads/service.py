@@ -206,12 +206,19 @@ class UploadService:
     async def look(self, owner: str, name: str, protocol: str) -> Report:
         """Report how far the upload is that `find` finds. Errors as there."""
         found = await self._ledger.newest(owner, name, protocol)
+        if found is not None and await self.writing.wait_for_ended(found[0].id):
+            found = await self._ledger.newest(owner, name, protocol)
         if found is None:
             raise NotFound("no such upload")
         return self._report(*found)
 
     async def report(self, upload: Upload) -> Report:
-        """Report how far the upload is. Asks the ledger alone, and disturbs nobody who is writing."""
+        """Report how far the upload is. Asks the ledger alone, and disturbs nobody who is writing.
+
+        Where a body has ended here, and its last bytes are just being stored, it waits a moment for them.
+        """
+        if await self.writing.wait_for_ended(upload.id):
+            return self._report(*(await self._ledger.whole(upload.id) or (upload, ())))
         return self._report(upload, () if upload.stored else await self._ledger.pieces(upload.id))
 
     def _report(self, upload: Upload, pieces: Iterable[Piece]) -> Report:

@@ -7,10 +7,11 @@ from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred, ensureDeferred
-from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
+from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer, IReactorTime
 from zope.interface import implementer
 
 from resumable.blocks import Blocks
+from resumable.clock import cancel_if_active
 from resumable.model import TooLarge
 from resumable.uploads.digest import BodyDigest
 from resumable.uploads.grid import Grid
@@ -245,6 +246,26 @@ class ChunkedStream:
     def _stop(self) -> None:
         if self._producer is not None:
             self._producer.stopProducing()
+
+    @property
+    def draining(self) -> bool:
+        """Whether no more bytes will come, and those that came are still being stored."""
+        return self._producer is None and bool(self._storing or self._buffer is not None)
+
+    async def settle_within(self, seconds: float, clock: IReactorTime) -> None:
+        """Wait as `settle` does, but no longer than so many seconds."""
+        if not self._storing:
+            return
+        waiting: Deferred[None] = Deferred()
+        self._idle.append(waiting)
+
+        def give_up() -> None:
+            self._idle.remove(waiting)
+            waiting.callback(None)
+
+        giving_up = clock.callLater(seconds, give_up)
+        await waiting
+        cancel_if_active(giving_up)
 
     @property
     def failed(self) -> bool:

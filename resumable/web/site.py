@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol
 
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -18,7 +19,7 @@ from resumable.web.access import log_refusal
 from resumable.web.chunked import Turns
 from resumable.web.connection import StreamingChannel
 from resumable.web.head_timer import HEAD_SECONDS
-from resumable.web.overload import COMPLAIN_SECONDS, TurnedAway
+from resumable.web.overload import COMPLAIN_SECONDS, Crowd, TurnedAway, refusal
 from resumable.web.pipelining import REQUESTS_PER_TURN
 from resumable.web.request import StreamingRequest
 from resumable.web.tls import ClientTls
@@ -71,6 +72,7 @@ class StreamingSite(server.Site):
         #: For requests that were read together with a former one.
         self.request_turns = Turns(self.reactor, REQUESTS_PER_TURN)
         self._most = connections
+        self._crowd = Crowd()
         self._complained: float | None = None
         #: While True every answer closes its connection.
         self.draining = False
@@ -87,7 +89,7 @@ class StreamingSite(server.Site):
         if self._complained is None or now - self._complained >= COMPLAIN_SECONDS:
             self._complained = now
             log.warn("limits.connections ({most}) is reached: new connections get a 503", most=self._most)
-        return TurnedAway(self.reactor)
+        return TurnedAway(self.reactor, self._crowd, partial(refusal, self))
 
     async def serve(self, request: Request) -> Answer:
         """Have the resource answer."""

@@ -15,7 +15,7 @@ from resumable.protocols.response import Response
 from resumable.web import head_timer, lingering
 from resumable.web import site as sites
 from resumable.web.connection import StreamingChannel
-from resumable.web.overload import COMPLAIN_SECONDS, PATIENCE
+from resumable.web.overload import COMPLAIN_SECONDS, MOST_HEAD, MOST_HEARD, PATIENCE
 from resumable.web.request import StreamingRequest
 from resumable.web.router import front_page
 from tests.web.wire import IDLE, Service, Transport, Wire, head
@@ -143,19 +143,30 @@ def connect(wire: Wire) -> tuple[Any, StringTransport]:
 
 
 def test_beyond_the_limit_a_connection_is_turned_away() -> None:
-    """At once, with an answer; those who are there notice nothing, and one who goes makes room."""
+    """As soon as it has said what it wants, with an answer; those who are there notice nothing, and one who goes makes room."""
     service = Service()
     wire = Wire(service, connections=2)
     second, _ = connect(wire)
     assert isinstance(second, StreamingChannel)
     third, transport = connect(wire)
     assert not isinstance(third, StreamingChannel)
+    assert len(wire.site.channels) == 2
+    asking = head("PUT", "/", "Content-Length: 5")
+    third.dataReceived(asking[:9])
+    assert (transport.value(), transport.disconnecting) == (b"", False)
+    third.dataReceived(asking[9:])
     assert b"\r\nRetry-After: 5\r\n" in transport.value()
     assert problem_in(transport.value())[0] == 503
-    assert len(wire.site.channels) == 2
-    assert not transport.disconnecting, "closing now would reset the connection"
-    third.dataReceived(head("PUT", "/", "Content-Length: 5"))
+    third.dataReceived(b"he")
+    assert not transport.disconnecting, "closing now would reset the connection: the body is on its way"
+    wire.clock.advance(PATIENCE)
+    assert (transport.disconnecting, transport.disconnected) == (True, False)
+    wire.clock.advance(PATIENCE)
+    assert transport.disconnected
+    fourth, transport = connect(wire)
+    fourth.dataReceived(head("GET", "/"))
     assert transport.disconnecting
+    assert problem_in(transport.value())[0] == 503
     assert service.requests == []
     wire.send(head("PUT", "/", "Content-Length: 5"), b"hello")
     assert wire.said.startswith(b"HTTP/1.1 200 ")
@@ -167,7 +178,50 @@ def test_one_turned_away_who_says_nothing_is_cut() -> None:
     wire = Wire(Service(), connections=1)
     _, transport = connect(wire)
     wire.clock.advance(PATIENCE)
+    assert problem_in(transport.value())[0] == 503
+    assert not transport.disconnecting, "closing now would reset the connection"
+    wire.clock.advance(PATIENCE)
     assert transport.disconnected
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"G" * (MOST_HEAD + 1),
+        b"\r\n\r\n",
+        b"HEAD /\r\n\r\n",
+        b"GET / HTTP/1.1\r\nno field\r\n\r\n",
+        b"\x16\x03\x01\r\n\r\n",
+    ],
+    ids=["too long", "empty", "HTTP/0.9", "malformed", "no HTTP"],
+)
+def test_one_turned_away_who_says_nothing_sensible(said: bytes) -> None:
+    """The answer is the same as to those who say nothing."""
+    wire = Wire(Service(), connections=1)
+    protocol, transport = connect(wire)
+    protocol.dataReceived(said)
+    assert problem_in(transport.value())[0] == 503
+    protocol.dataReceived(b"more")
+    assert transport.value().count(b"HTTP/1.1 ") == 1
+    wire.clock.advance(PATIENCE)
+    wire.clock.advance(PATIENCE)
+    assert transport.disconnected
+
+
+def test_a_crowd_is_answered_at_once() -> None:
+    """So that those who say nothing do not keep others waiting, nor take memory: only so many are listened to."""
+    wire = Wire(Service(), connections=1)
+    crowd = [connect(wire) for _ in range(MOST_HEARD)]
+    late, transport = connect(wire)
+    assert problem_in(transport.value())[0] == 503
+    assert not transport.disconnecting, "closing now would reset the connection"
+    late.dataReceived(head("PUT", "/", "Content-Length: 5"))
+    assert transport.disconnecting
+    assert all(other.value() == b"" for _, other in crowd)
+    crowd[0][0].connectionLost()
+    assert connect(wire)[1].value() == b"", "one who goes makes room"
+    crowd[0][0].connectionLost()
+    assert connect(wire)[1].value() != b"", "for one"
 
 
 def test_one_turned_away_leaves_no_clock_behind() -> None:

@@ -18,6 +18,9 @@ from resumable.protocols.messages import Request
 from resumable.uploads.registry import Body, Span
 from resumable.uploads.result import Report
 
+#: The protocol whose uploads end when a request says so, whatever their length is. It is what this folder speaks.
+NAME = "ietf"
+
 #: Called with the upload's offset (bytes) as more of a body is acknowledged.
 Tell: TypeAlias = Callable[[int], None]
 
@@ -39,7 +42,7 @@ async def agree(access: AuthorizedUploads, upload: Upload, request: Request, sai
 
     :param total: what `total_of` has returned.
     :raises OffsetMismatch: the body begins elsewhere, and so nothing else it says counts.
-    :raises InconsistentLength: it does not agree. If its body goes past the end, the upload is ended (4.4.2).
+    :raises InconsistentLength: it does not agree. If its body goes past the end, an upload of this protocol is ended (4.4.2).
     :raises TooLarge: the length is more than is allowed.
     """
     known, end = upload.announced, _end(request, said.offset or 0)
@@ -50,9 +53,11 @@ async def agree(access: AuthorizedUploads, upload: Upload, request: Request, sai
     past = end is not None and end > known
     if past or total not in (None, known):
         await _check_offset(access, upload, said.offset or 0)
-        if past and said.length in (None, known):
+        if past and said.length in (None, known) and upload.protocol == NAME:
             await access.invalidate(upload, "more was sent than the upload has")
             raise InconsistentLength(f"the body ends at byte {end}, the upload at {known}: it has been given up")
+        if past and said.length in (None, known):
+            raise InconsistentLength(f"the body ends at byte {end}, the upload at {known}")
         raise InconsistentLength(f"the upload has {known} bytes, not {total}")
     return upload
 
@@ -61,7 +66,9 @@ async def _announce(access: AuthorizedUploads, upload: Upload, length: int, end:
     if end is not None and end > length:
         raise InconsistentLength(f"the body ends at byte {end}, and Upload-Length is {length}")
     try:
-        upload = await access.announce(upload, length)
+        # Elsewhere an upload ends at its length.
+        say = access.announce if upload.protocol == NAME else access.declare
+        upload = await say(upload, length)
     except TooLarge as error:
         raise Limited(str(error), access.max_size) from None
     except Invalid as error:
@@ -97,7 +104,8 @@ async def take(
 ) -> Report:
     """Take the request's body in, and finish the upload if that is what it says.
 
-    Where the end of a body that completes the upload is not known before it comes, it is not complete until it has come.
+    Where the end of a body that completes the upload is not known before it comes, it is not complete until it has come. An
+    upload that was begun with another protocol ends at its length, if it has one: that there is more to come cannot be said.
 
     :param offset: where the body begins (bytes).
     :param new: the request has created the upload.
@@ -109,12 +117,15 @@ async def take(
     end = _end(request, offset)
     ends = bool(said.complete) and end is not None
     span = Span(offset, upload.announced if end is None else end, last=ends)
+    says = ends if ends or upload.protocol == NAME else None
     try:
         checked = evolve(digests_of(request), all_in_one=bool(said.complete) and offset == 0)
         report = await access.receive(
-            upload, body, span, new=new, exact=True, ends=ends, digests=checked, acknowledged=tell
+            upload, body, span, new=new, exact=True, ends=says, digests=checked, acknowledged=tell
         )
     except PastEnd as error:
+        if upload.protocol != NAME:
+            raise InconsistentLength(str(error)) from None
         with suppress(UploadError):
             await access.invalidate(upload, "more was sent than the upload has")
         raise InconsistentLength(f"{error}: the upload has been given up") from None

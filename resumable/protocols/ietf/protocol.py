@@ -17,7 +17,6 @@ from resumable.model import (
     UnsupportedType,
     Upload,
     UploadError,
-    WrongProtocol,
 )
 from resumable.protocols import digests
 from resumable.protocols.access import AuthorizedUploads, Gate, content_type_of
@@ -31,7 +30,7 @@ from resumable.protocols.response import Response, problem
 from resumable.protocols.results import Results
 from resumable.uploads.result import Report
 
-NAME = "ietf"
+NAME = appending.NAME
 #: Where uploads are created, also with a name behind it; and where they are gone on with.
 CREATION = b"/upload"
 RESOURCES = b"/files/"
@@ -165,9 +164,6 @@ class IetfProtocol:
         total = appending.total_of(request, said, said.offset)
         access = await self._gate.authorize(request, "append", upload_id=upload_id, length=total)
         upload = _alive(await access.get(upload_id))
-        if upload.protocol != NAME:
-            # It is complete by its length, and its own clients know nothing of the rest.
-            raise WrongProtocol(f"the upload was begun with the protocol {upload.protocol}: go on with it there")
         if upload.state is not State.OPEN and not (said.complete and upload.live):
             report = await appending.replay(access, upload, request, said)
         else:

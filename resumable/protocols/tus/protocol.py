@@ -20,7 +20,7 @@ from resumable.model import (
     UploadError,
 )
 from resumable.protocols import digests
-from resumable.protocols.access import Description, Gate, content_encoding_of, content_type_of
+from resumable.protocols.access import AuthorizedUploads, Description, Gate, content_encoding_of, content_type_of
 from resumable.protocols.base import Spoken, Target
 from resumable.protocols.download import download
 from resumable.protocols.empty_body import EmptyBody
@@ -229,10 +229,8 @@ class TusProtocol:
                 report = await changing.settle(report)
         upload = report.upload
         headers = {"Upload-Offset": str(report.offset), **expires_header(report)}
-        if upload.length is None:
-            headers["Upload-Defer-Length"] = "1"
-        else:
-            headers["Upload-Length"] = str(upload.length)
+        length = _length_told(report)
+        headers.update({"Upload-Defer-Length": "1"} if length is None else {"Upload-Length": str(length)})
         for name, remembered in (("Upload-Metadata", METADATA), ("Upload-Concat", CONCAT)):
             if remembered in upload.remembered:
                 headers[name] = upload.remembered[remembered]
@@ -252,8 +250,14 @@ class TusProtocol:
         if upload.stored and not upload.sources:
             return await self._answer(request, 204, self._at_end(await access.report(upload), request, offset), {})
         checked = digests.digests_of(request)
-        span = _span(request, offset)
-        report = await access.receive(upload, request, span, exact=True, digest=digest, digests=checked)
+        span, announced = _span(request, offset), None if upload.length is not None else upload.announced
+        ends = None
+        if announced is not None and span.end is not None and span.end > announced:
+            raise await _past_end(access, upload, offset)
+        if announced is not None and span.end in (None, announced):
+            # In tus there is no other end than the length, which HEAD has told.
+            span, ends = Span(offset, announced), True
+        report = await access.receive(upload, request, span, exact=True, ends=ends, digest=digest, digests=checked)
         return await self._answer(request, 204, report, {})
 
     def _at_end(self, report: Report, request: Request, offset: int) -> Report:
@@ -280,7 +284,7 @@ class TusProtocol:
         """
         if isinstance(error, Refused):
             if method_of(request) == b"HEAD" and (error.status >= 500 or error.status == 429):
-                return Response(423)
+                return Response(423, headers=[("Retry-After", said) for said in _retry_after(error)])
             return render_refusal(error)
         if isinstance(error, DigestMismatch):
             return _text(460, str(error), reason=CHECKSUM_MISMATCH)
@@ -309,6 +313,10 @@ def method_of(request: Request) -> bytes:
 def _text(status: int, message: str, headers: dict[str, str] | None = None, *, reason: bytes | None = None) -> Response:
     fields = {"Content-Type": "text/plain; charset=utf-8", **(headers or {})}
     return Response(status, f"{message}\n".encode("utf-8", "backslashreplace"), fields, reason)
+
+
+def _retry_after(refused: Refused) -> list[str]:
+    return [line.decode("latin-1") for line in refused.headers.getRawHeaders(b"retry-after", [])]
 
 
 def _about_no_body(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -356,6 +364,26 @@ def _length(request: Request) -> int | None:
     if (length is None) is not bool(deferred):
         raise Invalid("say Upload-Length, or Upload-Defer-Length: 1")
     return length
+
+
+def _length_told(report: Report) -> int | None:
+    """Return the length that HEAD tells; None as long as it is not known, or is not yet the end.
+
+    An upload of `ietf` whose length is only announced has it as long as bytes are missing. When they are all there, and no
+    request has said so, a client that read it would take the upload for done.
+    """
+    upload = report.upload
+    announced = upload.announced
+    missing = announced is not None and report.offset < announced
+    return announced if upload.length is not None or missing else None
+
+
+async def _past_end(access: AuthorizedUploads, upload: Upload, offset: int) -> UploadError:
+    """Return what is wrong with a body that goes past the length that an upload was said to have."""
+    report = await access.report(upload)
+    if offset != report.offset:
+        return OffsetMismatch(f"the body has to begin at byte {report.offset}", report.offset)
+    return Invalid(f"the upload has {upload.announced} bytes, and these go past its end")
 
 
 def _check_type(request: Request) -> None:
