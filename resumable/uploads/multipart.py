@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from resumable.model import Upload
+from resumable.model import Ended, Upload
 from resumable.single_flight import SingleFlight
 from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.openings import OpeningNotes
@@ -30,11 +30,14 @@ class MultipartOpener:
     async def _open(self) -> Upload:
         upload, store = self._state.upload, self._store
         note, opened = await self._notes.open(upload, upload.key, object_options(upload), overwrite=upload.overwrite)
-        current = None
+        # If the ledger does not answer, it may have the id all the same: parts are stored there then. Cleaning finds it
+        # otherwise.
         try:
             current = await self._ledger.set_once(upload, multipart_id=opened)
-        finally:
-            if current is None or current.multipart_id != opened:
-                await store.abort_multipart_upload(upload.bucket, upload.key, opened)
+        except Ended:
+            await store.abort_multipart_upload(upload.bucket, upload.key, opened)
+            raise
+        if current.multipart_id != opened:
+            await store.abort_multipart_upload(upload.bucket, upload.key, opened)
         await self._notes.close(note)
         return current

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import pytest_twisted
 from attrs import evolve
@@ -11,7 +13,7 @@ from twisted.internet.task import deferLater
 
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
-from resumable.model import Ended, Piece, State, Upload
+from resumable.model import Ended, Interrupted, Piece, State, Unavailable, Upload
 from resumable.uploads.completer import Completer
 from resumable.uploads.policy import CreateRequest
 from resumable.uploads.result import as_json
@@ -179,3 +181,27 @@ async def test_what_goes_on_elsewhere_takes_no_memory_here(nodes: tuple[Node, No
     assert a.deps.budget.held == 5
     assert not await a.uploads.writing.let_go(upload.id, 5, None)
     assert a.deps.budget.held == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_ledger_goes_away_when_the_multipart_upload_is_open(
+    bucket: Bucket, nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its id is in the ledger, and the answer is lost: it is the upload's, and must not be aborted."""
+    a, b = nodes
+    upload = await a.uploads.create(CreateRequest("put", "name", length=len(DATA)))
+    with pytest.raises(Interrupted):
+        await a.send(upload, 0, data=DATA[:5], drop=True)
+    real = a.deps.ledger.set_once
+
+    async def set_once(*given: Any, **how: Any) -> Any:
+        await real(*given, **how)
+        raise Unavailable("the ledger did not answer")
+
+    monkeypatch.setattr(a.deps.ledger, "set_once", set_once)
+    with pytest.raises(Unavailable):
+        await a.send(upload, 5)
+    monkeypatch.undo()
+    assert (await b.send(upload, 5)).finished
+    assert bucket.objects["name"][0] == DATA
+    await nothing_left(bucket, nodes)
