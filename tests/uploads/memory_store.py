@@ -243,7 +243,11 @@ class MemoryStore:
 
     async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> list[OpenMultipart]:
         def work() -> list[OpenMultipart]:
-            return [OpenMultipart(key, name, 0.0) for name, (key, *_) in self._bucket.multiparts.items()]
+            return [
+                OpenMultipart(key, name, 0.0)
+                for name, (key, *_) in self._bucket.multiparts.items()
+                if key.startswith(prefix)
+            ]
 
         return await self._call("list_multipart_uploads", work)
 
