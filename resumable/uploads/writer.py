@@ -11,8 +11,8 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from resumable.clock import now
-from resumable.model import Conflict, Ended, Gap, Piece, State, Upload
-from resumable.stores.port import NotFound, StoreError, StoreUnavailable
+from resumable.model import Conflict, Ended, Gap, Piece, State, Superseded, Upload
+from resumable.stores.port import NoSuchUpload, NotFound, StoreError, StoreUnavailable
 from resumable.tasks import together
 from resumable.uploads.chunks import Slice, plan
 from resumable.uploads.claims import Claim, new_claim
@@ -30,7 +30,7 @@ from resumable.uploads.readback import StoredBytes
 from resumable.uploads.release import release_late
 from resumable.uploads.sender import Sender, Turn, nothing_to_ask
 from resumable.uploads.state import UploadState
-from resumable.uploads.store_join import StoreJoiner
+from resumable.uploads.store_join import NotSeen, StoreJoiner
 from resumable.uploads.stream import ChunkBuffer, ChunkedStream
 from resumable.uploads.trouble import in_trouble
 from resumable.uploads.whole import WholeObject
@@ -114,6 +114,7 @@ class UploadWriter:
                 await self._in_chunk(buffer.number, buffer, sender, turn)
             if not self.grid.fits(buffer.number) and self._covered(buffer.number):
                 async with sender.turn() as turn:
+                    turn.over()  # nothing is compared: later runs need not wait until the store has joined the chunk
                     await self._in_chunk(buffer.number, None, sender, turn)
 
     async def compare(self, buffer: ChunkBuffer, sender: Sender) -> None:
@@ -151,11 +152,13 @@ class UploadWriter:
                 try:
                     await self._store(number, buffer, sender, turn)
                     break
-                except NotFound:
-                    # Another node has joined the chunk, or some of its fragments, and deleted those: as long as there is
-                    # something to learn of that, nothing is lost.
+                except (NotFound, NoSuchUpload, NotSeen):
+                    # Another node has joined the chunk, or some of its fragments, and deleted those; or it has ended the
+                    # upload. As long as there is something to learn of that, nothing is lost.
                     await self.refresh()
-                    if set(self.state.pieces.get(number, ())) == known:
+                    if not self.upload.live and self.upload.state is not State.FINISHED:
+                        raise Ended(self.upload.reason or "the upload has ended") from None
+                    if self.upload.live and set(self.state.pieces.get(number, ())) == known:
                         raise
                 except Ended:
                     # It may have ended well: somebody else has brought the rest, or the same.
@@ -369,7 +372,15 @@ class UploadWriter:
     async def _join(self, number: int, slices: Sequence[Slice], sender: Sender) -> None:
         """Have the store make the chunk of fragments. It is too large for memory."""
         upload = await self._multipart.opened()
-        etag, marker = await self._joiner.join(upload, number, slices)
+
+        async def certain() -> None:
+            current = await self._deps.ledger.get(upload.id)
+            if current is None or not current.live:
+                raise Ended("the upload has ended")
+            if (current.edition, current.multipart_id) != (sender.edition, upload.multipart_id):
+                raise Superseded("the client has begun anew with other bytes")
+
+        etag, marker = await self._joiner.join(upload, number, slices, certain)
         await self._enter(Piece(marker.first, marker.end, number, etag, marker.crc32c), sender, marker)
 
     async def _put_chunk(self, number: int, segments: Sequence[bytes], marker: Marker, sender: Sender) -> None:
