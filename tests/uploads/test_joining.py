@@ -22,7 +22,6 @@ from resumable.model import (
     State,
     Superseded,
     TooLarge,
-    Unavailable,
     Upload,
     UploadError,
 )
@@ -112,7 +111,7 @@ async def test_cancelled_elsewhere(bucket: Bucket, nodes: tuple[Node, Node], cal
     upload = await create(a)
     halt, sending = await halted(a, upload, call, nth, when)
     await b.uploads.cancel(upload)
-    await b.deps.background.settle()
+    await b.settle()
     halt.go_on()
     assert isinstance(await outcome(sending), Ended)
     assert (await a.uploads.get(upload.id, "")).state is State.CANCELLED
@@ -132,7 +131,7 @@ async def test_joined_elsewhere_meanwhile(
     report = await b.uploads.report(upload)
     assert report.offset == PART
     assert (await send(b, upload, report.offset)).finished
-    await b.deps.background.settle()
+    await b.settle()
     halt.go_on()
     assert isinstance(await outcome(sending), UploadError)
     assert (await a.uploads.get(upload.id, "")).state is State.FINISHED
@@ -190,6 +189,7 @@ async def test_another_file_begun_elsewhere_that_is_not_whole_yet(bucket: Bucket
     upload = await create(a)
     with pytest.raises(Interrupted):
         await send(a, upload, 0, data=FILE[: 2 * PART - 10], drop=True)
+    await a.settle()
     # The second chunk's own object has been made: 7 cells are copied, then all of them together.
     halt = Halt(a, "complete_multipart_upload", 0, "after")
     sending = Deferred.fromCoroutine(send(a, upload, 2 * PART - 10)).addErrback(lambda failure: failure.value)
@@ -197,11 +197,58 @@ async def test_another_file_begun_elsewhere_that_is_not_whole_yet(bucket: Bucket
     other = FILE[: PART + 40] + bytes(byte ^ 1 for byte in FILE[PART + 40 :])
     with pytest.raises(Interrupted):
         await send(b, upload, 0, data=other[: 2 * PART + 5], drop=True)
+    await b.settle()
     assert 2 in {piece.number for piece in await b.deps.ledger.pieces(upload.id)}
     halt.go_on()
     assert isinstance(await outcome(sending), Superseded)
     assert (await send(b, upload, 2 * PART + 5, data=other[2 * PART + 5 :])).finished
     await check(bucket, nodes, upload, other)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_waits_for_it(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """A body that only fills a chunk is answered, and who comes back on another connection is let in, though the store works."""
+    a, _ = nodes
+    upload = await create(a)
+    halt, sending = await halted(a, upload, "upload_part_copy", 7, "before", data=FILE[PART - 10 : PART + 5], drop=True)
+    assert isinstance(await outcome(sending), Interrupted)
+    with pytest.raises(Interrupted):
+        await send(a, upload, PART + 5, data=FILE[PART + 5 : PART + 40], drop=True)
+    assert (await a.uploads.report(upload)).offset == PART + 40
+    assert 1 not in {piece.number for piece in await a.deps.ledger.pieces(upload.id)}
+    finishing = Deferred.fromCoroutine(send(a, upload, PART + 40))
+    halt.go_on()
+    assert (await outcome(finishing)).finished
+    await check(bucket, nodes, upload)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_service_that_stops_waits_for_no_join(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """It is given up, and what it has made is deleted; another process joins the chunk."""
+    a, b = nodes
+    upload = await create(a)
+    _, sending = await halted(a, upload, "upload_part_copy", 7, "before", data=FILE[PART - 10 : PART + 5], drop=True)
+    assert isinstance(await outcome(sending), Interrupted)
+    await a.uploads.close(5)
+    assert [key for key in bucket.objects if "part-" in key] == []
+    assert (await send(b, upload, PART + 5)).finished
+    await check(bucket, nodes, upload)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_next_body_begins_a_join_that_has_failed(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """It need not wait for the end of the upload, where all would come at once."""
+    a, b = nodes
+    upload = await create(a)
+    a.store.trouble = [("upload_part_copy", "before")]
+    with pytest.raises(Interrupted):
+        await send(a, upload, 0, data=FILE[: PART + 5], drop=True)
+    await a.settle()
+    assert 1 not in {piece.number for piece in await a.deps.ledger.pieces(upload.id)}
+    with pytest.raises(Interrupted):
+        await send(b, upload, PART + 5, data=FILE[PART + 5 : PART + 10], drop=True)
+    await b.settle()
+    assert 1 in {piece.number for piece in await a.deps.ledger.pieces(upload.id)}
 
 
 @pytest_twisted.ensureDeferred
@@ -218,10 +265,11 @@ async def test_the_made_object_is_not_seen_at_once(bucket: Bucket, nodes: tuple[
         raise NoSuchUpload("NoSuchUpload", "", 404)
 
     a.store.complete_multipart_upload = lost  # type: ignore[method-assign]
-    with pytest.raises(Unavailable):
-        await send(a, upload, PART - 10)
+    with pytest.raises(Interrupted):
+        await send(a, upload, PART - 10, data=FILE[PART - 10 : PART], drop=True)
+    await a.settle()
     report = await a.uploads.report(upload)
-    assert report.offset >= PART
+    assert (report.upload.state, report.offset) == (State.OPEN, PART)
     assert (await send(a, upload, report.offset)).finished
     await check(bucket, nodes, upload)
 
@@ -236,6 +284,8 @@ async def test_a_short_range_of_a_joined_chunk_is_compared(
     upload = await create(a)
     with pytest.raises(Interrupted):
         await send(a, upload, 0, data=FILE[:250], drop=True)
+    await a.settle()
+    assert [piece.number for piece in await a.deps.ledger.pieces(upload.id)][:2] == [1, 2]
     await a.uploads.open_to_many(upload)
     upload = await a.uploads.get(upload.id, "")
     other = bytes(byte ^ 1 for byte in FILE[first : first + 9])
@@ -256,7 +306,7 @@ async def test_a_digest_over_chunks_of_cells(bucket: Bucket, nodes: tuple[Node, 
     else:
         with pytest.raises(DigestMismatch):
             await send(a, upload, 0, exact=True, digest=digest)
-        await a.deps.background.settle()
+        await a.settle()
         assert bucket.objects == {}
         assert (await a.uploads.report(upload)).offset == 0
         assert (await send(a, upload, 0)).finished
@@ -352,6 +402,6 @@ async def test_an_object_of_an_earlier_join_is_freed_with_the_upload(bucket: Buc
         await send(b, upload, 0, data=other[:20], drop=True)
     assert (await b.uploads.get(upload.id, "")).multipart_id is None
     await b.uploads.cancel(upload)
-    await b.deps.background.settle()
+    await b.settle()
     assert (bucket.objects, bucket.multiparts) == ({}, {})
     assert not halt.reached.result
