@@ -126,7 +126,10 @@ class Uploads(RuleBasedStateMachine):
     not. A rule that does not fit does nothing.
 
     :ivar acknowledged: bytes from the start that somebody was told are safe.
+    :ivar step: chunks of one size, where the length is not known.
     """
+
+    step = grid.STEP
 
     @staticmethod
     def new_ledger(directory: str) -> str:
@@ -374,6 +377,8 @@ class LargeChunks(Uploads):
     last in cells of 8. Each rule may find one of them in the middle of being joined.
     """
 
+    step = 2
+
     @staticmethod
     def new_bucket() -> Bucket:
         return Bucket(smallest=3)
@@ -405,7 +410,7 @@ async def test_whatever_happens(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, machine: type[Uploads], kind: str, examples: int
 ) -> None:
     """Every example is some thirty steps, always the same ones."""
-    monkeypatch.setattr(grid, "STEP", 2)
+    monkeypatch.setattr(grid, "STEP", machine.step)
     # Here a process dies every other moment, and with it who has a claim.
     monkeypatch.setattr(claims, "LEASE", 0.6)
     monkeypatch.setattr(claims, "BEAT", 0.15)
