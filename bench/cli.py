@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench import growth, ledger_speed, soak
+from bench import growth, huge, ledger_speed, soak
 from bench.cost import Assumptions
 from bench.docs import PAGES, pictures, refreshed
 from bench.limits import raise_file_limit
@@ -36,6 +36,7 @@ EXAMPLES = """examples:
   python -m bench growth --axes size --values 1MiB 1GiB 100GiB
   python -m bench soak --minutes 120                memory over two hours
   python -m bench ledger --rows 1000000             what uploads cost PostgreSQL, with a million rows
+  python -m bench huge --length 1TiB --minutes 5    one upload larger than any bench can send: as much as the time allows
   python -m bench price bench-results/*.json        what a TB costs
 """
 #: The scale and the number of rounds for --quick.
@@ -109,6 +110,16 @@ def make_parser() -> argparse.ArgumentParser:
     ledger.add_argument("--rows", type=int, default=1_000_000, help="uploads that are there before (default: 1000000)")
     ledger.add_argument("--pieces", type=int, default=4, help="pieces of each of them (default: 4)")
     _common(ledger)
+
+    large = commands.add_parser("huge", help="one upload of a TiB, as much of it as the time allows")
+    large.set_defaults(command=run_huge)
+    large.add_argument("--length", type=parse_size, default="1TiB", metavar="SIZE", help="as declared (default: 1TiB)")
+    large.add_argument("--minutes", type=float, default=5.0, help="default: 5")
+    large.add_argument("--breaks", type=float, default=60.0, help="seconds after which it breaks off (default: 60)")
+    large.add_argument("--memory", type=parse_size, default="256MiB", metavar="SIZE", help="limits.memory (256MiB)")
+    large.add_argument(
+        "--work", type=Path, metavar="DIR", help="for logs and temporary files; on a disc, if those are to count"
+    )
 
     price = commands.add_parser("price", help="what a TB costs, by measured CPU and S3 requests")
     price.set_defaults(command=run_price)
@@ -230,6 +241,17 @@ def run_soak(options: argparse.Namespace) -> int:
     say(soak.gist(how, outcome))
     say(f"written: {base}.json and .svg")
     return int(not soak.passed(how, outcome))
+
+
+def run_huge(options: argparse.Namespace) -> int:
+    """Do ``huge``. Return 1 if something went wrong, or the server took more memory than it may, else 0."""
+    if min(options.length, options.minutes, options.breaks) <= 0:
+        raise ValueError("--length, --minutes and --breaks are above 0")
+    how = huge.Huge(length=options.length, seconds=options.minutes * 60, breaks=options.breaks, memory=options.memory)
+    with bench_in(options.work) as bench:
+        outcome = huge.run(how, bench)
+    print(huge.table(how, outcome))
+    return int(not huge.passed(how, outcome))
 
 
 @contextmanager

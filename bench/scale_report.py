@@ -73,12 +73,12 @@ def scale_report(results: Results, ledger: LedgerCost, prices: Prices, assumed: 
         raise ValueError("this server was measured under too few loads")
     return "\n\n".join(
         [
-            f"### What an upload costs PostgreSQL, with {ledger.rows:,} uploads in it",
+            f"## What an upload costs PostgreSQL, with {ledger.rows:,} uploads in it",
             _ledger(ledger),
-            f"### What nodes of {VCPUS} vCPUs do, and what PostgreSQL needs for it",
+            f"## What nodes of {VCPUS} vCPUs do, and what PostgreSQL needs for it",
             f"Uploads a second, and vCPUs of PostgreSQL; the service as `{name}`, machines {assumed.use:.0%} busy.",
             _nodes(models[name], ledger, assumed).rstrip(),
-            "### A PB a month",
+            "## A PB a month",
             _petabyte(models[name], ledger, prices, assumed).rstrip(),
         ]
     )

@@ -46,12 +46,13 @@ class Sink:
         """Forget all objects and counts, keep nothing, answer at once."""
         self._ask("reset")
 
-    def configure(self, *, keep: bool = False, delay: float = 0.0, forget: bool = False) -> None:
+    def configure(self, *, keep: bool = False, delay: float = 0.0, forget: bool = False, drop: bool = False) -> None:
         """Set whether bodies are kept, the seconds to wait before a body is answered, and whether objects are forgotten.
 
         :param forget: only count objects that are made; do not remember them.
+        :param drop: drop also the pieces of uploads that broke off. Clients have to send zeros then, as which they are read.
         """
-        self._ask(f"set?keep={int(keep)}&delay={delay}&forget={int(forget)}")
+        self._ask(f"set?keep={int(keep)}&delay={delay}&forget={int(forget)}&drop={int(drop)}")
 
     def calls(self) -> Mapping[str, int]:
         """Return the number of S3 calls since the last reset, by name."""

@@ -258,6 +258,7 @@ class SinkServer:
             self.state.keep = query.get("keep") == "1"
             self.state.delay = float(query.get("delay", 0))
             self.state.forget = query.get("forget") == "1"
+            self.state.drop = query.get("drop") == "1"
         elif what == "counts":
             return Response(200, json.dumps({"calls": self.state.counts, "bytes": self.state.bytes}).encode())
         elif what == "digest":

@@ -1,8 +1,8 @@
 """What the sink remembers, and what it answers.
 
 Object bodies are counted and dropped, unless the sink is told to keep them. What servers store for themselves and read
-back is always kept: small objects (the state of an upload), and pieces of uploads that broke off. A dropped body is
-read as zeros.
+back is kept: small objects (the state of an upload), and pieces of uploads that broke off, unless those are to be
+dropped too. A dropped body is read as zeros.
 """
 
 from __future__ import annotations
@@ -100,13 +100,15 @@ class State:
         self.delay = 0.0
         #: Whether objects are only counted. Pieces of uploads are remembered all the same.
         self.forget = False
+        #: Whether pieces of uploads are dropped: for clients that send zeros.
+        self.drop = False
         self._objects: dict[str, Stored] = {}
         self._uploads: dict[str, Multipart] = {}
         self._ids = count(1)
 
     def keeps(self, path: str, size: int) -> bool:
         """Say whether a body of `size` bytes for `path` is to be kept."""
-        return self.keep or size <= SMALL or PIECE.search(path) is not None
+        return self.keep or size <= SMALL or (not self.drop and PIECE.search(path) is not None)
 
     def answer(self, request: Request) -> Response:
         """Do what the request asks, and count it."""
@@ -145,7 +147,7 @@ class State:
             self._objects[key] = stored
 
     def _CopyObject(self, bucket: str, key: str, request: Request) -> Response:
-        source = unquote(request.headers["x-amz-copy-source"]).lstrip("/").partition("/")[2]
+        source = _source(request)
         if source not in self._objects:
             return _error(404, "NoSuchKey")
         stored = self._objects[key] = self._objects[source]
@@ -204,6 +206,16 @@ class State:
         stored = upload.parts[int(request.query["partNumber"])] = self._store(request)
         return Response(200, headers=stored.told)
 
+    def _UploadPartCopy(self, bucket: str, key: str, request: Request) -> Response:
+        upload, found = self._uploads.get(request.query["uploadId"]), self._objects.get(_source(request))
+        if upload is None or found is None:
+            return _error(404, "NoSuchUpload" if upload is None else "NoSuchKey")
+        first, end = _range(request.headers.get("x-amz-copy-source-range", ""), found.size)
+        body = None if found.body is None else found.body[first:end]
+        # (Without a checksum: nobody has told that of the bytes.)
+        part = upload.parts[int(request.query["partNumber"])] = Stored(end - first, f'"{next(self._ids):032x}"', body)
+        return _document("CopyPartResult", f"<ETag>{part.etag}</ETag><LastModified>{LAST_MODIFIED}</LastModified>")
+
     def _ListParts(self, bucket: str, key: str, request: Request) -> Response:
         upload = self._uploads.get(request.query["uploadId"])
         if upload is None:
@@ -240,11 +252,18 @@ class State:
         return Response(204)
 
     def _ListMultipartUploads(self, bucket: str, key: str, request: Request) -> Response:
+        prefix = request.query.get("prefix", "")
         uploads = "".join(
             f"<Upload><Key>{escape(upload.key)}</Key><UploadId>{upload_id}</UploadId></Upload>"
             for upload_id, upload in self._uploads.items()
+            if upload.key.startswith(prefix)
         )
         return _document("ListMultipartUploadsResult", f"<IsTruncated>false</IsTruncated>{uploads}")
+
+
+def _source(request: Request) -> str:
+    """Return the key of the object that is to be copied."""
+    return unquote(request.headers["x-amz-copy-source"]).lstrip("/").partition("/")[2]
 
 
 def _range(header: str, size: int) -> tuple[int, int]:

@@ -346,7 +346,9 @@ class Completer:
             raise Superseded("the client has begun anew with other bytes") from error
         time, edition = now(self._clock), upload.edition
         how: dict[str, Any] = {"reason": reason, "updated": time}
-        if await self._ledger.move(upload, State.FAILED, frm=(upload.state,), edition=edition, **how) is not None:
+        # (One that has ended otherwise meanwhile stays as it is.)
+        moving = upload.live and self._ledger.move(upload, State.FAILED, frm=(upload.state,), edition=edition, **how)
+        if moving and await moving is not None:
             self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
         elif (await self._current(upload)).state in (*LIVE, State.FINISHED):
             raise Unavailable("the upload has gone on elsewhere") from error

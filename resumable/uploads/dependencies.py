@@ -15,6 +15,9 @@ from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
 
+#: Chunks that the store joins at a time.
+JOINS = 4
+
 
 @frozen
 class Dependencies:
@@ -29,6 +32,8 @@ class Dependencies:
     clock: IReactorTime
     #: What is freed in the store while nobody waits for it.
     background: BackgroundTasks
+    #: Chunks that the store joins. Each takes minutes, and what is freed need not wait for that.
+    joins: BackgroundTasks = field(factory=lambda: BackgroundTasks(JOINS))
     metrics: Metrics = field(factory=Metrics)
     peers: PeerNotifier = field(factory=NullNotifier)
     #: What the store refuses for the operator to mend.

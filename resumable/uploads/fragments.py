@@ -152,6 +152,6 @@ class Fragments:
             found = await self._store.list_objects(upload.bucket, f"{self._prefix}{upload.id}/")
             keys = [one.key for one in found if one.key != kept]
             await together([partial(self._store.delete_object, upload.bucket, key) for key in keys], most=MOST)
-            if upload.multipart_id is not None and not Grid.of(upload).in_memory:
+            if not Grid.of(upload).in_memory:
                 for one in await self._store.list_multipart_uploads(upload.bucket, f"{self._prefix}{upload.id}/"):
                     await self._store.abort_multipart_upload(upload.bucket, one.key, one.multipart_id)

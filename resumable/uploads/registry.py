@@ -85,6 +85,8 @@ class WriterRegistry:
         self._completer = completer
         self._policy = policy
         self._writers: dict[str, UploadWriter] = {}
+        #: Chunks that are being joined, or wait for that: their uploads' ids, and their numbers.
+        self._joins: set[tuple[str, int]] = set()
         #: Bodies that are being written.
         self.streams = 0
         #: How many use each writer.
@@ -182,8 +184,44 @@ class WriterRegistry:
         anew = span.first == 0 and not writer.upload.swarm and digest is None
         held = None if digest is None else HeldBack()
         sender = Sender(revalidate, edition=writer.upload.edition, anew=anew, held=held, committed=committed)
-        async with self._stream(writer, span, max_size, partial(writer.store, sender=sender), digest) as stream:
+        if not anew:
+            # Of chunks whose last join has failed, or whose process has died.
+            self._join_all(writer, revalidate)
+        store = partial(self._store, writer, sender)
+        async with self._stream(writer, span, max_size, store, digest) as stream:
             yield Incoming(writer, span, sender, stream)
+
+    async def _store(self, writer: UploadWriter, sender: Sender, buffer: ChunkBuffer) -> None:
+        """Store a run. What the store has to join because of it is joined in the background: nobody waits for that."""
+        await writer.store(buffer, sender)
+        if writer.joinable(buffer.number):
+            self._begin_join(writer.upload, buffer.number, sender.revalidate)
+
+    def _join_all(self, writer: UploadWriter, revalidate: Revalidate) -> None:
+        """Begin the joins that can begin."""
+        for number in list(writer.state.pieces) if writer.upload.cell else ():
+            if writer.joinable(number):
+                self._begin_join(writer.upload, number, revalidate)
+
+    def _begin_join(self, upload: Upload, number: int, revalidate: Revalidate) -> None:
+        if (upload.id, number) not in self._joins:
+            self._joins.add((upload.id, number))
+            self._deps.joins.run(partial(self._join, upload, number, revalidate))
+
+    async def _join(self, upload: Upload, number: int, revalidate: Revalidate) -> None:
+        try:
+            # As the writer's user: whoever writes the upload meanwhile shares it.
+            async with self.writer(upload) as writer:
+                await writer.join(number, revalidate)
+        except UploadError as error:
+            self._log.info(
+                "chunk {number} of upload {id} is not joined yet: {error}",
+                number=number,
+                id=upload.id,
+                error=str(error),
+            )
+        finally:
+            self._joins.discard((upload.id, number))
 
     async def pour(self, incoming: Incoming, body: Body) -> None:
         """Let the body run into its stream, and end it properly whatever happens to the body.
@@ -220,6 +258,7 @@ class WriterRegistry:
         try:
             await body.pour_into(stream)
             await stream.verify(partial(writer.accept, sender))
+            self._join_all(writer, sender.revalidate)
         except Exception as error:
             stream.fail(error)
         finally:

@@ -498,7 +498,11 @@ class UploadService:
                 except NotAsExpected:
                     await self.free(upload.id)
                     raise
-                return await self._outcome(writer, revalidate)
+                report = await self._outcome(writer, revalidate)
+                if report.finished and not report.upload.swarm and report.upload.edition != incoming.sender.edition:
+                    # On another node somebody has begun at byte 0 since this body was stored: the object may be another file.
+                    raise Superseded("the client has begun anew")
+                return report
 
     def _observing(
         self, writer: UploadWriter, acknowledged: Callable[[int], None] | None
@@ -735,6 +739,8 @@ class UploadService:
     async def close(self, seconds: float) -> None:
         """Wait so long until what is being freed is freed. The rest is done after the next start, or by another node."""
         await self.concatenations.close()
+        # Nobody waits for a join: whoever goes on with the upload begins it again.
+        await self._deps.joins.close(self._clock, 0)
         await self._deps.background.close(self._clock, seconds)
 
     def _tell(self, what: str, upload: Upload, size: int, why: str = "") -> None:

@@ -7,13 +7,13 @@ which only some bytes are wanted, are read back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
 from twisted.logger import Logger
 
 from resumable.model import Upload
-from resumable.stores.port import Damaged, NoSuchUpload, PartRef, Store, StoreError, StoreLimits
+from resumable.stores.port import Damaged, NoSuchUpload, PartRef, Store, StoreError, StoreLimits, StoreUnavailable
 from resumable.tasks import together
 from resumable.uploads.checksum import checksum, combine
 from resumable.uploads.chunks import Slice
@@ -23,8 +23,12 @@ from resumable.uploads.marks import Marker
 from resumable.uploads.openings import OpeningNotes
 from resumable.uploads.readback import StoredBytes
 
-#: The marks that are kept of such a chunk lie at multiples of this, in bytes, and where a fragment ends.
+#: The marks that are kept of such a chunk lie at multiples of this, in bytes; and closer behind the edges of fragments.
 MARKS_EVERY = 8 << 20
+
+
+class NotSeen(StoreUnavailable):
+    """The store does not have what it was said to have made of fragments. The fragments are still there, or have been joined."""
 
 
 class StoreJoiner:
@@ -38,9 +42,13 @@ class StoreJoiner:
         self._stored = stored
         self._notes = notes
 
-    async def join(self, upload: Upload, number: int, slices: Sequence[Slice]) -> tuple[str, Marker]:
+    async def join(
+        self, upload: Upload, number: int, slices: Sequence[Slice], certain: Callable[[], Awaitable[None]]
+    ) -> tuple[str, Marker]:
         """Store part `number` of the upload's multipart upload, of these slices.
 
+        :param certain: asked right before, for by then minutes may have passed: the part of a former edition must not
+            come in the place of the present one's. What it raises comes out here.
         :return: the part's ETag, and what is to be noted of its bytes.
         :raises CannotCopy: the store copies no parts.
         :raises NotFound: a fragment is gone. Somebody else has joined the chunk.
@@ -51,6 +59,7 @@ class StoreJoiner:
         bucket, key = upload.bucket, self._fragments.new_key(upload, f"part-{number}")
         try:
             etag = await self._stage(upload, key, slices, marker)
+            await certain()
             copied = await self._store.upload_part_copy(
                 bucket, upload.key, upload.multipart_id, number, source=(bucket, key), etag=etag, crc32c=marker.crc32c
             )
@@ -64,10 +73,9 @@ class StoreJoiner:
         first = slices[0].first
         marker = Marker(first, first)
         for slice_ in slices:
-            for offset, crc32c in await self._checksums(upload, slice_):
+            for offset, crc32c in _few(await self._checksums(upload, slice_), slice_):
                 running = combine([(marker.crc32c, marker.end - first), (crc32c, offset - slice_.first)])
-                if offset % MARKS_EVERY == 0 or offset == slice_.end:
-                    marker.marks.append((offset, running))
+                marker.marks.append((offset, running))
             marker.crc32c, marker.end = running, slice_.end
         return marker
 
@@ -101,7 +109,9 @@ class StoreJoiner:
         await self._notes.close(note)
         if size is None:
             found = await self._store.head_object(bucket, key)
-            if found is None or found.size != marker.end - marker.first:
+            if found is None:
+                raise NotSeen("NotSeen", "the store does not find what it was to make of fragments")
+            if found.size != marker.end - marker.first:
                 raise Damaged(
                     "OtherBytes", "the object that the store has made of fragments is not as long as they are"
                 )
@@ -144,6 +154,19 @@ class StoreJoiner:
             await self._store.delete_object(bucket, key)
         except StoreError as error:
             self._log.info("{key} is not deleted yet: {error}", key=key, error=str(error))
+
+
+def _few(marks: Sequence[tuple[int, int]], slice_: Slice) -> Iterator[tuple[int, int]]:
+    """Yield few of a slice's marks, and its end.
+
+    Of a range that begins where the slice does, which is where a client goes on, less than half is not compared: each
+    mark is at least twice as far behind the slice's first byte as the one before, or at a multiple of `MARKS_EVERY`.
+    """
+    far = 0
+    for offset, crc32c in marks:
+        if offset % MARKS_EVERY == 0 or offset == slice_.end or offset - slice_.first >= 2 * far:
+            far = offset - slice_.first
+            yield offset, crc32c
 
 
 def _plan(slices: Sequence[Slice], limits: StoreLimits) -> list[PartPlan]:

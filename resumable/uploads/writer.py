@@ -11,8 +11,8 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from resumable.clock import now
-from resumable.model import Conflict, Ended, Gap, Piece, State, Upload
-from resumable.stores.port import NotFound, StoreError, StoreUnavailable
+from resumable.model import Conflict, Ended, Gap, Piece, State, Superseded, Upload
+from resumable.stores.port import NoSuchUpload, NotFound, StoreError, StoreUnavailable
 from resumable.tasks import together
 from resumable.uploads.chunks import Slice, plan
 from resumable.uploads.claims import Claim, new_claim
@@ -29,9 +29,9 @@ from resumable.uploads.neighbours import neighbour_of
 from resumable.uploads.openings import OpeningNotes
 from resumable.uploads.readback import StoredBytes
 from resumable.uploads.release import release_late
-from resumable.uploads.sender import Sender, Turn, nothing_to_ask
+from resumable.uploads.sender import Revalidate, Sender, Turn, nothing_to_ask
 from resumable.uploads.state import UploadState
-from resumable.uploads.store_join import StoreJoiner
+from resumable.uploads.store_join import NotSeen, StoreJoiner
 from resumable.uploads.stream import ChunkBuffer, ChunkedStream
 from resumable.uploads.trouble import in_trouble
 from resumable.uploads.whole import WholeObject
@@ -115,9 +115,34 @@ class UploadWriter:
         with self._deps.metrics.storing():
             async with sender.turn() as turn:
                 await self._in_chunk(buffer.number, buffer, sender, turn)
-            if not self.grid.fits(buffer.number) and self._covered(buffer.number):
-                async with sender.turn() as turn:
-                    await self._in_chunk(buffer.number, None, sender, turn)
+
+    def joinable(self, number: int) -> bool:
+        """Say whether a chunk is too large for memory, and all its bytes are stored, in fragments."""
+        if self.grid.fits(number) or number in self.state.parts:
+            return False
+        first, end = self.grid.first_of(number), self.grid.end_of(number)
+        return Coverage.of(self.state.pieces[number]).covers(first, end)
+
+    async def join(self, number: int, revalidate: Revalidate) -> None:
+        """Have the store make the chunk of its fragments, which takes a while. Nothing that is acknowledged waits for it.
+
+        Parameters and errors as of `Sender` and `store`.
+        """
+        if self.upload.live:
+            sender = Sender(revalidate, edition=self.upload.edition)
+            await self._in_chunk(number, None, sender, sender.turn())
+
+    async def _joined(self) -> None:
+        """Wait for the joins that have begun: their parts must not come in the place of others."""
+        for place in [place for place in self._chunks if place[1] is None and not self.grid.fits(place[0])]:
+            lock = self._chunks[place]
+            await lock.acquire()
+            self._release(place, lock)
+
+    def _release(self, place: tuple[int, int | None], lock: DeferredLock) -> None:
+        lock.release()
+        if not lock.locked:
+            self._chunks.pop(place, None)
 
     async def compare(self, buffer: ChunkBuffer, sender: Sender) -> None:
         """Compare a run with the finished object, and store nothing. Errors as `store`."""
@@ -154,11 +179,13 @@ class UploadWriter:
                 try:
                     await self._store(number, buffer, sender, turn)
                     break
-                except NotFound:
-                    # Another node has joined the chunk, or some of its fragments, and deleted those: as long as there is
-                    # something to learn of that, nothing is lost.
+                except (NotFound, NoSuchUpload, NotSeen):
+                    # Another node has joined the chunk, or some of its fragments, and deleted those; or it has ended the
+                    # upload. As long as there is something to learn of that, nothing is lost.
                     await self.refresh()
-                    if set(self.state.pieces.get(number, ())) == known:
+                    if not self.upload.live and self.upload.state is not State.FINISHED:
+                        raise Ended(self.upload.reason or "the upload has ended") from None
+                    if self.upload.live and set(self.state.pieces.get(number, ())) == known:
                         raise
                 except Ended:
                     # It may have ended well: somebody else has brought the rest, or the same.
@@ -171,9 +198,7 @@ class UploadWriter:
         except StoreError as error:
             await self._completer.refused(self.upload, error)
         finally:
-            lock.release()
-            if not lock.locked:
-                self._chunks.pop(place, None)
+            self._release(place, lock)
 
     async def _store(self, number: int, buffer: ChunkBuffer | None, sender: Sender, turn: Turn) -> None:
         if self.upload.state is State.FINISHED:
@@ -243,6 +268,7 @@ class UploadWriter:
         What is known to be stored beyond the offset is struck out. What others have stored since then stays, and is known
         when this returns.
         """
+        await self._joined()
         deps, offset = self._deps, self.state.coverage.offset
         beyond = [piece for piece in self.state.all_pieces() if piece.end > offset]
         self.state.became(await deps.ledger.begin_anew(self.upload, offset, now=now(deps.clock), only=beyond))
@@ -254,6 +280,7 @@ class UploadWriter:
 
     async def _begin_at(self, cut_at: int, edition: int) -> None:
         """Begin the edition that follows `edition`, from offset `cut_at` on: pieces that end beyond it are struck out."""
+        await self._joined()
         await self._renew(evolve(self.upload, edition=edition), cut_at)
         stored = self.state.all_pieces()
         self.state.learn([piece for piece in stored if piece.end <= cut_at])
@@ -362,17 +389,24 @@ class UploadWriter:
         finally:
             segments.clear()
 
-    def _covered(self, number: int) -> bool:
-        """Say whether all bytes of a chunk are stored, in fragments."""
-        first, end = self.grid.first_of(number), self.grid.end_of(number)
-        return number not in self.state.parts and Coverage.of(self.state.pieces[number]).covers(first, end)
-
     # Parts
 
     async def _join(self, number: int, slices: Sequence[Slice], sender: Sender) -> None:
-        """Have the store make the chunk of fragments. It is too large for memory."""
+        """Have the store make the chunk of fragments. It is too large for memory.
+
+        :param sender: nobody else's. It gets the edition that the slices are of.
+        """
+        sender.edition = self.upload.edition
         upload = await self._multipart.opened()
-        etag, marker = await self._joiner.join(upload, number, slices)
+
+        async def certain() -> None:
+            current = await self._deps.ledger.get(upload.id)
+            if current is None or not current.live:
+                raise Ended("the upload has ended")
+            if (current.edition, current.multipart_id) != (sender.edition, upload.multipart_id):
+                raise Superseded("the client has begun anew with other bytes")
+
+        etag, marker = await self._joiner.join(upload, number, slices, certain)
         await self._enter(Piece(marker.first, marker.end, number, etag, marker.crc32c), sender, marker)
 
     async def _put_chunk(self, number: int, segments: Sequence[bytes], marker: Marker, sender: Sender) -> None:

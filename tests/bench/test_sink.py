@@ -57,6 +57,30 @@ def test_what_servers_read_back_is_kept(s3: Any) -> None:
         assert s3.get_object(Bucket="b", Key=key)["Body"].read() == body
 
 
+def test_pieces_are_dropped_for_clients_that_send_zeros(sink: SinkServer, s3: Any) -> None:
+    """Pieces of hundreds of GiB would not fit into memory."""
+    sink.state.drop = True
+    s3.put_object(Bucket="b", Key=".resumable/id/0", Body=bytes(len(LARGE)))
+    assert sink.state.digest(".resumable/id/0") == f"{len(LARGE)} dropped"
+
+
+def test_parts_are_copied(sink: SinkServer, s3: Any) -> None:
+    """A copied part is as long as what it was copied of, whether that is kept or not."""
+    s3.put_object(Bucket="b", Key="small", Body=b"0123456789")
+    s3.put_object(Bucket="b", Key="large", Body=LARGE)
+    upload = s3.create_multipart_upload(Bucket="b", Key="k")["UploadId"]
+    part = {"Bucket": "b", "Key": "k", "UploadId": upload}
+    sources = [("small", {"CopySourceRange": "bytes=3-5"}), ("small", {}), ("large", {})]
+    for number, (source, span) in enumerate(sources, 1):
+        s3.upload_part_copy(**part, PartNumber=number, CopySource=f"b/{source}", **span)
+    found = s3.list_parts(**part)["Parts"]
+    assert [one["Size"] for one in found] == [3, 10, len(LARGE)]
+    with pytest.raises(ClientError, match="NoSuchKey"):
+        s3.upload_part_copy(**part, PartNumber=4, CopySource="b/none")
+    s3.complete_multipart_upload(Bucket="b", Key="k", UploadId=upload)
+    assert sink.state.digest("k") == f"{len(LARGE) + 13} dropped"
+
+
 def test_a_multipart_upload_becomes_its_parts_in_order(sink: SinkServer, s3: Any) -> None:
     """Told to keep bodies, the sink can tell whether an object is what was sent."""
     sink.state.keep = True

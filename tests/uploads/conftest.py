@@ -86,6 +86,11 @@ class Node:
         receiving = self.uploads.receive(upload, body, Span(first, end), revalidate=certain, **how)
         return body, Deferred.fromCoroutine(receiving)
 
+    async def settle(self) -> None:
+        """Wait until it has done what nobody waits for."""
+        await self.deps.joins.settle()
+        await self.deps.background.settle()
+
     async def streams(self, upload: Upload) -> list[ChunkedStream]:
         """Wait until somebody writes the upload here; returns the streams."""
         while True:
@@ -110,6 +115,6 @@ def nodes(ledger: Ledger, bucket: Bucket) -> tuple[Node, Node]:
 async def nothing_left(bucket: Bucket, nodes: Iterable[Node]) -> None:
     """When the nodes have done what nobody waits for."""
     for node in nodes:
-        await node.deps.background.settle()
+        await node.settle()
     assert [key for key in bucket.objects if key.startswith(".resumable/")] == []
     assert bucket.multiparts == {}

@@ -32,6 +32,8 @@ from resumable.stores.port import (
 )
 
 T = TypeVar("T")
+#: What dead processes wait for, for ever.
+_HUNG: list[Deferred[None]] = []
 
 
 @define
@@ -69,7 +71,9 @@ class MemoryStore:
         await deferLater(reactor, 0)  # type: ignore[arg-type]
         self._bucket.calls.append(name)
         if self.dead:
-            await Deferred()
+            # Kept, or it would be unwound whenever memory is collected, in the middle of anything.
+            _HUNG.append(Deferred())
+            await _HUNG[-1]
         if (name, "before") in self.trouble:
             self.trouble.remove((name, "before"))
             raise StoreUnavailable("SlowDown", "as the test wants it", 503, said=True)

@@ -179,7 +179,7 @@ async def test_a_process_that_dies_while_joining(ledger: Ledger, bucket: Bucket,
     report = await b.uploads.report(upload)
     assert report.offset >= PART
     assert (await send(b, upload, report.offset)).finished
-    await b.deps.background.settle()
+    await b.settle()
     assert bucket.objects["name"][0] == FILE
     assert bucket.multiparts == {}
     assert list(bucket.objects) == ["name"]
@@ -192,6 +192,7 @@ async def test_other_bytes_are_found_out(bucket: Bucket, nodes: tuple[Node, Node
     upload = await create(a)
     with pytest.raises(Interrupted):
         await send(a, upload, 0, data=FILE[:250], drop=True)
+    await a.settle()
     assert [piece.number for piece in await a.deps.ledger.pieces(upload.id)][:2] == [1, 2]
     other = bytearray(FILE)
     other[40] ^= 1
@@ -209,6 +210,7 @@ async def test_another_file_from_the_start(bucket: Bucket, nodes: tuple[Node, No
     upload = await create(a)
     with pytest.raises(Interrupted):
         await send(a, upload, 0, data=FILE[:250], drop=True)
+    await a.settle()
     other = FILE[:130] + bytes(byte ^ 1 for byte in FILE[130:])
     with pytest.raises(Gap) as caught:
         await send(a, upload, 0, data=other)

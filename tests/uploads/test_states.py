@@ -31,14 +31,15 @@ from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.maintenance import Maintenance
 from resumable.model import Ended, Gap, Interrupted, Piece, State, Superseded, Unavailable, Upload, UploadError
+from resumable.stores.port import StoreLimits
 from resumable.tasks import BackgroundTasks
 from resumable.upkeep.recovery import CompletionRecovery
-from resumable.uploads import claims
+from resumable.uploads import claims, grid
 from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.memory import MemoryBudget
-from resumable.uploads.policy import CreateRequest
+from resumable.uploads.policy import CreateRequest, Policy
 from resumable.uploads.registry import Span
 from resumable.uploads.service import UploadService
 from tests.databases import Postgres
@@ -125,7 +126,10 @@ class Uploads(RuleBasedStateMachine):
     not. A rule that does not fit does nothing.
 
     :ivar acknowledged: bytes from the start that somebody was told are safe.
+    :ivar step: chunks of one size, where the length is not known.
     """
+
+    step = grid.STEP
 
     @staticmethod
     def new_ledger(directory: str) -> str:
@@ -136,7 +140,7 @@ class Uploads(RuleBasedStateMachine):
         super().__init__()
         self._directory = tempfile.TemporaryDirectory()
         self._ledger_url = self.new_ledger(self._directory.name)
-        self._bucket = Bucket()
+        self._bucket = self.new_bucket()
         self._data = b""
         self._upload: Upload | None = None
         self._stalled: tuple[Body, Deferred[Any]] | None = None
@@ -148,7 +152,7 @@ class Uploads(RuleBasedStateMachine):
         self._database.prepare()
         self._database.start()
         self._ledger = Ledger(self._database)
-        self._store = MemoryStore(self._bucket)
+        self._store = self.new_store(self._bucket)
         budget = MemoryBudget(4096, reactor)  # type: ignore[arg-type]
         deps = Dependencies(
             ledger=self._ledger,
@@ -159,7 +163,19 @@ class Uploads(RuleBasedStateMachine):
             clock=reactor,  # type: ignore[arg-type]
             background=BackgroundTasks(4),
         )
-        self._uploads = UploadService(deps, policy("bucket", chunk_size=CHUNK, limits=self._store.limits))
+        self._uploads = UploadService(deps, self.policy(self._store))
+
+    @staticmethod
+    def new_bucket() -> Bucket:
+        return Bucket()
+
+    @staticmethod
+    def new_store(bucket: Bucket) -> MemoryStore:
+        return MemoryStore(bucket)
+
+    @staticmethod
+    def policy(store: MemoryStore) -> Policy:
+        return policy("bucket", chunk_size=CHUNK, limits=store.limits)
 
     @initialize(length=st.integers(1, 6 * CHUNK), seed=st.integers(0, 1000), known=st.booleans())
     def create(self, length: int, seed: int, known: bool) -> None:
@@ -354,27 +370,54 @@ class Uploads(RuleBasedStateMachine):
         self._directory.cleanup()
 
 
+class LargeChunks(Uploads):
+    """Chunks that grow with the length, and chunks of several cells, which the store joins.
+
+    Of a known length from 41 bytes on they have 28 bytes, in cells of 7; of an unknown length 4, 4, 8, 8, 8, 24, 24 ..., the
+    last in cells of 8. Each rule may find one of them in the middle of being joined.
+    """
+
+    step = 2
+
+    @staticmethod
+    def new_bucket() -> Bucket:
+        return Bucket(smallest=3)
+
+    @staticmethod
+    def new_store(bucket: Bucket) -> MemoryStore:
+        store = MemoryStore(bucket)
+        store.limits = StoreLimits(smallest_part=3, largest_part=28)
+        return store
+
+    @staticmethod
+    def policy(store: MemoryStore) -> Policy:
+        return policy("bucket", chunk_size=4, memory=32, max_chunk=4, max_parts=10, limits=store.limits)
+
+
 @pytest.mark.parametrize(
-    ("kind", "examples"),
+    ("machine", "kind", "examples"),
     [
-        ("sqlite", 30),
-        pytest.param("sqlite", 100, marks=pytest.mark.soak),
-        pytest.param("postgresql", 50, marks=pytest.mark.soak),
+        (Uploads, "sqlite", 30),
+        (LargeChunks, "sqlite", 10),
+        pytest.param(Uploads, "sqlite", 100, marks=pytest.mark.soak),
+        pytest.param(LargeChunks, "sqlite", 100, marks=pytest.mark.soak),
+        pytest.param(Uploads, "postgresql", 50, marks=pytest.mark.soak),
+        pytest.param(LargeChunks, "postgresql", 30, marks=pytest.mark.soak),
     ],
 )
 @ensureDeferred
 async def test_whatever_happens(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, kind: str, examples: int
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, machine: type[Uploads], kind: str, examples: int
 ) -> None:
     """Every example is some thirty steps, always the same ones."""
-    machine = Uploads
+    monkeypatch.setattr(grid, "STEP", machine.step)
     # Here a process dies every other moment, and with it who has a claim.
     monkeypatch.setattr(claims, "LEASE", 0.6)
     monkeypatch.setattr(claims, "BEAT", 0.15)
     monkeypatch.setattr(claims, "LOOK", 0.02)
     if kind == "postgresql":
         server: Postgres = request.getfixturevalue("postgres")
-        machine = type("OnPostgres", (Uploads,), {"new_ledger": staticmethod(lambda directory: server.new())})
+        machine = type("OnPostgres", (machine,), {"new_ledger": staticmethod(lambda directory: server.new())})
     how = settings(
         max_examples=examples,
         stateful_step_count=30,
