@@ -106,6 +106,7 @@ class StoreLimits:
     :ivar metadata: the most bytes of an object's metadata: names (with their prefix) and encoded values.
     :ivar equal_parts: whether all parts of an object but the last need to have one size.
     :ivar joins: whether it can make parts of objects that it has (`Store.upload_part_copy`), as far as is known beforehand.
+    :ivar joins_whole: whether it can do so only with whole objects, and with those of any length.
     """
 
     smallest_part: int = 5 << 20
@@ -116,6 +117,7 @@ class StoreLimits:
     metadata: int = 2048
     equal_parts: bool = False
     joins: bool = True
+    joins_whole: bool = False
 
 
 #: Called after every HTTP request to the store with the operation, ``ok`` or an error code, and seconds.
@@ -142,10 +144,12 @@ class Made:
     """An object that was made.
 
     :ivar confirmed: whether the store's answer had the checksum of the bytes that were sent.
+    :ivar generation: tells the object from all others that the key ever had, in a store that has such numbers.
     """
 
     etag: str
     confirmed: bool = False
+    generation: str | None = None
 
 
 @frozen
@@ -184,6 +188,7 @@ class StoredObject:
 
     :ivar metadata: names are in lower case. Empty in listings.
     :ivar modified: seconds since the epoch. Only in listings.
+    :ivar generation: as `Made.generation`. Not in listings.
     """
 
     key: str
@@ -191,6 +196,7 @@ class StoredObject:
     etag: str
     metadata: dict[str, str] = field(factory=dict)
     modified: float | None = None
+    generation: str | None = None
 
 
 @frozen
@@ -306,11 +312,12 @@ class Store(Protocol):
         """Return all objects whose keys begin with the prefix, across pages. Their metadata is empty."""
 
     async def init_multipart_upload(
-        self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True
+        self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True, joins: bool = False
     ) -> str:
         """Open a multipart upload and return its id.
 
         :param overwrite: what `complete_multipart_upload` will be told. Some stores have to know it from the beginning.
+        :param joins: whether `upload_part_copy` will be asked for. Some stores have to know that, too.
         """
 
     async def upload_part(
@@ -337,9 +344,10 @@ class Store(Protocol):
 
         :param source: bucket and key of that object.
         :param etag: the ETag that it has to have. None for any.
-        :param span: offsets of the wanted bytes, first (inclusive) and end (exclusive). None for all bytes.
+        :param span: offsets of the wanted bytes, first (inclusive) and end (exclusive). None for all bytes, as it has to be
+            where `StoreLimits.joins_whole` is true.
         :param crc32c: of the wanted bytes, if that is known.
-        :raises CannotCopy: the store does not do that.
+        :raises CannotCopy: the store does not do that, or was not told when the multipart upload was opened.
         :raises NotFound: there is no such object.
         :raises PreconditionFailed: the object has another ETag, or ends before the span.
         """

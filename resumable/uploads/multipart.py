@@ -11,9 +11,13 @@ from resumable.uploads.state import UploadState
 
 
 class MultipartOpener:
-    """Opens the multipart upload of one upload."""
+    """Opens the multipart upload of one upload.
 
-    def __init__(self, state: UploadState, ledger: Ledger, store: Store) -> None:
+    :param joins: whether parts are made of objects that the store has, besides chunks that are too large for memory.
+    """
+
+    def __init__(self, state: UploadState, ledger: Ledger, store: Store, *, joins: bool = False) -> None:
+        self._joins = joins
         self._state = state
         self._ledger = ledger
         self._store = store
@@ -29,7 +33,11 @@ class MultipartOpener:
     async def _open(self) -> Upload:
         upload, store = self._state.upload, self._store
         opened = await store.init_multipart_upload(
-            upload.bucket, upload.key, object_options(upload), overwrite=upload.overwrite
+            upload.bucket,
+            upload.key,
+            object_options(upload),
+            overwrite=upload.overwrite,
+            joins=self._joins or not self._state.grid.in_memory,
         )
         current = None
         try:

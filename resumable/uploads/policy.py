@@ -155,7 +155,8 @@ class Policy:
             in_memory=self.max_chunk,
             max_parts=self.max_parts,
             largest_part=limits.largest_part,
-            joins=limits.joins,
+            # Where all of an upload's parts have to be objects then, it is not begun so before that is known to be needed.
+            joins=limits.joins and not (limits.joins_whole and length is None),
             equal=limits.equal_parts,
         )
         if wanted.sources:

@@ -81,7 +81,8 @@ class StoreJoiner:
     async def _stage(self, upload: Upload, key: str, slices: Sequence[Slice], marker: Marker) -> str:
         """Make an object of the slices under a key of the service's own. Return its ETag."""
         limits, bucket = self._store.limits, upload.bucket
-        multipart = await self._store.init_multipart_upload(bucket, key, self._fragments.options(upload.options))
+        options = self._fragments.options(upload.options)
+        multipart = await self._store.init_multipart_upload(bucket, key, options, joins=True)
         try:
             plan = _plan(slices, limits)
             works = [partial(self._store_part, upload, key, multipart, part, slices) for part in plan]

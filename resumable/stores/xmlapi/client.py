@@ -30,7 +30,7 @@ from resumable.stores.transport.pool import Transport
 from resumable.stores.xmlapi.answers import Answers, CallFailure
 from resumable.stores.xmlapi.calls import Call, Calls, Reply
 from resumable.stores.xmlapi.codes import Codes
-from resumable.stores.xmlapi.confirming import Uploaded, describes, has_upload_id, unquoted
+from resumable.stores.xmlapi.confirming import Uploaded, describes, has_upload_id, told_generation, unquoted
 from resumable.stores.xmlapi.credentials import Credentials, NoCredentials
 from resumable.stores.xmlapi.documents import document
 from resumable.stores.xmlapi.listings import Listing, read_multipart, read_object, read_part, whole_parts
@@ -61,6 +61,7 @@ class Dialect:
     :ivar parts_with_checksums: what CreateMultipartUpload is told, since parts will have checksums.
     :ivar reading: the headers of requests that read objects.
     :ivar if_new: the headers of a request that must not replace an object.
+    :ivar generation: the header that tells an object's generation, in lower case; None if there are no generations.
     :ivar conflicts: what the store says if another request for the same key was under way.
     """
 
@@ -75,6 +76,7 @@ class Dialect:
     reading: Mapping[str, str] = field(factory=dict)
     if_new: Mapping[str, str]
     conflicts: frozenset[str] = frozenset()
+    generation: str | None = None
 
 
 class XmlStore:
@@ -146,7 +148,7 @@ class XmlStore:
         headers = {**self._dialect.created_with(options), **self._checksum_header(crc32c)}
         if not overwrite:
             headers.update(self._dialect.if_new)
-        check = Uploaded(crc32c, self._dialect.told_checksum)
+        check = Uploaded(crc32c, self._dialect.told_checksum, self._dialect.generation)
         passing = self._dialect.conflicts
         call = Call("PutObject", "PUT", bucket, key, headers=headers, body=body, passing=passing, check=check)
         del body
@@ -176,7 +178,8 @@ class XmlStore:
                 value = values[0].decode("utf-8", "replace")
                 metadata[name[len(self._dialect.metadata) :]] = decode_metadata(value)
         size = int(answer.header(b"content-length") or 0)
-        return StoredObject(key, size, unquoted(answer.header(b"etag")), metadata)
+        generation = told_generation(answer, self._dialect.generation)
+        return StoredObject(key, size, unquoted(answer.header(b"etag")), metadata, generation=generation)
 
     async def _head(self, bucket: str, key: str) -> Answer | None:
         """Return the answer to HeadObject, or None if the store itself says that there is no object.
@@ -232,7 +235,7 @@ class XmlStore:
         return found
 
     async def init_multipart_upload(
-        self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True
+        self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True, joins: bool = False
     ) -> str:
         """Open a multipart upload and return its id.
 
