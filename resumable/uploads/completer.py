@@ -108,25 +108,25 @@ class Completer:
         # The checksum may have been said on another node, after this one has read the upload.
         said = upload if found is None else evolve(upload, expected_crc32c=found[0].expected_crc32c)
         await self.check_expected(said, combined(parts))
-        etag = await self._complete(upload, parts, claim)
+        made = await self._complete(upload, parts, claim)
         crc32c = combined(parts)
         if crc32c is None and upload.sources:
             crc32c = combined_objects(await self._ledger.partials.of(upload))
-        return await self.conclude(upload, etag, claim, crc32c=crc32c)
+        return await self.conclude(upload, made, claim, crc32c=crc32c)
 
-    async def conclude(self, upload: Upload, etag: str, claim: Claim, *, crc32c: int | None) -> Upload:
+    async def conclude(self, upload: Upload, made: Made | StoredObject, claim: Claim, *, crc32c: int | None) -> Upload:
         """Note that the object was made under the claim, and return the upload, finished.
 
         :raises Ended: the upload was ended meanwhile; the object is removed again.
         :raises Unavailable: the claim was lost.
         """
         try:
-            return await self._conclude(upload, etag, claim, crc32c)
+            return await self._conclude(upload, made, claim, crc32c)
         except Unavailable:
             claim.doubt()  # so that whoever has the key next looks what is there
             raise
 
-    async def _conclude(self, upload: Upload, etag: str, claim: Claim, crc32c: int | None) -> Upload:
+    async def _conclude(self, upload: Upload, made: Made | StoredObject, claim: Claim, crc32c: int | None) -> Upload:
         await claim.quiet()
         time = now(self._clock)
         moved = await self._ledger.move(
@@ -135,7 +135,8 @@ class Completer:
             frm=(State.OPEN, State.FINISHING),
             held=claim.word,
             claim=claim.left,
-            etag=etag,
+            etag=made.etag,
+            object_generation=made.generation,
             crc32c=crc32c,
             finished=time,
             updated=time,
@@ -161,13 +162,13 @@ class Completer:
         """See `resumable.uploads.expected.check_expected`."""
         await check_expected(self._ledger, self._clock, upload, crc32c)
 
-    async def check(self, upload: Upload, made: Made, claim: Claim) -> str:
-        """Return the ETag of an object that was made under the claim, once it is certain that it is what was sent.
+    async def check(self, upload: Upload, made: Made, claim: Claim) -> Made | StoredObject:
+        """Return what is known of an object that was made under the claim, once it is certain that it is what was sent.
 
         :raises StoreUnavailable: it is not, or nobody can say.
         """
         if made.confirmed:
-            return made.etag
+            return made
         try:
             found = await self._store.head_object(upload.bucket, upload.key)
         except StoreError:
@@ -177,7 +178,7 @@ class Completer:
             claim.doubt()
             size = "no object of ours" if found is None else f"{found.size} bytes"
             raise StoreUnavailable("NotStored", f"the store said that {upload.length} bytes are stored, and has {size}")
-        return found.etag
+        return found
 
     async def _settle(self, former: Upload, claim: Claim) -> None:
         """Settle what an upload whose claim was abandoned may have left under its key: see `Claims`."""
@@ -193,7 +194,8 @@ class Completer:
             if sure and is_own(found, former) and found.size == former.length:
                 time = now(self._clock)
                 crc32c = combined(await self._ledger.pieces(former.id))
-                how: dict[str, Any] = {"etag": found.etag, "crc32c": crc32c, "finished": time, "updated": time}
+                how: dict[str, Any] = {"etag": found.etag, "object_generation": found.generation}
+                how |= {"crc32c": crc32c, "finished": time, "updated": time}
                 await self._ledger.move(former, State.FINISHED, frm=(State.OPEN, State.FINISHING), **how)
         except StoreError as error:
             raise in_trouble(error) from error
@@ -212,8 +214,8 @@ class Completer:
 
     # Complete
 
-    async def _complete(self, upload: Upload, parts: Sequence[Piece], claim: Claim) -> str:
-        """Complete the multipart upload, make of refusals what they are, and return the object's ETag."""
+    async def _complete(self, upload: Upload, parts: Sequence[Piece], claim: Claim) -> Made | StoredObject:
+        """Complete the multipart upload, make of refusals what they are, and return what is known of the object."""
         try:
             try:
                 return await self._ask(upload, parts, claim)
@@ -227,10 +229,10 @@ class Completer:
                 found = await self.own_object(upload)
                 if found is not None:
                     claim.doubtful = claim.doubtful and not isinstance(error, NoSuchUpload)
-                    return found.etag
+                    return found
             return await self.refused(upload, error)
 
-    async def _ask(self, upload: Upload, parts: Sequence[Piece], claim: Claim) -> str:
+    async def _ask(self, upload: Upload, parts: Sequence[Piece], claim: Claim) -> Made | StoredObject:
         assert upload.multipart_id is not None
         refs = [PartRef(part.number or 0, part.etag, part.crc32c) for part in parts]
         made = await claim.run(
@@ -238,10 +240,10 @@ class Completer:
                 upload.bucket, upload.key, upload.multipart_id, refs, overwrite=upload.overwrite, fence=claim
             )
         )
-        etag = await self.check(upload, made, claim)
+        there = await self.check(upload, made, claim)
         # Of a multipart upload an object is made once: whatever else was asked comes to nothing.
         claim.doubtful = False
-        return etag
+        return there
 
     async def _refreshed(self, upload: Upload, parts: Sequence[Piece]) -> list[Piece]:
         """Return the parts with the ETags that the store has.

@@ -32,8 +32,10 @@ async def test_an_upload_that_broke_off(gcs: GcsServer, store: GcsStore, overwri
         assert done.status == 200
         assert gcs.read("alice/big.bin") == DATA
         assert done.json["etag"] == gcs.buckets["bucket"]["alice/big.bin"].etag
+        assert done.json["generation"] == str(gcs.buckets["bucket"]["alice/big.bin"].generation)
         small = await service.ask("PUT", "/upload/small.bin", [], DATA[:10])
         assert (small.status, gcs.read("alice/small.bin")) == (200, DATA[:10])
+        assert small.json["generation"] == str(gcs.buckets["bucket"]["alice/small.bin"].generation)
     assert set(gcs.buckets["bucket"]) == {"alice/big.bin", "alice/small.bin"}
     assert gcs.multiparts == {}
 
@@ -84,6 +86,10 @@ async def test_a_concatenation(gcs: GcsServer, store: GcsStore, overwrite: bool)
         made = await concatenated(service, paths, "film")
         assert made.status == 201
         assert gcs.read("alice/film") == DATA
+        film = await service.parts.ledger.find("alice", "film", "tus", finished=True)
+        assert film is not None
+        told = await service.ask("GET", f"/uploads/{film.id}", [])
+        assert told.json["generation"] == str(gcs.buckets["bucket"]["alice/film"].generation)
         assert (gcs.names().count("RewriteObject"), gcs.names().count("ComposeObject")) == (3, 1)
         read = [one.path for one in gcs.asked if one.name == "GetObject" and "/composed/notes/" not in one.path]
         assert read == []
