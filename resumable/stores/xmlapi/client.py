@@ -171,6 +171,9 @@ class XmlStore:
         answer = await self._head(bucket, key)
         if answer is None:
             return None
+        return self._described(key, answer)
+
+    def _described(self, key: str, answer: Answer) -> StoredObject:
         metadata = {}
         for header, values in answer.headers.getAllRawHeaders():
             name = header.decode("latin-1").lower()
@@ -180,6 +183,18 @@ class XmlStore:
         size = int(answer.header(b"content-length") or 0)
         generation = told_generation(answer, self._dialect.generation)
         return StoredObject(key, size, unquoted(answer.header(b"etag")), metadata, generation=generation)
+
+    async def look_at(self, bucket: str, key: str) -> tuple[StoredObject, dict[str, str]]:
+        """Return the object under the key, and the headers of the answer to HeadObject.
+
+        :raises NotFound: the store itself says that there is none.
+        """
+        answer = await self._head(bucket, key)
+        if answer is None:
+            raise NotFound("NoSuchKey", "there is no such object", 404)
+        pairs = answer.headers.getAllRawHeaders()
+        headers = {name.decode("latin-1"): values[0].decode("utf-8", "replace") for name, values in pairs}
+        return self._described(key, answer), headers
 
     async def _head(self, bucket: str, key: str) -> Answer | None:
         """Return the answer to HeadObject, or None if the store itself says that there is no object.
@@ -233,6 +248,20 @@ class XmlStore:
         async for page in pages:
             found += [read_object(entry, page) for entry in listing.entries(page)]
         return found
+
+    async def list_page(
+        self, bucket: str, prefix: str, *, after: str = "", most: int = 1000
+    ) -> tuple[list[StoredObject], bool]:
+        """Return the first objects whose keys begin with the prefix and sort after `after`, and whether there are more."""
+        query = {"encoding-type": "url", "list-type": "2", "max-keys": str(most), "prefix": prefix}
+        if after:
+            query["start-after"] = after
+        encoded = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
+        page = (
+            await self._calls.make(Call("ListObjectsV2", "GET", bucket, None, encoded, reads=True, limit=PAGE_LIMIT))
+        ).fields
+        listing = Listing(bucket, "Contents", ("Key", "Size", "LastModified"))
+        return [read_object(entry, page) for entry in listing.entries(page)], bool(page.get("IsTruncated"))
 
     async def init_multipart_upload(
         self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True, joins: bool = False
