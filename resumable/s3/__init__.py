@@ -14,11 +14,11 @@ from resumable.s3.values import BucketItem as BucketItem
 from resumable.s3.values import BucketListing as BucketListing
 from resumable.s3.values import MultipartCompletionResponse as MultipartCompletionResponse
 from resumable.s3.values import MultipartInitiationResponse as MultipartInitiationResponse
+from resumable.s3.values import S3Error as S3Error
 from resumable.stores.port import NoSuchUpload as NoSuchUpload
 from resumable.stores.port import NotFound as NotFound
 from resumable.stores.port import OpenMultipart as OpenMultipart
 from resumable.stores.port import PartMismatch as PartMismatch
 from resumable.stores.port import StoredObject as StoredObject
 from resumable.stores.port import StoredPart as StoredPart
-from resumable.stores.port import StoreError as S3Error
 from resumable.stores.port import StoreUnavailable as StoreUnavailable

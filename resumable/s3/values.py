@@ -9,6 +9,10 @@ from typing import Any
 from attrs import field, frozen
 
 from resumable.model import ObjectOptions
+from resumable.stores.port import StoreError
+
+#: Why a call failed: `code` is S3's word or one of ours, `status` the HTTP status (0 if no answer came).
+S3Error = StoreError
 
 #: ``amz_headers`` of txAWS, without ``x-amz-`` -> the field of the options.
 _HEADERS = {
