@@ -101,12 +101,14 @@ class Fault:
     :ivar status: answered in place of the answer, without a document of the store's; 0: the connection ends.
     :ivar done: whether the request takes effect all the same: its answer is lost.
     :ivar code: the code of a document that the answer has after all.
+    :ivar then: called when the time has come: before the request is answered, and after it has taken effect.
     """
 
     name: str
     status: int = 0
     done: bool = False
     code: str = ""
+    then: Callable[[], object] | None = None
 
 
 @frozen
@@ -390,6 +392,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(status, headers, body)
 
     def _befall(self, fault: Fault) -> None:
+        if fault.then is not None:
+            fault.then()
         if fault.code:
             self._refuse(Refusal(fault.status, fault.code))
         elif fault.status:
