@@ -130,6 +130,8 @@ class Upload:
     overwrite: bool = True
     finished: float | None = None
     etag: str | None = None
+    #: What tells the object from all others that its key ever had: a number, in a store that has such.
+    object_generation: str | None = None
     crc32c: int | None = None
     #: Why a failed upload failed, for people.
     reason: str | None = None

@@ -26,6 +26,7 @@ ROOMS = [
     {"upkeep"},
     {"uploads"},
     {"ledger"},
+    {"s3"},
     {"stores"},
     {
         "model",

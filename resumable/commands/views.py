@@ -54,6 +54,8 @@ def details(report: Report, pieces: Sequence[Piece], now: float) -> Iterator[tup
             yield name, f"{rfc3339(seconds)} ({age(now - seconds)} ago)"
     if upload.etag is not None:
         yield "ETag", upload.etag
+    if upload.object_generation is not None:
+        yield "Generation", upload.object_generation
 
 
 def _exact(count: int) -> str:

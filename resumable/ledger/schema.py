@@ -78,6 +78,8 @@ uploads = Table(
     #: Later chunks of the grid: a list of number and bytes. NULL: all have one size.
     Column("growth", JSON),
     Column("cell", BigInteger, nullable=False, server_default="0"),
+    #: The object's generation, in a store that has such numbers.
+    Column("object_generation", Text),
 )
 
 #: The protocol `put` finds an upload by owner and name, so there may be only one live upload of each. If two nodes

@@ -12,7 +12,12 @@ from resumable.model import Upload
 
 
 def generation_of(upload: Upload) -> int:
-    """Return a finished upload's generation: microseconds since the epoch, as Google's are. A replayed answer has the same."""
+    """Return a finished upload's generation. A replayed answer has the same.
+
+    It is the object's own in a store that has such numbers, else microseconds since the epoch, as Google's are.
+    """
+    if upload.object_generation is not None:
+        return int(upload.object_generation)
     return int((upload.finished or upload.updated) * 1_000_000)
 
 

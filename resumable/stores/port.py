@@ -117,6 +117,7 @@ class StoreLimits:
     :ivar equal_parts: whether all parts of an object but the last need to have one size.
     :ivar joins: whether it can make parts of objects that it has (`Store.upload_part_copy`), as far as is known beforehand.
     :ivar lists_uploads: whether it lists multipart uploads by the beginning of their keys. If not, at most by an exact key.
+    :ivar joins_whole: whether it can do so only with whole objects, and with those of any length.
     """
 
     smallest_part: int = 5 << 20
@@ -128,6 +129,7 @@ class StoreLimits:
     equal_parts: bool = False
     joins: bool = True
     lists_uploads: bool = True
+    joins_whole: bool = False
 
     @property
     def copies_freely(self) -> bool:
@@ -160,11 +162,13 @@ class Made:
 
     :ivar confirmed: whether the store's answer had the checksum of the bytes that were sent.
     :ivar crc32c: of the whole object, as the store tells it; None if it does not, or if that was compared already.
+    :ivar generation: tells the object from all others that the key ever had, in a store that has such numbers.
     """
 
     etag: str
     confirmed: bool = False
     crc32c: int | None = None
+    generation: str | None = None
 
 
 @frozen
@@ -204,6 +208,7 @@ class StoredObject:
     :ivar metadata: names are in lower case. Empty in listings.
     :ivar modified: seconds since the epoch; None where the store does not tell it.
     :ivar crc32c: of all its bytes, as the store tells it; None if it does not. Never in listings.
+    :ivar generation: as `Made.generation`. Not in listings.
     """
 
     key: str
@@ -212,6 +217,7 @@ class StoredObject:
     metadata: dict[str, str] = field(factory=dict)
     modified: float | None = None
     crc32c: int | None = None
+    generation: str | None = None
 
 
 @frozen
@@ -327,11 +333,12 @@ class Store(Protocol):
         """Return all objects whose keys begin with the prefix, across pages. Their metadata is empty."""
 
     async def init_multipart_upload(
-        self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True
+        self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True, joins: bool = False
     ) -> str:
         """Open a multipart upload and return its id.
 
         :param overwrite: what `complete_multipart_upload` will be told. Some stores have to know it from the beginning.
+        :param joins: whether `upload_part_copy` will be asked for. Some stores have to know that, too.
         """
 
     async def upload_part(
@@ -358,9 +365,10 @@ class Store(Protocol):
 
         :param source: bucket and key of that object.
         :param etag: the ETag that it has to have. None for any.
-        :param span: offsets of the wanted bytes, first (inclusive) and end (exclusive). None for all bytes.
+        :param span: offsets of the wanted bytes, first (inclusive) and end (exclusive). None for all bytes, as it has to be
+            where `StoreLimits.joins_whole` is true.
         :param crc32c: of the wanted bytes, if that is known.
-        :raises CannotCopy: the store does not do that.
+        :raises CannotCopy: the store does not do that, or was not told when the multipart upload was opened.
         :raises NotFound: there is no such object.
         :raises PreconditionFailed: the object has another ETag, or ends before the span.
         """

@@ -121,13 +121,13 @@ class Completer:
         if found is not None:
             upload = evolve(upload, expected_crc32c=found[0].expected_crc32c, remembered=found[0].remembered)
         await self.check_expected(upload, combined(parts))
-        etag = await self._complete(upload, parts, claim)
+        made = await self._complete(upload, parts, claim)
         crc32c = combined(parts)
         if crc32c is None and upload.sources:
             crc32c = combined_objects(await self._ledger.partials.of(upload))
-        return await self.conclude(upload, etag, claim, crc32c=crc32c)
+        return await self.conclude(upload, made, claim, crc32c=crc32c)
 
-    async def conclude(self, upload: Upload, etag: str, claim: Claim, *, crc32c: int | None) -> Upload:
+    async def conclude(self, upload: Upload, made: Made | StoredObject, claim: Claim, *, crc32c: int | None) -> Upload:
         """Note that the object was made under the claim, and return the upload, finished.
 
         :raises Ended: the upload was ended meanwhile; the object is removed again.
@@ -136,13 +136,13 @@ class Completer:
         """
         try:
             if READ_BACK in upload.remembered:
-                await self._compare(upload, etag, claim)
-            return await self._conclude(upload, etag, claim, crc32c)
+                await self._compare(upload, made.etag, claim)
+            return await self._conclude(upload, made, claim, crc32c)
         except Unavailable:
             claim.doubt()  # so that whoever has the key next looks what is there
             raise
 
-    async def _conclude(self, upload: Upload, etag: str, claim: Claim, crc32c: int | None) -> Upload:
+    async def _conclude(self, upload: Upload, made: Made | StoredObject, claim: Claim, crc32c: int | None) -> Upload:
         await claim.quiet()
         time = now(self._clock)
         moved = await self._ledger.move(
@@ -151,7 +151,8 @@ class Completer:
             frm=(State.OPEN, State.FINISHING),
             held=claim.word,
             claim=claim.left,
-            etag=etag,
+            etag=made.etag,
+            object_generation=made.generation,
             crc32c=crc32c,
             finished=time,
             updated=time,
@@ -195,8 +196,8 @@ class Completer:
         """See `resumable.uploads.expected.check_expected`."""
         await check_expected(self._ledger, self._clock, upload, crc32c)
 
-    async def check(self, upload: Upload, made: Made, claim: Claim, crc32c: int | None) -> str:
-        """Return the ETag of an object that was made under the claim, once it is certain that it is what was sent.
+    async def check(self, upload: Upload, made: Made, claim: Claim, crc32c: int | None) -> Made | StoredObject:
+        """Return what is known of an object that was made under the claim, once it is certain that it is what was sent.
 
         :param crc32c: of the bytes that were sent; None if nobody knows.
         :raises Damaged: the store itself tells another one. The object is deleted.
@@ -204,7 +205,7 @@ class Completer:
         """
         await self._check_told(upload, made.crc32c, claim, crc32c)
         if made.confirmed or None not in (made.crc32c, crc32c):
-            return made.etag
+            return made
         try:
             found = await self._store.head_object(upload.bucket, upload.key)
         except StoreError:
@@ -215,7 +216,7 @@ class Completer:
             size = "no object of ours" if found is None else f"{found.size} bytes"
             raise StoreUnavailable("NotStored", f"the store said that {upload.length} bytes are stored, and has {size}")
         await self._check_told(upload, found.crc32c, claim, crc32c)
-        return found.etag
+        return found
 
     async def _check_told(self, upload: Upload, told: int | None, claim: Claim, crc32c: int | None) -> None:
         """Compare what the store tells of the object with what was sent. Errors as `check`."""
@@ -254,7 +255,8 @@ class Completer:
                         await fail(self._ledger, self._clock, former, str(wrong))
                         return
                 time = now(self._clock)
-                how: dict[str, Any] = {"etag": found.etag, "crc32c": crc32c, "finished": time, "updated": time}
+                how: dict[str, Any] = {"etag": found.etag, "object_generation": found.generation}
+                how |= {"crc32c": crc32c, "finished": time, "updated": time}
                 await self._ledger.move(former, State.FINISHED, frm=(State.OPEN, State.FINISHING), **how)
         except StoreError as error:
             raise in_trouble(error) from error
@@ -273,8 +275,8 @@ class Completer:
 
     # Complete
 
-    async def _complete(self, upload: Upload, parts: Sequence[Piece], claim: Claim) -> str:
-        """Complete the multipart upload, make of refusals what they are, and return the object's ETag."""
+    async def _complete(self, upload: Upload, parts: Sequence[Piece], claim: Claim) -> Made | StoredObject:
+        """Complete the multipart upload, make of refusals what they are, and return what is known of the object."""
         try:
             try:
                 return await self._ask(upload, parts, claim)
@@ -294,10 +296,10 @@ class Completer:
                         raise in_trouble(trouble) from trouble
                     except StoreError as damaged:
                         return await self.refused(upload, damaged)
-                    return found.etag
+                    return found
             return await self.refused(upload, error)
 
-    async def _ask(self, upload: Upload, parts: Sequence[Piece], claim: Claim) -> str:
+    async def _ask(self, upload: Upload, parts: Sequence[Piece], claim: Claim) -> Made | StoredObject:
         assert upload.multipart_id is not None
         refs = [PartRef(part.number or 0, part.etag, part.crc32c) for part in parts]
         made = await claim.run(
@@ -305,10 +307,10 @@ class Completer:
                 upload.bucket, upload.key, upload.multipart_id, refs, overwrite=upload.overwrite, fence=claim
             )
         )
-        etag = await self.check(upload, made, claim, combined(parts))
+        there = await self.check(upload, made, claim, combined(parts))
         # Of a multipart upload an object is made once: whatever else was asked comes to nothing.
         claim.doubtful = False
-        return etag
+        return there
 
     async def _refreshed(self, upload: Upload, parts: Sequence[Piece]) -> list[Piece]:
         """Return the parts with the ETags that the store has.

@@ -302,7 +302,7 @@ class Concatenations:
         if not there <= {(part.number, part.first, part.end) for part in plan}:
             upload, there = await self._anew(upload), set()
         missing = [part for part in plan if (part.number, part.first, part.end) not in there]
-        opener = MultipartOpener(UploadState(upload, (), self._ledger), self._deps)
+        opener = MultipartOpener(UploadState(upload, (), self._ledger), self._deps, joins=True)
         upload = await self._asking(upload, opener.opened())
         await self._asking(upload, self._store_parts(upload, missing, sources))
 
@@ -314,9 +314,10 @@ class Concatenations:
         await self._check(upload, sources)
 
     def _plan(self, upload: Upload, sources: Sequence[Upload]) -> list[PartPlan]:
-        limits = self._policy.limits
+        limits, sizes = self._policy.limits, [one.length or 0 for one in sources]
+        if limits.joins_whole:
+            return plan_parts(sizes, smallest=1, largest=limits.largest_object)
         least = max(PART, 2 * limits.smallest_part, -(-2 * (upload.length or 0) // self._policy.max_parts))
-        sizes = [one.length or 0 for one in sources]
         return plan_parts(sizes, smallest=limits.smallest_part, largest=min(least, limits.largest_part))
 
     async def _store_part(self, upload: Upload, part: PartPlan, sources: Sequence[Upload]) -> None:

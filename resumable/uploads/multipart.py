@@ -11,9 +11,13 @@ from resumable.uploads.state import UploadState
 
 
 class MultipartOpener:
-    """Opens the multipart upload of one upload."""
+    """Opens the multipart upload of one upload.
 
-    def __init__(self, state: UploadState, deps: Dependencies) -> None:
+    :param joins: whether parts are made of objects that the store has, besides chunks that are too large for memory.
+    """
+
+    def __init__(self, state: UploadState, deps: Dependencies, *, joins: bool = False) -> None:
+        self._joins = joins
         self._state = state
         self._ledger = deps.ledger
         self._store = deps.store
@@ -29,7 +33,10 @@ class MultipartOpener:
 
     async def _open(self) -> Upload:
         upload, store = self._state.upload, self._store
-        note, opened = await self._notes.open(upload, upload.key, object_options(upload), overwrite=upload.overwrite)
+        joins = self._joins or not self._state.grid.in_memory
+        note, opened = await self._notes.open(
+            upload, upload.key, object_options(upload), overwrite=upload.overwrite, joins=joins
+        )
         # If the ledger does not answer, it may have the id all the same: parts are stored there then. Cleaning finds it
         # otherwise.
         try:

@@ -25,9 +25,9 @@ class OpeningNotes:
         self._clock = clock
 
     async def open(
-        self, upload: Upload, key: str, options: ObjectOptions, *, overwrite: bool = True
+        self, upload: Upload, key: str, options: ObjectOptions, *, overwrite: bool = True, joins: bool = False
     ) -> tuple[str | None, str]:
-        """Open a multipart upload for an upload.
+        """Open a multipart upload for an upload. Options as of `resumable.stores.port.Store.init_multipart_upload`.
 
         :return: the note, to be given to `close`, and the id of the multipart upload.
         :raises StoreError: the store refused, or was in trouble. If it may have opened one all the same, the note stays.
@@ -36,7 +36,9 @@ class OpeningNotes:
         if not self._store.limits.lists_uploads:
             note = await self._ledger.openings.begin(upload.id, upload.bucket, key, now=now(self._clock))
         try:
-            opened = await self._store.init_multipart_upload(upload.bucket, key, options, overwrite=overwrite)
+            opened = await self._store.init_multipart_upload(
+                upload.bucket, key, options, overwrite=overwrite, joins=joins
+            )
         except StoreUnavailable:
             raise
         except StoreError:

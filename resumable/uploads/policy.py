@@ -176,7 +176,8 @@ class Policy:
             in_memory=self.max_chunk,
             max_parts=self.max_parts,
             largest_part=limits.largest_part,
-            joins=limits.copies_freely,
+            # Where all of an upload's parts have to be objects then, it is not begun so before that is known to be needed.
+            joins=limits.copies_freely and not (limits.joins_whole and length is None),
             equal=limits.equal_parts,
         )
         if wanted.sources and limits.copies_freely:

@@ -68,6 +68,8 @@ def as_json(report: Report) -> dict[str, Any]:
     shown.update(bucket=upload.bucket, key=upload.key)
     if report.finished:
         shown["etag"] = upload.etag
+        if upload.object_generation is not None:
+            shown["generation"] = upload.object_generation
         shown["checksum"] = {} if upload.crc32c is None else {"crc32c": encode_crc32c(upload.crc32c)}
     shown.update(
         content_type=upload.options.content_type,

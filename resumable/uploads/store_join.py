@@ -91,7 +91,8 @@ class StoreJoiner:
     async def _stage(self, upload: Upload, key: str, slices: Sequence[Slice], marker: Marker) -> str:
         """Make an object of the slices under a key of the service's own. Return its ETag."""
         limits, bucket = self._store.limits, upload.bucket
-        note, multipart = await self._notes.open(upload, key, self._fragments.options(upload.options))
+        options = self._fragments.options(upload.options)
+        note, multipart = await self._notes.open(upload, key, options, joins=True)
         try:
             await self._notes.identify(note, multipart)
             plan = _plan(slices, limits)

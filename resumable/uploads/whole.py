@@ -72,7 +72,7 @@ class WholeObject:
                         fence=claim,
                     )
                 )
-                etag = await completer.check(upload, made, claim, marker.crc32c)
+                there = await completer.check(upload, made, claim, marker.crc32c)
             except StoreError as error:
                 # It may be our own, whose answer was lost; of these bytes, or of those that were there before them.
                 taken = isinstance(error, PreconditionFailed)
@@ -82,8 +82,8 @@ class WholeObject:
                 if not await self._stored.is_object(upload, found.etag, 0, marker.end, marker.crc32c):
                     await claim.run(delete_own_object(store, upload, claim))
                     raise Unavailable("an earlier object of the upload was in the way") from error
-                etag = found.etag
-            self._state.became(await completer.conclude(upload, etag, claim, crc32c=marker.crc32c))
+                there = found
+            self._state.became(await completer.conclude(upload, there, claim, crc32c=marker.crc32c))
             self._metrics.durable(marker.end - self._state.coverage.overlap(0, marker.end))
         finally:
             await completer.claims.drop(claim)

@@ -24,7 +24,7 @@ from resumable.model import Piece
 LATER = {
     *("received", "tries", "due", "writers", "swarm"),
     *("claim", "generation", "edition", "refused", "nameless", "marks", "remembered"),
-    *("partial", "sources", "expected_crc32c", "growth", "cell"),
+    *("partial", "sources", "expected_crc32c", "growth", "cell", "object_generation"),
 }
 LATER_INDEXES = {"uploads_by_object", "uploads_in_order", "uploads_one_claim", "uploads_live_segments"}
 

@@ -159,7 +159,7 @@ class MemoryStore:
         return await self._call("list_objects", work)
 
     async def init_multipart_upload(
-        self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True
+        self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True, joins: bool = False
     ) -> str:
         def work() -> str:
             self._bucket.opened += 1

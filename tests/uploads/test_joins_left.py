@@ -66,7 +66,7 @@ async def test_a_join_that_died(bucket: Bucket, nodes: tuple[Node, Node], databa
         node.store.limits = evolve(node.store.limits, lists_uploads=lists)
     upload = await create(a)
     await dies_in_a_join(a, upload)
-    assert len(left := joins(bucket)) == 1
+    assert (left := joins(bucket))
     assert await b.uploads._ledger.get(upload.id) is not None
     live = Maintenance(database)
     assert await live.not_done_with({upload.id}) == {upload.id}

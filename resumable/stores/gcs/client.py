@@ -14,6 +14,7 @@ from twisted.logger import Logger
 from resumable.model import ObjectOptions
 from resumable.outages import Reports
 from resumable.stores.gcs.codes import GCS_CODES, read_error
+from resumable.stores.gcs.composing import Composer, word_of
 from resumable.stores.gcs.options import METADATA, checksum_headers, option_headers, told_checksum
 from resumable.stores.gcs.resources import PATH, Resource, Resources
 from resumable.stores.gcs.staging import Staged, new_word, parse_id, parse_key, staging_key
@@ -51,7 +52,7 @@ IF_GENERATION = "x-goog-if-generation-match"
 DELETED_AT_A_TIME = 8
 GCS = Dialect(
     # "Quotas and limits", Cloud Storage's documentation.
-    limits=StoreLimits(largest_object=5 << 40, metadata=8192, joins=False),
+    limits=StoreLimits(largest_object=5 << 40, metadata=8192, joins_whole=True),
     codes=GCS_CODES,
     metadata=METADATA,
     created_with=option_headers,
@@ -61,6 +62,7 @@ GCS = Dialect(
     # Without it an object with Content-Encoding: gzip is sent uncompressed, and without its length.
     reading={"Accept-Encoding": "gzip"},
     if_new={IF_GENERATION: "0"},
+    generation=GENERATION,
 )
 
 
@@ -124,6 +126,7 @@ class GcsStore(XmlStore):
         )
         self._resources = Resources(calls_at(endpoint + PATH))
         self._prefix = prefix
+        self._composer = Composer(self, self._resources, prefix)
 
     async def probe(self, bucket: str) -> None:
         """Ask once whether the store answers about this bucket. It needs ``storage.objects.list``."""
@@ -165,7 +168,8 @@ class GcsStore(XmlStore):
         """Delete objects, some at a time."""
         await together((partial(self.delete_object, bucket, key) for key in keys), most=DELETED_AT_A_TIME)
 
-    # Multipart uploads. Those that must not replace an object are made under a key of their own: see `staging`.
+    # Multipart uploads. Those that must not replace an object are made under a key of their own: see `staging`. Those that
+    # have parts made of stored objects are not the store's own: see `composing`.
 
     def _place(self, key: str, multipart_id: str) -> tuple[str, str]:
         """Return the key that a multipart upload is made under, and its id as the store has it."""
@@ -176,9 +180,11 @@ class GcsStore(XmlStore):
         return staging_key(self._prefix, staged.word, key)
 
     async def init_multipart_upload(
-        self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True
+        self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True, joins: bool = False
     ) -> str:
-        """Open a multipart upload and return its id, which says where it is made."""
+        """Open a multipart upload and return its id, which says where and how it is made."""
+        if joins:
+            return await self._composer.open(bucket, key, options)
         if overwrite:
             return await super().init_multipart_upload(bucket, key, options)
         word = new_word(options.acl)
@@ -190,6 +196,9 @@ class GcsStore(XmlStore):
         self, bucket: str, key: str, multipart_id: str, number: int, body: Sequence[bytes], *, crc32c: int | None = None
     ) -> str:
         """Store part `number` (from 1) and return its ETag (without quotes)."""
+        word = word_of(multipart_id)
+        if word is not None:
+            return await self._composer.upload_part(bucket, key, word, number, body, crc32c)
         place = self._place(key, multipart_id)
         return await super().upload_part(bucket, *place, number, body, crc32c=crc32c)
 
@@ -205,11 +214,16 @@ class GcsStore(XmlStore):
         span: tuple[int, int] | None = None,
         crc32c: int | None = None,
     ) -> CopiedPart:
-        """Refuse: the XML API makes no part of bytes that are stored.
+        """Store part `number` with the bytes of an object that the store has.
 
-        :raises CannotCopy: always.
+        :raises CannotCopy: the multipart upload was not opened for that: the XML API makes no part of stored bytes.
         """
-        raise CannotCopy("NotImplemented", "Cloud Storage copies no parts")
+        word = word_of(multipart_id)
+        if word is None:
+            raise CannotCopy("NotImplemented", "Cloud Storage copies no parts into multipart uploads of its own")
+        return await self._composer.copy_part(
+            bucket, key, word, number, source=source, etag=etag, span=span, crc32c=crc32c
+        )
 
     async def complete_multipart_upload(
         self,
@@ -225,7 +239,9 @@ class GcsStore(XmlStore):
 
         :raises Misconfigured: `overwrite` is false, but the multipart upload was opened with true.
         """
-        staged = parse_id(multipart_id)
+        word, staged = word_of(multipart_id), parse_id(multipart_id)
+        if word is not None:
+            return await self._composer.complete(bucket, key, word, parts, overwrite=overwrite, fence=fence)
         if staged is not None:
             return await self._complete_staged(bucket, key, staged, parts, overwrite=overwrite, fence=fence)
         if not overwrite:
@@ -268,7 +284,7 @@ class GcsStore(XmlStore):
             # Somebody else has moved it meanwhile.
             raise NoSuchUpload("NoSuchUpload", str(error), error.status) from error
         await self._remove(bucket, place)
-        return Made(moved.etag)
+        return Made(moved.etag, generation=moved.generation)
 
     async def _moved_before(self, bucket: str, source: Resource, key: str) -> Resource:
         """Return what is under the key if it was moved there from the source, by a try whose answer was lost.
@@ -296,10 +312,17 @@ class GcsStore(XmlStore):
 
     async def list_parts(self, bucket: str, key: str, multipart_id: str) -> list[StoredPart]:
         """Return all parts stored so far, ascending, across pages."""
+        word = word_of(multipart_id)
+        if word is not None:
+            return await self._composer.list_parts(bucket, key, word)
         return await super().list_parts(bucket, *self._place(key, multipart_id))
 
     async def abort_multipart_upload(self, bucket: str, key: str, multipart_id: str) -> None:
         """Free the parts, and an object that was staged but not moved. If the multipart upload is gone, do nothing."""
+        word = word_of(multipart_id)
+        if word is not None:
+            await self._composer.abort(bucket, key, word)
+            return
         place, upload_id = self._place(key, multipart_id)
         await super().abort_multipart_upload(bucket, place, upload_id)
         if place != key:
@@ -310,7 +333,8 @@ class GcsStore(XmlStore):
 
         Those that are staged stand there with the key and the id that they were opened with.
         """
-        return [self._opened(each) for each in await super().list_multipart_uploads(bucket, prefix)]
+        found = [self._opened(each) for each in await super().list_multipart_uploads(bucket, prefix)]
+        return [*found, *await self._composer.list_open(bucket, prefix)]
 
     def _opened(self, found: OpenMultipart) -> OpenMultipart:
         place = parse_key(self._prefix, found.key)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
 from attrs import frozen
 
+from resumable.crc32c_text import decode_crc32c
 from resumable.stores.port import Fence, NotFound, StoreUnavailable
 from resumable.stores.transport.exchange import PAGE_LIMIT
 from resumable.stores.xmlapi.answers import CallFailure
@@ -21,6 +22,8 @@ PATH = "/storage/v1/b"
 REWRITE = 300.0
 #: The most calls of one rewrite. Each moves some GiB at least, or all at once where class and location stay.
 MOST_CALLS = 10_000
+#: The most objects that one call makes an object of.
+MOST_SOURCES = 32
 #: What is taken along when an object is moved with metadata of its own.
 _KEPT = ("contentType", "cacheControl", "contentDisposition", "contentEncoding", "metadata", "storageClass")
 
@@ -35,6 +38,21 @@ class Resource:
     def generation(self) -> str:
         """What tells this object from all others that the key ever had."""
         return str(self.fields["generation"])
+
+    @property
+    def key(self) -> str:
+        """The object's key."""
+        return str(self.fields.get("name", ""))
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return int(self.fields["size"])
+
+    @property
+    def crc32c(self) -> int | None:
+        """The CRC32C of its bytes; None if it is not told."""
+        return decode_crc32c(self.fields.get("crc32c"))
 
     @property
     def etag(self) -> str:
@@ -71,6 +89,22 @@ class Resources:
         except NotFound:
             return None
 
+    async def list(self, bucket: str, prefix: str) -> list[Resource]:
+        """Return all objects whose keys begin with the prefix, across pages."""
+        found: list[Resource] = []
+        query = {"prefix": prefix, "projection": "noAcl"}
+        while True:
+            call = Call("ListObjectResources", "GET", bucket, None, _encode(query), path="/o", check=_listed)
+            call.limit = PAGE_LIMIT
+            page = _read(await self._calls.make(call))
+            found += [Resource(one) for one in page.get("items", ())]
+            following = page.get("nextPageToken")
+            if not following:
+                return found
+            if query.get("pageToken") == following:
+                raise StoreUnavailable("MalformedAnswer", "a listing that does not go on", 200)
+            query["pageToken"] = following
+
     async def move(
         self, bucket: str, source: Resource, key: str, target: str, *, acl: str, overwrite: bool, fence: Fence | None
     ) -> Resource:
@@ -82,28 +116,112 @@ class Resources:
         :raises PreconditionFailed: `overwrite` is false, and the target is taken.
         :raises NotFound: the source is gone.
         """
-        query = {"sourceGeneration": source.generation, "projection": "noAcl"}
-        if not overwrite:
-            query["ifGenerationMatch"] = "0"
-        if acl:
-            query["destinationPredefinedAcl"] = _camel(acl)
-        if source.key_name is not None:
-            query["destinationKmsKeyName"] = source.key_name
-        body = json.dumps({name: source.fields[name] for name in _KEPT if name in source.fields}).encode()
-        path = f"{_path(key)}/rewriteTo/b/{quote(bucket, safe='')}{_path(target)}"
+        query = _placing(acl=acl, overwrite=overwrite, kms_key=source.key_name)
+        fields = {name: source.fields[name] for name in _KEPT if name in source.fields}
+        return await self._rewrite((bucket, key), source.generation, (bucket, target), fields, query, fence, again=True)
+
+    async def copy(
+        self,
+        source: tuple[str, str],
+        generation: str,
+        target: tuple[str, str],
+        fields: Mapping[str, Any],
+        *,
+        kms_key: str | None,
+    ) -> Resource:
+        """Copy an object within the store, and return the copy.
+
+        :param source: bucket and key; so is `target`, which is replaced.
+        :param generation: the one that the source has to have.
+        :param fields: what the copy is made with. Nothing is taken over from the source.
+        :raises NotFound: the source is gone, or is another generation.
+        """
+        query = _placing(acl="", overwrite=True, kms_key=kms_key)
+        return await self._rewrite(source, generation, target, fields, query, None)
+
+    async def _rewrite(
+        self,
+        source: tuple[str, str],
+        generation: str,
+        target: tuple[str, str],
+        fields: Mapping[str, Any],
+        query: dict[str, str],
+        fence: Fence | None,
+        *,
+        again: bool = False,
+    ) -> Resource:
+        query = {"sourceGeneration": generation, "projection": "noAcl", **query}
+        body = json.dumps(fields).encode()
+        path = f"{_path(source[1])}/rewriteTo/b/{quote(target[0], safe='')}{_path(target[1])}"
         for _ in range(MOST_CALLS):
             call = Call(
-                *("RewriteObject", "POST", bucket, None, _encode(query), {"Content-Type": "application/json"}, [body]),
+                *(
+                    "RewriteObject",
+                    "POST",
+                    source[0],
+                    None,
+                    _encode(query),
+                    {"Content-Type": "application/json"},
+                    [body],
+                ),
                 path=path,
                 answer=REWRITE,
                 check=_rewritten,
                 limit=PAGE_LIMIT,
             )
-            said = _read(await self._calls.make(call, fence=fence, again=True))
+            said = _read(await self._calls.make(call, fence=fence, again=again))
             if said["done"]:
                 return Resource(said["resource"])
             query["rewriteToken"] = said["rewriteToken"]
         raise StoreUnavailable("MalformedAnswer", "a rewrite that does not end", 200)
+
+    async def compose(
+        self,
+        bucket: str,
+        sources: Sequence[tuple[str, str]],
+        target: str,
+        fields: Mapping[str, Any],
+        *,
+        kms_key: str | None,
+        acl: str = "",
+        overwrite: bool = True,
+        fence: Fence | None = None,
+    ) -> Resource:
+        """Make an object of the bytes of others, one after the other, within the store.
+
+        :param sources: key and generation of each: from 1 to `MOST_SOURCES`, all of one storage class, which is the
+            object's too.
+        :param target: the key, which is replaced as a whole and at once, or not at all.
+        :param fields: what the object is made with, but for its storage class.
+        :raises PreconditionFailed: `overwrite` is false, and the target is taken.
+        :raises NotFound: a source is gone, or is another generation.
+        """
+        said = {
+            "sourceObjects": [{"name": name, "generation": generation} for name, generation in sources],
+            "destination": {name: value for name, value in fields.items() if name != "storageClass"},
+        }
+        query = _placing(acl=acl, overwrite=overwrite, kms_key=None)
+        if kms_key is not None:
+            query["kmsKeyName"] = kms_key
+        call = Call(
+            *("ComposeObject", "POST", bucket, None, _encode(query), {"Content-Type": "application/json"}),
+            body=[json.dumps(said).encode()],
+            path=f"{_path(target)}/compose",
+            answer=REWRITE,
+            check=_described,
+            limit=PAGE_LIMIT,
+        )
+        return Resource(_read(await self._calls.make(call, fence=fence)))
+
+
+def _placing(*, acl: str, overwrite: bool, kms_key: str | None) -> dict[str, str]:
+    """Return the query that says how an object is placed under its key."""
+    query = {} if overwrite else {"ifGenerationMatch": "0"}
+    if acl:
+        query["destinationPredefinedAcl"] = _camel(acl)
+    if kms_key is not None:
+        query["destinationKmsKeyName"] = kms_key
+    return query
 
 
 def _path(key: str) -> str:
@@ -131,7 +249,15 @@ def _read(reply: Reply) -> dict[str, Any]:
 
 
 def _is_resource(found: Any) -> bool:
-    return isinstance(found, dict) and bool(found.get("generation")) and bool(found.get("size"))
+    return isinstance(found, dict) and bool(found.get("generation")) and str(found.get("size")).isdecimal()
+
+
+def _listed(reply: Reply) -> CallFailure | None:
+    # Without objects there is no list of them; but every listing says what it is.
+    said = _read(reply)
+    items = said.get("items", [])
+    whole = said.get("kind") == "storage#objects" and isinstance(items, list) and all(map(_is_resource, items))
+    return None if whole else lacking("list of objects", reply)
 
 
 def _described(reply: Reply) -> CallFailure | None:

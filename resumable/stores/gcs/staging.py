@@ -49,9 +49,17 @@ def new_word(acl: str | None) -> str:
     :param acl: a canned ACL, if one is wanted.
     :raises Misconfigured: there is no such ACL.
     """
+    check_acl(acl)
+    return f"{token_hex(8)}.{acl}" if acl else token_hex(8)
+
+
+def check_acl(acl: str | None) -> None:
+    """See to it that a canned ACL, if there is one, has a name that it can have.
+
+    :raises Misconfigured: it does not.
+    """
     if acl and not _ACL.match(acl):
         raise Misconfigured("InvalidArgument", "the object option acl is not a canned ACL's name")
-    return f"{token_hex(8)}.{acl}" if acl else token_hex(8)
 
 
 def parse_id(multipart_id: str) -> Staged | None:

@@ -31,7 +31,7 @@ from resumable.stores.transport.pool import Transport
 from resumable.stores.xmlapi.answers import Answers, CallFailure
 from resumable.stores.xmlapi.calls import Call, Calls, Reply
 from resumable.stores.xmlapi.codes import Codes
-from resumable.stores.xmlapi.confirming import Uploaded, describes, has_upload_id, unquoted
+from resumable.stores.xmlapi.confirming import Uploaded, describes, has_upload_id, told_generation, unquoted
 from resumable.stores.xmlapi.credentials import Credentials, NoCredentials
 from resumable.stores.xmlapi.documents import document
 from resumable.stores.xmlapi.listings import (
@@ -70,6 +70,7 @@ class Dialect:
     :ivar parts_with_checksums: what CreateMultipartUpload is told, since parts will have checksums.
     :ivar reading: the headers of requests that read objects.
     :ivar if_new: the headers of a request that must not replace an object.
+    :ivar generation: the header that tells an object's generation, in lower case; None if there are no generations.
     :ivar conflicts: what the store says if another request for the same key was under way.
     """
 
@@ -85,6 +86,7 @@ class Dialect:
     reading: Mapping[str, str] = field(factory=dict)
     if_new: Mapping[str, str]
     conflicts: frozenset[str] = frozenset()
+    generation: str | None = None
 
 
 class XmlStore:
@@ -156,7 +158,7 @@ class XmlStore:
         headers = {**self._dialect.created_with(options), **self._checksum_header(crc32c)}
         if not overwrite:
             headers.update(self._dialect.if_new)
-        check = Uploaded(crc32c, self._dialect.told_checksum)
+        check = Uploaded(crc32c, self._dialect.told_checksum, self._dialect.generation)
         passing = self._dialect.conflicts
         call = Call("PutObject", "PUT", bucket, key, headers=headers, body=body, passing=passing, check=check)
         del body
@@ -179,6 +181,9 @@ class XmlStore:
         answer = await self._head(bucket, key)
         if answer is None:
             return None
+        return self._described(key, answer)
+
+    def _described(self, key: str, answer: Answer) -> StoredObject:
         metadata = {}
         for header, values in answer.headers.getAllRawHeaders():
             name = header.decode("latin-1").lower()
@@ -188,7 +193,20 @@ class XmlStore:
         size = int(answer.header(b"content-length") or 0)
         modified = read_http_date(answer.header(b"last-modified"))
         crc32c = decode_crc32c(self._dialect.told_of_object(answer))
-        return StoredObject(key, size, unquoted(answer.header(b"etag")), metadata, modified, crc32c)
+        generation = told_generation(answer, self._dialect.generation)
+        return StoredObject(key, size, unquoted(answer.header(b"etag")), metadata, modified, crc32c, generation)
+
+    async def look_at(self, bucket: str, key: str) -> tuple[StoredObject, dict[str, str]]:
+        """Return the object under the key, and the headers of the answer to HeadObject.
+
+        :raises NotFound: the store itself says that there is none.
+        """
+        answer = await self._head(bucket, key)
+        if answer is None:
+            raise NotFound("NoSuchKey", "there is no such object", 404)
+        pairs = answer.headers.getAllRawHeaders()
+        headers = {name.decode("latin-1"): values[0].decode("utf-8", "replace") for name, values in pairs}
+        return self._described(key, answer), headers
 
     async def _head(self, bucket: str, key: str) -> Answer | None:
         """Return the answer to HeadObject, or None if the store itself says that there is no object.
@@ -243,8 +261,22 @@ class XmlStore:
             found += [read_object(entry, page) for entry in listing.entries(page)]
         return found
 
+    async def list_page(
+        self, bucket: str, prefix: str, *, after: str = "", most: int = 1000
+    ) -> tuple[list[StoredObject], bool]:
+        """Return the first objects whose keys begin with the prefix and sort after `after`, and whether there are more."""
+        query = {"encoding-type": "url", "list-type": "2", "max-keys": str(most), "prefix": prefix}
+        if after:
+            query["start-after"] = after
+        encoded = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
+        page = (
+            await self._calls.make(Call("ListObjectsV2", "GET", bucket, None, encoded, reads=True, limit=PAGE_LIMIT))
+        ).fields
+        listing = Listing(bucket, "Contents", ("Key", "Size", "LastModified"))
+        return [read_object(entry, page) for entry in listing.entries(page)], bool(page.get("IsTruncated"))
+
     async def init_multipart_upload(
-        self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True
+        self, bucket: str, key: str, options: ObjectOptions, *, overwrite: bool = True, joins: bool = False
     ) -> str:
         """Open a multipart upload and return its id.
 

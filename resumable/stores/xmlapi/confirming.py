@@ -18,11 +18,13 @@ class Uploaded:
     """Checks answers to PutObject and UploadPart.
 
     :param told: returns the CRC32C that an answer tells, as text; None if it tells none.
+    :param generation: the header that tells an object's generation; None if there are no generations.
     """
 
-    def __init__(self, crc32c: int | None, told: Callable[[Answer], str | None]) -> None:
+    def __init__(self, crc32c: int | None, told: Callable[[Answer], str | None], generation: str | None = None) -> None:
         self._expected = None if crc32c is None else encode_crc32c(crc32c)
         self._told = told
+        self._generation = generation
 
     def __call__(self, reply: Reply) -> CallFailure | None:
         """Return what is wrong with the answer, or None."""
@@ -34,7 +36,15 @@ class Uploaded:
     def made(self, reply: Reply) -> Made:
         """Return what a success tells of the object."""
         told = self._told(reply.answer)
-        return Made(unquoted(reply.answer.header(b"etag")), bool(told) and told == self._expected)
+        confirmed = bool(told) and told == self._expected
+        generation = told_generation(reply.answer, self._generation)
+        return Made(unquoted(reply.answer.header(b"etag")), confirmed, generation=generation)
+
+
+def told_generation(answer: Answer, header: str | None) -> str | None:
+    """Return the object's generation that an answer tells; None if it tells none, or what is no number."""
+    told = answer.header(header.encode()) if header is not None else None
+    return told if told is not None and told.isascii() and told.isdigit() and len(told) < 30 else None
 
 
 def has_upload_id(reply: Reply) -> CallFailure | None:

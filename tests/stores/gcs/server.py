@@ -1,7 +1,7 @@
 """Google Cloud Storage for tests: its XML API, the calls of its JSON API that are needed, and a token endpoint.
 
 Written after Google's documents ("XML API multipart uploads", "POST Object", "PUT Object", "HTTP status and error codes",
-"Objects: rewrite", "V4 signing process", "Using OAuth 2.0 for server to server applications") and what tests of
+"Objects: rewrite" and "compose", "V4 signing process", "Using OAuth 2.0 for server to server applications") and what tests of
 googleapis/java-storage expect of the real one. What the real one refuses is refused here. It runs in a thread, so that a
 client that blocks can ask it too.
 """
@@ -13,7 +13,7 @@ import json
 import threading
 import time
 from base64 import b64decode, b64encode, urlsafe_b64decode
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -101,12 +101,14 @@ class Fault:
     :ivar status: answered in place of the answer, without a document of the store's; 0: the connection ends.
     :ivar done: whether the request takes effect all the same: its answer is lost.
     :ivar code: the code of a document that the answer has after all.
+    :ivar then: called when the time has come: before the request is answered, and after it has taken effect.
     """
 
     name: str
     status: int = 0
     done: bool = False
     code: str = ""
+    then: Callable[[], object] | None = None
 
 
 @frozen
@@ -124,10 +126,12 @@ class GcsServer:
     """The server, between ``__enter__`` and ``__exit__``, with a bucket in it.
 
     :ivar faults: the first that matches befalls a request, and is then gone.
+    :ivar passing: how many requests of a kind are left alone before that.
     :ivar asked: the requests so far.
     :ivar lifetime: seconds for which new tokens are valid.
     :ivar rewrite_calls: how many calls a rewrite takes.
     :ivar smallest_part: the fewest bytes of a part that is not the last.
+    :ivar page: how many entries a listing of the JSON API has.
     """
 
     name: ClassVar[str] = "gcs"
@@ -146,12 +150,14 @@ class GcsServer:
         self.multiparts: dict[str, Multipart] = {}
         self.rewrites: dict[str, int] = {}
         self.faults: deque[Fault] = deque()
+        self.passing: Counter[str] = Counter()
         self.asked: list[Asked] = []
         self.denied: set[str] = set()
         self.lifetime = 3600
         self.refuses_tokens = False
         self.rewrite_calls = 1
         self.smallest_part = 5 << 20
+        self.page = PAGE
         self.tokens: dict[str, float] = getattr(self, "tokens", {})
         self.count = getattr(self, "count", 1_700_000_000_000_000)
 
@@ -358,6 +364,9 @@ class Handler(BaseHTTPRequestHandler):
         with store.lock:
             store.asked.append(Asked(name, self.command, parts.path, self.query, self.fields))
             fault = next((one for one in store.faults if one.name in (name, "*")), None)
+            if fault is not None and store.passing[name]:
+                store.passing[name] -= 1
+                fault = None
             if fault is not None:
                 store.faults.remove(fault)
         try:
@@ -383,6 +392,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(status, headers, body)
 
     def _befall(self, fault: Fault) -> None:
+        if fault.then is not None:
+            fault.then()
         if fault.code:
             self._refuse(Refusal(fault.status, fault.code))
         elif fault.status:
@@ -460,7 +471,12 @@ class Handler(BaseHTTPRequestHandler):
     def _operation(self, path: str) -> tuple[str, Callable[[], tuple[int, dict[str, Any], bytes]]]:
         if self.json:
             pieces = path.removeprefix("/storage/v1/b/").split("/")
+            if len(pieces) == 2:
+                self.where = unquote(pieces[0]), ""
+                return "ListObjectResources", self._list_resources
             self.where = unquote(pieces[0]), unquote(pieces[2])
+            if pieces[3:] == ["compose"]:
+                return "ComposeObject", self._compose
             if "rewriteTo" in pieces:
                 self.target = unquote(pieces[5]), unquote(pieces[7])
                 return "RewriteObject", self._rewrite
@@ -717,6 +733,47 @@ class Handler(BaseHTTPRequestHandler):
     def _resource(self) -> tuple[int, dict[str, Any], bytes]:
         return self._answer(self._as_json(*self.where, self.store.found(*self.where)))
 
+    def _list_resources(self) -> tuple[int, dict[str, Any], bytes]:
+        there, query = self.store.objects(self.where[0]), self.query
+        keys = sorted(k for k in there if k.startswith(query.get("prefix", "")) and k > query.get("pageToken", ""))
+        said: dict[str, Any] = {"kind": "storage#objects"}
+        if keys:
+            said["items"] = [self._as_json(self.where[0], key, there[key]) for key in keys[: self.store.page]]
+        if len(keys) > self.store.page:
+            said["nextPageToken"] = keys[self.store.page - 1]
+        return self._answer(said)
+
+    def _compose(self) -> tuple[int, dict[str, Any], bytes]:
+        store, said, bucket = self.store, json.loads(self.body), self.where[0]
+        wanted = said["sourceObjects"]
+        if not 1 <= len(wanted) <= 32:
+            raise Refusal(400, "invalid", "The number of source components provided is not between 1 and 32.")
+        sources = []
+        for one in wanted:
+            found = store.found(bucket, one["name"])
+            if one.get("generation", str(found.generation)) != str(found.generation):
+                raise Refusal(404, "NoSuchKey", f"No such object: {bucket}/{one['name']}")
+            sources.append(found)
+        classes = {one.storage_class for one in sources}
+        if len(classes) > 1 or said["destination"].get("storageClass", sources[0].storage_class) not in classes:
+            raise Refusal(400, "invalid", "All source objects must have the same storage class.")
+        store.check_generation(*self.where, self.query.get("ifGenerationMatch"))
+        options = self._wanted(said["destination"], self.query.get("kmsKeyName"))
+        options["x-goog-storage-class"] = sources[0].storage_class
+        made = store.make(*self.where, b"".join(one.data for one in sources), options, multipart=True)
+        return self._answer(self._as_json(*self.where, made))
+
+    def _wanted(self, said: dict[str, Any], kms_key: str | None) -> dict[str, str]:
+        """What an object is to be made with, as headers."""
+        options = {name: said[theirs] for name, theirs in KEPT.items() if theirs in said}
+        options |= {f"x-goog-meta-{name}": value for name, value in said.get("metadata", {}).items()}
+        acl = self.query.get("destinationPredefinedAcl", "")
+        if acl:
+            options["x-goog-acl"] = "".join(f"-{each.lower()}" if each.isupper() else each for each in acl)
+        if kms_key is not None:
+            options["x-goog-encryption-kms-key-name"] = kms_key
+        return options
+
     def _rewrite(self) -> tuple[int, dict[str, Any], bytes]:
         store, query = self.store, self.query
         source = store.found(*self.where)
@@ -736,14 +793,8 @@ class Handler(BaseHTTPRequestHandler):
             )
         said = json.loads(self.body)
         # What comes with the request is all there is: nothing is taken over from the source.
-        options = {name: said[theirs] for name, theirs in KEPT.items() if theirs in said}
-        options |= {f"x-goog-meta-{name}": value for name, value in said.get("metadata", {}).items()}
+        options = self._wanted(said, query.get("destinationKmsKeyName"))
         options["x-goog-storage-class"] = said.get("storageClass", "STANDARD")
-        acl = query.get("destinationPredefinedAcl", "")
-        if acl:
-            options["x-goog-acl"] = "".join(f"-{each.lower()}" if each.isupper() else each for each in acl)
-        if "destinationKmsKeyName" in query:
-            options["x-goog-encryption-kms-key-name"] = query["destinationKmsKeyName"]
         made = store.make(*self.target, source.data, options, multipart=source.multipart)
         return self._answer(
             {"kind": "storage#rewriteResponse", "done": True, "resource": self._as_json(*self.target, made)}
