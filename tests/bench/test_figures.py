@@ -195,5 +195,5 @@ def test_the_pictures_show_what_the_results_say() -> None:
 
 def test_a_table_that_nobody_can_make_is_named() -> None:
     """A misspelt comment would leave old figures standing."""
-    with pytest.raises(ValueError, match="no table 'prize': there are report, growth, price"):
+    with pytest.raises(ValueError, match="no table 'prize': there are report, growth, scale, price"):
         refreshed("<!-- bench: prize -->\n<!-- end -->")

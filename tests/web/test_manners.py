@@ -187,6 +187,7 @@ def test_answers_that_no_handler_gives_are_not_kept(logged_errors: list[Any]) ->
     crowded: Any = wire.site.buildProtocol(None)
     transport = type(wire.transport)()
     crowded.makeConnection(transport)
+    crowded.dataReceived(head("GET", "/"))
     crowded.connectionLost()
     assert statuses(wire.said) == [500, 400]
     assert wire.said.count(b"Cache-Control: no-store\r\n") == 2
