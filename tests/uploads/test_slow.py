@@ -30,10 +30,10 @@ from tests.uploads.test_states import certain
 from tests.uploads.wiring import ledger_in
 
 KIB = 1024
-CLIENTS = 100
-LENGTH = 768 * KIB
-#: Bytes for bodies, by default.
-MEMORY = 192 * KIB
+CLIENTS = 60
+LENGTH = 512 * KIB
+#: For each client as many bytes as a hundred have by default.
+MEMORY = 115 * KIB
 SEGMENT = KIB
 
 

@@ -399,10 +399,10 @@ class LargeChunks(Uploads):
     [
         (Uploads, "sqlite", 30),
         (LargeChunks, "sqlite", 10),
-        pytest.param(Uploads, "sqlite", 100, marks=pytest.mark.soak),
-        pytest.param(LargeChunks, "sqlite", 100, marks=pytest.mark.soak),
-        pytest.param(Uploads, "postgresql", 50, marks=pytest.mark.soak),
-        pytest.param(LargeChunks, "postgresql", 30, marks=pytest.mark.soak),
+        pytest.param(Uploads, "sqlite", 50, marks=pytest.mark.soak),
+        pytest.param(LargeChunks, "sqlite", 30, marks=pytest.mark.soak),
+        pytest.param(Uploads, "postgresql", 25, marks=pytest.mark.soak),
+        pytest.param(LargeChunks, "postgresql", 15, marks=pytest.mark.soak),
     ],
 )
 @ensureDeferred
