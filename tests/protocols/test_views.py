@@ -543,3 +543,20 @@ async def test_a_look_does_not_wait_for_who_is_still_sending() -> None:
         wire.send(DATA[40:])
         await until(lambda: b"204 No Content" in wire.said)
         assert bytes(next(data for key, (data, _) in bucket.objects.items() if not key.startswith("."))) == DATA
+
+
+@pytest.mark.parametrize("protocol", ["tus", "ietf", "put"])
+@ensureDeferred
+async def test_a_length_in_tus_counts_only_at_the_right_offset(protocol: str) -> None:
+    """Otherwise the upload would end there: the next look would find it complete, and make an object of half a file."""
+    async with memory_service() as service:
+        upload = await BEGIN[protocol](service, DATA[:STORED], None)
+        for offset, length in ((0, STORED), (STORED + 1, STORED), (0, 40)):
+            lines = [TUS, BYTES, f"Upload-Offset: {offset}", f"Upload-Length: {length}"]
+            assert (await service.ask("PATCH", f"/files/{upload}", lines, b"")).status == 409
+            look = await service.ask("HEAD", f"/files/{upload}", [TUS])
+            assert (look.header("Upload-Defer-Length"), look.header("Upload-Length")) == ("1", None)
+        lines = [TUS, BYTES, f"Upload-Offset: {STORED}", f"Upload-Length: {len(DATA)}"]
+        assert (await service.ask("PATCH", f"/files/{upload}", lines, DATA[STORED:])).status == 204
+        ((data, _),) = service.parts.bucket.objects.values()
+        assert data == DATA
