@@ -15,7 +15,7 @@ from attrs import evolve, field, frozen
 
 from resumable.callbacks.authorizer import AuthorizationRequest, Authorizer, Grant, Refused
 from resumable.callbacks.redirects import may_redirect
-from resumable.model import NotFound, NotWritable, ObjectOptions, Upload, UploadError, WrongProtocol
+from resumable.model import NotFound, NotWritable, ObjectOptions, OffsetMismatch, Upload, UploadError, WrongProtocol
 from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.messages import Request
 from resumable.request_info import note
@@ -263,6 +263,15 @@ class AuthorizedUploads:
     async def report(self, upload: Upload) -> Report:
         """Return how far the upload is. Whoever is writing it is not disturbed."""
         return await self._uploads.report(upload)
+
+    async def check_offset(self, upload: Upload, offset: int) -> None:
+        """Check that a body may begin there, before anything else counts that its request says of the upload.
+
+        :raises OffsetMismatch: it may not.
+        """
+        report = await self.report(upload)
+        if offset != report.offset:
+            raise OffsetMismatch(f"the body has to begin at byte {report.offset}", report.offset)
 
     # Creating
 

@@ -8,6 +8,7 @@ from resumable.model import Invalid, State, Upload
 from resumable.protocols.access import AuthorizedUploads
 from resumable.protocols.content_range import ContentRange
 from resumable.protocols.digests import digests_of, with_digests
+from resumable.protocols.empty_body import EmptyBody
 from resumable.protocols.messages import Request, range_header
 from resumable.protocols.response import Response
 from resumable.protocols.results import Results, expires_header
@@ -67,15 +68,33 @@ class Ranges:
         :param new: the upload has just been created for it.
         """
         assert brought.first is not None, "a query brings nothing"
-        if brought.total is not None and not new:
-            upload = await access.declare(upload, brought.total)
+        total, unsure = brought.total, False
+        if total is not None and not new:
+            unsure = await self._may_be_refused(access, upload, brought)
+            if not unsure:
+                upload = await access.declare(upload, total)
         span, checked = Span(brought.first, brought.end), digests_of(request)
         if upload.state is State.FINISHED:
             if brought.end is not None and brought.end > (upload.length or 0):
                 raise Invalid(f"the upload is finished and has {upload.length} bytes")
             # Its answer may have been lost.
             return await self._answer(request, await access.compare(upload, request, span, checked))
-        return await self._answer(request, await access.receive(upload, request, span, new=new, digests=checked))
+        report = await access.receive(upload, request, span, new=new, digests=checked)
+        if total is not None and unsure:
+            upload = await access.declare(report.upload, total)
+            # The last question is asked there, and what is complete is finished.
+            span = Span(report.offset, report.offset)
+            report = await access.receive(upload, EmptyBody(), span) if upload.live else await access.report(upload)
+        return await self._answer(request, report)
+
+    async def _may_be_refused(self, access: AuthorizedUploads, upload: Upload, brought: ContentRange) -> bool:
+        """Say whether a range may be another file's, or come too early: the length that it says counts after it was taken.
+
+        That of one which brings what comes next counts at once. It cannot end the upload where it is.
+        """
+        if upload.length is not None or not upload.live or brought.first is None or brought.end is None:
+            return False
+        return not brought.first <= (await access.report(upload)).offset < brought.end
 
     async def _answer(self, request: Request, report: Report) -> Response:
         return with_digests(request, report, await self.answer(report))

@@ -20,7 +20,7 @@ from resumable.crc32c_text import encode_crc32c
 from resumable.ledger.ledger import Ledger
 from resumable.model import DigestMismatch, Invalid, NotAsExpected, State, Unavailable, Upload
 from resumable.stores.port import Store
-from resumable.uploads.digest import HASHES, BodyDigest, ExpectedDigests
+from resumable.uploads.digest import HASHES, BodyDigest, ExpectedDigests, Hash
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.readback import Lent
 from resumable.uploads.stored_body import READ, read_extent
@@ -115,10 +115,17 @@ def check_made(upload: Upload, digests: Mapping[str, bytes]) -> None:
 async def check_expected(ledger: Ledger, clock: IReactorTime, upload: Upload, crc32c: int | None) -> None:
     """Check that an object of these bytes is the one that the client has. Called before it is made.
 
+    No bytes come in no body: for an upload that was said to have none, digests that bodies are checked for are compared here.
+
     :param crc32c: of all its bytes; None if nobody knows, which is not good enough for a client that has said it.
     :raises NotAsExpected: it is not. The upload has failed for good, for nobody knows which of its bytes are wrong.
     :raises Unavailable: somebody else has changed the upload meanwhile: asking again is right.
     """
+    if upload.length == 0:
+        wrong = _differing(decode(upload.remembered.get(IN_ONE_BODY)), {})
+        if wrong is not None:
+            await fail(ledger, clock, upload, str(wrong))
+            raise wrong
     expected = upload.expected_crc32c
     if expected is None or crc32c == expected:
         return
@@ -158,8 +165,16 @@ async def read_and_compare(store: Store, room: ReadBackLimiter, upload: Upload, 
                 for each in running.values():
                     each.update(segment)
             segments.clear()
+    return _differing(expected, running)
+
+
+def _differing(expected: Mapping[str, bytes], running: Mapping[str, Hash]) -> NotAsExpected | None:
+    """Return what is wrong with stored bytes; None: nothing is.
+
+    :param running: hashes that have run over the bytes. One that is missing has run over no bytes.
+    """
     for name, digest in expected.items():
-        computed = running[name].digest()
+        computed = (running.get(name) or HASHES[name]()).digest()
         if not compare_digest(computed, digest):
             found, said = (b64encode(each).decode("ascii") for each in (computed, digest))
             reason = f"the {name} of what was stored is {found}, and the client's is {said}"

@@ -464,7 +464,13 @@ class UploadService:
             raise Ended("the upload has ended")
         if upload.remembered:
             whole = in_one or is_whole(upload, span.first, span.end, last=span.last)
-            digest = joined([digest, body_digest(upload, span.first, span.end, whole=whole)])
+            try:
+                digest = joined([digest, body_digest(upload, span.first, span.end, whole=whole)])
+            except Invalid:
+                if new:
+                    # Its client will leave the digest out, as it is told to, and this one would still ask for it.
+                    await self.cancel(upload)
+                raise
         revalidate = self._noting(upload, revalidate)
         async with self.writing.writer(upload, new=new, claim=claim) as writer:
             with telling(

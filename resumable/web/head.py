@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from attrs import define, field
 from twisted.internet.interfaces import IConsumer
-from twisted.web.http_headers import Headers
+from twisted.web.http_headers import Headers, InvalidHeaderName
 
 from resumable.protocols.origin import Origin
 from resumable.protocols.query import parse_query
@@ -63,5 +63,8 @@ def read_head(received: bytes) -> Head | None:
         name, colon, value = line.partition(b":")
         if not colon:
             return None
-        headers.addRawHeader(name.strip(), value.strip())
+        try:
+            headers.addRawHeader(name.strip(), value.strip())
+        except InvalidHeaderName:
+            return None
     return Head(words[0], target, target.partition(b"?")[0], headers)

@@ -368,6 +368,42 @@ async def test_what_cannot_be_checked_is_refused() -> None:
         assert last.header("Repr-Digest") == said(DATA, "crc32c")
 
 
+@pytest.mark.parametrize("told", [False, True])
+@ensureDeferred
+async def test_what_could_never_be_checked_is_not_begun(told: bool) -> None:
+    """Its client leaves the digest out then, as it is told to, and nothing that was entered before asks for it."""
+    async with memory_service() as service:
+        whole = f"Repr-Digest: {said(DATA, 'sha-256')}"
+        if told:
+            lines = [DRAFT[0], "Upload-Complete: ?0", whole]
+            begun = await service.ask("POST", "/upload/f", lines, DATA[:50])
+            assert begun.status == 400
+            where = (begun.header("Location") or "").removeprefix("http://test")
+            assert (await service.ask("HEAD", where, [DRAFT[0]])).status == 410
+        else:
+            assert (await service.ask("PUT", "/upload/f", [in_range(0, 50), whole], DATA[:50])).status == 400
+            assert (await service.ask("GET", "/upload/f")).status == 404
+        assert (await service.ask("PUT", "/upload/f", [in_range(0, 50)], DATA[:50])).status == 308
+        assert (await service.ask("PUT", "/upload/f", [in_range(50, 100)], DATA[50:])).status == 200
+        assert stored(service) == DATA
+
+
+@ensureDeferred
+async def test_no_bytes_where_a_digest_says_that_there_are_some() -> None:
+    """An upload of no bytes is whole without a body that could be checked."""
+    async with memory_service() as service:
+        for data, status, state in ((DATA, 460, State.FAILED), (b"", 200, State.FINISHED)):
+            lines = [TUS[0], "Upload-Defer-Length: 1", f"Repr-Digest: {said(data, 'sha-256', 'sha-512')}"]
+            where = (await service.ask("POST", "/files/", lines, b"")).header("Location") or ""
+            where = where.removeprefix("http://test")
+            asked = await service.ask("PUT", where.replace("/files/", "/uploads/"), ["Content-Range: bytes */0"], b"")
+            assert (asked.status, nothing(service)) == ((400, True) if data else (200, False))
+            upload = await service.parts.ledger.get(where.rpartition("/")[2])
+            assert upload is not None
+            assert upload.state is state
+            assert (await service.ask("HEAD", where, [TUS[0]])).status == (410 if data else status)
+
+
 @pytest.mark.parametrize("complete", ["?0", "?1"])
 @ensureDeferred
 async def test_ietf_the_whole_in_one_chunked_body(complete: str) -> None:

@@ -543,3 +543,52 @@ async def test_a_look_does_not_wait_for_who_is_still_sending() -> None:
         wire.send(DATA[40:])
         await until(lambda: b"204 No Content" in wire.said)
         assert bytes(next(data for key, (data, _) in bucket.objects.items() if not key.startswith("."))) == DATA
+
+
+@pytest.mark.parametrize("protocol", ["tus", "ietf", "put"])
+@ensureDeferred
+async def test_a_length_in_tus_counts_only_at_the_right_offset(protocol: str) -> None:
+    """Otherwise the upload would end there: the next look would find it complete, and make an object of half a file."""
+    async with memory_service() as service:
+        upload = await BEGIN[protocol](service, DATA[:STORED], None)
+        for offset, length in ((0, STORED), (STORED + 1, STORED), (0, 40)):
+            lines = [TUS, BYTES, f"Upload-Offset: {offset}", f"Upload-Length: {length}"]
+            assert (await service.ask("PATCH", f"/files/{upload}", lines, b"")).status == 409
+            look = await service.ask("HEAD", f"/files/{upload}", [TUS])
+            assert (look.header("Upload-Defer-Length"), look.header("Upload-Length")) == ("1", None)
+        lines = [TUS, BYTES, f"Upload-Offset: {STORED}", f"Upload-Length: {len(DATA)}"]
+        assert (await service.ask("PATCH", f"/files/{upload}", lines, DATA[STORED:])).status == 204
+        ((data, _),) = service.parts.bucket.objects.values()
+        assert data == DATA
+
+
+@pytest.mark.parametrize("protocol", ["tus", "ietf", "put"])
+@ensureDeferred
+async def test_the_total_of_a_range_that_is_refused_does_not_count(protocol: str) -> None:
+    """Neither of one with other bytes, which would end the upload where it is; nor of one that comes too early."""
+    async with memory_service() as service:
+        upload = await BEGIN[protocol](service, DATA[:STORED], None)
+        url = f"/uploads/{upload}"
+        other = await service.ask("PUT", url, [f"Content-Range: bytes 8-{STORED - 1}/{STORED}"], b"x" * (STORED - 8))
+        early = await service.ask("PUT", url, [f"Content-Range: bytes 40-49/{STORED + 26}"], b"x" * 10)
+        assert (other.status, early.status) == (409, 416)
+        shown = (await service.ask("GET", url)).json
+        assert (shown["state"], shown["length"], shown["offset"]) == ("open", None, STORED)
+        # That of the same bytes does.
+        same = await service.ask("PUT", url, [f"Content-Range: bytes 8-{STORED - 1}/{len(DATA)}"], DATA[8:STORED])
+        assert (same.status, (await service.ask("GET", url)).json["length"]) == (308, len(DATA))
+        last = await service.ask("PUT", url, [f"Content-Range: bytes {STORED}-47/48"], DATA[STORED:])
+        assert last.status in (200, 201)
+        ((data, _),) = service.parts.bucket.objects.values()
+        assert data == DATA
+
+
+@ensureDeferred
+async def test_the_total_of_stored_bytes_ends_the_upload() -> None:
+    """A last range is repeated, with the total that it lacked before: what is stored is all."""
+    async with memory_service() as service:
+        upload = await BEGIN["put"](service, DATA, None)
+        last = await service.ask("PUT", f"/uploads/{upload}", ["Content-Range: bytes 24-47/48"], DATA[24:])
+        assert (last.status, last.json["state"]) == (200, "finished")
+        ((data, _),) = service.parts.bucket.objects.values()
+        assert data == DATA

@@ -191,9 +191,11 @@ def test_one_turned_away_who_says_nothing_is_cut() -> None:
         b"\r\n\r\n",
         b"HEAD /\r\n\r\n",
         b"GET / HTTP/1.1\r\nno field\r\n\r\n",
+        b"GET / HTTP/1.1\r\n: no name\r\n\r\n",
+        b"GET / HTTP/1.1\r\na\xffname: of other bytes\r\n\r\n",
         b"\x16\x03\x01\r\n\r\n",
     ],
-    ids=["too long", "empty", "HTTP/0.9", "malformed", "no HTTP"],
+    ids=["too long", "empty", "HTTP/0.9", "malformed", "no name", "no token", "no HTTP"],
 )
 def test_one_turned_away_who_says_nothing_sensible(said: bytes) -> None:
     """The answer is the same as to those who say nothing."""

@@ -49,10 +49,13 @@ async def agree(access: AuthorizedUploads, upload: Upload, request: Request, sai
     if known is None:
         # Where the end of the body is that of the upload, that is said as soon as its offset has turned out to be right.
         tells = said.length is not None and not (said.complete and end is not None)
-        return await _announce(access, upload, said.length or 0, end) if tells else upload
+        if not tells:
+            return upload
+        await access.check_offset(upload, said.offset or 0)
+        return await _announce(access, upload, said.length or 0, end)
     past = end is not None and end > known
     if past or total not in (None, known):
-        await _check_offset(access, upload, said.offset or 0)
+        await access.check_offset(upload, said.offset or 0)
         if past and said.length in (None, known) and upload.protocol == NAME:
             await access.invalidate(upload, "more was sent than the upload has")
             raise InconsistentLength(f"the body ends at byte {end}, the upload at {known}: it has been given up")
@@ -138,12 +141,6 @@ async def take(
         raise InconsistentLength(f"the body ended at byte {report.offset}, the upload has {length}")
     span = Span(report.offset, report.offset, last=True)
     return await access.receive(report.upload, EmptyBody(), span, exact=True, ends=True)
-
-
-async def _check_offset(access: AuthorizedUploads, upload: Upload, offset: int) -> None:
-    report = await access.report(upload)
-    if offset != report.offset:
-        raise OffsetMismatch(f"the body has to begin at byte {report.offset}", report.offset)
 
 
 def _end(request: Request, offset: int) -> int | None:

@@ -20,7 +20,7 @@ from resumable.model import (
     UploadError,
 )
 from resumable.protocols import digests
-from resumable.protocols.access import AuthorizedUploads, Description, Gate, content_encoding_of, content_type_of
+from resumable.protocols.access import Description, Gate, content_encoding_of, content_type_of
 from resumable.protocols.base import Spoken, Target
 from resumable.protocols.download import download
 from resumable.protocols.empty_body import EmptyBody
@@ -246,6 +246,8 @@ class TusProtocol:
         access = await self._gate.authorize(request, "append", upload_id=upload_id, length=length)
         upload = _alive(await access.get(upload_id))
         if length is not None and not upload.stored:
+            if upload.length is None:
+                await access.check_offset(upload, offset)
             upload = await access.declare(upload, length)
         if upload.stored and not upload.sources:
             return await self._answer(request, 204, self._at_end(await access.report(upload), request, offset), {})
@@ -253,7 +255,8 @@ class TusProtocol:
         span, announced = _span(request, offset), None if upload.length is not None else upload.announced
         ends = None
         if announced is not None and span.end is not None and span.end > announced:
-            raise await _past_end(access, upload, offset)
+            await access.check_offset(upload, offset)
+            raise Invalid(f"the upload has {announced} bytes, and these go past its end")
         if announced is not None and span.end in (None, announced):
             # In tus there is no other end than the length, which HEAD has told.
             span, ends = Span(offset, announced), True
@@ -376,14 +379,6 @@ def _length_told(report: Report) -> int | None:
     announced = upload.announced
     missing = announced is not None and report.offset < announced
     return announced if upload.length is not None or missing else None
-
-
-async def _past_end(access: AuthorizedUploads, upload: Upload, offset: int) -> UploadError:
-    """Return what is wrong with a body that goes past the length that an upload was said to have."""
-    report = await access.report(upload)
-    if offset != report.offset:
-        return OffsetMismatch(f"the body has to begin at byte {report.offset}", report.offset)
-    return Invalid(f"the upload has {upload.announced} bytes, and these go past its end")
 
 
 def _check_type(request: Request) -> None:

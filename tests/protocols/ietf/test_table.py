@@ -307,6 +307,18 @@ async def test_a_length_that_does_not_agree(length: int | None, body: bytes, com
 
 
 @ensureDeferred
+async def test_a_length_counts_only_at_the_right_offset() -> None:
+    """Who is answered 409 has said nothing: what it took for the whole may be another upload."""
+    async with memory_service() as service:
+        path = await begin(service, DATA[:10])
+        for offset, body, length in ((0, b"", 50), (0, DATA[:20], 15), (0, b"", 5), (12, b"x", 10**12), (0, b"", 10)):
+            answer = await patch(service, path, offset, body, "?0", f"Upload-Length: {length}")
+            assert (answer.status, answer.json["type"], answer.header("Upload-Offset")) == (409, MISMATCH, "10")
+            assert (await row(service, path)).announced is None
+        assert (await patch(service, path, 10, DATA[10:], "?1", f"Upload-Length: {len(DATA)}")).status == 200
+
+
+@ensureDeferred
 async def test_a_length_that_comes_later() -> None:
     """It is remembered, told, and holds."""
     async with memory_service() as service:
