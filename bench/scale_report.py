@@ -91,7 +91,7 @@ def _ledger(ledger: LedgerCost) -> str:
     ]
     rows = (
         f"A finished upload takes {ledger.upload_bytes:.0f} bytes in its table and indexes for as long as it is remembered; "
-        f"a piece of one that is under way {ledger.piece_bytes:.0f}."
+        f"each piece of a longer one {ledger.piece_bytes:.0f}."
     )
     return f"{render(head, lines).rstrip()}\n\n{rows}"
 

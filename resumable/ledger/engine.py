@@ -125,8 +125,8 @@ def _set_journal_mode(connection: Any) -> None:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             return
-        except sqlite3.OperationalError:
-            if monotonic() > end:
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or monotonic() > end:
                 raise
             sleep(0.02)
 

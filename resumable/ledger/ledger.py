@@ -334,9 +334,6 @@ class Ledger:
             if row is None:
                 return None, False
             moved = as_upload(row)
-            if to is State.FINISHED and (moved.multipart_id is not None or moved.fragmented):
-                # The object is there, and nobody asks for what it was made of. Uploads are remembered for a month.
-                connection.execute(delete(pieces).where(pieces.c.upload_id == upload.id))
             # There may be ten thousand pieces. Only the event of an upload that ended without an object needs them.
             stored = [] if to in (State.FINISHING, State.FINISHED) else stored_pieces(connection, upload.id)
             return moved, self._tell(connection, moved, stored)

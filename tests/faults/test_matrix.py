@@ -42,7 +42,8 @@ def test_the_calls_of_an_upload(service: Service, store: FaultyS3, name: str) ->
     assert stored(store, name) == DATA
     nothing_left(store)
     settled(service)
-    assert dict(store.counts) == CALLS
+    # (The bucket is looked at when the service starts.)
+    assert {kind: count for kind, count in store.counts.items() if kind != "HEAD bucket"} == CALLS
 
 
 @pytest.mark.parametrize(("kind", "nth", "fault"), cases())

@@ -16,6 +16,11 @@ from tests.service.conftest import configuration
 CHUNK = 50 << 20
 #: moto does not name the checksum of what it was sent, as S3 does: whether it has all of it is looked up.
 LOOK = {"HeadObject": 1}
+
+
+def calls(store: FaultyS3) -> dict[str, int]:
+    """What was asked for uploads: not the look at the bucket when the service starts."""
+    return {kind: count for kind, count in store.counts.items() if kind != "HEAD bucket"}
 DATA = random.Random(5).randbytes(100_000_000)
 
 
@@ -29,19 +34,19 @@ def large(shared_store: FaultyS3, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def test_one_for_a_small_object(large: Service, store: FaultyS3, name: str) -> None:
     Uploader(large, name, DATA[:1_000_000]).run()
-    assert dict(store.counts) == {"PutObject": 1, **LOOK}
+    assert calls(store) == {"PutObject": 1, **LOOK}
     assert stored(store, name) == DATA[:1_000_000]
 
 
 def test_four_for_two_parts(large: Service, store: FaultyS3, name: str) -> None:
     Uploader(large, name, DATA).run()
-    assert dict(store.counts) == {"Create": 1, "UploadPart": 2, "Complete": 1, **LOOK}
+    assert calls(store) == {"Create": 1, "UploadPart": 2, "Complete": 1, **LOOK}
     assert stored(store, name) == DATA
 
 
 def test_resuming_at_an_edge_costs_nothing(large: Service, store: FaultyS3, name: str) -> None:
     Uploader(large, name, DATA, breaks=[CHUNK]).run()
-    assert dict(store.counts) == {"Create": 1, "UploadPart": 2, "Complete": 1, **LOOK}
+    assert calls(store) == {"Create": 1, "UploadPart": 2, "Complete": 1, **LOOK}
     assert stored(store, name) == DATA
 
 
