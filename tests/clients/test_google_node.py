@@ -211,20 +211,6 @@ def test_the_last_answer_is_lost(client: Driver, network: Network, store: Faulty
     assert stored(store, "node/lost one") == DATA
 
 
-def test_a_half_open_connection(client: Driver, network: Network, service: Service, store: FaultyS3) -> None:
-    """The network falls silent in a chunk. Another stream goes on, while the service still has the old connection."""
-    uri = client.do("begin", "node/silent", {})
-    fault = network.stall("PUT", 1_000_000, nth=2)
-    silent = client.order("write", "node/silent", 0, len(DATA), {"uri": uri, **CHUNKS})
-    wait_for(fault)
-    eventually(lambda: len(network.of("PUT")) == 2)
-    client.do("write", "node/silent", 0, len(DATA), {"uri": uri, **CHUNKS})
-    assert stored(store, "node/silent") == DATA
-    network.mend()
-    silent.exception(PATIENCE)
-    assert stored(store, "node/silent") == DATA
-
-
 def test_the_snippet(client: Driver, service: Service, store: FaultyS3, tmp_path: Path) -> None:
     """Of docs/clients.md."""
     file_of(tmp_path / "film.mp4", DATA)

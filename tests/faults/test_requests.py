@@ -21,6 +21,8 @@ LOOK = {"HeadObject": 1}
 def calls(store: FaultyS3) -> dict[str, int]:
     """What was asked for uploads: not the look at the bucket when the service starts."""
     return {kind: count for kind, count in store.counts.items() if kind != "HEAD bucket"}
+
+
 DATA = random.Random(5).randbytes(100_000_000)
 
 

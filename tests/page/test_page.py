@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -146,7 +147,8 @@ def test_reload(browser: Browser, network: Network, service: Service, s3: MotoSe
     browser.do("reload")
     network.mend()
     browser.do("see", "#unfinished li")
-    assert "25% is stored" in browser.do("text", "#unfinished")
+    # What the old connection still had may have come meanwhile.
+    assert re.search(r"(25|31)% is stored", browser.do("text", "#unfinished"))
     shoot(browser, "unfinished")
     browser.do("answer", "Choose the file: film.mp4", str(files / "other" / "film.mp4"))
     assert "another file" in browser.do("text", "#unfinished")
