@@ -42,7 +42,10 @@ def run(work: Callable[[Any], Coroutine[Any, Any, T]], *, within: float | None =
 
     run_on_monotonic_time(reactor)
     clock = cast(Any, reactor)
-    warnings = FilteringLogObserver(_warn, [LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)])
+    levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
+    # What cannot be freed while the store is out is no warning in the service's log, where the outage is one. Here it is.
+    levels.setLogLevelForNamespace("resumable.uploads.service.UploadService", LogLevel.info)
+    warnings = FilteringLogObserver(_warn, [levels])
     globalLogBeginner.beginLoggingTo([warnings], redirectStandardIO=False, discardBuffer=True)
     outcome: list[T | Failure] = []
 

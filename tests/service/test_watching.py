@@ -199,7 +199,7 @@ def test_a_store_that_is_down_and_up_again(watched: Service, store: FaultyS3) ->
     watched.advance(HALF_A_MINUTE)
     eventually(lambda: ready(watched)[0] == 200)
     assert Scrape.of(watched).get("resumable_ready", part="store") == 1
-    assert "store is out since " in watched.log
+    assert "not ready: store: AccessDenied" in watched.log
     assert "ready again: store" in watched.log
 
 
