@@ -28,6 +28,9 @@ SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 STALE = 225.0
 #: Seconds between two tries to renew a token that is still valid.
 RENEWAL_PAUSE = 60.0
+#: Seconds for which a server of tokens or signatures may be silent. google-auth's own figure is 120, and a thread that waits
+#: cannot be ended: all calls of the store would wait for it, and so would the end of the process.
+SILENCE = 15.0
 #: What to do where google-auth is not there.
 MISSING = "store.kind gcs needs the package google-auth: pip install 'twisted-resumable[gcs]'"
 _FILE = "GOOGLE_APPLICATION_CREDENTIALS"
@@ -120,7 +123,7 @@ class Tokens:
             raise
         except Exception as error:
             # Whatever a source of credentials may raise.
-            raise NoCredentials(f"{type(error).__name__}: {error}") from None
+            raise NoCredentials(_told(error)) from None
 
     def _use(self, found: _Found) -> None:
         self._found = found
@@ -167,7 +170,33 @@ def _request() -> Any:
         from google.auth.transport.requests import Request
     except ImportError:
         raise NoCredentials(MISSING) from None
-    return Request()
+
+    class Impatient(Request):  # type: ignore[misc,unused-ignore]
+        """A request that is not waited for without end, whatever google-auth asks for."""
+
+        def __call__(
+            self,
+            url: str,
+            method: str = "GET",
+            body: Any = None,
+            headers: Any = None,
+            timeout: float | None = None,
+            **options: Any,
+        ) -> Any:
+            limit = min(timeout or SILENCE, SILENCE)
+            return super().__call__(url, method, body, headers, limit, **options)  # type: ignore[no-untyped-call]
+
+    return Impatient()
+
+
+def _told(error: Exception) -> str:
+    """Return what an error says, for the operator.
+
+    Of google-auth's own errors only the first argument is in words. The next is a server's whole answer, in which there may
+    be tokens.
+    """
+    words = error.args[0] if len(error.args) > 1 and isinstance(error.args[0], str) else error
+    return f"{type(error).__name__}: {words}"
 
 
 def _sign_now(source: Any, method: str, url: str, time: float, seconds: int) -> str:
@@ -187,4 +216,4 @@ def _sign_now(source: Any, method: str, url: str, time: float, seconds: int) -> 
             return unsigned.signed(source.sign_bytes(unsigned.text))
         return unsigned.signed(iam.Signer(_request(), source, email).sign(unsigned.text))
     except GoogleAuthError as error:
-        raise CannotSign(f"{type(error).__name__}: {error}") from None
+        raise CannotSign(_told(error)) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -13,13 +14,17 @@ import pytest_twisted
 from attrs import evolve
 from google.auth import iam
 from google.auth.compute_engine import _metadata
+from google.auth.exceptions import RefreshError
+from google.oauth2 import service_account
 from twisted.internet.defer import ensureDeferred, gatherResults
 from twisted.internet.threads import deferToThread
 
 from resumable.model import ObjectOptions
+from resumable.stores.gcs import tokens as tokens_module
 from resumable.stores.gcs.client import GcsStore
 from resumable.stores.gcs.tokens import MISSING, Tokens
 from resumable.stores.port import Misconfigured, StoreUnavailable
+from resumable.stores.xmlapi.credentials import NoCredentials
 from tests.protocols.harness import until
 from tests.stores.fakes import R
 from tests.stores.gcs.server import Fault, GcsServer
@@ -167,3 +172,32 @@ async def test_no_credentials(gcs: GcsServer, tmp_path: Path, monkeypatch: pytes
         await store.start()
     assert str(caught.value) == f"NoCredentials: {MISSING}"
     await store.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_of_tokens_that_says_nothing(
+    gcs: GcsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not waited for as long as google-auth would, which is two minutes."""
+    monkeypatch.setattr(tokens_module, "SILENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        account = json.loads(gcs.key.read_text())
+        account["token_uri"] = f"http://127.0.0.1:{silent.getsockname()[1]}/token"
+        (tmp_path / "key.json").write_text(json.dumps(account))
+        tokens = Tokens(R, str(tmp_path / "key.json"))
+        waiting = ensureDeferred(tokens.ready()).addTimeout(10, R)
+        with pytest.raises(NoCredentials, match="TransportError"):
+            await waiting
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_without_the_token(gcs: GcsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What else is in it may be secret: google-auth puts all of it into its error."""
+
+    def refresh(_: object, request: object) -> None:
+        raise RefreshError("No access token in response.", {"id_token": "secret"}, retryable=False)
+
+    monkeypatch.setattr(service_account.Credentials, "refresh", refresh)
+    with pytest.raises(NoCredentials, match="No access token") as caught:
+        await Tokens(R, str(gcs.key)).ready()
+    assert "secret" not in str(caught.value)
