@@ -68,8 +68,8 @@ def stored(s3: MotoServer, name: str) -> bytes:
 
 
 def nothing_is_left(s3: MotoServer) -> None:
-    """Wait until the store holds no unfinished upload."""
-    eventually(lambda: not s3.boto3().list_multipart_uploads(Bucket=s3.bucket).get("Uploads"))
+    """Wait until the store holds no unfinished upload of the film."""
+    eventually(lambda: not s3.boto3().list_multipart_uploads(Bucket=s3.bucket, Prefix="film.mp4").get("Uploads"))
     eventually(lambda: not s3.boto3().list_objects_v2(Bucket=s3.bucket, Prefix=".resumable/").get("Contents"))
 
 
