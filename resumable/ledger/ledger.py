@@ -454,11 +454,9 @@ class Ledger:
         def work(connection: Connection) -> tuple[Upload, int]:
             # The row is locked: a piece entered at the same time either comes before and is seen here, or comes after
             # and is checked against the new length.
-            row = connection.execute(UPLOAD.with_for_update(), {"this": upload.id}).mappings().one()
-            current, end = as_upload(row), 0
+            current, end = self._locked(connection, upload.id), 0
             if current.length is None and current.live and current.announced in (None, length):
-                furthest = select(func.max(pieces.c.end)).where(pieces.c.upload_id == upload.id)
-                end = connection.execute(furthest).scalar() or 0
+                end = self._stored_end(connection, upload.id)
                 if end <= length:
                     connection.execute(update(uploads).where(uploads.c.id == upload.id).values(length=length))
                     current = evolve(current, length=length)
@@ -485,10 +483,9 @@ class Ledger:
         def work(connection: Connection) -> tuple[Upload, int]:
             current, end = self._locked(connection, upload.id), 0
             if current.announced is None and current.live:
-                furthest = select(func.max(pieces.c.end)).where(pieces.c.upload_id == upload.id)
-                end = connection.execute(furthest).scalar() or 0
+                end = self._stored_end(connection, upload.id)
                 if end <= length:
-                    current = self._remember(connection, current, length)
+                    current = self._only_announced(connection, current, length)
             return current, end
 
         current, end = await self._database.write(work)
@@ -510,7 +507,7 @@ class Ledger:
             current = self._locked(connection, upload.id)
             if current.length is None or current.state is not State.OPEN:
                 return current
-            return self._remember(connection, current, current.length)
+            return self._only_announced(connection, current, current.length)
 
         current = await self._database.write(work)
         if not (current.live or current.stored):
@@ -528,10 +525,7 @@ class Ledger:
             current = self._locked(connection, upload.id)
             if name in current.remembered or not current.live:
                 return current
-            changed = evolve(current, remembered={**current.remembered, name: text})
-            values = {"remembered": changed.remembered}
-            connection.execute(update(uploads).where(uploads.c.id == upload.id).values(values))
-            return changed
+            return self._remember(connection, current, name, text)
 
         current = await self._database.write(work)
         if not current.live:
@@ -543,9 +537,18 @@ class Ledger:
         return as_upload(connection.execute(UPLOAD.with_for_update(), {"this": upload_id}).mappings().one())
 
     @staticmethod
-    def _remember(connection: Connection, upload: Upload, length: int) -> Upload:
+    def _stored_end(connection: Connection, upload_id: str) -> int:
+        """Return the end of the furthest piece, in bytes."""
+        furthest = select(func.max(pieces.c.end)).where(pieces.c.upload_id == upload_id)
+        return connection.execute(furthest).scalar() or 0
+
+    def _only_announced(self, connection: Connection, upload: Upload, length: int) -> Upload:
         """Note the length as one that is only announced, and return the upload."""
-        changed = evolve(upload, length=None, remembered={**upload.remembered, ANNOUNCED: str(length)})
-        values = {"length": None, "remembered": changed.remembered}
-        connection.execute(update(uploads).where(uploads.c.id == upload.id).values(values))
-        return changed
+        return self._remember(connection, upload, ANNOUNCED, str(length), length=None)
+
+    @staticmethod
+    def _remember(connection: Connection, upload: Upload, name: str, text: str, **changes: Any) -> Upload:
+        """Note something of an upload, with other changes of its row. Return the upload."""
+        changes["remembered"] = {**upload.remembered, name: text}
+        connection.execute(update(uploads).where(uploads.c.id == upload.id).values(changes))
+        return evolve(upload, **changes)

@@ -13,6 +13,7 @@ from resumable.clock import Moments, now
 from resumable.ledger.maintenance import Maintenance
 from resumable.model import Unavailable, Upload, UploadError
 from resumable.uploads.service import UploadService
+from resumable.uploads.trouble import of_an_outage
 
 #: Seconds that an upload has to be untouched before it is taken up.
 IDLE = 10.0
@@ -75,7 +76,7 @@ class CompletionRecovery:
         try:
             await self._uploads.tidy_up(upload)
         except UploadError as error:
-            tell = self._log.info if isinstance(error, Unavailable) and error.part else self._log.warn
+            tell = self._log.info if of_an_outage(error) else self._log.warn
             tell("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
 
     async def _finish(self, upload: Upload) -> None:
@@ -86,7 +87,7 @@ class CompletionRecovery:
             if now(self._clock) - since > self._give_up_after:
                 await self._uploads.give_up(upload, f"could not be completed for too long: {error}")
             else:
-                tell = self._log.info if error.part else self._log.warn
+                tell = self._log.info if of_an_outage(error) else self._log.warn
                 tell("upload {id} is not finished yet: {error}", id=upload.id, error=str(error))
         except UploadError as error:
             self._log.warn("upload {id} cannot be finished: {error}", id=upload.id, error=str(error))

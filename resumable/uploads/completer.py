@@ -36,7 +36,6 @@ from resumable.uploads.expected import READ_BACK, check_expected, fail, read_and
 from resumable.uploads.grid import Grid
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.release import delete_own_object, is_own
-from resumable.uploads.stored_body import READ
 from resumable.uploads.trouble import in_trouble
 
 
@@ -54,11 +53,11 @@ class Completer:
         store: Store,
         clock: IReactorTime,
         faults: OperatorFaults,
-        read_back: ReadBackLimiter | None = None,
+        read_back: ReadBackLimiter,
     ) -> None:
         """:param read_back: limits the bytes that are read at a time to compare objects with their digests."""
         self._faults = faults
-        self._read_back = read_back or ReadBackLimiter(READ)
+        self._read_back = read_back
         self._ledger = ledger
         self._store = store
         self._clock = clock
@@ -244,22 +243,29 @@ class Completer:
             sure = former.edition == 0 or former.multipart_id is not None
             if sure and is_own(found, former) and found.size == former.length:
                 crc32c = combined(await self._ledger.pieces(former.id))
-                if None not in (found.crc32c, crc32c) and found.crc32c != crc32c:
+                wrong = await self._wrong(former, found, crc32c)
+                if wrong is not None:
                     await delete_own_object(self._store, former, claim)
-                    await fail(self._ledger, self._clock, former, "the store holds other bytes than it had confirmed")
+                    await fail(self._ledger, self._clock, former, wrong)
                     return
-                if READ_BACK in former.remembered:
-                    wrong = await read_and_compare(self._store, self._read_back, former, found.etag)
-                    if wrong is not None:
-                        await delete_own_object(self._store, former, claim)
-                        await fail(self._ledger, self._clock, former, str(wrong))
-                        return
                 time = now(self._clock)
                 how: dict[str, Any] = {"etag": found.etag, "object_generation": found.generation}
                 how |= {"crc32c": crc32c, "finished": time, "updated": time}
                 await self._ledger.move(former, State.FINISHED, frm=(State.OPEN, State.FINISHING), **how)
         except StoreError as error:
             raise in_trouble(error) from error
+
+    async def _wrong(self, upload: Upload, found: StoredObject, crc32c: int | None) -> str | None:
+        """Return what is wrong with an upload's object that was found under its key; None: nothing, as far as is known.
+
+        :param crc32c: of the bytes that were sent; None if nobody knows.
+        """
+        if None not in (found.crc32c, crc32c) and found.crc32c != crc32c:
+            return "the store holds other bytes than it had confirmed"
+        if READ_BACK in upload.remembered:
+            wrong = await read_and_compare(self._store, self._read_back, upload, found.etag)
+            return None if wrong is None else str(wrong)
+        return None
 
     async def tidy_up(self, upload: Upload) -> None:
         """Wait for the claim of an upload that has ended, and remove an object that it has left under its key.
@@ -348,9 +354,10 @@ class Completer:
             raise Superseded("the client has begun anew with other bytes") from error
         time, edition = now(self._clock), upload.edition
         how: dict[str, Any] = {"reason": reason, "updated": time}
-        # (One that has ended otherwise meanwhile stays as it is.)
-        moving = upload.live and self._ledger.move(upload, State.FAILED, frm=(upload.state,), edition=edition, **how)
-        if moving and await moving is not None:
+        moved = None
+        if upload.live:  # one that has ended otherwise meanwhile stays as it is
+            moved = await self._ledger.move(upload, State.FAILED, frm=(upload.state,), edition=edition, **how)
+        if moved is not None:
             self._log.error("upload failed id={id}: {reason}", id=upload.id, reason=reason)
         elif (await self._current(upload)).state in (*LIVE, State.FINISHED):
             raise Unavailable("the upload has gone on elsewhere") from error

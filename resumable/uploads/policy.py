@@ -143,15 +143,22 @@ class Policy:
             sources=tuple(wanted.sources),
         )
 
+    def not_combined(self, digests: Mapping[str, bytes]) -> dict[str, bytes]:
+        """Return those digests of a whole object that have to be checked, and cannot be combined from those of its parts.
+
+        Where there is a CRC32C among them, which can always be checked, the others are if the object can be read back.
+        """
+        if "crc32c" in digests and not self.reads_back:
+            return {}
+        return {name: digest for name, digest in digests.items() if name != "crc32c"}
+
     def _remembered_digests(self, wanted: CreateRequest) -> Mapping[str, str]:
         """Return what the upload remembers of its digests: see `resumable.uploads.expected`.
 
-        Where there is a CRC32C among them, which can always be checked, the others are if the object can be read back.
-
         :raises Invalid: there is none that could ever be checked.
         """
-        others = {name: digest for name, digest in wanted.digests.items() if name != "crc32c"}
-        if not others or ("crc32c" in wanted.digests and not self.reads_back):
+        others = self.not_combined(wanted.digests)
+        if not others:
             return {}
         if self.reads_back:
             return {READ_BACK: encode(others)}

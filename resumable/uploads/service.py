@@ -35,7 +35,7 @@ from resumable.model import (
 )
 from resumable.quoting import quote_briefly
 from resumable.single_flight import SingleFlight
-from resumable.stores.port import StoreError, StoreUnavailable
+from resumable.stores.port import StoreError
 from resumable.uploads import values
 from resumable.uploads.acknowledged import telling
 from resumable.uploads.claims import new_claim
@@ -60,7 +60,7 @@ from resumable.uploads.release import release
 from resumable.uploads.result import Report
 from resumable.uploads.sender import Revalidate, nothing_to_ask
 from resumable.uploads.stored_body import StoredBody
-from resumable.uploads.trouble import in_trouble
+from resumable.uploads.trouble import in_trouble, of_an_outage
 from resumable.uploads.writer import UploadWriter
 
 #: Asks the main application about an upload that is about to be created. May raise what its client is to be told.
@@ -302,12 +302,12 @@ class UploadService:
         if upload.stored:
             check_made(upload, said)
             return None
-        others = {name: digest for name, digest in said.items() if name != "crc32c"}
-        known = is_remembered(others, upload)
+        others = self.policy.not_combined(said)
+        known = is_remembered({name: digest for name, digest in said.items() if name != "crc32c"}, upload)
         crc32c = said.get("crc32c")
         if crc32c is not None:
             await self.expect(upload, int.from_bytes(crc32c, "big"))
-        if not others or known or (crc32c is not None and not self.policy.reads_back):
+        if not others or known:
             return None
         if not self.policy.reads_back:
             if not in_one or upload.swarm:
@@ -728,8 +728,7 @@ class UploadService:
             await release(self._store, self._fragments, upload)
             await self._ledger.freed(upload)
         except (StoreError, Unavailable) as error:
-            outage = isinstance(error, StoreUnavailable) or (isinstance(error, Unavailable) and error.part)
-            tell = self._log.info if outage else self._log.warn
+            tell = self._log.info if of_an_outage(error) else self._log.warn
             tell("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
 
     async def tidy_up(self, upload: Upload) -> None:

@@ -166,7 +166,10 @@ async def test_learning_while_something_is_stored(database: Database, ledger: Le
     a, _ = nodes
     deps = evolve(a.deps, ledger=Slow(database))
     writer = UploadWriter(
-        await a.uploads.create(WANTED), [], deps, Completer(deps.ledger, deps.store, deps.clock, deps.faults)
+        await a.uploads.create(WANTED),
+        [],
+        deps,
+        Completer(deps.ledger, deps.store, deps.clock, deps.faults, deps.read_back),
     )
     await writer.refresh()
     assert writer.state.coverage.offset == CHUNK

@@ -6,7 +6,7 @@ import pytest
 from pytest_twisted import ensureDeferred
 
 from resumable.model import State
-from tests.protocols.harness import Door, memory_service, until
+from tests.protocols.harness import Door, Memory, memory_service, until
 from tests.protocols.ietf.talk import (
     COMPLETED,
     DATA,
@@ -31,6 +31,17 @@ MORE = "Upload-Complete: ?0"
 
 
 # Creation (4.2)
+
+
+async def break_off(service: Memory, method: str, lines: list[str], sent: bytes) -> str:
+    """Begin an upload, and lose the connection after some of its body. Return its URL's path when all that came is stored."""
+    wire = service.connect()
+    start(wire, method, "/upload/n", lines)
+    (first,) = await interim(wire)
+    wire.send(sent)
+    wire.lose()
+    await until(lambda: not service.parts.uploads.writing._users)
+    return (first.header("Location") or "").removeprefix("http://test")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH"])
@@ -124,14 +135,9 @@ async def test_an_interim_answer_is_no_leave_to_send() -> None:
 async def test_a_creation_that_breaks_off_is_kept_for_who_knows_its_url() -> None:
     """What arrived is appended, and the upload is not complete."""
     async with memory_service() as service:
-        wire = service.connect()
-        start(wire, "POST", "/upload/n", [version(8), WHOLE, f"Content-Length: {len(DATA)}"])
-        (first,) = await interim(wire)
-        path = (first.header("Location") or "").removeprefix("http://test")
-        wire.send(DATA[:20])
-        wire.lose()
         # The second chunk is not whole: it is stored when the connection is lost.
-        await until(lambda: not service.parts.uploads.writing._users)
+        said = [version(8), WHOLE, f"Content-Length: {len(DATA)}"]
+        path = await break_off(service, "POST", said, DATA[:20])
         assert await state(service, path) == (204, "20", "?0")
         answer = await patch(service, path, 20, DATA[20:], "?1")
         assert (answer.status, stored(service, "n")) == (200, DATA)
@@ -246,13 +252,7 @@ async def test_reaching_the_length_does_not_complete() -> None:
 async def test_an_upload_that_was_said_to_end_goes_on_when_the_client_says_so() -> None:
     """A ?1 breaks off; then the rest comes with ?0: it is not complete, though its length was said and is reached."""
     async with memory_service() as service:
-        wire = service.connect()
-        start(wire, "PUT", "/upload/n", [version(9), WHOLE, f"Content-Length: {len(DATA)}"])
-        (first,) = await interim(wire)
-        path = (first.header("Location") or "").removeprefix("http://test")
-        wire.send(DATA[:20])
-        wire.lose()
-        await until(lambda: not service.parts.uploads.writing._users)
+        path = await break_off(service, "PUT", [version(9), WHOLE, f"Content-Length: {len(DATA)}"], DATA[:20])
         assert (await row(service, path)).length == len(DATA)
         answer = await patch(service, path, 20, DATA[20:], "?0")
         assert (answer.status, answer.header("Upload-Complete")) == (204, "?0")
@@ -344,14 +344,8 @@ async def test_a_chunked_body_that_completes() -> None:
 async def test_a_chunked_body_that_breaks_off_completes_nothing() -> None:
     """All bytes are there, and the end is not: the upload MUST NOT be considered complete."""
     async with memory_service() as service:
-        wire = service.connect()
         said = [version(9), WHOLE, f"Upload-Length: {len(DATA)}", "Transfer-Encoding: chunked"]
-        start(wire, "POST", "/upload/n", said)
-        (first,) = await interim(wire)
-        path = (first.header("Location") or "").removeprefix("http://test")
-        wire.send(unfinished(DATA))
-        wire.lose()
-        await until(lambda: not service.parts.uploads.writing._users)
+        path = await break_off(service, "POST", said, unfinished(DATA))
         assert (await state(service, path), stored(service, "n")) == ((204, "42", "?0"), None)
         assert (await patch(service, path, 42, b"", "?1")).status == 200
 
