@@ -327,7 +327,8 @@ class Concatenations:
         try:
             await self._ledger.add_piece(upload, piece, now=now(self._deps.clock))
         except Ended:
-            await release_late(self._ledger, self._store, self._deps.fragments, upload)
+            multipart_ids = [] if upload.multipart_id is None else [upload.multipart_id]
+            await release_late(self._ledger, self._store, self._deps.fragments, upload, multipart_ids)
             raise
 
     async def _copied(self, upload: Upload, part: PartPlan, sources: Sequence[Upload]) -> tuple[str, int | None]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TypeGuard
 
 from attrs import evolve
+from twisted.logger import Logger
 
 from resumable.ledger.ledger import Ledger
-from resumable.model import State, Upload
-from resumable.stores.port import Fence, Store, StoredObject
+from resumable.model import State, Unavailable, Upload
+from resumable.stores.port import Fence, Store, StoredObject, StoreError
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.policy import TOKEN
+
+_log = Logger()
 
 
 async def release(store: Store, fragments: Fragments, upload: Upload) -> None:
@@ -23,14 +27,29 @@ async def release(store: Store, fragments: Fragments, upload: Upload) -> None:
     await fragments.sweep(upload)
 
 
-async def release_late(ledger: Ledger, store: Store, fragments: Fragments, upload: Upload) -> None:
-    """Free once more what was stored of an upload while it was being freed, for that may have survived.
+async def release_late(
+    ledger: Ledger, store: Store, fragments: Fragments, upload: Upload, multipart_ids: Collection[str]
+) -> None:
+    """Free what was stored of an upload too late to count: while what it had in the store was freed, or after that.
 
-    :raises resumable.stores.port.StoreError: the store would not; it may be asked again.
+    What cannot be freed now, cleaning finds.
+
+    :param upload: as the caller knows it, which may be old.
+    :param multipart_ids: of all multipart uploads that it may have stored parts in.
     """
-    current = await ledger.get(upload.id)
-    if current is not None:
-        await release(store, fragments, evolve(upload, state=current.state))
+    try:
+        current = await ledger.get(upload.id)
+        if current is None or current.state is State.FINISHED:
+            gone: Collection[str] = ()
+        else:
+            gone = [one for one in multipart_ids if not current.live or one != current.multipart_id]
+        for multipart_id in gone:
+            await store.abort_multipart_upload(upload.bucket, upload.key, multipart_id)
+        if current is not None and not current.live:
+            # By now the row may say that there are none: they were deleted before this one came.
+            await fragments.sweep(evolve(current, fragmented=True))
+    except (StoreError, Unavailable) as error:
+        _log.info("what came late of upload {id} is not freed: {error}", id=upload.id, error=str(error))
 
 
 def is_own(found: StoredObject | None, upload: Upload) -> TypeGuard[StoredObject]:

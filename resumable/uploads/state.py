@@ -17,13 +17,15 @@ from resumable.uploads.grid import Grid
 class UploadState:
     """What is known of an upload. The only place where that changes.
 
-    :ivar upload: the upload as it stands now, as far as is known here.
     :ivar pieces: the pieces that are acknowledged, by the number of their chunk.
     :ivar parts: the numbers of the chunks that are parts.
+    :ivar multipart_ids: of all multipart uploads that it has had, as far as is known here.
     """
 
     def __init__(self, upload: Upload, pieces: Iterable[Piece], ledger: Ledger) -> None:
-        self.upload = upload
+        self.multipart_ids: set[str] = set()
+        self._upload = upload
+        self.became(upload)
         self.pieces: defaultdict[int, list[Piece]] = defaultdict(list)
         self.parts: set[int] = set()
         self._ledger = ledger
@@ -31,13 +33,20 @@ class UploadState:
         self._learned = 0
         self.learn(pieces)
 
+    @property
+    def upload(self) -> Upload:
+        """The upload as it stands now, as far as is known here."""
+        return self._upload
+
     def became(self, upload: Upload) -> None:
         """Know the upload as the ledger has it now."""
-        self.upload = upload
+        self._upload = upload
+        if upload.multipart_id is not None:
+            self.multipart_ids.add(upload.multipart_id)
 
     def change(self, **changes: Any) -> None:
         """Know that the ledger has these changes of the upload's row."""
-        self.upload = evolve(self.upload, **changes)
+        self.became(evolve(self.upload, **changes))
 
     def replace(self, piece: Piece, replaced: Iterable[Piece]) -> None:
         """Know a piece that the ledger has now, in the place of others."""
@@ -82,7 +91,8 @@ class UploadState:
                 raise Ended("the upload is gone")
             if before == self._learned and upload is self.upload:
                 break
-        self.upload, pieces = found
+        upload, pieces = found
+        self.became(upload)
         self.learn(pieces)
 
     def add(self, piece: Piece) -> None:

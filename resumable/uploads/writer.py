@@ -491,8 +491,10 @@ class UploadWriter:
                 marks=marks,
                 claim=new_claim() if complete else None,
             )
-        except Ended:
-            await release_late(deps.ledger, deps.store, deps.fragments, self.upload)
+        except (Ended, Superseded):
+            if piece.number is None:
+                await deps.fragments.delete(self.upload, [piece])
+            await release_late(deps.ledger, deps.store, deps.fragments, self.upload, self.state.multipart_ids)
             raise
         known = Coverage.of(self.state.pieces[number])
         deps.metrics.durable(piece.size - known.overlap(piece.first, piece.end))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,8 +70,15 @@ def stored(s3: MotoServer, name: str) -> bytes:
 
 def nothing_is_left(s3: MotoServer) -> None:
     """Wait until the store holds no unfinished upload of the film."""
-    eventually(lambda: not s3.boto3().list_multipart_uploads(Bucket=s3.bucket, Prefix="film.mp4").get("Uploads"))
-    eventually(lambda: not s3.boto3().list_objects_v2(Bucket=s3.bucket, Prefix=".resumable/").get("Contents"))
+    client = s3.boto3()
+
+    def left() -> list[dict[str, Any]]:
+        uploads = client.list_multipart_uploads(Bucket=s3.bucket, Prefix="film.mp4").get("Uploads", [])
+        return uploads + client.list_objects_v2(Bucket=s3.bucket, Prefix=".resumable/").get("Contents", [])
+
+    with contextlib.suppress(AssertionError):
+        eventually(lambda: not left())
+    assert left() == []
 
 
 def remembered(path: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from resumable.ledger.ledger import Ledger
-from resumable.model import Upload
+from resumable.model import Ended, Upload
 from resumable.uploads import neighbours
 from resumable.uploads.policy import CreateRequest
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
@@ -123,3 +123,21 @@ async def test_chunks_that_are_read_have_room(bucket: Bucket, nodes: tuple[Node,
     reports = await gatherResults(completer)
     assert all(report.finished for report in reports)
     assert bucket.objects["one"][0] == bucket.objects["two"][0] == DATA[:CHUNK]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_comes_after_it_was_freed(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """A part learns that the upload was cancelled and freed; a fragment that is stored after that does not stay."""
+    a, b = nodes
+    upload = await begin(a, "name", [2, CHUNK + 2], 3 * CHUNK)
+    parts, fragments = Gate(a, "upload_part"), Gate(a, "put_object")
+    sending = Deferred.fromCoroutine(a.send(upload, CHUNK + 2, 2 * CHUNK + 5))
+    await eventually(lambda: (len(parts.waiting), len(fragments.waiting)) == (1, 1))
+    await b.uploads.cancel(upload)
+    assert not bucket.multiparts
+    parts.open()
+    await eventually(lambda: not a.uploads.writing._writers[upload.id].upload.fragmented)
+    fragments.open()
+    with pytest.raises(Ended):
+        await sending
+    await nothing_left(bucket, nodes)
