@@ -1,9 +1,10 @@
 """TLS from clients, read as a plain socket is: so many bytes at a time as are asked for, and none while it is paused.
 
 Twisted's TLS hands on each record of 16 KiB by itself, and hands on whatever has been read even while it is paused. For
-bodies of megabytes the way of those records through the channel costs more than decrypting them. Here what is decrypted
-is collected in one segment of `ClientTls.bufferSize` bytes, the socket is read as often as that takes, and what there is no
-room for stays with OpenSSL. Twisted still does the handshake, writes, and closes.
+bodies of megabytes the way of those records through the channel costs more than decrypting them. Here OpenSSL reads the
+socket itself, what it decrypts is collected in one segment of `ClientTls.bufferSize` bytes, and the socket keeps what there
+is no room for. Twisted still does the handshake, writes, and closes, by memory BIOs as always: OpenSSL has the socket for
+no longer than it takes to fill a segment.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from twisted.protocols.tls import BufferingTLSTransport
 from twisted.python.failure import Failure
 
 from resumable.clock import cancel_if_active
-from resumable.stores.transport.openssl import RECORD, Segment
+from resumable.stores.transport.openssl import RECORD, Segment, reads_sockets
 
 log = Logger()
 
-#: Encrypted bytes that are read at once. They stay in the processor's cache until they are decrypted, and OpenSSL keeps a
-#: buffer as large for the connection.
+#: Encrypted bytes that are read at once where OpenSSL cannot read the socket itself. They stay in the processor's cache until
+#: they are decrypted, and OpenSSL keeps a buffer as large for the connection.
 PIECE = 128 * 1024
 #: The bytes by which a record is longer than its content, at most (RFC 8446, 5.2: 5 + 256; padding not counted).
 OVERHEAD = 261
@@ -51,7 +52,9 @@ class ClientTls(BufferingTLSTransport):
     _turn: Any = None
     #: Whether OpenSSL may hold what could be handed on: a segment was full, TLS has ended, or something came in a pause.
     _more = False
-    #: Whether the socket is read here, and whether it is lost.
+    #: Why the socket is lost, once it is.
+    _lost: Any = None
+    #: Whether the socket is read here, and whether the end is being told.
     _reads = _last = False
 
     def makeConnection(self, transport: Any) -> None:
@@ -134,34 +137,58 @@ class ClientTls(BufferingTLSTransport):
 
     def _fill(self, segment: Segment, socket: Any) -> Any:
         """Fill the segment from what OpenSSL holds, and then from the socket; return why the latter is lost, or None."""
+        if self._ending is not None or (self._lost is not None and socket is not None):
+            return self._lost
+        try:
+            if segment.fill() or socket is None:
+                return None
+            if segment.direct and not self._writing and reads_sockets(self._tlsConnection):
+                self._fill_from(segment, socket)
+            else:
+                self._fill_by_memory(segment, socket)
+        except SSL.Error as error:
+            self._ending = error.with_traceback(None)
+        return self._lost
+
+    def _fill_from(self, segment: Segment, socket: Any) -> None:
+        """Have OpenSSL read the socket."""
+        try:
+            if not segment.fill_from(socket.fileno()):
+                # What it could not write to the socket, it writes to memory now.
+                segment.fill()
+        except SSL.SysCallError as error:
+            self._lost = main.CONNECTION_DONE if error.args[0] == -1 else main.CONNECTION_LOST
+
+    def _fill_by_memory(self, segment: Segment, socket: Any) -> None:
+        """Read the socket for OpenSSL."""
         # Records may be empty, or about TLS itself.
         left = segment.size + segment.size // 8 + PIECE
-        while self._ending is None:
-            try:
-                if segment.fill():
-                    return None
-            except SSL.Error as error:
-                self._ending = error.with_traceback(None)
-                return None
-            if socket is None or left <= 0:
-                return None
+        while not segment.fill() and left > 0:
             room = segment.size - segment.filled
             asked = min(PIECE, room + OVERHEAD * (1 + room // RECORD))
             try:
                 count = socket.recv_into(_encrypted[:asked])
             except (BlockingIOError, InterruptedError):
-                return None
+                return
             except OSError:
-                return main.CONNECTION_LOST
+                self._lost = main.CONNECTION_LOST
+                return
             if not count:
-                return main.CONNECTION_DONE
+                self._lost = main.CONNECTION_DONE
+                return
             self._tlsConnection.bio_write(_encrypted[:count])
             left -= count
             if self._appSendBuffer:
                 self._unbufferPendingWrites()
             if count < asked:
-                socket = None
-        return None
+                segment.fill()
+                return
+
+    @property
+    def _writing(self) -> bool:
+        """Whether something is still to be written to the socket."""
+        socket = self.transport
+        return bool(self._appSendBuffer or socket._tempDataBuffer or socket.offset < len(socket.dataBuffer))
 
     def _end(self) -> None:
         """Do what Twisted does at the end of TLS."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import shutil
 import socket
 import ssl
 import struct
+import subprocess
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -26,6 +28,7 @@ from resumable.listening import listen
 from resumable.model import Interrupted
 from resumable.protocols.response import Response
 from resumable.stores.transport import openssl
+from resumable.stores.transport.openssl import Segment
 from resumable.web.reading import HEAD_READ_SIZE
 from resumable.web.request import StreamingRequest
 from resumable.web.site import StreamingSite
@@ -348,9 +351,20 @@ class Counted:
         return Response(200, b"%d" % self.size)
 
 
-@pytest_twisted.async_yield_fixture()
-async def served(pem: Path) -> AsyncIterator[tuple[Counted, int]]:
-    """A service on an ``ssl:`` endpoint, and its port."""
+@pytest_twisted.async_yield_fixture(params=[True, False], ids=["direct", "memory"])
+async def served(
+    request: pytest.FixtureRequest, pem: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Counted, int]]:
+    """A service on an ``ssl:`` endpoint, and its port. OpenSSL reads the socket itself, or is given what was read."""
+    if not request.param:
+        monkeypatch.setattr(openssl, "_set_fd", None)
+    fill_from, directly = Segment.fill_from, []
+
+    def noting(segment: Segment, descriptor: int) -> bool:
+        directly.append(descriptor)
+        return fill_from(segment, descriptor)
+
+    monkeypatch.setattr(Segment, "fill_from", noting)
     counted = Counted()
     site = StreamingSite(Leaf(counted), idle_timeout=5.0, reactor=reactor)  # type: ignore[arg-type]
     port: Any = await listen(reactor, f"ssl:0:interface=127.0.0.1:privateKey={pem}:certKey={pem}", site)
@@ -359,6 +373,7 @@ async def served(pem: Path) -> AsyncIterator[tuple[Counted, int]]:
     site.drain()
     while site.channels:
         await deferLater(reactor, 0.01)
+    assert bool(directly) is request.param
 
 
 def client_context() -> ssl.SSLContext:
@@ -501,3 +516,32 @@ async def test_a_connection_is_used_again(served: tuple[Counted, int]) -> None:
     said = await deferToThread(talk, port, speak)
     assert statuses(said) == [200] * 5
     assert counted.size == 1_500_000
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl program")
+@pytest_twisted.ensureDeferred
+async def test_new_keys_in_the_middle_of_a_body(served: tuple[Counted, int], tmp_path: Path) -> None:
+    """The client asks for new keys, again and again; OpenSSL answers that with the next thing that it writes."""
+    counted, port = served
+    block, rounds, told = b"x" * 999_999 + b"\n", 5, tmp_path / "told"
+    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}", "-tls1_3", "-msg"]
+    with (
+        told.open("wb") as out,
+        subprocess.Popen(command, bufsize=0, stdin=subprocess.PIPE, stdout=out, stderr=out) as client,
+    ):
+        stdin: Any = client.stdin
+        await deferToThread(stdin.write, head("PUT", "/", f"Content-Length: {rounds * len(block)}"))
+        for n in range(1, rounds + 1):
+            await deferToThread(stdin.write, block)
+            while counted.size < n * len(block):
+                await deferLater(reactor, 0.001)
+            if n < rounds:
+                stdin.write(b"K\n")  # a command, for it is read by itself
+                while told.read_bytes().count(b"KEYUPDATE") < n:
+                    await deferLater(reactor, 0.01)
+        while b"200 OK" not in told.read_bytes():
+            await deferLater(reactor, 0.01)
+        stdin.close()
+        await deferToThread(client.wait)
+    assert b"<<< TLS 1.3, Handshake [length 0005], KeyUpdate" in told.read_bytes()
+    assert counted.sum == zlib.crc32(block * rounds)

@@ -1,8 +1,8 @@
 """What OpenSSL can do and pyOpenSSL has no public name for, with the public way where it is missing.
 
-Three things cost more than anything else if they are done in pyOpenSSL's own way. `send` returns after one record of
-16 KiB, each `bio_read` makes two copies, and `recv` returns objects of one record. OpenSSL's binding is reached by
-private names, so each is looked up once and may be absent.
+Four things cost more than anything else if they are done in pyOpenSSL's own way. `send` returns after one record of
+16 KiB, each `bio_read` makes two copies, `recv` returns objects of one record, and what comes from a socket is copied
+twice before it is decrypted. OpenSSL's binding is reached by private names, so each is looked up once and may be absent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,16 @@ _bio_read = getattr(_lib, "BIO_read", None)
 _ssl_read: Any = getattr(_lib, "SSL_read", None)
 _get_error: Any = getattr(_lib, "SSL_get_error", None)
 _want_read: Any = getattr(_lib, "SSL_ERROR_WANT_READ", None)
+_want_write: Any = getattr(_lib, "SSL_ERROR_WANT_WRITE", None)
 _from_buffer: Any = getattr(_ffi, "from_buffer", None)
+#: What it takes to have OpenSSL read a socket itself, and memory again.
+_set_fd: Any = getattr(_lib, "SSL_set_fd", None)
+_set_bio: Any = getattr(_lib, "SSL_set_bio", None)
+_new_bio: Any = getattr(_lib, "BIO_new", None)
+_memory: Any = getattr(_lib, "BIO_s_mem", None)
+_bio_data: Any = getattr(_lib, "BIO_get_mem_data", None)
+_set_mode: Any = getattr(_lib, "SSL_set_mode", None)
+_auto_retry: Any = getattr(_lib, "SSL_MODE_AUTO_RETRY", None)
 #: PyBytes_FromStringAndSize of Python's C interface. Without a string it makes bytes whose content is to be filled in.
 _new_bytes: Any = getattr(getattr(ctypes, "pythonapi", None), "PyBytes_FromStringAndSize", None)
 if _new_bytes is not None:
@@ -67,6 +76,39 @@ def _read_publicly(connection: Any) -> memoryview:
         return memoryview(b"")
 
 
+def reads_sockets(connection: Any) -> bool:
+    """Say whether `Segment.fill_from` can read a socket of this connection now.
+
+    It can not as long as something encrypted lies in memory, in either direction: that has to be read, or sent, first.
+    """
+    names = (_set_fd, _set_bio, _new_bio, _memory, _bio_data, _set_mode, _clear_mode, _auto_retry, _want_write, _ffi)
+    if any(name is None for name in names):
+        return False
+    bios = [getattr(connection, name, None) for name in ("_into_ssl", "_from_ssl")]
+    if any(bio is None for bio in bios):
+        return False
+    return not any(_bio_data(bio, _ffi.new("char **")) for bio in bios)
+
+
+def _read_socket(connection: Any, descriptor: int) -> None:
+    """Have OpenSSL read the socket from now on, and write to it what it has to say of its own accord.
+
+    Its memory BIOs, which are empty, are freed with this. A call reads no more than one record, even if that has no content:
+    a client that sends nothing but such records must not keep everybody else waiting.
+    """
+    ssl = connection._ssl
+    _clear_mode(ssl, _auto_retry)
+    _set_fd(ssl, descriptor)
+
+
+def _read_memory(connection: Any) -> None:
+    """Have OpenSSL read and write memory BIOs, new ones."""
+    ssl = connection._ssl
+    connection._into_ssl, connection._from_ssl = _new_bio(_memory()), _new_bio(_memory())
+    _set_bio(ssl, connection._into_ssl, connection._from_ssl)
+    _set_mode(ssl, _auto_retry)
+
+
 class Segment:
     """Collects the content of many records in one object, without a copy of the whole.
 
@@ -74,6 +116,7 @@ class Segment:
     has it before `take`.
 
     :ivar filled: bytes that are there.
+    :ivar direct: whether that is so; if not, it is done by public names, with a copy.
     """
 
     def __init__(self, connection: Any, size: int) -> None:
@@ -85,8 +128,8 @@ class Segment:
         self._check: Any = getattr(connection, "_raise_ssl_error", None)
         self._parts: list[bytes] = []
         needed = (self._ssl, self._check, _ssl_read, _get_error, _want_read, _from_buffer, _new_bytes)
-        self._direct = all(name is not None for name in needed)
-        if self._direct:
+        self.direct = all(name is not None for name in needed)
+        if self.direct:
             self._content: bytes = _new_bytes(None, size)
             self._start = _from_buffer(self._content)
 
@@ -103,20 +146,33 @@ class Segment:
         :raises SSL.ZeroReturnError: the other side has said close_notify.
         :raises SSL.Error: TLS is broken.
         """
-        if not self._direct:
+        if not self.direct:
             return self._fill_publicly()
         ssl, start, size, filled = self._ssl, self._start, self.size, self.filled
         while filled < size:
             count = _ssl_read(ssl, start + filled, size - filled)
             if count <= 0:
                 self.filled = filled
-                if _get_error(ssl, count) == _want_read:
+                error = _get_error(ssl, count)
+                if error in (_want_read, _want_write):
                     return False
                 self._check(ssl, count)
                 raise SSL.Error([])  # not reached: no success, and no error either
             filled += count
         self.filled = filled
         return True
+
+    def fill_from(self, descriptor: int) -> bool:
+        """Do what `fill` does with what a socket has: OpenSSL reads it itself. See `reads_sockets` for when it can.
+
+        :param descriptor: of the socket, which does not block, and to which nothing else is still to be written.
+        :raises SSL.SysCallError: the socket has ended (-1), or is lost (its errno). Besides what `fill` raises.
+        """
+        try:
+            _read_socket(self._connection, descriptor)
+            return self.fill()
+        finally:
+            _read_memory(self._connection)
 
     def _fill_publicly(self) -> bool:
         """Do what `fill` does, by public names."""
@@ -130,7 +186,7 @@ class Segment:
 
     def take(self) -> bytes:
         """Return what is there. Nothing can be added afterwards."""
-        if not self._direct:
+        if not self.direct:
             return b"".join(self._parts)
         content, self._content, self._start = self._content, b"", None
         return content if self.filled == self.size else content[: self.filled]
