@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.internet.task import react
 from zope.interface import implementer
 
+from bench.postgres import postgres
 from bench.results import machine
 from bench.run import say
 from bench.table import figure, render
@@ -144,19 +143,6 @@ class Zeros:
 
 async def nothing() -> None:
     """Ask nobody whether the upload may be finished."""
-
-
-@contextmanager
-def postgres() -> Iterator[str]:
-    """Run a PostgreSQL with its own defaults, and give its URL."""
-    from pgserver import postgres_server
-
-    with tempfile.TemporaryDirectory(prefix="bench-pg-") as directory:
-        server = postgres_server.get_server(directory, cleanup_mode="stop")
-        try:
-            yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
-        finally:
-            server.cleanup()
 
 
 def server_seconds(connection: Connection) -> float:

@@ -39,6 +39,7 @@ LOADS: Mapping[str, Load] = {
         Load(name="one", about="1 x 2 GiB", count=1, size=2048 * MIB),
         Load(name="sixteen", about="16 x 64 MiB at once", count=16, size=64 * MIB, concurrency=16),
         Load(name="small", about="1,000 x 1 MiB, 8 at a time", count=1000, size=MIB, concurrency=8),
+        Load(name="tiny", about="2,000 x 1 kB, 8 at a time", count=2000, size=1000, concurrency=8),
         Load(name="requests", about="4 x 100 MiB in requests of 5 MiB", count=4, size=100 * MIB, request_size=5 * MIB),
         Load(
             name="resume",

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
 
 import attrs
 import yaml
 
+from bench.postgres import postgres
 from bench.processes import python_environment
 from bench.servers.server import Server
 from bench.units import MIB
@@ -35,6 +38,11 @@ class Resumable(Server):
         """The ledger's file."""
         return self.directory / "ledger.sqlite3"
 
+    @property
+    def ledger_url(self) -> str:
+        """The ledger's URL, as the settings have it."""
+        return f"sqlite:///{self.ledger}"
+
     def configuration(self) -> dict[str, Any]:
         """Return the settings that the server runs with."""
         settings: dict[str, Any] = {
@@ -46,7 +54,7 @@ class Resumable(Server):
                 "secret_key": self.sink.secret_key,
                 "checksum": self.checksum,
             },
-            "ledger": f"sqlite:///{self.ledger}",
+            "ledger": self.ledger_url,
             "auth": {"url": self.sink.allow_url},
         }
         if self.workers > 1:
@@ -134,6 +142,32 @@ class ResumableBothTls(ResumableTls):
     name = "resumable-both-tls"
     about = "this server over TLS, with TLS to the store"
     store_tls = True
+
+
+class ResumablePostgres(Resumable):
+    """The same server with its ledger in PostgreSQL, whose own CPU time is not counted."""
+
+    name = "resumable-postgres"
+    about = "this server with its ledger in PostgreSQL (only this server's CPU is counted)"
+    _database: ExitStack
+
+    @classmethod
+    def missing(cls) -> str | None:
+        return None if find_spec("pgserver") and find_spec("psycopg") else "pgserver and psycopg (pip)"
+
+    @property
+    def ledger_url(self) -> str:
+        return self._url
+
+    def start(self, directory: Path) -> None:
+        with ExitStack() as database:
+            self._url = database.enter_context(postgres())
+            super().start(directory)
+            self._database = database.pop_all()
+
+    def stop(self) -> None:
+        super().stop()
+        self._database.close()
 
 
 class ResumableTwoWorkers(Resumable):

@@ -19,7 +19,7 @@ PIECE = 320 * 1024
 
 _lib: Any = getattr(SSL, "_lib", None)
 _ffi: Any = getattr(SSL, "_ffi", None)
-_clear_mode = getattr(_lib, "SSL_clear_mode", None)
+_clear_mode: Any = getattr(_lib, "SSL_clear_mode", None)
 _partial_write = getattr(_lib, "SSL_MODE_ENABLE_PARTIAL_WRITE", None)
 _bio_read = getattr(_lib, "BIO_read", None)
 _ssl_read: Any = getattr(_lib, "SSL_read", None)
@@ -85,9 +85,7 @@ def reads_sockets(connection: Any) -> bool:
     if any(name is None for name in names):
         return False
     bios = [getattr(connection, name, None) for name in ("_into_ssl", "_from_ssl")]
-    if any(bio is None for bio in bios):
-        return False
-    return not any(_bio_data(bio, _ffi.new("char **")) for bio in bios)
+    return not any(bio is None or _bio_data(bio, _ffi.new("char **")) for bio in bios)
 
 
 def _read_socket(connection: Any, descriptor: int) -> None:
