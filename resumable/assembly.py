@@ -86,7 +86,7 @@ class Assembly:
         reports = None if self.outages is None else self.outages.store
         kind = self.settings.store.kind
         observe, retried = partial(self.metrics.store_request, kind), partial(self.metrics.store_retried, kind)
-        return StoreContext(self.reactor, observe, retried, reports)
+        return StoreContext(self.reactor, observe, retried, reports, Maintenance(self.database).identity)
 
     def webhooks(self) -> Webhooks | None:
         """Return what tells the application of events; None if it does not want to hear."""

@@ -19,6 +19,7 @@ from resumable.s3.values import (
     BucketListing,
     MultipartCompletionResponse,
     MultipartInitiationResponse,
+    habits,
     options_of,
 )
 from resumable.stores.port import OpenMultipart, PartRef, StoredPart
@@ -37,11 +38,14 @@ class S3Client:
 
     :param creds: None to have botocore look where AWS's own tools look, and renew what it finds.
     :param endpoint: where a store is that is not AWS.
-    :param region: the bucket's.
+    :param profile: what the store takes and refuses: a name of ``docs/stores.md``, such as ``r2``, or ``auto`` to go by the
+        endpoint's host. What is said besides wins.
+    :param region: the bucket's. None leaves it to the profile, which may find it in the endpoint's host.
     :param addressing: ``path``, ``virtual``, or ``auto``: virtual at AWS, and path at an endpoint.
-    :param checksum: whether bodies go with their CRC32C. Some stores refuse it.
+    :param checksum: whether bodies go with their CRC32C. None leaves it to the profile: some stores refuse it.
     :param patience: seconds for which a call is tried again.
     :param store: a store to use in place of one made of all these.
+    :raises ValueError: there is no such profile.
     """
 
     def __init__(
@@ -50,26 +54,30 @@ class S3Client:
         endpoint: AWSServiceEndpoint | str | None = None,
         *,
         reactor: Any = None,
-        region: str = "us-east-1",
+        profile: str = "auto",
+        region: str | None = None,
         addressing: str = "auto",
-        checksum: bool = True,
+        checksum: bool | None = None,
         patience: float = 120.0,
         store: S3Store | None = None,
     ) -> None:
         if reactor is None:
             from twisted.internet import reactor
+        uri = endpoint.uri if isinstance(endpoint, AWSServiceEndpoint) else endpoint
+        taken = habits(profile, uri, region, checksum)
         self._store = store or S3Store(
             reactor,
-            region=region,
-            endpoint=endpoint.uri if isinstance(endpoint, AWSServiceEndpoint) else endpoint,
+            region=taken.region,
+            endpoint=uri,
             addressing=addressing,
             access_key=creds.access_key if creds else None,
             secret_key=creds.secret_key if creds else None,
             session_token=creds.session_token if creds else None,
-            checksum=checksum,
+            checksum=taken.checksum,
+            limits=taken.limits,
             patience=patience,
         )
-        self._sender = Sender(self._store, checksum=checksum)
+        self._sender = Sender(self._store, checksum=taken.checksum)
 
     def close(self) -> Deferred[None]:
         """Close idle connections. A program that ends need not wait for it."""
@@ -111,8 +119,8 @@ class S3Client:
         """Store an object. The Deferred fires with its ETag.
 
         :param body_producer: writes the bytes, in place of `data`. Its length may be unknown. What it writes is in memory a
-            few parts at a time (of 8 MiB, where the object has less than 80 GB). It is paused meanwhile, and need not be
-            able to begin again.
+            few parts at a time, of 8 MiB or as many more as it takes for all of them to be as few as the store allows. It is
+            paused meanwhile, and need not be able to begin again.
         :raises ValueError: there are `data` and `body_producer`, or an `amz_headers` that is not known.
         """
         _only_one(data, body_producer)
@@ -142,12 +150,16 @@ class S3Client:
         :param receiver: a protocol that gets the bytes as of a connection, and `ResponseDone` at the end, or the failure.
             Its transport can be paused, resumed and stopped.
         :param consumer: gets the bytes from a push producer.
-        :param first: the offset of the first byte that is wanted.
-        :param end: the offset behind the last one.
+        :param first: the offset of the first byte that is wanted, from 0.
+        :param end: the offset behind the last one; None for the object's end.
+        :raises ValueError: an offset is negative, or there are a `receiver` and a `consumer`.
         """
-        delivery = Delivery(self._store, bucket, object_name, first, end)
+        for name, offset in (("first", first), ("end", end)):
+            if offset is not None and offset < 0:
+                raise ValueError(f"{name} is an offset from the object's first byte, and cannot be {offset}")
         if receiver is not None and consumer is not None:
             raise ValueError("either a receiver or a consumer takes the bytes")
+        delivery = Delivery(self._store, bucket, object_name, first, end)
         if consumer is not None:
             return Deferred.fromCoroutine(delivery.to_consumer(consumer))
         if receiver is not None:

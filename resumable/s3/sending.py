@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from hashlib import md5
-from typing import Any
+from typing import Any, TypeVar
 
 from crc32c import crc32c as crc32c_of
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IConsumer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,12 +18,17 @@ from zope.interface import implementer
 from resumable.model import ObjectOptions
 from resumable.stores.port import Made, NoSuchUpload, PartRef, Store, StoreError, StoreLimits
 
+T = TypeVar("T")
+
 #: Bytes of a part, unless the body is so long that its parts have to be larger.
 PART = 8 << 20
 #: Parts that are stored at a time.
 IN_FLIGHT = 2
-#: Parts after which their size doubles, where the length is not known.
-STEP = 1000
+#: How often the size of parts doubles at most, where the length is not known: each time after a tenth of all the parts
+#: that the store takes.
+DOUBLINGS = 10
+#: How often a multipart upload is aborted that the store has more parts of afterwards.
+ABORTS = 3
 
 
 class WrongLength(Exception):
@@ -147,7 +152,9 @@ def part_size(number: int, length: int | None, limits: StoreLimits) -> int:
     :raises WrongLength: no object can have so many.
     """
     if length is None:
-        return min(PART << (number - 1) // STEP, limits.largest_part)
+        if limits.equal_parts:
+            return PART
+        return min(PART << (number - 1) * DOUBLINGS // limits.parts, limits.largest_part)
     if length > limits.largest_object:
         raise WrongLength(f"an object has at most {limits.largest_object} bytes, and not {length}")
     return max(PART, -(-length // limits.parts))
@@ -202,7 +209,7 @@ class Sender:
     async def _in_parts(
         self, bucket: str, key: str, options: ObjectOptions, begun: list[list[bytes]], feed: Feed
     ) -> Made:
-        upload_id = await self._store.init_multipart_upload(bucket, key, options)
+        upload_id = await self._open(bucket, key, options)
 
         def stored(number: int, body: list[bytes]) -> Callable[[], Coroutine[Any, Any, PartRef]]:
             async def store() -> PartRef:
@@ -213,13 +220,11 @@ class Sender:
             return store
 
         async def works() -> AsyncIterator[Callable[[], Coroutine[Any, Any, PartRef]]]:
-            number = 0
-            while (
-                body := begun.pop(0)
-                if begun
-                else await feed.take(part_size(number + 1, feed.length, self._store.limits))
-            ):
+            number, limits = 0, self._store.limits
+            while body := begun.pop(0) if begun else await feed.take(part_size(number + 1, feed.length, limits)):
                 number += 1
+                if number > limits.parts:
+                    raise WrongLength(f"the body has more than {limits.parts} parts: say its length")
                 yield stored(number, body)
 
         try:
@@ -246,17 +251,47 @@ class Sender:
                 raise
             return Made(found.etag)
 
-    async def _abort(self, bucket: str, key: str, upload_id: str) -> None:
+    async def _open(self, bucket: str, key: str, options: ObjectOptions) -> str:
+        """Open a multipart upload.
+
+        If it is cancelled, wait for the id all the same: without the id nobody can abort it.
+        """
+        opening = Deferred.fromCoroutine(self._store.init_multipart_upload(bucket, key, options))
+        outcome: Deferred[None] = Deferred()
+        opening.addBoth(_told, outcome)
         try:
-            await self._store.abort_multipart_upload(bucket, key, upload_id)
+            await outcome
+        except CancelledError:
+            try:
+                await self._abort(bucket, key, await opening)
+            except StoreError as error:
+                self._log.debug("{bucket}/{key}: nothing was opened: {error}", bucket=bucket, key=key, error=str(error))
+            raise
+        return await opening
+
+    async def _abort(self, bucket: str, key: str, upload_id: str) -> None:
+        """Free the parts, and ask the store whether any are left.
+
+        One that had reached the store before its request was cancelled may be stored after the others are freed. Then the
+        store wants to be asked again (Amazon S3 API Reference, "AbortMultipartUpload").
+        """
+        where, why = (bucket, key, upload_id), "there are more of them each time"
+        try:
+            for _ in range(ABORTS):
+                await self._store.abort_multipart_upload(*where)
+                if not await self._store.list_parts(*where):
+                    return
+        except NoSuchUpload:
+            return
         except StoreError as error:
-            self._log.warn(
-                "the parts of {bucket}/{key} (upload {id}) are not freed: {error}",
-                bucket=bucket,
-                key=key,
-                id=upload_id,
-                error=str(error),
-            )
+            why = str(error)
+        self._log.warn(
+            "parts of {bucket}/{key} (upload {id}) may be left: {error}",
+            bucket=bucket,
+            key=key,
+            id=upload_id,
+            error=why,
+        )
 
 
 def composite_etag(etags: list[str]) -> str | None:
@@ -273,7 +308,8 @@ def composite_etag(etags: list[str]) -> str | None:
 async def _pipelined(works: AsyncIterator[Callable[[], Coroutine[Any, Any, PartRef]]], most: int) -> list[PartRef]:
     """Do each work as it comes, so many at a time; return the results in order.
 
-    The next is asked for only when there is room for it. After the first failure the others are ended.
+    The next is asked for only when there is room for it. After the first failure the others are cancelled, and have ended
+    when it is raised.
     """
     running: deque[Deferred[PartRef]] = deque()
     done: list[PartRef] = []
@@ -288,6 +324,11 @@ async def _pipelined(works: AsyncIterator[Callable[[], Coroutine[Any, Any, PartR
             running.popleft()
     finally:
         for each in running:
-            each.addErrback(lambda _: None)
             each.cancel()
+        await DeferredList(running, consumeErrors=True)
     return done
+
+
+def _told(result: T, told: Deferred[None]) -> T:
+    told.callback(None)
+    return result

@@ -10,6 +10,7 @@ from attrs import field, frozen
 
 from resumable.model import ObjectOptions
 from resumable.stores.port import StoreError
+from resumable.stores.profiles import GENERIC, PROFILES, Habits, habits_of
 
 #: Why a call failed: `code` is S3's word or one of ours, `status` the HTTP status (0 if no answer came).
 S3Error = StoreError
@@ -37,6 +38,29 @@ class AWSServiceEndpoint:
     """Where a store is that is not AWS, such as ``http://localhost:9000``."""
 
     uri: str
+
+
+@frozen
+class _Section:
+    """What the settings of a service would say of the store."""
+
+    profile: str
+    endpoint: str | None
+    region: str | None
+    checksum: str | None
+    max_parts: int | None = None
+
+
+def habits(profile: str, endpoint: str | None, region: str | None, checksum: bool | None) -> Habits:
+    """Return what the store is taken to do, by its profile. None leaves it to that.
+
+    :param profile: a name, or ``auto`` to go by the endpoint's host.
+    :raises ValueError: there is no such profile.
+    """
+    if profile != GENERIC.name and profile not in PROFILES:
+        raise ValueError(f"profile: {profile} is not known; there are {', '.join([GENERIC.name, *PROFILES])}")
+    said = None if checksum is None else "crc32c" if checksum else "none"
+    return habits_of(_Section(profile, endpoint, region, said))
 
 
 @frozen

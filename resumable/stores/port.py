@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from attrs import field, frozen
@@ -148,12 +148,14 @@ class StoreContext:
     :ivar observe: called after every HTTP request.
     :ivar retried: called with the operation when an HTTP request is made again.
     :ivar reports: told of each HTTP request whether the store works.
+    :ivar ledger: returns the id of the service's ledger, or raises what the ledger raises. None where there is no ledger.
     """
 
     reactor: Any
     observe: Observer | None = None
     retried: Callable[[str], None] | None = None
     reports: Reports | None = None
+    ledger: Callable[[], Awaitable[str]] | None = None
 
 
 @frozen
@@ -222,11 +224,16 @@ class StoredObject:
 
 @frozen
 class OpenMultipart:
-    """A multipart upload that was neither completed nor aborted; ``initiated`` in seconds since the epoch."""
+    """A multipart upload that was neither completed nor aborted; ``initiated`` in seconds since the epoch.
+
+    :ivar multipart_id: only its beginning where no more than an object is left that an ended one has made.
+    :ivar ledger: the id of the ledger whose it is; None if the store does not tell it.
+    """
 
     key: str
     multipart_id: str
     initiated: float
+    ledger: str | None = None
 
 
 class Fence(Protocol):

@@ -6,8 +6,8 @@ Orphans are left behind when an answer was lost or a process died at the wrong m
 - multipart uploads under the key of one of our uploads, begun in its lifetime, that are not the one the ledger knows.
 
 So are multipart uploads under the service's own prefix whose upload has ended. Others are not touched, since the bucket
-may be shared: in a listing only key and time tell whose one is. Where the store does not list them, the ledger's notes
-of what was to be opened say where to look.
+may be shared: in most listings only key and time tell whose one is. Where the store tells the ledger whose it is, that
+decides. Where the store does not list them, the ledger's notes of what was to be opened say where to look.
 """
 
 from __future__ import annotations
@@ -193,17 +193,26 @@ class Janitor:
 
     async def _multiparts(self, bucket: str, old: float, dry_run: bool) -> AsyncIterator[Removal]:
         """Abort multipart uploads that were begun for one of our uploads, and that it does not use."""
+        identity = await self._maintenance.identity()
         for one in await self._store.list_multipart_uploads(bucket):
-            if one.initiated <= old and await self._orphaned(bucket, one):
+            if one.initiated <= old and one.ledger in (None, identity) and await self._orphaned(bucket, one):
                 yield await self._abort(bucket, one, dry_run)
 
     async def _orphaned(self, bucket: str, one: OpenMultipart) -> bool:
-        """Say whether a multipart upload in a listing is ours, and in use by no upload."""
+        """Say whether a multipart upload in a listing is ours, and in use by no upload.
+
+        :param one: the listing does not say that it is another ledger's.
+        """
         ours = await self._maintenance.at(bucket, one.key)
-        if ours or not one.key.startswith(self._prefix):
+        # What is under the service's own prefix is of the upload with this id: the store was to join its fragments, say.
+        owner = one.key.removeprefix(self._prefix).partition("/")[0] if one.key.startswith(self._prefix) else None
+        if one.ledger is not None:
+            # The ledger may have forgotten the upload by now: it is enough that none that it knows is at it.
+            in_use = owner is not None and await self._maintenance.not_done_with({owner})
+            return not in_use and not any(_needs(upload, one) for upload in ours)
+        if ours or owner is None:
             return _orphaned(one, ours)
-        # The store was to join fragments of an upload with this id, which nobody else knows.
-        owner = one.key.removeprefix(self._prefix).partition("/")[0]
+        # An id that nobody else knows.
         return owner in await self._maintenance.done_with({owner})
 
     async def _abort(self, bucket: str, one: OpenMultipart, dry_run: bool) -> Removal:
@@ -268,6 +277,11 @@ def _orphaned(one: OpenMultipart, ours: Sequence[Upload]) -> bool:
     used = any(upload.multipart_id == one.multipart_id for upload in ours)
     begun_for = any(upload.created - SKEW <= one.initiated <= upload.updated + SKEW for upload in ours)
     return begun_for and not used
+
+
+def _needs(upload: Upload, one: OpenMultipart) -> bool:
+    """Say whether the upload's object is still to be made by this multipart upload, or somebody will free it."""
+    return not upload.stored and upload.multipart_id is not None and upload.multipart_id.startswith(one.multipart_id)
 
 
 def _batches(items: Iterable[T]) -> Iterator[list[T]]:

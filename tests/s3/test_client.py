@@ -7,6 +7,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
+from crc32c import crc32c
 from pytest_twisted import ensureDeferred
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
@@ -18,11 +19,25 @@ from twisted.web.client import FileBodyProducer, ResponseDone
 from twisted.web.iweb import UNKNOWN_LENGTH, IBodyProducer
 from zope.interface import implementer
 
-from resumable.s3 import NotFound, S3Client, S3Error, Stopped, StoreUnavailable, WrongLength, receiving
-from resumable.s3.sending import composite_etag, part_size
+from resumable.model import ObjectOptions
+from resumable.s3 import (
+    AWSCredentials,
+    NotFound,
+    S3Client,
+    S3Error,
+    Stopped,
+    StoreUnavailable,
+    WrongLength,
+    receiving,
+    sending,
+)
+from resumable.s3.sending import Sender, composite_etag, part_size
 from resumable.stores.port import StoreLimits
+from resumable.stores.profiles import PROFILES
+from tests.protocols.harness import until
 from tests.s3.conftest import BUCKET
 from tests.stores.fakes import FakeStore, answer, error, stored
+from tests.uploads.memory_store import Bucket, MemoryStore
 
 MIB = 1 << 20
 #: Two parts and a bit.
@@ -298,8 +313,11 @@ async def test_what_cannot_be_asked(client: S3Client) -> None:
         lambda: client.upload_part(BUCKET, "k", "u", 1, b"x", body_producer=Writer(b"")),
         lambda: client.put_object(BUCKET, "k", b"x", amz_headers={"acll": "private"}),
         lambda: client.get_object(BUCKET, "k", receiver=Receiver(), consumer=Sink()),
+        lambda: client.get_object(BUCKET, "k", first=-1),
+        lambda: client.get_object(BUCKET, "k", first=5, end=-1),
+        lambda: S3Client(profile="r3"),
     ):
-        with pytest.raises(ValueError, match=r"exclusive|not known|either"):
+        with pytest.raises(ValueError, match=r"exclusive|not known|either|cannot be -1"):
             call()
     with pytest.raises(WrongLength, match="at most"):
         await client.put_object(BUCKET, "k", body_producer=Writer(b"", 1 << 60))
@@ -357,3 +375,134 @@ def test_the_sizes_of_parts() -> None:
     sizes = [part_size(number, None, limits) for number in range(1, limits.parts + 1)]
     assert (sizes[0], sizes[-1] <= limits.largest_part) == (8 * MIB, True)
     assert sum(sizes) > 5 << 40
+    few = PROFILES["scaleway"].limits
+    sizes = [part_size(number, None, few) for number in range(1, few.parts + 1)]
+    assert (sizes[0], sizes[-1] <= few.largest_part, sum(sizes) > 500 << 30) == (8 * MIB, True, True)
+    assert part_size(1, few.largest_object, few) * few.parts >= few.largest_object
+    equal = PROFILES["r2"].limits
+    assert {part_size(number, None, equal) for number in range(1, equal.parts + 1)} == {8 * MIB}
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "said", "expected"),
+    [
+        (None, {}, ("us-east-1", True, 10_000, False)),
+        ("https://0123.r2.cloudflarestorage.com", {}, ("auto", True, 10_000, True)),
+        ("https://s3.fr-par.scw.cloud", {}, ("fr-par", False, 1000, False)),
+        ("https://s3.fr-par.scw.cloud", {"region": "nl-ams", "checksum": True}, ("nl-ams", True, 1000, False)),
+        ("https://objects.example.org", {"profile": "r2"}, ("auto", True, 10_000, True)),
+        ("http://127.0.0.1:9000", {"checksum": False}, ("us-east-1", False, 10_000, False)),
+    ],
+)
+def test_what_the_store_is_taken_to_do(endpoint: str | None, said: dict[str, Any], expected: tuple[Any, ...]) -> None:
+    """By the endpoint's host; what the program says of it wins."""
+    client = S3Client(AWSCredentials("key", "secret"), endpoint, **said)
+    store, limits = client._store, client._store.limits
+    assert (store._region, store._checksum, limits.parts, limits.equal_parts) == expected
+    assert client._sender.checksum([b"x"]) == (crc32c(b"x") if expected[1] else None)
+
+
+@ensureDeferred
+async def test_more_parts_than_the_store_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as it takes are an object; of one more nothing stays."""
+    monkeypatch.setattr(sending, "PART", 10)
+    for size, known, right in ((30, True, True), (30, False, True), (31, True, True), (31, False, False)):
+        bucket = Bucket()
+        store = MemoryStore(bucket)
+        store.limits = StoreLimits(smallest_part=1, parts=3, equal_parts=True)
+        putting = Sender(store, checksum=True).put(
+            "bucket", "k", ObjectOptions(), Writer(DATA[:size], size if known else UNKNOWN_LENGTH, step=7)
+        )
+        if right:
+            await putting
+            assert bucket.objects["k"][0] == DATA[:size]
+        else:
+            with pytest.raises(WrongLength, match="more than 3 parts"):
+                await putting
+            assert bucket.objects == {}
+        assert bucket.multiparts == {}
+
+
+class Lagging(MemoryStore):
+    """Its answers come when the test says so. A part whose request is cancelled had reached it, and is stored all the same.
+
+    :ivar late: how many parts are stored only after an abort.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(Bucket())
+        self.limits = StoreLimits(smallest_part=1)
+        self.told: list[str] = []
+        self.opening: Deferred[None] | None = None
+        self.parts: list[Deferred[None]] = []
+        self.late = 0
+
+    async def init_multipart_upload(self, *args: Any, **how: Any) -> str:
+        opened = await super().init_multipart_upload(*args, **how)
+        if self.opening is not None:
+            await self.opening
+        return opened
+
+    async def upload_part(self, bucket: str, key: str, multipart_id: str, number: int, *args: Any, **how: Any) -> str:
+        self.parts.append(Deferred())
+        try:
+            await self.parts[-1]
+        finally:
+            etag = await super().upload_part(bucket, key, multipart_id, number, *args, **how)
+            self.told.append(f"part {number}")
+        return etag
+
+    async def abort_multipart_upload(self, bucket: str, key: str, multipart_id: str) -> None:
+        self.told.append("abort")
+        if self.late:
+            self.late -= 1
+        else:
+            await super().abort_multipart_upload(bucket, key, multipart_id)
+
+    def put(self) -> Deferred[Any]:
+        """An object that is being stored, in parts."""
+        return Deferred.fromCoroutine(
+            Sender(self, checksum=True).put("bucket", "k", ObjectOptions(), Writer(DATA[:100], step=10))
+        )
+
+
+@pytest.mark.parametrize("late", [0, 1, 9])
+@ensureDeferred
+async def test_cancelled_while_parts_are_under_way(
+    monkeypatch: pytest.MonkeyPatch, logged: list[Any], late: int
+) -> None:
+    """They end first, then all are freed; and once more where one has been stored after that. There is an end to it."""
+    monkeypatch.setattr(sending, "PART", 10)
+    store = Lagging()
+    store.late = late
+    putting = store.put()
+    await until(lambda: len(store.parts) == 2)
+    putting.cancel()
+    with pytest.raises(CancelledError):
+        await putting
+    assert sorted(store.told[:2]) == ["part 1", "part 2"]
+    assert store.told[2:] == ["abort"] * min(1 + late, sending.ABORTS)
+    left = late >= sending.ABORTS
+    assert bool(store._bucket.multiparts) == left
+    assert any("may be left" in event.get("log_format", "") for event in logged) == left
+
+
+@pytest.mark.parametrize("opens", [True, False])
+@ensureDeferred
+async def test_cancelled_while_it_is_opened(monkeypatch: pytest.MonkeyPatch, opens: bool) -> None:
+    """The answer, which has the id, is waited for, and what was opened is aborted."""
+    monkeypatch.setattr(sending, "PART", 10)
+    store = Lagging()
+    opening = store.opening = Deferred[None]()
+    putting = store.put()
+    await until(lambda: store._bucket.multiparts)
+    putting.cancel()
+    if opens:
+        opening.callback(None)
+    else:
+        store._bucket.multiparts.clear()
+        opening.errback(StoreUnavailable("SlowDown", "", 503))
+    with pytest.raises(CancelledError):
+        await putting
+    assert store.told == ["abort"] * opens
+    assert store._bucket.multiparts == {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random as chance
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -15,9 +15,10 @@ from resumable.model import ObjectOptions
 from resumable.outages import Reports
 from resumable.stores.gcs.codes import GCS_CODES, read_error
 from resumable.stores.gcs.composing import Composer, word_of
+from resumable.stores.gcs.marks import ledger_mark, marked_ledger
 from resumable.stores.gcs.options import METADATA, checksum_headers, option_headers, told_checksum
 from resumable.stores.gcs.resources import PATH, Resource, Resources
-from resumable.stores.gcs.staging import Staged, new_word, parse_id, parse_key, staging_key
+from resumable.stores.gcs.staging import Staged, folder, new_word, parse_id, parse_key, staging_key, tells
 from resumable.stores.gcs.tokens import Tokens
 from resumable.stores.port import (
     CannotCopy,
@@ -79,6 +80,7 @@ class GcsStore(XmlStore):
     :param random: returns a number from 0 to 1, for the pauses.
     :param pauses: the limits of the first and of the longest pause between tries, in seconds.
     :param proxies: whether requests use the environment's proxies (``HTTPS_PROXY`` and its like).
+    :param ledger: returns the id of the service's ledger. It is asked once, before it is needed first.
     """
 
     _log = Logger()
@@ -100,6 +102,7 @@ class GcsStore(XmlStore):
         random: Callable[[], float] = chance.random,
         pauses: tuple[float, float] = (FIRST_PAUSE, LONGEST_PAUSE),
         proxies: bool = True,
+        ledger: Callable[[], Awaitable[str]] | None = None,
     ) -> None:
         endpoint = (endpoint or ENDPOINT).rstrip("/")
         signer = signer or Tokens(reactor, credentials)
@@ -126,7 +129,15 @@ class GcsStore(XmlStore):
         )
         self._resources = Resources(calls_at(endpoint + PATH))
         self._prefix = prefix
-        self._composer = Composer(self, self._resources, prefix)
+        self._composer = Composer(self, self._resources, prefix, self._ledger)
+        self._ask_ledger = ledger
+        self._ledger_id: str | None = None
+
+    async def _ledger(self) -> str | None:
+        """Return the id of the service's ledger; None if there is no ledger."""
+        if self._ledger_id is None and self._ask_ledger is not None:
+            self._ledger_id = await self._ask_ledger()
+        return self._ledger_id
 
     async def probe(self, bucket: str) -> None:
         """Ask once whether the store answers about this bucket. It needs ``storage.objects.list``."""
@@ -188,7 +199,10 @@ class GcsStore(XmlStore):
         if overwrite:
             return await super().init_multipart_upload(bucket, key, options)
         word = new_word(options.acl)
-        hidden = evolve(options, acl=None)
+        if not tells(self._prefix, word, key):
+            # Google's listings of multipart uploads tell the staging key and nothing else. Nobody could see whose it is.
+            return await self._composer.open(bucket, key, options)
+        hidden = evolve(options, acl=None, metadata={**options.metadata, **ledger_mark(await self._ledger())})
         opened = await super().init_multipart_upload(bucket, staging_key(self._prefix, word, key), hidden)
         return Staged(word, opened).multipart_id
 
@@ -324,17 +338,29 @@ class GcsStore(XmlStore):
             await self._composer.abort(bucket, key, word)
             return
         place, upload_id = self._place(key, multipart_id)
-        await super().abort_multipart_upload(bucket, place, upload_id)
+        if upload_id:
+            await super().abort_multipart_upload(bucket, place, upload_id)
         if place != key:
             await self.delete_object(bucket, place)
 
     async def list_multipart_uploads(self, bucket: str, prefix: str = "") -> list[OpenMultipart]:
         """Return all open multipart uploads whose keys begin with the prefix, across pages.
 
-        Those that are staged stand there with the key and the id that they were opened with.
+        Those that are staged stand there with the key and the id that they were opened with. Objects and parts that
+        ended ones have left stand there, too.
         """
-        found = [self._opened(each) for each in await super().list_multipart_uploads(bucket, prefix)]
-        return [*found, *await self._composer.list_open(bucket, prefix)]
+        native = await super().list_multipart_uploads(bucket, prefix)
+        found = [self._opened(each) for each in native]
+        return [*found, *await self._left_staged(bucket, prefix), *await self._composer.list_open(bucket, prefix)]
+
+    async def _left_staged(self, bucket: str, prefix: str) -> list[OpenMultipart]:
+        """Return the staged objects that say whose they are. Their ids lack what was Google's own."""
+        found = []
+        for one in await self._resources.list(bucket, folder(self._prefix)):
+            place, ledger, created = parse_key(self._prefix, one.key), marked_ledger(one.metadata), one.created
+            if place is not None and ledger is not None and created is not None and place[1].startswith(prefix):
+                found.append(OpenMultipart(place[1], Staged(place[0], "").multipart_id, created, ledger=ledger))
+        return found
 
     def _opened(self, found: OpenMultipart) -> OpenMultipart:
         place = parse_key(self._prefix, found.key)

@@ -5,21 +5,24 @@ or copied from another object within Google. Completing composes them, 32 with e
 level if there are more. No byte passes through here, and whether an object may be replaced is a condition of the last call.
 
 A note, which is an object too, says that the multipart upload is open, and what its object is to be made with. It is the
-first to come and the first to go: where it is gone, parts that are left are of no use to anybody.
+first to come and the first to go: where it is gone, parts that are left are of no use to anybody. Such parts come from calls
+that took effect after their multipart upload had ended. Notes and parts say in their metadata whose they are (`marks`), so
+that a listing shows to a cleaning also those parts.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from secrets import token_hex
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 from twisted.logger import Logger
 
 from resumable.model import ObjectOptions
+from resumable.stores.gcs.marks import marked_key, marked_ledger, marks
 from resumable.stores.gcs.options import METADATA, PLAIN, option_headers
 from resumable.stores.gcs.resources import MOST_SOURCES, Resource, Resources
 from resumable.stores.gcs.staging import check_acl
@@ -47,7 +50,7 @@ _ID = "composed:"
 _NOTES, _PARTS = "composed/notes/", "composed/parts/"
 #: The most bytes of a key.
 _LONGEST = 1024
-#: The most bytes of a note: metadata has 8 KiB at most.
+#: The most bytes of a note: metadata has 8 KiB at most, and the key 1 KiB.
 _NOTE_LIMIT = 64 * 1024
 #: Calls at a time.
 _AT_A_TIME = 8
@@ -68,14 +71,16 @@ class Note:
     :ivar fields: as the JSON API has them.
     :ivar acl: canned ACL; empty for the bucket's own.
     :ivar kms_key: the name of the KMS key; None for the bucket's own.
+    :ivar marks: metadata of the note itself, and of the parts.
     """
 
     fields: Mapping[str, Any]
     acl: str = ""
     kms_key: str | None = None
+    marks: Mapping[str, str] = field(factory=dict)
 
     @classmethod
-    def of(cls, options: ObjectOptions) -> Note:
+    def of(cls, options: ObjectOptions, marks: Mapping[str, str]) -> Note:
         """Return the note for these options. Errors as `option_headers`.
 
         :raises Misconfigured: there is no such ACL.
@@ -86,7 +91,7 @@ class Note:
         metadata = {n.removeprefix(METADATA): value for n, value in headers.items() if n.startswith(METADATA)}
         if metadata:
             fields["metadata"] = metadata
-        return cls(fields, options.acl or "", options.kms_key or None)
+        return cls(fields, options.acl or "", options.kms_key or None, marks)
 
     @property
     def storage_class(self) -> str | None:
@@ -98,18 +103,23 @@ class Note:
     def part_fields(self) -> dict[str, Any]:
         """What a part is made with, as the JSON API has it."""
         chosen = {} if self.storage_class is None else {"storageClass": self.storage_class}
-        return {"contentType": "application/octet-stream", **chosen}
+        marked = {"metadata": dict(self.marks)} if self.marks else {}
+        return {"contentType": "application/octet-stream", **marked, **chosen}
 
     @property
     def part_options(self) -> ObjectOptions:
         """What a part is made with."""
         return ObjectOptions(
-            content_type="application/octet-stream", storage_class=self.storage_class, kms_key=self.kms_key
+            content_type="application/octet-stream",
+            metadata=self.marks,
+            storage_class=self.storage_class,
+            kms_key=self.kms_key,
         )
 
     def encode(self) -> bytes:
         """Return the note as it is stored."""
-        return json.dumps({"fields": self.fields, "acl": self.acl, "kms_key": self.kms_key}).encode()
+        said = {"fields": self.fields, "acl": self.acl, "kms_key": self.kms_key, "marks": dict(self.marks)}
+        return json.dumps(said).encode()
 
     @classmethod
     def decode(cls, stored: bytes) -> Note:
@@ -119,7 +129,7 @@ class Note:
         """
         try:
             said = json.loads(stored)
-            return cls(dict(said["fields"]), str(said["acl"]), said["kms_key"])
+            return cls(dict(said["fields"]), str(said["acl"]), said["kms_key"], dict(said.get("marks", {})))
         except (ValueError, LookupError, TypeError, RecursionError):
             raise StoreUnavailable("MalformedAnswer", "the note of a multipart upload is none", 200) from None
 
@@ -134,14 +144,18 @@ class Composer:
 
     :param store: stores and reads single objects.
     :param prefix: what the service's own keys begin with.
+    :param ledger: returns the id of the service's ledger; None if there is no ledger.
     """
 
     _log = Logger()
 
-    def __init__(self, store: Store, resources: Resources, prefix: str) -> None:
+    def __init__(
+        self, store: Store, resources: Resources, prefix: str, ledger: Callable[[], Awaitable[str | None]]
+    ) -> None:
         self._store = store
         self._resources = resources
         self._prefix = prefix
+        self._ledger = ledger
 
     def _note_key(self, key: str, word: str) -> str:
         whole = f"{self._prefix}{_NOTES}{word}/{key}"
@@ -155,12 +169,12 @@ class Composer:
 
     async def open(self, bucket: str, key: str, options: ObjectOptions) -> str:
         """Open a multipart upload and return its id."""
-        word = token_hex(8)
+        word, note = token_hex(8), Note.of(options, marks(await self._ledger(), key))
         await self._store.put_object(
             bucket,
             self._note_key(key, word),
-            [Note.of(options).encode()],
-            ObjectOptions(content_type="application/json"),
+            [note.encode()],
+            ObjectOptions(content_type="application/json", metadata=note.marks),
         )
         return f"{_ID}{word}"
 
@@ -179,6 +193,8 @@ class Composer:
         self, bucket: str, key: str, word: str, number: int, body: Sequence[bytes], crc32c: int | None
     ) -> str:
         """Store part `number` and return its ETag: the object's generation."""
+        # If an abort comes between this look and the storing, the part stays. A second look afterwards would cost each part
+        # a request, and miss what a process that died has still under way. So it is left to the cleaning (`list_open`).
         note = await self._note(bucket, key, word)
         place = self._part_key(word, number)
         made = await self._store.put_object(bucket, place, body, note.part_options, crc32c=crc32c)
@@ -315,15 +331,32 @@ class Composer:
         await self._store.delete_objects(bucket, [one.key for one in found])
 
     async def list_open(self, bucket: str, prefix: str) -> list[OpenMultipart]:
-        """Return all such multipart uploads that are open and whose keys begin with the prefix.
+        """Return all such multipart uploads whose keys begin with the prefix: the open ones, and what is left of others.
 
-        Of one whose key is so long that its note does not tell it, the note's key stands in its place.
+        What is left are parts without a note. They are as old as the last of them.
         """
-        begin = f"{self._prefix}{_NOTES}"
-        opened = []
-        for one in await self._store.list_objects(bucket, begin):
-            word, slash, key = one.key[len(begin) :].partition("/")
-            key = key if slash else one.key
-            if key.startswith(prefix) and one.modified is not None:
-                opened.append(OpenMultipart(key, f"{_ID}{word}", one.modified))
-        return opened
+        # The parts come first: a note is stored before them. So there is none, or it is gone, if it is not found after.
+        words = await self._resources.list_folders(bucket, f"{self._prefix}{_PARTS}")
+        begin, opened, found = f"{self._prefix}{_NOTES}", set(), []
+        for note in await self._resources.list(bucket, begin):
+            word, _, key = note.key[len(begin) :].partition("/")
+            opened.add(word)
+            found.append(_told(word, [note], key))
+        left = [word for word in words if word not in opened]
+        found += await together((partial(self._left, bucket, word) for word in left), most=_AT_A_TIME)
+        return [one for one in found if one is not None and one.key.startswith(prefix)]
+
+    async def _left(self, bucket: str, word: str) -> OpenMultipart | None:
+        return _told(word, await self._resources.list(bucket, self._folder(word)))
+
+
+def _told(word: str, stored: Sequence[Resource], key: str = "") -> OpenMultipart | None:
+    """Return the multipart upload that these objects belong to; None if they do not tell its key, or when they came.
+
+    :param key: as the note's own key tells it.
+    """
+    times = [one.created for one in stored if one.created is not None]
+    key = key or next((marked_key(one.metadata) for one in stored), "")
+    if not key or not times:
+        return None
+    return OpenMultipart(key, f"{_ID}{word}", max(times), ledger=marked_ledger(stored[0].metadata))

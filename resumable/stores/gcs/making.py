@@ -44,4 +44,5 @@ def make_gcs(section: GcsSection, context: StoreContext) -> GcsStore:
         observe=context.observe,
         reports=context.reports,
         retried=context.retried,
+        ledger=context.ledger,
     )

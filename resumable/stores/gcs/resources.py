@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
 from attrs import frozen
 
 from resumable.crc32c_text import decode_crc32c
+from resumable.stores.gcs.marks import without_marks
 from resumable.stores.port import Fence, NotFound, StoreUnavailable
 from resumable.stores.transport.exchange import PAGE_LIMIT
 from resumable.stores.xmlapi.answers import CallFailure
@@ -59,10 +61,33 @@ class Resource:
         """The ETag of the JSON API, which is another than the XML API's."""
         return str(self.fields.get("etag", ""))
 
+    @property
+    def created(self) -> float | None:
+        """When it was stored, in seconds since the epoch; None if that is not told."""
+        try:
+            return datetime.fromisoformat(str(self.fields.get("timeCreated")).replace("Z", "+00:00")).timestamp()
+        except ValueError:
+            return None
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The metadata; names are in lower case."""
+        said = self.fields.get("metadata")
+        return said if isinstance(said, dict) else {}
+
+    @property
+    def moved_fields(self) -> dict[str, Any]:
+        """What is taken along when it is moved: nothing that tells of the multipart upload that it was made by."""
+        kept = {name: self.fields[name] for name in _KEPT if name in self.fields}
+        metadata = without_marks(self.metadata)
+        return {**kept, "metadata": metadata} if metadata else {n: v for n, v in kept.items() if n != "metadata"}
+
     def is_copy_of(self, other: Resource) -> bool:
         """Say whether one was moved from the other: same bytes, and same metadata, in which every upload has a token."""
-        names = ("size", "crc32c", "metadata")
-        mine, theirs = ([each.fields.get(name) for name in names] for each in (self, other))
+        mine, theirs = (
+            [each.fields.get("size"), each.fields.get("crc32c"), each.moved_fields.get("metadata")]
+            for each in (self, other)
+        )
         return mine == theirs and None not in mine
 
     @property
@@ -89,18 +114,31 @@ class Resources:
         except NotFound:
             return None
 
+    async def list_folders(self, bucket: str, prefix: str) -> list[str]:
+        """Return what the keys that begin with the prefix have behind it, up to the next slash. Each is told once."""
+        found: list[str] = []
+        query = {"delimiter": "/", "prefix": prefix, "projection": "noAcl"}
+        async for page in self._pages(bucket, query):
+            found += [str(one)[len(prefix) :].rstrip("/") for one in page.get("prefixes", ())]
+        return found
+
     async def list(self, bucket: str, prefix: str) -> list[Resource]:
         """Return all objects whose keys begin with the prefix, across pages."""
         found: list[Resource] = []
-        query = {"prefix": prefix, "projection": "noAcl"}
+        async for page in self._pages(bucket, {"prefix": prefix, "projection": "noAcl"}):
+            found += [Resource(one) for one in page.get("items", ())]
+        return found
+
+    async def _pages(self, bucket: str, query: dict[str, str]) -> AsyncIterator[dict[str, Any]]:
+        """Yield the pages of a listing."""
         while True:
             call = Call("ListObjectResources", "GET", bucket, None, _encode(query), path="/o", check=_listed)
             call.limit = PAGE_LIMIT
             page = _read(await self._calls.make(call))
-            found += [Resource(one) for one in page.get("items", ())]
+            yield page
             following = page.get("nextPageToken")
             if not following:
-                return found
+                return
             if query.get("pageToken") == following:
                 raise StoreUnavailable("MalformedAnswer", "a listing that does not go on", 200)
             query["pageToken"] = following
@@ -117,8 +155,10 @@ class Resources:
         :raises NotFound: the source is gone.
         """
         query = _placing(acl=acl, overwrite=overwrite, kms_key=source.key_name)
-        fields = {name: source.fields[name] for name in _KEPT if name in source.fields}
-        return await self._rewrite((bucket, key), source.generation, (bucket, target), fields, query, fence, again=True)
+        place = bucket, target
+        return await self._rewrite(
+            (bucket, key), source.generation, place, source.moved_fields, query, fence, again=True
+        )
 
     async def copy(
         self,
@@ -255,8 +295,9 @@ def _is_resource(found: Any) -> bool:
 def _listed(reply: Reply) -> CallFailure | None:
     # Without objects there is no list of them; but every listing says what it is.
     said = _read(reply)
-    items = said.get("items", [])
-    whole = said.get("kind") == "storage#objects" and isinstance(items, list) and all(map(_is_resource, items))
+    items, folders = said.get("items", []), said.get("prefixes", [])
+    whole = said.get("kind") == "storage#objects" and isinstance(items, list) and isinstance(folders, list)
+    whole = whole and all(map(_is_resource, items))
     return None if whole else lacking("list of objects", reply)
 
 

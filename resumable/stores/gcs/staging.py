@@ -26,7 +26,7 @@ class Staged:
 
     :ivar word: tells it from others of the same object. It carries the canned ACL that the object is to have: while it
         is staged it has none, for nobody else is to read it.
-    :ivar upload_id: as Cloud Storage has it.
+    :ivar upload_id: as Cloud Storage has it; empty if only the object is known that was made by it.
     """
 
     word: str
@@ -70,17 +70,26 @@ def parse_id(multipart_id: str) -> Staged | None:
     return Staged(word, upload_id)
 
 
-def staging_key(prefix: str, word: str, key: str) -> str:
-    """Return the key to make the object under.
+def folder(prefix: str) -> str:
+    """Return what staging keys begin with.
 
     :param prefix: what the service's own keys begin with.
     """
-    whole = f"{prefix}{_FOLDER}{word}/{key}"
-    return whole if len(whole.encode()) <= _LONGEST else f"{prefix}{_FOLDER}{word}"
+    return f"{prefix}{_FOLDER}"
+
+
+def tells(prefix: str, word: str, key: str) -> bool:
+    """Say whether the staging key has room for the final key, so that a listing tells it."""
+    return len(f"{folder(prefix)}{word}/{key}".encode()) <= _LONGEST
+
+
+def staging_key(prefix: str, word: str, key: str) -> str:
+    """Return the key to make the object under."""
+    return f"{folder(prefix)}{word}/{key}" if tells(prefix, word, key) else f"{folder(prefix)}{word}"
 
 
 def parse_key(prefix: str, key: str) -> tuple[str, str] | None:
     """Return word and final key of a staging key; None for any other, and where the final key did not fit."""
-    begin = f"{prefix}{_FOLDER}"
+    begin = folder(prefix)
     word, slash, final = key[len(begin) :].partition("/")
     return (word, final) if key.startswith(begin) and slash else None

@@ -718,6 +718,7 @@ class Handler(BaseHTTPRequestHandler):
             "size": str(len(one.data)),
             "crc32c": one.crc32c,
             "etag": f"json{one.generation}",
+            "timeCreated": _iso(one.modified),
             "storageClass": one.storage_class,
             **{KEPT[name]: value for name, value in one.headers.items()},
         }
@@ -735,12 +736,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def _list_resources(self) -> tuple[int, dict[str, Any], bytes]:
         there, query = self.store.objects(self.where[0]), self.query
-        keys = sorted(k for k in there if k.startswith(query.get("prefix", "")) and k > query.get("pageToken", ""))
+        begin, delimiter = query.get("prefix", ""), query.get("delimiter")
+        # Keys that have the delimiter behind the prefix are shown as one entry, which ends with it.
+        entries = {
+            key if delimiter is None or delimiter not in key[len(begin) :] else _folder(key, begin, delimiter)
+            for key in there
+            if key.startswith(begin)
+        }
+        shown = sorted(entry for entry in entries if entry > query.get("pageToken", ""))
+        page = shown[: self.store.page]
         said: dict[str, Any] = {"kind": "storage#objects"}
-        if keys:
-            said["items"] = [self._as_json(self.where[0], key, there[key]) for key in keys[: self.store.page]]
-        if len(keys) > self.store.page:
-            said["nextPageToken"] = keys[self.store.page - 1]
+        items = [entry for entry in page if delimiter is None or delimiter not in entry[len(begin) :]]
+        if items:
+            said["items"] = [self._as_json(self.where[0], key, there[key]) for key in items]
+        if len(items) < len(page):
+            said["prefixes"] = [entry for entry in page if entry not in items]
+        if len(shown) > self.store.page:
+            said["nextPageToken"] = page[-1]
         return self._answer(said)
 
     def _compose(self) -> tuple[int, dict[str, Any], bytes]:
@@ -799,6 +811,10 @@ class Handler(BaseHTTPRequestHandler):
         return self._answer(
             {"kind": "storage#rewriteResponse", "done": True, "resource": self._as_json(*self.target, made)}
         )
+
+
+def _folder(key: str, begin: str, delimiter: str) -> str:
+    return begin + key[len(begin) :].partition(delimiter)[0] + delimiter
 
 
 def _iso(seconds: float) -> str:

@@ -18,6 +18,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from google.resumable_media.requests import ResumableUpload
 
+from resumable.stores.gcs.marks import LEDGER
 from tests.faults.loop import CHUNK, DATA, Uploader
 from tests.harness import Service, eventually
 from tests.stores.gcs.server import Fault, GcsServer
@@ -149,6 +150,8 @@ def test_killed_while_it_joins(gcs: GcsServer, tmp_path: Path, name: str) -> Non
         orphans = 1 if name == "PutObject" else 0
         eventually(lambda: len(left(gcs)) == orphans, seconds=45)
         assert all("/composed/notes/" in key for key in left(gcs))
+        # It says whose it is.
+        assert all(LEDGER in gcs.buckets[gcs.bucket][key].metadata for key in left(gcs))
         assert "Traceback" not in service.log
 
 
