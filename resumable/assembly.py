@@ -143,7 +143,8 @@ class Assembly:
         if events is not None and self._asks_first and not self._tells_of_partials:
             # What it was asked about it need not be told. Receivers of tusd's hooks get both: only the later one has the id.
             types = tuple(kind for kind in types if kind != CREATED)
-        return Ledger(self.database, Announcer(types, partials=self._tells_of_partials), metrics=self.metrics)
+        announce = Announcer(types, partials=self._tells_of_partials) if types else None
+        return Ledger(self.database, announce, metrics=self.metrics)
 
     async def uploads(
         self,

@@ -53,7 +53,8 @@ class Database:
         self.reports: Reports | None = None
         #: What is wrong, once it has been logged; empty otherwise.
         self._wrong = ""
-        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        #: Each statement is a transaction.
+        self._by_statement = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         #: A database in memory lives only in its one connection.
         self._in_memory = isinstance(self._engine.pool, StaticPool)
         self._readers = ThreadPool(minthreads=0, maxthreads=threads, name="ledger-readers")
@@ -128,8 +129,10 @@ class Database:
         if self.on_server:
             await deferToThreadPool(self._reactor, self._readers, self._engine.dispose)
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T], *, single: bool = False) -> T:
         """Run `work` in a transaction, and return its result once the transaction has been committed.
+
+        :param single: `work` is one statement. A server makes a transaction of that by itself, and is not asked three times.
 
         `work` runs in a thread. It runs again if the database went away in the middle, although the first transaction
         may have been committed. So running it twice must do the same as running it once.
@@ -147,13 +150,14 @@ class Database:
 
         if isinstance(self._writers, Writer):
             return await self._run(partial(self._writers.run, within), writes=True)
-        return await self._run(partial(self._in_pool, self._engine, self._writers, within), writes=True)
+        engine = self._by_statement if single else self._engine
+        return await self._run(partial(self._in_pool, engine, self._writers, within), writes=True)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work`, which only reads, and return its result. Raise as `write` does."""
         if self._in_memory:  # the only connection is the writer's
             return await self.write(work)
-        return await self._run(partial(self._in_pool, self._reading, self._readers, work))
+        return await self._run(partial(self._in_pool, self._by_statement, self._readers, work))
 
     def _in_pool(self, engine: Engine, pool: ThreadPool, work: Callable[[Connection], T]) -> Deferred[T]:
         def in_thread() -> T:

@@ -50,7 +50,7 @@ class Taken(Exception):
 class Ledger:
     """Uploads and pieces in SQL.
 
-    :param announce: makes the event that is written with each change of an upload's state.
+    :param announce: makes the event that is written with each change of an upload's state; None if nobody wants to hear.
     :param metrics: counts the uploads that come into a state by `create` and `move`.
     :ivar announced: called when such an event has been committed.
     :ivar partials: the partial uploads in it.
@@ -59,7 +59,7 @@ class Ledger:
     def __init__(
         self,
         database: Database,
-        announce: Announce = lambda upload, pieces: None,
+        announce: Announce | None = None,
         *,
         metrics: Metrics | None = None,
     ) -> None:
@@ -87,15 +87,11 @@ class Ledger:
             "remembered": upload.remembered or None,
             "sources": list(upload.sources) or None,
             "growth": [list(step) for step in upload.growth] or None,
-            "of_owner": upload.owner,
-            "of_name": upload.name,
         }
 
         def work(connection: Connection) -> bool:
-            if not chosen and statements.is_anothers(connection, upload):
+            if not statements.enter_upload(connection, values, chosen=chosen):
                 raise KeyTaken(f"the key {quote_briefly(upload.key)} is another owner's")
-            # A repeated transaction finds its own row.
-            connection.execute(statements.enter_upload(connection), values)
             if upload.sources:
                 enter_uses(connection, upload)
             return self._tell(connection, upload, ())
@@ -118,7 +114,7 @@ class Ledger:
 
     def _tell(self, connection: Connection, upload: Upload, stored: Sequence[Piece]) -> bool:
         """Write the event of the upload's new state, in the same transaction. Return whether there was one to write."""
-        event = self._announce(upload, stored)
+        event = None if self._announce is None else self._announce(upload, stored)
         if event is not None:
             values = {"id": event.id, **asdict(event), "state": "due", "due": event.created, "tries": 0}
             connection.execute(statements.enter_event(connection), values)
@@ -334,17 +330,19 @@ class Ledger:
             if row is None:
                 return None, False
             moved = as_upload(row)
+            if self._announce is None:
+                return moved, False
             # There may be ten thousand pieces. Only the event of an upload that ended without an object needs them.
             stored = [] if to in (State.FINISHING, State.FINISHED) else stored_pieces(connection, upload.id)
             return moved, self._tell(connection, moved, stored)
 
         try:
-            moved, told = await self._database.write(work)
+            moved, told = await self._database.write(work, single=self._announce is None)
         except IntegrityError:
             if values.get("claim") is None:
                 raise
             values["claim"] = None
-            moved, told = await self._database.write(work)
+            moved, told = await self._database.write(work, single=self._announce is None)
         if moved is not None:
             self._metrics.moved(moved.protocol, to)
         if told:
@@ -359,14 +357,16 @@ class Ledger:
         """
         kept = case((uploads.c.claim == claim, None), else_=uploads.c.claim)
         change = update(uploads).where(uploads.c.id == upload.id, state_in(LIVE)).values(fragmented=True, claim=kept)
-        if not await self._database.write(lambda connection: connection.execute(change).rowcount):
+        if not await self._database.write(lambda connection: connection.execute(change).rowcount, single=True):
             raise Ended("the upload has ended")
 
     async def _set(self, upload_id: str, states: Iterable[State], **values: Any) -> bool:
         """Set columns of an upload if it is in one of the states. Return whether it was."""
         change = statements.change_upload(tuple(states), tuple(values))
         given = {"this": upload_id, **statements.changes(values)}
-        return bool(await self._database.write(lambda connection: connection.execute(change, given).rowcount))
+        return bool(
+            await self._database.write(lambda connection: connection.execute(change, given).rowcount, single=True)
+        )
 
     async def open_to_many(self, upload_id: str) -> None:
         """Note that many connections may write the upload at once."""

@@ -5,15 +5,15 @@ Each is built once: building one takes SQLAlchemy longer than it takes to run.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, exists, func, not_, or_, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from resumable.ledger.schema import events, pieces, uploads
-from resumable.model import LIVE, State, Upload
+from resumable.model import LIVE, State
 
 #: The parameter of the next statements is ``this``: the upload's id.
 UPLOAD = select(uploads).where(uploads.c.id == bindparam("this"))
@@ -51,23 +51,12 @@ def _anothers(of: Any) -> Any:
     return exists().where(*at, of, stands)
 
 
-#: Whether another owner than ``owner`` has a live or finished upload at ``bucket`` and ``key``. Owners that sort before
+#: Whether another owner than ``of_owner`` has a live or finished upload at ``bucket`` and ``key``. Owners that sort before
 #: and after this one are looked for separately. So the index skips the owner's own uploads, however many there are.
-ANOTHERS = select(or_(_anothers(uploads.c.owner < bindparam("owner")), _anothers(uploads.c.owner > bindparam("owner"))))
-#: PostgreSQL: lock the key ``at`` until the end of the transaction, so that nobody else checks its owner meanwhile.
+ANOTHERS = or_(_anothers(uploads.c.owner < bindparam("of_owner")), _anothers(uploads.c.owner > bindparam("of_owner")))
+#: PostgreSQL: lock the key ``at`` until the end of the transaction, so that nobody else checks its owner meanwhile. (SQLite
+#: has one writer at a time.)
 LOCK_KEY = select(func.pg_advisory_xact_lock(func.hashtextextended(bindparam("at"), 0)))
-
-
-def is_anothers(connection: Connection, upload: Upload) -> bool:
-    """Return whether another owner has a live or finished upload under the key of `upload`.
-
-    The answer stays true until the end of the transaction: PostgreSQL locks the key, and SQLite has one writer at a
-    time.
-    """
-    if connection.dialect.name == "postgresql":
-        connection.execute(LOCK_KEY, {"at": f"{upload.bucket}/{upload.key}"})
-    given = {"bucket": upload.bucket, "key": upload.key, "owner": upload.owner}
-    return bool(connection.execute(ANOTHERS, given).scalar_one())
 
 
 def insert_into(dialect: str, table: Any) -> Any:
@@ -76,20 +65,31 @@ def insert_into(dialect: str, table: Any) -> Any:
     return of.insert(table)
 
 
-def enter_upload(connection: Connection) -> Any:
-    """Return an INSERT of an upload, unless it is there.
+def enter_upload(connection: Connection, values: Mapping[str, Any], *, chosen: bool) -> bool:
+    """Enter an upload, unless it is there. Return whether the key is free for it: if not, it is not entered.
 
-    Its parameters are all columns but ``generation``, and ``of_owner`` and ``of_name``.
+    :param values: of all columns but ``generation``.
+    :param chosen: whether it may have a key that another owner has.
     """
-    return _enter_upload(connection.dialect.name)
+    if not chosen and connection.dialect.name == "postgresql":
+        connection.execute(LOCK_KEY, {"at": f"{values['bucket']}/{values['key']}"})
+    enter = _enter_upload(connection.dialect.name, tuple(values), chosen)
+    given = {**values, "of_owner": values["owner"], "of_name": values["name"]}
+    if connection.execute(enter, given).rowcount or chosen:
+        return True
+    # A repeated transaction finds its own row.
+    return connection.execute(UPLOAD, {"this": values["id"]}).first() is not None
 
 
 @cache
-def _enter_upload(dialect: str) -> Any:
+def _enter_upload(dialect: str, columns: tuple[str, ...], chosen: bool) -> Any:
     former = uploads.alias("former")
     same = (former.c.owner == bindparam("of_owner"), former.c.name == bindparam("of_name"))
     following = select(func.coalesce(func.max(former.c.generation), 0) + 1).where(*same).scalar_subquery()
-    entered = insert_into(dialect, uploads).values(generation=following)
+    row = select(*(bindparam(name, type_=uploads.c[name].type) for name in columns), following)
+    # (SQLite does not understand ON CONFLICT after a SELECT without WHERE.)
+    row = row.where(true() if chosen else not_(ANOTHERS))
+    entered = insert_into(dialect, uploads).from_select([*columns, "generation"], row)
     return entered.on_conflict_do_nothing(index_elements=["id"])
 
 
