@@ -46,6 +46,8 @@ _XML_WORDS = {
 #: What both APIs say of a bucket that is not there, and the JSON API of an object.
 _NO_OBJECT = "No such object"
 
+_MAKES = "storage.objects.create, storage.objects.get and storage.objects.delete"
+
 #: Operation -> the permission that it needs.
 PERMISSION_OF = {
     "PutObject": "storage.objects.create",
@@ -60,6 +62,11 @@ PERMISSION_OF = {
     "AbortMultipartUpload": "storage.multipartUploads.abort",
     "ListMultipartUploads": "storage.multipartUploads.list",
     "ListObjectsV2": "storage.objects.list",
+    # Of the JSON API. Those that make an object of others read these, and delete what they replace.
+    "GetObjectResource": "storage.objects.get",
+    "ListObjectResources": "storage.objects.list",
+    "RewriteObject": _MAKES,
+    "ComposeObject": _MAKES,
 }
 
 GCS_CODES = Codes(

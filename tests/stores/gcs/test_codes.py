@@ -69,3 +69,9 @@ def test_error_documents() -> None:
     ]
     for body, code in documents:
         assert read_error(body)[0] == code, body[:100]
+
+
+def test_a_refusal_names_the_permission() -> None:
+    """Of both APIs."""
+    for operation in ("PutObject", "ListMultipartUploads", "ListObjectResources", "RewriteObject", "ComposeObject"):
+        assert GCS_CODES.needed(operation, Misconfigured("forbidden", "no", 403)).startswith("storage."), operation
