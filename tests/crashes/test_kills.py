@@ -87,7 +87,7 @@ def test_killed_at_random_over_tls(moto: MotoServer, tmp_path: Path) -> None:
     """The same with TLS from the clients and to the store."""
     own, trusted = tls.pem_files(tmp_path)
     with FaultyS3(moto, tls.server_context(own)) as store:
-        kill_at_random(store, Service(tmp_path, configuration(store), tls=own, SSL_CERT_FILE=str(trusted)), 4)
+        kill_at_random(store, Service(tmp_path, configuration(store), tls=own, SSL_CERT_FILE=str(trusted)), 3)
 
 
 def kill_at_random(store: FaultyS3, stopped: Service, kills: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _ssl
+import contextlib
 import ctypes
 import io
 import socket
@@ -177,10 +178,8 @@ class TlsServerEnd(io.RawIOBase):
 
     def goodbye(self) -> None:
         """Say close_notify."""
-        try:
+        with contextlib.suppress(ssl.SSLError):  # the other side has not said it yet
             self.tls.unwrap()
-        except ssl.SSLError:  # the other side has not said it yet
-            pass
         self.flush()
 
     def end(self, *, reset: bool = False, wait: bool = False) -> None:
