@@ -61,7 +61,7 @@ def server_context(own: Path) -> ssl.SSLContext:
 
 def client_context() -> ssl.SSLContext:
     """Return what a client's end is made with that believes everybody."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 
@@ -87,6 +87,15 @@ def change_keys(tls: ssl.SSLObject, *, both: bool = True) -> None:
     """
     assert _libssl.SSL_key_update(_pointer(tls), 1 if both else 0) == 1
     tls.do_handshake()
+
+
+def ask_for_renegotiation(tls: ssl.SSLObject) -> bool:
+    """Have a client's OpenSSL ask for a new handshake in the connection (RFC 5246, section 7.4.1); return whether it has."""
+    if _libssl.SSL_renegotiate(_pointer(tls)) != 1:
+        return False
+    with contextlib.suppress(ssl.SSLWantReadError):
+        tls.do_handshake()
+    return True
 
 
 def give_ticket(tls: ssl.SSLObject) -> None:
