@@ -69,7 +69,7 @@ def client_context() -> ssl.SSLContext:
 # OpenSSL, as the ssl module was linked with it.
 _libssl: Any = ctypes.CDLL(_ssl.__file__)
 needs_messages = pytest.mark.skipif(
-    not (hasattr(_libssl, "SSL_key_update") and hasattr(_libssl, "SSL_new_session_ticket")),
+    not all(hasattr(_libssl, name) for name in ("SSL_key_update", "SSL_new_session_ticket", "SSL_renegotiate")),
     reason="the ssl module was linked with an OpenSSL whose other functions cannot be reached",
 )
 
@@ -89,13 +89,11 @@ def change_keys(tls: ssl.SSLObject, *, both: bool = True) -> None:
     tls.do_handshake()
 
 
-def ask_for_renegotiation(tls: ssl.SSLObject) -> bool:
-    """Have a client's OpenSSL ask for a new handshake in the connection (RFC 5246, section 7.4.1); return whether it has."""
-    if _libssl.SSL_renegotiate(_pointer(tls)) != 1:
-        return False
+def ask_for_renegotiation(tls: ssl.SSLObject) -> None:
+    """Have a client's OpenSSL ask for a new handshake in the connection (RFC 5246, section 7.4.1)."""
+    assert _libssl.SSL_renegotiate(_pointer(tls)) == 1
     with contextlib.suppress(ssl.SSLWantReadError):
         tls.do_handshake()
-    return True
 
 
 def give_ticket(tls: ssl.SSLObject) -> None:
