@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -41,18 +42,29 @@ def eventually(ask: Callable[[], Any], *, seconds: float = 20.0) -> Any:
 class Service:
     """``twistd -n resumable`` as a child process, in a directory of its own, which it may be started in again."""
 
-    def __init__(self, directory: Path, config: Mapping[str, Any] | None, *, port: int = 0, **environment: str) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        config: Mapping[str, Any] | None,
+        *,
+        port: int = 0,
+        tls: Path | None = None,
+        **environment: str,
+    ) -> None:
         """
         :param directory: where it runs; its log, configuration and temporary folder are there.
         :param config: the configuration; None for the embedded default.
         :param port: where it listens; 0 for a free port, which may be another one at the next start.
+        :param tls: a key and its certificate; with them it speaks TLS.
         """
         self.directory = directory
         self.temporary = directory / "tmp"
         self.temporary.mkdir(exist_ok=True)
         self.log_path = directory / "log"
         self._environment = environment
-        self._arguments = ["--listen", f"tcp:{port}:interface=127.0.0.1"]
+        self._secure = tls is not None
+        listen = f"tcp:{port}" if tls is None else f"ssl:{port}:privateKey={tls}:certKey={tls}"
+        self._arguments = ["--listen", f"{listen}:interface=127.0.0.1"]
         if config is not None:
             (directory / "app.yaml").write_text(yaml.safe_dump(dict(config)))
             self._arguments += ["--config", "app.yaml"]
@@ -106,7 +118,7 @@ class Service:
         def listening() -> Any:
             assert self._process is not None
             assert self._process.poll() is None, self.log
-            return re.search(r"resumable listening on http://127\.0\.0\.1:(\d+)/", self.log[said:])
+            return re.search(r"resumable listening on https?://127\.0\.0\.1:(\d+)/", self.log[said:])
 
         self.port = int(eventually(listening, seconds=60)[1])
         return self
@@ -135,7 +147,7 @@ class Service:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._secure else 'http'}://127.0.0.1:{self.port}"
 
     def kill(self) -> None:
         """SIGKILL: it can do nothing about it."""
@@ -159,9 +171,13 @@ class Service:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def client(self, seconds: float = 30.0) -> Client:
+        """A new connection to it, over TLS if it speaks that."""
+        return Client(self.port, seconds, secure=self._secure)
+
     def request(self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> Answer:
         """One request on a connection of its own, with no other headers than Host and those given."""
-        with Client(self.port) as client:
+        with self.client() as client:
             client.head(method, path, {"Content-Length": str(len(body)), **(headers or {})})
             client.send(body)
             return client.answer()
@@ -186,17 +202,28 @@ class Answer:
 class Client:
     """A raw connection: sends what it is told, as far as it is told, and can vanish anywhere."""
 
-    def __init__(self, port: int, seconds: float = 30.0) -> None:
+    def __init__(self, port: int, seconds: float = 30.0, *, secure: bool = False) -> None:
         """
         :param seconds: how long it waits for anything to happen.
+        :param secure: whether it speaks TLS, and believes everybody.
         """
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=seconds)
+        if secure:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+            self.socket = context.wrap_socket(self.socket)
         self._received = b""
 
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if isinstance(self.socket, ssl.SSLSocket):
+            # With TLS's tickets unread the kernel would reset the connection, and what was sent last might be lost.
+            with contextlib.suppress(OSError):
+                self.socket.setblocking(False)
+                while self.socket.recv(65536):
+                    pass
         self.socket.close()
 
     def head(self, method: str, path: str, headers: Mapping[str, str | None]) -> None:
@@ -211,7 +238,7 @@ class Client:
         try:
             while sent < len(data):
                 sent += self.socket.send(data[sent : sent + 65536])
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
             pass
         return sent
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import tls
 from tests.faults.conftest import nothing_left, stored
 from tests.faults.loop import CHUNK, DATA, Uploader
 from tests.faults.proxy import FaultyS3
 from tests.faults.test_matrix import BREAKS, CALLS
 from tests.harness import Service
+from tests.s3servers import MotoServer
 from tests.service.conftest import configuration
 
 #: Of each call its first, which is done and whose answer the process does not live to hear; of two the other moment as well.
@@ -77,6 +79,18 @@ def test_killed_while_cancelling(store: FaultyS3, tmp_path: Path, ledger_url: st
 @pytest.mark.parametrize("kills", [4, pytest.param(12, marks=pytest.mark.soak)])
 def test_killed_at_random(store: FaultyS3, tmp_path: Path, ledger_url: str, kills: int) -> None:
     """Eight clients upload, break off and go on, while the process is killed again and again."""
+    kill_at_random(store, Service(tmp_path, configuration(store, ledger=ledger_url)), kills)
+
+
+@pytest.mark.soak
+def test_killed_at_random_over_tls(moto: MotoServer, tmp_path: Path) -> None:
+    """The same with TLS from the clients and to the store."""
+    own, trusted = tls.pem_files(tmp_path)
+    with FaultyS3(moto, tls.server_context(own)) as store:
+        kill_at_random(store, Service(tmp_path, configuration(store), tls=own, SSL_CERT_FILE=str(trusted)), 3)
+
+
+def kill_at_random(store: FaultyS3, stopped: Service, kills: int) -> None:
     chance = random.Random(kills)
     done: list[str] = []
     errors: list[BaseException] = []
@@ -91,14 +105,14 @@ def test_killed_at_random(store: FaultyS3, tmp_path: Path, ledger_url: str, kill
                 size = own.choice([300_000, CHUNK, len(DATA)])
                 name = f"random/{number}-{turn}"
                 breaks = sorted(own.randrange(1, size) for _ in range(own.randrange(3)))
-                Uploader(service, name, DATA[:size], breaks=breaks).run(seconds=120)
+                Uploader(stopped, name, DATA[:size], breaks=breaks).run(seconds=120)
                 assert stored(store, name) == DATA[:size], name
                 store.boto3().delete_object(Bucket=store.bucket, Key=name)
                 done.append(name)
         except BaseException as error:
             errors.append(error)
 
-    with Service(tmp_path, configuration(store, ledger=ledger_url)) as service:
+    with stopped as service:
         clients = [threading.Thread(target=client, args=(number,)) for number in range(8)]
         for thread in clients:
             thread.start()

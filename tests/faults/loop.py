@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import Sequence
 
-from tests.harness import Answer, Client, Service
+from tests.harness import Answer, Service
 
 CHUNK = 6 << 20
 #: Two chunks and a bit.
@@ -56,7 +56,7 @@ class Uploader:
         headers = {"Content-Range": f"bytes {offset}-{len(self.data) - 1}/{len(self.data)}"}
         headers["Content-Length"] = str(len(self.data) - offset)
         try:
-            with Client(self.service.port, seconds) as client:
+            with self.service.client(seconds) as client:
                 client.head("PUT", f"/upload/{self.name}", headers)
                 client.send(self.data[offset:end])
                 return client.answer() if end is None else None

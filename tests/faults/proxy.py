@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import io
 import re
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -15,12 +17,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
+from weakref import WeakSet
 
 from attrs import define
 from crc32c import crc32c
 from typing_extensions import Self
 
 from resumable.crc32c_text import encode_crc32c
+from tests.faults import tls
 from tests.s3servers import S3Server
 
 #: What can go wrong with any call.
@@ -69,13 +73,18 @@ class FaultyS3:
     :ivar counts: calls by kind, since `reset`.
     """
 
-    def __init__(self, behind: S3Server) -> None:
+    def __init__(self, behind: S3Server, secure: ssl.SSLContext | None = None) -> None:
+        """
+        :param secure: with what it speaks TLS; then it can do what `tests.faults.tls` names, too.
+        """
+        self.secure = secure
         self.bucket, self.access_key, self.secret_key = behind.bucket, behind.access_key, behind.secret_key
         self.behind = behind
         self.counts: Counter[str] = Counter()
         self._rules: list[Rule] = []
         self._lock = threading.Lock()
         self._gone: set[str] = set()
+        self._secured: WeakSet[tls.TlsServerEnd] = WeakSet()
         self._begun: dict[bytes, float] = {}
         address = urlsplit(behind.endpoint)
         assert address.hostname is not None
@@ -87,7 +96,8 @@ class FaultyS3:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
-        self.endpoint = f"http://127.0.0.1:{self._server.server_address[1]}"
+        scheme = "http" if secure is None else "https"
+        self.endpoint = f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -122,6 +132,12 @@ class FaultyS3:
         """Do everything right from here on."""
         with self._lock:
             self._rules.clear()
+
+    def hang_up(self) -> None:
+        """End all connections over TLS."""
+        for secured in list(self._secured):
+            with contextlib.suppress(OSError):
+                secured.bare.shutdown(socket.SHUT_RDWR)
 
     def rule_for(self, kind: str, target: str) -> Rule | None:
         """Count the call; the rule whose turn it is."""
@@ -194,6 +210,7 @@ class _Handler(BaseHTTPRequestHandler):
     faulty: FaultyS3
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    secure: tls.TlsServerEnd | None = None
 
     def _serve(self) -> None:
         rule = self.faulty.rule_for(kind_of(self.command, self.path), self.path)
@@ -203,8 +220,19 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.read(size // 2)
             self._reset()
             return
-        body = self.rfile.read(size)
-        after = fault in ("break after", "cut short")
+        if self.secure is not None and fault in (*tls.BODY, *tls.CALM):
+            # Several times: what may come at any time may come often.
+            parts = [self.rfile.read(size // 4)]
+            for _ in range(3):
+                self.secure.disturb(fault)
+                parts.append(self.rfile.read(size // 4))
+            body = b"".join(parts) + self.rfile.read(size - 3 * (size // 4) - size // 4)
+        else:
+            body = self.rfile.read(size)
+        if len(body) < size:  # the service has gone away
+            self.close_connection = True
+            return
+        after = fault in ("break after", "cut short", *tls.ANSWER)
         if rule is not None and rule.then is not None and not after:
             rule.then()
         if fault == "late":
@@ -241,11 +269,11 @@ class _Handler(BaseHTTPRequestHandler):
             if fault == "break after":
                 self._reset()
             else:
-                self._say(*answer, short=fault == "cut short")
+                self._say(*answer, fault)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
 
-    def _say(self, status: int, headers: Any, body: bytes, *, short: bool = False) -> None:
+    def _say(self, status: int, headers: Any, body: bytes, fault: str = "") -> None:
         lines = [f"HTTP/1.1 {status} {http.client.responses[status]}"]
         kept = [(name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP]
         if self.command == "HEAD" and "Content-Length" in headers:
@@ -254,7 +282,10 @@ class _Handler(BaseHTTPRequestHandler):
             kept.append(("Content-Length", str(len(body))))
         lines += [f"{name}: {value}" for name, value in kept]
         answer = "\r\n".join([*lines, "", ""]).encode() + (b"" if self.command == "HEAD" else body)
-        if short:
+        if self.secure is not None and fault in tls.ANSWER:
+            self.secure.answer_wrongly(fault, answer, LATE)
+            self.close_connection = fault != "record stalled"
+        elif fault == "cut short":
             # In the middle of the body, or of the head where there is none.
             self.wfile.write(answer[: -max(1, len(body) // 2)] if body else answer[: len(answer) // 2])
             self._reset()
@@ -269,6 +300,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def handle(self) -> None:
         with contextlib.suppress(OSError):  # the service has gone away, or was killed
+            if self.faulty.secure is not None:
+                self.secure = tls.TlsServerEnd(self.request, self.faulty.secure)
+                self.rfile, self.wfile = io.BufferedReader(self.secure, 65536), self.secure  # type: ignore[assignment]
+                self.faulty._secured.add(self.secure)
+                rule = self.faulty.rule_for("Handshake", "")
+                self.secure.handshake("" if rule is None else rule.fault)
             super().handle()
 
     def finish(self) -> None:

@@ -38,6 +38,7 @@ class Answer:
 
     :ivar sent: whether the whole request was sent when the answer came.
     :ivar cut: whether the body was too long for an error document, and was dropped.
+    :ivar framed: whether the body has told its own length. One that ended with the connection may have been cut short.
     """
 
     status: int
@@ -45,6 +46,7 @@ class Answer:
     segments: list[bytes]
     sent: bool = True
     cut: bool = False
+    framed: bool = True
 
     def header(self, name: bytes) -> str | None:
         """Return the header's first value, or None."""
@@ -162,7 +164,8 @@ class Exchange(Protocol):
             self._failed(reason)
         else:
             self._collect()
-            self._end(Answer(response.code, response.headers, self._segments, self._sent))
+            framed = isinstance(reason.value, ResponseDone)
+            self._end(Answer(response.code, response.headers, self._segments, self._sent, framed=framed))
 
     @property
     def _sent(self) -> bool:

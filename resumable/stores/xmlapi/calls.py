@@ -252,7 +252,8 @@ class Calls:
             return CallFailure(answer.code, plain(answer.message), transient=not final)
         if not 200 <= answer.status < 300:
             return self._answers.refusal(answer)
-        if call.blank is not None and not any(answer.segments):
+        # Without a length, what looks empty may be an answer that was cut short.
+        if call.blank is not None and answer.framed and not any(answer.segments):
             return call.blank
         fields = await self._answers.read(call.operation, answer) if call.reads else {}
         if isinstance(fields, CallFailure):
