@@ -410,8 +410,8 @@ class Uploads(RuleBasedStateMachine):
             await self._uploads.cancel(await self._current())
 
         self.do(cancel())
-        state = run(self._current()).state
-        assert state in (State.CANCELLED, State.FINISHED)
+        current = run(self._current())
+        assert current.state in (State.CANCELLED, State.FINISHED), current.reason
         self._over()
 
     @rule(call=st.sampled_from(CALLS), when=st.sampled_from(["before", "after"]))
