@@ -4,8 +4,9 @@ Google's own multipart uploads know no parts that are copied. So each part is an
 or copied from another object within Google. Completing composes them, 32 with each call ("Objects: compose"), level upon
 level if there are more. No byte passes through here, and whether an object may be replaced is a condition of the last call.
 
-A note, which is an object too, says that the multipart upload is open, and what its object is to be made with. It is the
-first to come and the first to go: where it is gone, parts that are left are of no use to anybody.
+A note, which is an object too, says that the multipart upload is open, and what its object is to be made with. When that
+has ended, another note takes its place until the parts are deleted: whoever asks for the multipart upload does not find it
+any more, and whoever lists them does, so that no parts are left which nobody knows of.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ _NOTES, _PARTS = "composed/notes/", "composed/parts/"
 _LONGEST = 1024
 #: The most bytes of a note: metadata has 8 KiB at most.
 _NOTE_LIMIT = 64 * 1024
+#: What stands in place of the note when the multipart upload has ended.
+_ENDED = b"ended"
 #: Calls at a time.
 _AT_A_TIME = 8
 #: Headers that an object is created with -> their names in the JSON API.
@@ -156,24 +159,26 @@ class Composer:
     async def open(self, bucket: str, key: str, options: ObjectOptions) -> str:
         """Open a multipart upload and return its id."""
         word = token_hex(8)
-        await self._store.put_object(
-            bucket,
-            self._note_key(key, word),
-            [Note.of(options).encode()],
-            ObjectOptions(content_type="application/json"),
-        )
+        await self._write_note(bucket, key, word, Note.of(options).encode())
         return f"{_ID}{word}"
+
+    async def _write_note(self, bucket: str, key: str, word: str, note: bytes) -> None:
+        options = ObjectOptions(content_type="application/json")
+        await self._store.put_object(bucket, self._note_key(key, word), [note], options)
 
     async def _note(self, bucket: str, key: str, word: str) -> Note:
         """Return the note.
 
-        :raises NoSuchUpload: it is gone.
+        :raises NoSuchUpload: it is gone, or the multipart upload has ended.
         """
         try:
             segments = await self._store.get_object(bucket, self._note_key(key, word), limit=_NOTE_LIMIT)
         except NotFound as error:
             raise NoSuchUpload("NoSuchUpload", "the multipart upload is not open", error.status) from error
-        return Note.decode(b"".join(segments))
+        stored = b"".join(segments)
+        if stored == _ENDED:
+            raise NoSuchUpload("NoSuchUpload", "the multipart upload has ended", 404)
+        return Note.decode(stored)
 
     async def upload_part(
         self, bucket: str, key: str, word: str, number: int, body: Sequence[bytes], crc32c: int | None
@@ -240,7 +245,7 @@ class Composer:
         try:
             note = await self._note(bucket, key, word)
         except NoSuchUpload:
-            await self._free(bucket, word)
+            await self._free(bucket, key, word)
             raise
         sources = [(self._part_key(word, part.number), part.etag) for part in parts]
         try:
@@ -307,15 +312,17 @@ class Composer:
 
     async def abort(self, bucket: str, key: str, word: str) -> None:
         """Free the parts. What is gone already does not matter."""
-        await self._store.delete_object(bucket, self._note_key(key, word))
-        await self._free(bucket, word)
+        await self._write_note(bucket, key, word, _ENDED)
+        await self._free(bucket, key, word)
 
-    async def _free(self, bucket: str, word: str) -> None:
+    async def _free(self, bucket: str, key: str, word: str) -> None:
+        """Delete the parts of a multipart upload that has ended, and then what tells of it."""
         found = await self._resources.list(bucket, self._folder(word))
         await self._store.delete_objects(bucket, [one.key for one in found])
+        await self._store.delete_object(bucket, self._note_key(key, word))
 
     async def list_open(self, bucket: str, prefix: str) -> list[OpenMultipart]:
-        """Return all such multipart uploads that are open and whose keys begin with the prefix.
+        """Return all such multipart uploads whose keys begin with the prefix: open, or ended and not freed.
 
         Of one whose key is so long that its note does not tell it, the note's key stands in its place.
         """

@@ -69,7 +69,7 @@ ASKED: dict[tuple[str, bool], dict[str, int]] = {
     },
     ("one request", False): {"PutObject": 1},
     ("concatenation", False): {
-        **{"PutObject": 3, "GetObject": 3, "HeadObject": 3, "RewriteObject": 2, "ComposeObject": 1},
+        **{"PutObject": 4, "GetObject": 3, "HeadObject": 3, "RewriteObject": 2, "ComposeObject": 1},
         **{"ListObjectResources": 1, "DeleteObject": 5},
     },
 }
