@@ -467,7 +467,7 @@ class Uploads(RuleBasedStateMachine):
                 self.acknowledged = 0
             _, done, _ = run(self._send(first, len(self._data), 7, drop=False, stall=False))
             outcome = run(wait(done))
-            assert not isinstance(outcome, Exception), repr(outcome)
+            assert not isinstance(outcome, Exception), (repr(outcome), self._upload and run(self._current()).reason)
             if first == 0:
                 self.settled()
         assert self._upload is None

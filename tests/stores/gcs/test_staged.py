@@ -11,7 +11,15 @@ from twisted.internet.defer import ensureDeferred, gatherResults
 from resumable.model import ObjectOptions
 from resumable.stores.gcs.client import GcsStore
 from resumable.stores.gcs.staging import Staged, new_word, parse_id, parse_key, staging_key
-from resumable.stores.port import Made, Misconfigured, NoSuchUpload, PartRef, PreconditionFailed, StoreError, StoreUnavailable
+from resumable.stores.port import (
+    Made,
+    Misconfigured,
+    NoSuchUpload,
+    PartRef,
+    PreconditionFailed,
+    StoreError,
+    StoreUnavailable,
+)
 from tests.stores.gcs.server import Fault, GcsServer
 from tests.stores.s3.test_fences import Closed, Recorder
 
