@@ -458,10 +458,14 @@ class Uploads(RuleBasedStateMachine):
         self.calm_down()
         if self._stalled is not None:
             self.end_the_silence()
-        for _ in range(3):
+        for _ in range(3 if len(self.versions()) == 1 else 4):
             offset = self._offset() if self._upload is not None else 0
             if self._upload is None:
                 break
+            if len(self.versions()) > 1 and run(self._current()).state is State.FINISHING:
+                # All of a former file has come, and lacks only its object: whoever brings another is told to come again.
+                run(self.clean_up())
+                continue
             first = self._beginning(min(offset, len(self._data) - 1))
             if first == 0 and not self.swarm:
                 self.acknowledged = 0

@@ -414,7 +414,7 @@ class ComposedAlone(Composed):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize(("machine", "examples"), [(OnGoogle, 12), (Staged, 15), (Composed, 10), (ComposedAlone, 10)])
+@pytest.mark.parametrize(("machine", "examples"), [(OnGoogle, 8), (Staged, 12), (Composed, 8), (ComposedAlone, 8)])
 @ensureDeferred
 async def test_whatever_happens(
     gcs: GcsServer, monkeypatch: pytest.MonkeyPatch, logged: list[Any], machine: type[OnGoogle], examples: int
