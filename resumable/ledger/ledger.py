@@ -444,6 +444,27 @@ class Ledger:
             raise Ended("the upload has ended")
         return current
 
+    async def forget_multipart(self, upload: Upload, multipart_id: str) -> bool:
+        """Forget a multipart upload that the store does not have any more. Say whether the open upload has another, or none.
+
+        It is not forgotten if parts are acknowledged: they were in it.
+        """
+
+        def work(connection: Connection) -> bool:
+            # The row is locked, so that no part is entered meanwhile.
+            current = self._locked(connection, upload.id)
+            if current.state is not State.OPEN:
+                return False
+            if current.multipart_id != multipart_id:
+                return True
+            parts = select(pieces.c.number).where(pieces.c.upload_id == upload.id, pieces.c.number.is_not(None))
+            if connection.execute(parts.limit(1)).first() is not None:
+                return False
+            connection.execute(update(uploads).where(uploads.c.id == upload.id).values(multipart_id=None))
+            return True
+
+        return await self._database.write(work)
+
     async def declare(self, upload: Upload, length: int) -> Upload:
         """Set the upload's length (bytes) unless it is set, and return the upload as it stands then.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from resumable.model import Ended, Upload
 from resumable.single_flight import SingleFlight
+from resumable.stores.port import NoSuchUpload
 from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.openings import OpeningNotes
 from resumable.uploads.policy import object_options
@@ -30,6 +31,28 @@ class MultipartOpener:
             opened = await self._opening.join(None, self._open)
             self._state.change(multipart_id=opened.multipart_id, length=opened.length)
         return self._state.upload
+
+    async def is_replaced(self, former: str | None) -> bool:
+        """Say whether there is another multipart upload, or may be, because the store does not have this one.
+
+        A process may have died, or an answer may have been lost, after all parts were dropped and the multipart upload was
+        aborted, and before the ledger heard of it. Nothing that is acknowledged was in it then.
+
+        :param former: the one that was to be written; None if it was not open yet.
+        :raises StoreError: the store would not say what it has.
+        """
+        upload = self._state.upload
+        if upload.multipart_id is None or former not in (None, upload.multipart_id):
+            return True
+        try:
+            await self._store.list_parts(upload.bucket, upload.key, upload.multipart_id)
+            return False
+        except NoSuchUpload:
+            if not await self._ledger.forget_multipart(upload, upload.multipart_id):
+                return False
+        if self._state.upload.multipart_id == upload.multipart_id:
+            self._state.change(multipart_id=None)
+        return True
 
     async def _open(self) -> Upload:
         upload, store = self._state.upload, self._store

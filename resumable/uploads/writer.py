@@ -175,17 +175,19 @@ class UploadWriter:
         await lock.acquire()
         try:
             while True:
-                known = set(self.state.pieces.get(number, ()))
+                known, multipart_id = set(self.state.pieces.get(number, ())), self.upload.multipart_id
                 try:
                     await self._store(number, buffer, sender, turn)
                     break
-                except (NotFound, NoSuchUpload, NotSeen):
+                except (NotFound, NoSuchUpload, NotSeen) as error:
                     # Another node has joined the chunk, or some of its fragments, and deleted those; or it has ended the
                     # upload. As long as there is something to learn of that, nothing is lost.
                     await self.refresh()
                     if not self.upload.live and self.upload.state is not State.FINISHED:
                         raise Ended(self.upload.reason or "the upload has ended") from None
-                    if self.upload.live and set(self.state.pieces.get(number, ())) == known:
+                    if not self.upload.live or set(self.state.pieces.get(number, ())) != known:
+                        continue
+                    if not isinstance(error, NoSuchUpload) or not await self._multipart.is_replaced(multipart_id):
                         raise
                 except Ended:
                     # It may have ended well: somebody else has brought the rest, or the same.

@@ -17,6 +17,19 @@ from resumable.stores.transport.pool import Transport
 R: Any = reactor
 
 
+class FakeTime:
+    """The reactor, but for its clock."""
+
+    def __init__(self) -> None:
+        self.passed = 0.0
+
+    def seconds(self) -> float:
+        return self.passed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(R, name)
+
+
 @define
 class Received:
     head: str

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import random
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from functools import wraps
 from typing import Any, TypeVar, cast
 
 import pytest
@@ -30,7 +31,18 @@ from zope.interface import implementer
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.maintenance import Maintenance
-from resumable.model import Ended, Gap, Interrupted, Piece, State, Superseded, Unavailable, Upload, UploadError
+from resumable.model import (
+    Conflict,
+    Ended,
+    Gap,
+    Interrupted,
+    Piece,
+    State,
+    Superseded,
+    Unavailable,
+    Upload,
+    UploadError,
+)
 from resumable.stores.port import StoreLimits
 from resumable.tasks import BackgroundTasks
 from resumable.upkeep.recovery import CompletionRecovery
@@ -65,6 +77,23 @@ async def certain() -> None:
 
 async def wait(done: Deferred[T]) -> T:
     return await done
+
+
+class Died(Exception):
+    """The process died before it was done."""
+
+
+def survived(step: Callable[..., None]) -> Callable[..., None]:
+    """A rule in the midst of which the process may die."""
+
+    @wraps(step)
+    def take(machine: Uploads, **drawn: Any) -> None:
+        try:
+            step(machine, **drawn)
+        except Died:
+            machine.come_back()
+
+    return take
 
 
 @implementer(IPushProducer)
@@ -127,9 +156,11 @@ class Uploads(RuleBasedStateMachine):
 
     :ivar acknowledged: bytes from the start that somebody was told are safe.
     :ivar step: chunks of one size, where the length is not known.
+    :ivar swarm: whether many connections may write the upload.
     """
 
     step = grid.STEP
+    swarm = False
 
     @staticmethod
     def new_ledger(directory: str) -> str:
@@ -154,16 +185,19 @@ class Uploads(RuleBasedStateMachine):
         self._ledger = Ledger(self._database)
         self._store = self.new_store(self._bucket)
         budget = MemoryBudget(4096, reactor)  # type: ignore[arg-type]
-        deps = Dependencies(
+        identity = await Maintenance(self._database).identity()
+        self._deps = Dependencies(
             ledger=self._ledger,
             store=self._store,
-            fragments=Fragments(self._store, budget, ".resumable/", "ledger"),
+            fragments=Fragments(self._store, budget, ".resumable/", identity),
             budget=budget,
             read_back=ReadBackLimiter(CHUNK),
             clock=reactor,  # type: ignore[arg-type]
             background=BackgroundTasks(4),
         )
-        self._uploads = UploadService(deps, self.policy(self._store))
+        self._uploads = UploadService(self._deps, self.policy(self._store))
+
+    # What the store is
 
     @staticmethod
     def new_bucket() -> Bucket:
@@ -177,18 +211,76 @@ class Uploads(RuleBasedStateMachine):
     def policy(store: MemoryStore) -> Policy:
         return policy("bucket", chunk_size=CHUNK, limits=store.limits)
 
+    def do(self, doing: Coroutine[Any, Any, T]) -> T:
+        """Have the process do it.
+
+        :raises Died: it dies first.
+        """
+        return run(doing)
+
+    def come_back(self) -> None:
+        """Start the process that has died in the midst of a rule."""
+        raise NotImplementedError
+
+    def in_trouble(self) -> bool:
+        return bool(self._store.trouble)
+
+    def calm_down(self) -> None:
+        """Nothing goes wrong any more."""
+        self._store.trouble.clear()
+
+    def kill(self) -> None:
+        self._store.dead = True
+
+    def made(self) -> bytes | None:
+        """The object."""
+        return self._object("name")
+
+    def _object(self, key: str) -> bytes | None:
+        return self._bucket.objects.get(key, (None, {}))[0]
+
+    def _part(self, multipart_id: str | None, number: int) -> bytes | None:
+        multipart = self._bucket.multiparts.get(multipart_id or "")
+        return multipart[2].get(number) if multipart else None
+
+    def make_room(self) -> None:
+        """See to it that the next upload's object may be made."""
+
+    def left(self) -> list[Any]:
+        """What there is in the store besides objects. One whose id was in an answer that was lost has no parts."""
+        fragments = [key for key in self._bucket.objects if key.startswith(".resumable/")]
+        return [*fragments, *(parts for _, _, parts in self._bucket.multiparts.values() if parts)]
+
+    async def clean_up(self) -> None:
+        """Do what is done by the clock."""
+        maintenance = Maintenance(self._database)
+        await CompletionRecovery(self._uploads, maintenance, reactor, give_up_after=60).round(idle=-1)  # type: ignore[arg-type]
+
+    # What the file is
+
+    def versions(self) -> list[bytes]:
+        """What the bytes that are stored may be of: one of these files."""
+        return [self._data]
+
+    def settled(self) -> None:
+        """Note that all that counts is of the present file: a body that began at byte 0 was stored."""
+
     @initialize(length=st.integers(1, 6 * CHUNK), seed=st.integers(0, 1000), known=st.booleans())
+    @survived
     def create(self, length: int, seed: int, known: bool) -> None:
         self._data = random.Random(seed).randbytes(length)
         self._known = known
+        self.swarm = False
+        self.settled()
+        self.make_room()
         wanted = CreateRequest("put", "name", length=length if known else None)
-        self._upload = run(self._uploads.create(wanted))
+        self._upload = self.do(self._uploads.create(wanted))
         self.acknowledged = 0
 
     @rule(length=st.integers(1, 6 * CHUNK), seed=st.integers(0, 1000), known=st.booleans())
     def create_another(self, length: int, seed: int, known: bool) -> None:
         if self._upload is None:
-            self.create(length, seed, known)
+            self.create(length=length, seed=seed, known=known)
 
     async def _current(self) -> Upload:
         assert self._upload is not None
@@ -221,56 +313,69 @@ class Uploads(RuleBasedStateMachine):
         step=st.integers(1, 40),
         drop=st.booleans(),
     )
+    @survived
     def send(self, back: int, size: int, step: int, drop: bool) -> None:
         """From what is acknowledged, from before it, or (to be refused) from past it."""
         if self._upload is None:
             return
-        troubled = bool(self._store.trouble) or self._stalled is not None
+        troubled = self.in_trouble() or self._stalled is not None
         offset = self._offset()
         if self._upload is None:
             return
-        first = max(0, offset - back)
-        if first == 0:
+        first = self._beginning(offset - back)
+        if first == 0 and not self.swarm:
             # Who begins again at byte 0 brings all of it anew.
             self.acknowledged = 0
-        _, done, sent = run(self._send(first, size, step, drop=drop, stall=False))
-        outcome = run(wait(done))
+        _, done, sent = self.do(self._send(first, size, step, drop=drop, stall=False))
+        outcome = self.do(wait(done))
         if isinstance(outcome, Gap):
             assert first > offset or troubled
+        elif isinstance(outcome, Conflict):
+            assert len(self.versions()) > 1
         elif isinstance(outcome, (Interrupted, Unavailable, Superseded, Ended)):
             assert troubled or (drop and isinstance(outcome, Interrupted)), outcome
         else:
             assert not isinstance(outcome, Exception), repr(outcome)
             # What was answered is promised.
             self.acknowledged = max(self.acknowledged, outcome.offset)
-            assert outcome.offset >= sent
-        if not troubled and not isinstance(outcome, Gap):
-            assert self._offset() >= sent
+            assert outcome.coverage.covers(min(first, len(self._data) - 1) if self.swarm else 0, sent)
+            if first == 0:
+                self.settled()
+        if not troubled and not isinstance(outcome, (Gap, Conflict)):
+            assert self._offset() >= sent or self.swarm
+
+    def _beginning(self, wanted: int) -> int:
+        """Where a body begins: whoever has another file than before begins at byte 0."""
+        return max(0, wanted) if len(self.versions()) == 1 else 0
 
     @rule(back=st.integers(0, CHUNK), size=st.integers(1, 3 * CHUNK), step=st.integers(1, 40), drop=st.booleans())
+    @survived
     def fall_silent(self, back: int, size: int, step: int, drop: bool) -> None:
-        if self._upload is None or self._stalled is not None:
+        if self._upload is None or self._stalled is not None or len(self.versions()) > 1:
             return
         offset = self._offset()
         if offset < len(self._data) and self._upload is not None:
-            body, done, _ = run(self._send(max(1, offset - back), size, step, drop=drop, stall=True))
+            body, done, _ = self.do(self._send(max(1, offset - back), size, step, drop=drop, stall=True))
             self._stalled = (body, done)
 
     @rule()
+    @survived
     def be_checkpointed(self) -> None:
-        run(self._uploads.writing.checkpoint())
-        run(self._uploads.writing.checkpoint())
+        self.do(self._uploads.writing.checkpoint())
+        self.do(self._uploads.writing.checkpoint())
 
     @rule()
+    @survived
     def end_the_silence(self) -> None:
         if self._stalled is None:
             return
         (body, done), self._stalled = self._stalled, None
         blockingCallFromThread(reactor, body.go_on)  # type: ignore[arg-type]
-        outcome = run(wait(done))
+        outcome = self.do(wait(done))
         assert not isinstance(outcome, AssertionError), repr(outcome)
 
     @rule()
+    @survived
     def ask(self) -> None:
         if self._upload is not None:
             self._offset()
@@ -281,11 +386,11 @@ class Uploads(RuleBasedStateMachine):
         async def query() -> Any:
             return await self._uploads.report(await self._current())
 
-        report = run(query())
+        report = self.do(query())
         assert report.offset >= self.acknowledged
         self.acknowledged = report.offset
         if report.finished:
-            assert self._bucket.objects["name"][0] == self._data
+            assert self.made() in self.versions()
             self._over()
         return int(report.offset)
 
@@ -296,6 +401,7 @@ class Uploads(RuleBasedStateMachine):
             self.end_the_silence()
 
     @rule()
+    @survived
     def cancel(self) -> None:
         if self._upload is None:
             return
@@ -303,9 +409,9 @@ class Uploads(RuleBasedStateMachine):
         async def cancel() -> None:
             await self._uploads.cancel(await self._current())
 
-        run(cancel())
-        state = run(self._current()).state
-        assert state in (State.CANCELLED, State.FINISHED)
+        self.do(cancel())
+        current = run(self._current())
+        assert current.state in (State.CANCELLED, State.FINISHED), current.reason
         self._over()
 
     @rule(call=st.sampled_from(CALLS), when=st.sampled_from(["before", "after"]))
@@ -316,7 +422,7 @@ class Uploads(RuleBasedStateMachine):
     @rule()
     def die(self) -> None:
         """Kill the process and start it again: nothing that was under way goes on."""
-        self._store.dead = True
+        self.kill()
         self._stalled = None
         run(self._database.close())
         run(self._start())
@@ -330,7 +436,7 @@ class Uploads(RuleBasedStateMachine):
         # A writer that is silent may still have something under way, so wrong is only what stays wrong.
         while (now := run(self._told())) != before:
             before = now
-            if now[0] != State.OPEN or all(self._stored(piece) == self._wanted(piece) for piece in now[1]):
+            if now[0] != State.OPEN or all(self._stored(piece) in self._wanted(piece) for piece in now[1]):
                 return
         raise AssertionError(f"not in the store as the ledger says: {now}")
 
@@ -341,31 +447,36 @@ class Uploads(RuleBasedStateMachine):
     def _stored(self, piece: Piece) -> bytes | None:
         assert self._upload is not None
         if piece.number is None:
-            key = f".resumable/{self._upload.id}/{piece.first}-{piece.end - 1}.{piece.etag}"
-            return self._bucket.objects.get(key, (None, {}))[0]
-        multipart = self._bucket.multiparts.get(run(self._current()).multipart_id)
-        return multipart[2].get(piece.number) if multipart else None
+            return self._object(f".resumable/{self._upload.id}/{piece.first}-{piece.end - 1}.{piece.etag}")
+        return self._part(run(self._current()).multipart_id, piece.number)
 
-    def _wanted(self, piece: Piece) -> bytes:
-        return self._data[piece.first : piece.end]
+    def _wanted(self, piece: Piece) -> list[bytes]:
+        return [data[piece.first : piece.end] for data in self.versions()]
 
     def teardown(self) -> None:
         """With no more trouble every upload ends, and nothing but objects is left."""
-        self._store.trouble.clear()
+        self.calm_down()
         if self._stalled is not None:
             self.end_the_silence()
-        for _ in range(3):
+        for _ in range(3 if len(self.versions()) == 1 else 4):
             offset = self._offset() if self._upload is not None else 0
             if self._upload is None:
                 break
-            _, done, _ = run(self._send(min(offset, len(self._data) - 1), len(self._data), 7, drop=False, stall=False))
+            if len(self.versions()) > 1 and run(self._current()).state is State.FINISHING:
+                # All of a former file has come, and lacks only its object: whoever brings another is told to come again.
+                run(self.clean_up())
+                continue
+            first = self._beginning(min(offset, len(self._data) - 1))
+            if first == 0 and not self.swarm:
+                self.acknowledged = 0
+            _, done, _ = run(self._send(first, len(self._data), 7, drop=False, stall=False))
             outcome = run(wait(done))
-            assert not isinstance(outcome, Exception), repr(outcome)
+            assert not isinstance(outcome, Exception), (repr(outcome), self._upload and run(self._current()).reason)
+            if first == 0:
+                self.settled()
         assert self._upload is None
-        run(CompletionRecovery(self._uploads, Maintenance(self._database), reactor, give_up_after=60).round(idle=-1))  # type: ignore[arg-type]
-        assert [key for key in self._bucket.objects if key.startswith(".resumable/")] == []
-        # One whose id was in an answer that was lost has no parts.
-        assert [parts for _, _, parts in self._bucket.multiparts.values() if parts] == []
+        run(self.clean_up())
+        assert self.left() == []
         run(self._database.close())
         self._directory.cleanup()
 

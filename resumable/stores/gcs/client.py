@@ -297,7 +297,7 @@ class GcsStore(XmlStore):
         except NotFound as error:
             # Somebody else has moved it meanwhile.
             raise NoSuchUpload("NoSuchUpload", str(error), error.status) from error
-        await self._remove(bucket, place)
+        await self._remove(bucket, place, fence)
         return Made(moved.etag, generation=moved.generation)
 
     async def _moved_before(self, bucket: str, source: Resource, key: str) -> Resource:
@@ -312,10 +312,19 @@ class GcsStore(XmlStore):
             raise PreconditionFailed("PreconditionFailed", "the key is taken", 412)
         return found
 
-    async def _remove(self, bucket: str, place: str) -> None:
-        """Delete a staged object. If that fails, what was made is made all the same."""
+    async def _remove(self, bucket: str, place: str, fence: Fence | None) -> None:
+        """Delete a staged object that has been moved. If the store refuses that, what was made is made all the same.
+
+        :raises StoreUnavailable: it is there still. Whoever asks again for the object deletes it; nobody else would.
+        """
         try:
             await self.delete_object(bucket, place)
+        except StoreUnavailable:
+            if await self._resources.find(bucket, place) is None:
+                return
+            if fence is not None:
+                fence.doubt()
+            raise
         except StoreError as error:
             self._log.warn(
                 "{bucket}/{key} was copied to its place and could not be deleted: {error}",

@@ -28,6 +28,9 @@ SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 STALE = 225.0
 #: Seconds between two tries to renew a token that is still valid.
 RENEWAL_PAUSE = 60.0
+#: Seconds for which no other token is looked for after a search that did not help. Otherwise every request that the store
+#: refuses would ask for one.
+REPLACEMENT_PAUSE = 10.0
 #: Seconds for which a server of tokens or signatures may be silent. google-auth's own figure is 120, and a thread that waits
 #: cannot be ended: all calls of the store would wait for it, and so would the end of the process.
 SILENCE = 15.0
@@ -67,6 +70,7 @@ class Tokens:
         self._find = ThreadSingleFlight(reactor, self._find_now)
         self._renew = ThreadSingleFlight(reactor, self._renew_now)
         self._next_renewal = 0.0
+        self._next_replacement: float | None = None
 
     async def ready(self) -> None:
         """Wait until there is a token that has not ended.
@@ -89,10 +93,21 @@ class Tokens:
         """Look for the credentials anew, and get another token, because the store refuses this one.
 
         :param guess: makes no difference: only credentials are answered with 401.
+        :return: whether that was done. A little while after one that did not help it is not.
         :raises NoCredentials: none can be had just now.
         """
-        await self._obtain(self._find)
+        if self._next_replacement is not None and self._reactor.seconds() < self._next_replacement:
+            return False
+        try:
+            await self._obtain(self._find)
+        except NoCredentials:
+            self.refused_again()
+            raise
         return True
+
+    def refused_again(self) -> None:
+        """Note that the last replacement did not help."""
+        self._next_replacement = self._reactor.seconds() + REPLACEMENT_PAUSE
 
     def sign(self, method: str, url: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
         """Return the headers to send, including the token."""

@@ -26,6 +26,8 @@ from resumable.stores.xmlapi.credentials import NoCredentials
 MANDATORY = 10 * 60.0
 #: Seconds between two tries to renew credentials while the old ones are still valid.
 RENEWAL_PAUSE = 60.0
+#: Seconds for which the chain is not asked again after it was asked in vain because the store refuses the credentials.
+REPLACEMENT_PAUSE = 10.0
 
 # At debug level botocore would write signatures into the log.
 logging.getLogger("botocore.auth").setLevel(logging.INFO)
@@ -76,6 +78,7 @@ class Signer:
         self._renew = ThreadSingleFlight(reactor, self._renew_now)
         self._next_renewal = 0.0
         self._next_guess: float | None = None
+        self._next_replacement: float | None = None
         self._given = access_key is not None
         if access_key is not None:
             self._use(_Found(ReadOnlyCredentials(access_key, secret_key, session_token)))
@@ -101,15 +104,25 @@ class Signer:
 
         :param guess: whether the store did not name the credentials as the reason. Then it may be something else, and
             new ones are not looked for again and again.
-        :return: whether new ones were looked for.
+        :return: whether new ones were looked for. A little while after a search that did not help they are not.
         :raises NoCredentials: none can be had just now.
         """
         present = self._clock.seconds()
         if self._given or (guess and self._next_guess is not None and present < self._next_guess):
             return False
+        if self._next_replacement is not None and present < self._next_replacement:
+            return False
         self._next_guess = present + RENEWAL_PAUSE
-        await self._obtain(self._find)
+        try:
+            await self._obtain(self._find)
+        except NoCredentials:
+            self.refused_again()
+            raise
         return True
+
+    def refused_again(self) -> None:
+        """Note that the last replacement did not help."""
+        self._next_replacement = self._clock.seconds() + REPLACEMENT_PAUSE
 
     def sign(self, method: str, url: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
         """Return the headers to send, including the signature.

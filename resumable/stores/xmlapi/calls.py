@@ -181,14 +181,21 @@ class Calls:
         """Look for new credentials if these are refused; return whether there may be others now."""
         # The answer to a HEAD has no document that could say so.
         hidden = call.method == "HEAD" and trouble.status in self.codes.hidden
-        rejected = trouble.said and trouble.code in self.codes.rejected
-        rejected = rejected or trouble.status in self.codes.unauthorized
-        if trouble.code not in self.codes.expired and not rejected and not hidden:
+        if not hidden and not self._refuses_credentials(trouble):
             return False
         try:
             return await self._signer.replace(guess=hidden)
         except NoCredentials:
             return False
+
+    def _refuses_credentials(self, trouble: CallFailure) -> bool:
+        rejected = trouble.said and trouble.code in self.codes.rejected
+        return rejected or trouble.status in self.codes.unauthorized or trouble.code in self.codes.expired
+
+    def note_replaced_in_vain(self, trouble: CallFailure) -> None:
+        """Let the credentials know if those that were found are refused as well."""
+        if self._refuses_credentials(trouble):
+            self._signer.refused_again()
 
     async def _doubting(self, call: Call, fence: Fence | None) -> Reply | CallFailure:
         """Try once. Tell the fence if the store has the whole request but has not said what came of it."""
@@ -280,7 +287,9 @@ class _Judging:
     async def __call__(self, failure: FailedTry) -> Next:
         assert isinstance(failure, CallFailure)
         call = self._call
-        if not self._replaced and await self._calls.replace_credentials(call, failure):
+        if self._replaced:
+            self._calls.note_replaced_in_vain(failure)
+        elif await self._calls.replace_credentials(call, failure):
             self._replaced = True
             return Next.AT_ONCE
         if failure.code in self._calls.codes.expired:

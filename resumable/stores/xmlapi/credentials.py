@@ -30,6 +30,9 @@ class Credentials(Protocol):
         :raises NoCredentials: none can be had just now.
         """
 
+    def refused_again(self) -> None:
+        """Note that the store refuses what `replace` has found, too."""
+
     def sign(self, method: str, url: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
         """Return the headers to send.
 

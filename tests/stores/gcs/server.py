@@ -126,7 +126,7 @@ class GcsServer:
     """The server, between ``__enter__`` and ``__exit__``, with a bucket in it.
 
     :ivar faults: the first that matches befalls a request, and is then gone.
-    :ivar passing: how many requests of a kind are left alone before that.
+    :ivar passing: how many requests that a fault's name means are left alone before that.
     :ivar asked: the requests so far.
     :ivar lifetime: seconds for which new tokens are valid.
     :ivar rewrite_calls: how many calls a rewrite takes.
@@ -364,8 +364,8 @@ class Handler(BaseHTTPRequestHandler):
         with store.lock:
             store.asked.append(Asked(name, self.command, parts.path, self.query, self.fields))
             fault = next((one for one in store.faults if one.name in (name, "*")), None)
-            if fault is not None and store.passing[name]:
-                store.passing[name] -= 1
+            if fault is not None and store.passing[fault.name]:
+                store.passing[fault.name] -= 1
                 fault = None
             if fault is not None:
                 store.faults.remove(fault)

@@ -248,6 +248,8 @@ async def test_parts_that_cannot_be_deleted(gcs: GcsServer, store: GcsStore, log
     await hasty.close()
     assert fence.doubts
     gcs.faults.clear()
+    # Who has opened it may not know of it any more.
+    assert [one.multipart_id for one in await store.list_multipart_uploads("bucket", "k")] == [multipart]
     with pytest.raises(NoSuchUpload):
         await store.complete_multipart_upload("bucket", "k", multipart, parts)
     assert list(gcs.buckets["bucket"]) == ["k"]

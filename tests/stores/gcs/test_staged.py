@@ -11,7 +11,15 @@ from twisted.internet.defer import ensureDeferred, gatherResults
 from resumable.model import ObjectOptions
 from resumable.stores.gcs.client import GcsStore
 from resumable.stores.gcs.staging import Staged, new_word, parse_id, parse_key, staging_key
-from resumable.stores.port import Made, Misconfigured, NoSuchUpload, PartRef, PreconditionFailed, StoreError
+from resumable.stores.port import (
+    Made,
+    Misconfigured,
+    NoSuchUpload,
+    PartRef,
+    PreconditionFailed,
+    StoreError,
+    StoreUnavailable,
+)
 from tests.stores.gcs.server import Fault, GcsServer
 from tests.stores.s3.test_fences import Closed, Recorder
 
@@ -116,6 +124,26 @@ async def test_asked_anew(gcs: GcsServer, store: GcsStore) -> None:
         assert list(gcs.buckets["bucket"]) == ["k"], operation
         assert gcs.read("k") == WHOLE
     await hasty.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_staged_object_that_stays(gcs: GcsServer, store: GcsStore) -> None:
+    """Nobody else would find it: so it is not done before it is deleted, unless the store refuses that."""
+    hasty = gcs.client(patience=0.0)
+    multipart, parts = await opened(store, gcs)
+    gcs.faults.append(Fault("DeleteObject", 503))
+    fence = Recorder(most=9)
+    with pytest.raises(StoreUnavailable):
+        await hasty.complete_multipart_upload("bucket", "k", multipart, parts, overwrite=False, fence=fence)
+    assert fence.asked[-1] == "doubt"  # for it can make the object once more
+    assert len(gcs.buckets["bucket"]) == 2
+    await complete(hasty, multipart, parts)
+    assert list(gcs.buckets["bucket"]) == ["k"]
+    await hasty.close()
+    multipart, parts = await opened(store, gcs, key="other")
+    gcs.denied.add("DeleteObject")
+    await complete(store, multipart, parts, "other")
+    assert gcs.read("other") == WHOLE
 
 
 @pytest_twisted.ensureDeferred

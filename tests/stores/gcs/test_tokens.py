@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from resumable.stores.gcs.tokens import MISSING, Tokens
 from resumable.stores.port import Misconfigured, StoreUnavailable
 from resumable.stores.xmlapi.credentials import NoCredentials
 from tests.protocols.harness import until
-from tests.stores.fakes import R
+from tests.stores.fakes import FakeTime, R
 from tests.stores.gcs.server import Fault, GcsServer
 from tests.stores.s3.test_presign import fetch
 
@@ -70,14 +71,20 @@ async def test_a_token_that_ends_soon(gcs: GcsServer, fresh: GcsStore) -> None:
     """It is used while the next one is fetched, and not every call fetches one where those too end soon."""
     gcs.lifetime = 100
     await fresh.start()
-    gcs.faults.append(Fault("Token", 400))
-    await fresh.put_object("bucket", "k", [b"x"], PLAIN)
-    await until(lambda: gcs.names().count("Token") == 2)
-    for _ in range(3):
-        await fresh.put_object("bucket", "k", [b"x"], PLAIN)
-    assert gcs.names().count("Token") == 2
     tokens = fresh._signer
     assert isinstance(tokens, Tokens)
+    refused = threading.Event()
+    gcs.faults.append(Fault("Token", 400, then=lambda: refused.wait(10)))
+    await fresh.put_object("bucket", "k", [b"x"], PLAIN)
+    await until(lambda: gcs.names().count("Token") == 2)
+    assert tokens._renew.running
+    await fresh.put_object("bucket", "k", [b"x"], PLAIN)
+    refused.set()
+    # The server has been asked, but whoever has asked it may not know its answer yet.
+    await until(lambda: not tokens._renew.running)
+    for _ in range(2):
+        await fresh.put_object("bucket", "k", [b"x"], PLAIN)
+    assert gcs.names().count("Token") == 2
     tokens._next_renewal = 0.0
     await fresh.put_object("bucket", "k", [b"x"], PLAIN)
     await until(lambda: gcs.names().count("Token") == 3 and not tokens._renew.running)
@@ -107,6 +114,41 @@ async def test_a_refused_token_is_replaced_once(gcs: GcsServer, fresh: GcsStore,
         await ask()
     assert (caught.value.status, caught.value.everybody) == (401, True)
     assert [name == "Token" for name in gcs.names()] == [False, True, False]
+
+
+@pytest.mark.parametrize("found", [True, False])
+@pytest_twisted.ensureDeferred
+async def test_tokens_that_are_refused_for_long(gcs: GcsServer, found: bool) -> None:
+    """Not every request asks for another one; and when they are taken again, a refusal is answered at once as before."""
+    time = FakeTime()
+    store = gcs.client(signer=Tokens(time, str(gcs.key)))
+
+    async def refused() -> list[str]:
+        gcs.asked.clear()
+        for name in "abc":
+            with pytest.raises(Misconfigured):
+                await store.put_object("bucket", name, [b"x"], PLAIN)
+        return gcs.names()
+
+    await store.put_object("bucket", "k", [b"x"], PLAIN)
+    gcs.refuses_tokens = True
+    faults = [] if found else [Fault("Token", 400)]
+    first = ["PutObject", "Token", "PutObject"] if found else ["PutObject", "Token"]
+    gcs.faults.extend(faults)
+    assert await refused() == [*first, "PutObject", "PutObject"]
+    time.passed = 9.9
+    assert await refused() == ["PutObject"] * 3
+    time.passed = 10.0
+    gcs.faults.extend(faults)
+    assert await refused() == [*first, "PutObject", "PutObject"]
+    time.passed = 20.0
+    gcs.refuses_tokens = False
+    for _ in range(2):
+        gcs.tokens.clear()
+        gcs.asked.clear()
+        await store.put_object("bucket", "k", [b"x"], PLAIN)
+        assert gcs.names() == ["PutObject", "Token", "PutObject"]
+    await store.close()
 
 
 @pytest_twisted.ensureDeferred

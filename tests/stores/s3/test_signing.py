@@ -22,7 +22,7 @@ from twisted.internet.task import deferLater
 from resumable.model import ObjectOptions
 from resumable.stores.port import StoreError, StoreUnavailable
 from resumable.stores.s3.signing import NoCredentials, Signer
-from tests.stores.fakes import FakeStore, R, answer, error, stored
+from tests.stores.fakes import FakeStore, FakeTime, R, answer, error, stored
 
 URL = "http://127.0.0.1/b/k%2B?partNumber=1&uploadId=u"
 
@@ -250,6 +250,25 @@ async def test_given_keys_are_not_looked_up(chain: Chain, fake: FakeStore) -> No
     with pytest.raises(StoreError, match="AccessDenied"):
         await fake.store().probe("b")
     assert (len(fake.requests), chain.threads) == (2, [])
+
+
+@pytest_twisted.ensureDeferred
+async def test_keys_that_are_refused_for_long(chain: Chain) -> None:
+    """Not every request asks the chain."""
+    time = FakeTime()
+    signer = Signer(time, "eu-west-1")
+    chain.found = [Credentials(name, "s") for name in "abcd"]
+    await signer.ready()
+    assert await signer.replace()
+    assert await signer.replace()  # what was found meanwhile has been taken, as far as is known
+    signer.refused_again()
+    assert not await signer.replace()
+    time.passed = 10.0
+    assert await signer.replace()
+    assert signed_by(signer) == "d"
+    with pytest.raises(NoCredentials):
+        await signer.replace()  # nothing is found
+    assert not await signer.replace()
 
 
 @pytest_twisted.ensureDeferred
