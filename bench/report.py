@@ -13,7 +13,8 @@ from bench.units import show_size
 
 #: The server that the others are compared with: the one with TLS on the same side, where it was measured.
 FLOOR = "nginx"
-TLS = ("-store-tls", "-both-tls", "-tls")
+#: What the names of servers end with that speak TLS, in the order of the tables: first what people run.
+TLS = ("-both-tls", "-store-tls", "-tls")
 
 HEAD = (
     "server",
@@ -35,7 +36,7 @@ def tables(results: Results, prices: Prices) -> str:
     """Return a table for each load, and the S3 calls of each server."""
     shown = [f"{_where(results)}\n"]
     for load, about in results.loads.items():
-        rows = rows_of(results, load, prices)
+        rows = _tls_first(rows_of(results, load, prices))
         if rows:
             shown.append(f"### {load}: {about}\n\n{_load_table(rows)}{_notes(rows)}")
     if results.skipped:
@@ -65,11 +66,19 @@ def _load_table(rows: Sequence[Row]) -> str:
     return render(head, lines)
 
 
+def _side(server: str) -> str:
+    """Return where the server speaks TLS, as its name says it; empty if nowhere."""
+    return next((side for side in TLS if server.endswith(side)), "")
+
+
+def _tls_first(rows: Sequence[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: (*TLS, "").index(_side(row.server)))
+
+
 def _floor(server: str, rows: Sequence[Row]) -> float | None:
     """Return the CPU seconds for a GiB that the server's are compared with, or None if nothing of the kind was measured."""
     measured = {row.server: row.cpu_per_gib for row in rows}
-    side = next((side for side in TLS if server.endswith(side)), "")
-    return measured.get(FLOOR + side, measured.get(FLOOR))
+    return measured.get(FLOOR + _side(server), measured.get(FLOOR))
 
 
 def _line(row: Row, floor: float | None) -> list[str]:
@@ -103,7 +112,7 @@ def picture(results: Results, prices: Prices) -> str:
     """Return a picture of the CPU time for a GiB, as bars, load by load."""
     groups = {}
     for load, about in results.loads.items():
-        rows = rows_of(results, load, prices)
+        rows = _tls_first(rows_of(results, load, prices))
         if rows:
             groups[f"{load}: {about}"] = [
                 (row.server, row.cpu_per_gib, f"{figure(row.cpu_per_gib)} s, {figure(row.speed / 1e6)} MB/s")
