@@ -96,15 +96,15 @@ class Trouble:
         self.coming: list[str] = []
         self.met = 0
         database = service.parts.ledger._database
-        self._write: Callable[[Any], Awaitable[Any]] = database.write
+        self._write: Callable[..., Awaitable[Any]] = database.write
         database.write = self
 
-    async def __call__(self, work: Any) -> Any:
+    async def __call__(self, work: Any, **how: Any) -> Any:
         when = self.coming.pop(0) if self.coming else ""
         self.met += bool(when)
         if when == "before":
             raise Unavailable("the ledger did not answer", part="ledger")
-        done = await self._write(work)
+        done = await self._write(work, **how)
         if when == "after":
             raise Unavailable("the ledger did not answer", part="ledger")
         return done
