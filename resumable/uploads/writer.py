@@ -36,6 +36,9 @@ from resumable.uploads.stream import ChunkBuffer, ChunkedStream
 from resumable.uploads.trouble import in_trouble
 from resumable.uploads.whole import WholeObject
 
+#: How often one run opens another multipart upload because the store does not have the last one.
+REPLACED = 3
+
 
 class UploadWriter:
     """Stores the runs of one upload, several at once, in any order. One for all who write it in this process.
@@ -171,7 +174,7 @@ class UploadWriter:
         """Store what there is of a chunk; one at a time, so that the last to come sees what the others have stored."""
         # Cells of a chunk that is too large for memory are stored several at a time.
         place = (number, None if buffer is None or self.grid.fits(number) else self.grid.cell_at(buffer.first)[0])
-        lock = self._chunks[place]
+        lock, replaced = self._chunks[place], 0
         await lock.acquire()
         try:
             while True:
@@ -187,7 +190,11 @@ class UploadWriter:
                         raise Ended(self.upload.reason or "the upload has ended") from None
                     if not self.upload.live or set(self.state.pieces.get(number, ())) != known:
                         continue
-                    if not isinstance(error, NoSuchUpload) or not await self._multipart.is_replaced(multipart_id):
+                    replaced += 1
+                    # A store that knows nothing of what it has just opened would be asked for ever.
+                    if not isinstance(error, NoSuchUpload) or replaced > REPLACED:
+                        raise
+                    if not await self._multipart.is_replaced(multipart_id):
                         raise
                 except Ended:
                     # It may have ended well: somebody else has brought the rest, or the same.

@@ -46,3 +46,23 @@ async def test_dropped_with_parts_that_count(bucket: Bucket, nodes: tuple[Node, 
     bucket.multiparts.clear()
     with pytest.raises(Ended):
         await node.send(upload, 2 * CHUNK, len(DATA))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_store_that_loses_every_one(
+    bucket: Bucket, nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not asked for ever."""
+    node = nodes[0]
+    upload = await node.uploads.create(CreateRequest("put", "name", length=len(DATA)))
+    opened = node.store.init_multipart_upload
+
+    async def losing(*arguments: object, **options: object) -> str:
+        multipart_id = await opened(*arguments, **options)  # type: ignore[arg-type]
+        bucket.multiparts.clear()
+        return multipart_id
+
+    monkeypatch.setattr(node.store, "init_multipart_upload", losing)
+    with pytest.raises(Ended, match="dropped the multipart upload"):
+        await node.send(upload, 0, len(DATA))
+    assert bucket.opened < 20
