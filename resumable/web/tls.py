@@ -156,8 +156,8 @@ class ClientTls(BufferingTLSTransport):
             if not segment.fill_from(socket.fileno()):
                 # What it could not write to the socket, it writes to memory now.
                 segment.fill()
-        except SSL.SysCallError as error:
-            self._lost = main.CONNECTION_DONE if error.args[0] == -1 else main.CONNECTION_LOST
+        except SSL.SysCallError:
+            self._lost = main.CONNECTION_LOST
 
     def _fill_by_memory(self, segment: Segment, socket: Any) -> None:
         """Read the socket for OpenSSL."""

@@ -309,6 +309,36 @@ def test_what_is_not_tls(sent: bytes) -> None:
     assert not site.channels
 
 
+@pytest.mark.parametrize("newest", [TLSVersion.TLSv1_2, TLSVersion.TLSv1_3])
+def test_openssl_reads_a_socket_and_writes_to_memory_again(newest: TLSVersion) -> None:
+    """From record to record, and after the socket's end: who has said all may wait for an answer still."""
+    wire = SecureWire(Service(), newest)
+    connection = wire.server._tlsConnection
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        content = random.Random(3).randbytes(40_000)
+        sent = wire.record(content)
+        theirs.sendall(sent[:30_000])
+        assert openssl.reads_sockets(connection)
+        first, second, third = (Segment(connection, size) for size in (100_000, 5, 100_000))
+        assert not first.fill_from(ours.fileno())
+        theirs.sendall(sent[30_000:])
+        assert second.fill_from(ours.fileno())
+        assert not third.fill_from(ours.fileno())
+        assert first.take() + second.take() + third.take() == content
+        theirs.sendall(wire.record(b"last"))
+        theirs.shutdown(socket.SHUT_WR)
+        last = Segment(connection, 100)
+        with pytest.raises(SSL.ZeroReturnError):
+            last.fill_from(ours.fileno())
+        assert last.take() == b"last"
+        connection.send(b"answer")
+        assert not openssl.reads_sockets(connection)  # what is in memory comes first
+        wire.client.bio_write(connection.bio_read(2**16))
+        assert wire.client.recv(100) == b"answer"
+
+
 # Over real sockets, where the socket is read in place of Twisted
 
 
@@ -328,6 +358,8 @@ class Counted:
         self.sum = 0
         self.transport: Any = None
         self.pause_at: int | None = None
+        #: Whether OpenSSL has read a socket.
+        self.directly = False
         self.basin: Basin | None = None
 
     async def __call__(self, request: StreamingRequest) -> Any:
@@ -357,15 +389,14 @@ async def served(
 ) -> AsyncIterator[tuple[Counted, int]]:
     """A service on an ``ssl:`` endpoint, and its port. OpenSSL reads the socket itself, or is given what was read."""
     if not request.param:
-        monkeypatch.setattr(openssl, "_set_fd", None)
-    fill_from, directly = Segment.fill_from, []
+        monkeypatch.setattr(openssl, "_SOCKET_NAMES", (None,))
+    counted, fill_from = Counted(), Segment.fill_from
 
     def noting(segment: Segment, descriptor: int) -> bool:
-        directly.append(descriptor)
+        counted.directly = True
         return fill_from(segment, descriptor)
 
     monkeypatch.setattr(Segment, "fill_from", noting)
-    counted = Counted()
     site = StreamingSite(Leaf(counted), idle_timeout=5.0, reactor=reactor)  # type: ignore[arg-type]
     port: Any = await listen(reactor, f"ssl:0:interface=127.0.0.1:privateKey={pem}:certKey={pem}", site)
     yield counted, port.getHost().port
@@ -373,7 +404,6 @@ async def served(
     site.drain()
     while site.channels:
         await deferLater(reactor, 0.01)
-    assert bool(directly) is request.param
 
 
 def client_context() -> ssl.SSLContext:
@@ -406,7 +436,7 @@ def odd_pieces(size: int) -> Iterator[bytes]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_long_body_in_odd_records(served: tuple[Counted, int]) -> None:
+async def test_a_long_body_in_odd_records(served: tuple[Counted, int], request: pytest.FixtureRequest) -> None:
     """50 MB, paused once on the way, in segments of many records."""
     counted, port = served
     size, expected = 50_000_000, 0
@@ -432,6 +462,7 @@ async def test_a_long_body_in_odd_records(served: tuple[Counted, int]) -> None:
     assert (await said).endswith(b"\r\n\r\n%d" % size)
     assert counted.sum == expected
     assert counted.largest > PIECE
+    assert counted.directly is request.node.callspec.params["served"]
     assert isinstance(counted.transport, ClientTls) or isinstance(counted.transport.transport, ClientTls)
 
 

@@ -35,6 +35,12 @@ _memory: Any = getattr(_lib, "BIO_s_mem", None)
 _bio_data: Any = getattr(_lib, "BIO_get_mem_data", None)
 _set_mode: Any = getattr(_lib, "SSL_set_mode", None)
 _auto_retry: Any = getattr(_lib, "SSL_MODE_AUTO_RETRY", None)
+_set_options: Any = getattr(_lib, "SSL_set_options", None)
+_ignore_eof: Any = getattr(_lib, "SSL_OP_IGNORE_UNEXPECTED_EOF", None)
+_SOCKET_NAMES = (
+    *(_set_fd, _set_bio, _new_bio, _memory, _bio_data, _set_mode, _clear_mode, _auto_retry, _want_write),
+    *(_set_options, _ignore_eof, _ffi),
+)
 #: PyBytes_FromStringAndSize of Python's C interface. Without a string it makes bytes whose content is to be filled in.
 _new_bytes: Any = getattr(getattr(ctypes, "pythonapi", None), "PyBytes_FromStringAndSize", None)
 if _new_bytes is not None:
@@ -81,8 +87,7 @@ def reads_sockets(connection: Any) -> bool:
 
     It can not as long as something encrypted lies in memory, in either direction: that has to be read, or sent, first.
     """
-    names = (_set_fd, _set_bio, _new_bio, _memory, _bio_data, _set_mode, _clear_mode, _auto_retry, _want_write, _ffi)
-    if any(name is None for name in names):
+    if any(name is None for name in _SOCKET_NAMES):
         return False
     bios = [getattr(connection, name, None) for name in ("_into_ssl", "_from_ssl")]
     return not any(bio is None or _bio_data(bio, _ffi.new("char **")) for bio in bios)
@@ -92,10 +97,13 @@ def _read_socket(connection: Any, descriptor: int) -> None:
     """Have OpenSSL read the socket from now on, and write to it what it has to say of its own accord.
 
     Its memory BIOs, which are empty, are freed with this. A call reads no more than one record, even if that has no content:
-    a client that sends nothing but such records must not keep everybody else waiting.
+    a client that sends nothing but such records must not keep everybody else waiting. An end without close_notify is an end
+    like any other: OpenSSL would write nothing any more, and who has sent a whole request may wait for its answer still. (HTTP
+    says by itself where a request ends.)
     """
     ssl = connection._ssl
     _clear_mode(ssl, _auto_retry)
+    _set_options(ssl, _ignore_eof)
     _set_fd(ssl, descriptor)
 
 
@@ -164,7 +172,8 @@ class Segment:
         """Do what `fill` does with what a socket has: OpenSSL reads it itself. See `reads_sockets` for when it can.
 
         :param descriptor: of the socket, which does not block, and to which nothing else is still to be written.
-        :raises SSL.SysCallError: the socket has ended (-1), or is lost (its errno). Besides what `fill` raises.
+        :raises SSL.SysCallError: the socket is lost. Besides what `fill` raises: `SSL.ZeroReturnError` also when the socket
+            has ended without close_notify.
         """
         try:
             _read_socket(self._connection, descriptor)
