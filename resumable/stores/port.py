@@ -222,6 +222,11 @@ class StoredObject:
     generation: str | None = None
 
 
+#: Folders below the service's prefix where the client of a store keeps what it makes objects of.
+#: `Store.list_multipart_uploads` tells of all that is in there.
+STORE_FOLDERS = frozenset({"composed", "staged"})
+
+
 @frozen
 class OpenMultipart:
     """A multipart upload that was neither completed nor aborted; ``initiated`` in seconds since the epoch.

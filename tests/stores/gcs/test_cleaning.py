@@ -238,3 +238,15 @@ async def test_a_part_and_a_group_that_come_late(gcs: GcsServer, store: GcsStore
         await store.abort_multipart_upload("bucket", one.key, one.multipart_id)
     assert gcs.buckets["bucket"] == {}
     await until(lambda: not gcs.multiparts)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_partial_upload_is_made_of_is_no_fragment(gcs: GcsServer) -> None:
+    """Its object has the mark of fragments, and so has what it is moved from; that may have to wait for long."""
+    async with serving(gcs, "ours") as service:
+        store = service.parts.uploads._store
+        marked = ObjectOptions(metadata={"resumable-ledger": "ours"})
+        for key in (".resumable/staged/word/a", ".resumable/composed/parts/word/1", ".resumable/unknown/0-1.a"):
+            await store.put_object("bucket", key, [b"1"], marked)
+        await cleaned(service)
+        assert sorted(gcs.buckets["bucket"]) == [".resumable/composed/parts/word/1", ".resumable/staged/word/a"]
