@@ -30,7 +30,7 @@ STALE = 225.0
 RENEWAL_PAUSE = 60.0
 #: Seconds for which no other token is looked for after a search that did not help. Otherwise every request that the store
 #: refuses would ask for one.
-REPLACEMENT_PAUSE = 10.0
+REPLACEMENT_PAUSE = 2.0
 #: Seconds for which a server of tokens or signatures may be silent. google-auth's own figure is 120, and a thread that waits
 #: cannot be ended: all calls of the store would wait for it, and so would the end of the process.
 SILENCE = 15.0

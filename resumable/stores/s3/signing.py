@@ -27,7 +27,7 @@ MANDATORY = 10 * 60.0
 #: Seconds between two tries to renew credentials while the old ones are still valid.
 RENEWAL_PAUSE = 60.0
 #: Seconds for which the chain is not asked again after it was asked in vain because the store refuses the credentials.
-REPLACEMENT_PAUSE = 10.0
+REPLACEMENT_PAUSE = 2.0
 
 # At debug level botocore would write signatures into the log.
 logging.getLogger("botocore.auth").setLevel(logging.INFO)

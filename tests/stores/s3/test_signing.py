@@ -263,7 +263,7 @@ async def test_keys_that_are_refused_for_long(chain: Chain) -> None:
     assert await signer.replace()  # what was found meanwhile has been taken, as far as is known
     signer.refused_again()
     assert not await signer.replace()
-    time.passed = 10.0
+    time.passed = 2.0
     assert await signer.replace()
     assert signed_by(signer) == "d"
     with pytest.raises(NoCredentials):
