@@ -352,6 +352,10 @@ class Unavailable(UploadError):
         self.part = part
 
 
+class Replaced(Unavailable):
+    """The multipart upload that a part was stored in is not the upload's any more, and the part is gone with it."""
+
+
 class ShuttingDown(Unavailable):
     """The process is about to end. Another process, or the next one, goes on with the upload."""
 

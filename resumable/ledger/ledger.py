@@ -32,6 +32,7 @@ from resumable.model import (
     Invalid,
     KeyTaken,
     Piece,
+    Replaced,
     State,
     Superseded,
     Upload,
@@ -182,6 +183,7 @@ class Ledger:
         replaces: Iterable[Piece] = (),
         marks: bytes | None = None,
         claim: str | None = None,
+        stored_in: str | None = None,
     ) -> str | None:
         """Enter a stored piece, or replace the one of the same range. From then on its bytes may be acknowledged.
 
@@ -190,14 +192,20 @@ class Ledger:
         :param marks: see `resumable.uploads.marks`.
         :param claim: given with the last missing piece: the upload becomes ``finishing``, and the caller is to make its
             object.
+        :param stored_in: the multipart upload that a part was stored in: it has to be the upload's still.
         :return: the claim, if this call has made the upload ``finishing`` and nobody else had a claim to the key.
         :raises Ended: the upload takes no more pieces.
         :raises Superseded: the upload's bytes were begun anew, in a later edition.
+        :raises Replaced: the upload has another multipart upload by now, or none.
         :raises Conflict: other bytes of the same range are stored.
         :raises Invalid: the piece ends beyond the upload's length.
         """
         values = {"upload_id": upload.id, **asdict(piece), "marks": marks}
-        touched = {"this": upload.id, "of_edition": upload.edition, "up_to": piece.end, "new_updated": now}
+        touched = {
+            **{"this": upload.id, "of_edition": upload.edition, "up_to": piece.end, "stored_in": stored_in},
+            "new_updated": now,
+        }
+        only = {"piece": True, "part": stored_in is not None}
         completer: dict[str, Any] = {"state": State.FINISHING.value, "received": now, "claim": claim}
         enter = partial(statements.enter_piece, part=piece.number is not None)
 
@@ -205,12 +213,12 @@ class Ledger:
             # The upload's row comes first: with that, a cancel and a new piece wait for each other on every database.
             ours = claim is not None and bool(
                 connection.execute(
-                    statements.change_upload((State.OPEN,), ("updated", *completer), piece=True),
+                    statements.change_upload((State.OPEN,), ("updated", *completer), **only),
                     {**touched, **statements.changes(completer)},
                 ).rowcount
             )
             alive = ours or bool(
-                connection.execute(statements.change_upload(LIVE, ("updated",), piece=True), touched).rowcount
+                connection.execute(statements.change_upload(LIVE, ("updated",), **only), touched).rowcount
             )
             # Delete before the new piece is entered: it may have the same range as one that it replaces.
             for old in replaces if alive else ():
@@ -233,17 +241,19 @@ class Ledger:
             completer["claim"] = None
             alive, ours = await self._database.write(work)
         if not alive:
-            raise await self._why_not(upload, piece.end)
+            raise await self._why_not(upload, piece, stored_in)
         return str(completer["claim"]) if ours and completer["claim"] else None
 
-    async def _why_not(self, upload: Upload, end: int) -> Exception:
-        """Return why a piece that ends at `end` (exclusive) was not entered."""
+    async def _why_not(self, upload: Upload, piece: Piece, stored_in: str | None) -> Exception:
+        """Return why a piece was not entered."""
         current = await self.get(upload.id)
         if current is None or not current.live:
             return Ended("the upload has ended")
         if current.edition != upload.edition:
             return Superseded("the client has begun anew with other bytes")
-        return Invalid(f"the upload has {current.length} bytes, fewer than {quote_briefly(end)}")
+        if stored_in is not None and current.multipart_id != stored_in:
+            return Replaced("the multipart upload that a part was stored in is gone")
+        return Invalid(f"the upload has {current.length} bytes, fewer than {quote_briefly(piece.end)}")
 
     async def begin_anew(
         self,
@@ -452,8 +462,9 @@ class Ledger:
 
         def work(connection: Connection) -> bool:
             # The row is locked, so that no part is entered meanwhile.
-            current = self._locked(connection, upload.id)
-            if current.state is not State.OPEN:
+            row = connection.execute(UPLOAD.with_for_update(), {"this": upload.id}).mappings().first()
+            current = None if row is None else as_upload(row)
+            if current is None or current.state is not State.OPEN:
                 return False
             if current.multipart_id != multipart_id:
                 return True

@@ -131,6 +131,7 @@ def change_upload(
     untouched: bool = False,
     held: bool = False,
     piece: bool = False,
+    part: bool = False,
     edition: bool = False,
     tells: bool = False,
 ) -> Any:
@@ -141,6 +142,7 @@ def change_upload(
     :param untouched: only if nobody has touched it since ``since``.
     :param held: only if its claim is ``held``.
     :param piece: only if it takes a piece of edition ``of_edition`` that ends at ``up_to`` (exclusive).
+    :param part: only if it has the multipart upload ``stored_in``.
     :param edition: only in edition ``of_edition``.
     :param tells: whether the statement returns the changed row.
     """
@@ -152,6 +154,8 @@ def change_upload(
     if piece:
         fits = or_(uploads.c.length.is_(None), uploads.c.length >= bindparam("up_to"))
         which.append(fits)
+    if part:
+        which.append(uploads.c.multipart_id == bindparam("stored_in"))
     if piece or edition:
         which.append(uploads.c.edition == bindparam("of_edition"))
     change = update(uploads).where(*which).values({name: bindparam(f"new_{name}") for name in columns})

@@ -325,10 +325,10 @@ class Concatenations:
         etag, crc32c = await make(upload, part, sources)
         piece = Piece(part.first, part.end, part.number, etag, crc32c)
         try:
-            await self._ledger.add_piece(upload, piece, now=now(self._deps.clock))
+            await self._ledger.add_piece(upload, piece, now=now(self._deps.clock), stored_in=upload.multipart_id)
         except Ended:
             multipart_ids = [] if upload.multipart_id is None else [upload.multipart_id]
-            await release_late(self._ledger, self._store, self._deps.fragments, upload, multipart_ids)
+            await release_late(self._ledger, self._store, self._deps.fragments, upload, piece, multipart_ids)
             raise
 
     async def _copied(self, upload: Upload, part: PartPlan, sources: Sequence[Upload]) -> tuple[str, int | None]:

@@ -19,16 +19,18 @@ PATIENCE = 1.0
 
 
 @frozen
-class HeldPiece:
+class StoredPiece:
     """A stored piece that the ledger does not have yet.
 
     :ivar marks: see `resumable.uploads.marks`; packed.
     :ivar replaces: the fragments in the ledger whose bytes it has too.
+    :ivar stored_in: the multipart upload that a part is in.
     """
 
     piece: Piece
     marks: bytes | None = None
     replaces: tuple[Piece, ...] = ()
+    stored_in: str | None = None
 
 
 def pack_few(marks: Sequence[tuple[int, int]]) -> bytes | None:
@@ -53,14 +55,14 @@ class HeldBack:
     accepted: bool = field(default=False, init=False)
     rejection: Exception | None = field(default=None, init=False)
     _settled: bool = field(default=False, init=False)
-    _chunks: dict[int, list[HeldPiece]] = field(factory=dict, init=False)
+    _chunks: dict[int, list[StoredPiece]] = field(factory=dict, init=False)
     _waiting: list[Deferred[None]] = field(factory=list, init=False)
 
     def within(self, number: int) -> list[Piece]:
         """Return the held pieces of the chunk `number`."""
         return [held.piece for held in self._chunks.get(number, ())]
 
-    def add(self, number: int, new: HeldPiece) -> list[Piece]:
+    def add(self, number: int, new: StoredPiece) -> list[Piece]:
         """Hold back a piece of the chunk `number`. Return the held fragments that it covers: nobody needs them any more."""
         piece, before = new.piece, self._chunks.get(number, [])
         covered = [held for held in before if piece.first <= held.piece.first and held.piece.end <= piece.end]
@@ -98,7 +100,7 @@ class HeldBack:
             raise self.rejection
         return self._settled
 
-    def accept(self) -> list[HeldPiece]:
+    def accept(self) -> list[StoredPiece]:
         """Let the body's bytes count. Return its pieces in the order of their offsets, for the ledger.
 
         Whoever waits in `decided` goes on when the ledger has them: see `settle`.
@@ -120,7 +122,7 @@ class HeldBack:
         self.settle(why)
         return fragments
 
-    def _let_go(self) -> list[HeldPiece]:
+    def _let_go(self) -> list[StoredPiece]:
         held = [one for pieces in self._chunks.values() for one in pieces]
         self._chunks.clear()
         return held

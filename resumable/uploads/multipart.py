@@ -46,7 +46,8 @@ class MultipartOpener:
             return True
         try:
             await self._store.list_parts(upload.bucket, upload.key, upload.multipart_id)
-            return False
+            # What was opened in between by whoever asks was another, then.
+            return former is None
         except NoSuchUpload:
             if not await self._ledger.forget_multipart(upload, upload.multipart_id):
                 return False

@@ -9,7 +9,7 @@ from attrs import evolve
 from twisted.logger import Logger
 
 from resumable.ledger.ledger import Ledger
-from resumable.model import State, Unavailable, Upload
+from resumable.model import Piece, State, Unavailable, Upload
 from resumable.stores.port import Fence, Store, StoredObject, StoreError
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.policy import TOKEN
@@ -28,9 +28,9 @@ async def release(store: Store, fragments: Fragments, upload: Upload) -> None:
 
 
 async def release_late(
-    ledger: Ledger, store: Store, fragments: Fragments, upload: Upload, multipart_ids: Collection[str]
+    ledger: Ledger, store: Store, fragments: Fragments, upload: Upload, piece: Piece, multipart_ids: Collection[str]
 ) -> None:
-    """Free what was stored of an upload too late to count: while what it had in the store was freed, or after that.
+    """Free a piece that was stored too late to count, while what the upload had in the store was freed, or after that.
 
     What cannot be freed now, cleaning finds.
 
@@ -39,6 +39,8 @@ async def release_late(
     """
     try:
         current = await ledger.get(upload.id)
+        if piece.number is None and not await _counts(ledger, upload, piece):
+            await fragments.delete(upload, [piece])
         if current is None or current.state is State.FINISHED:
             gone: Collection[str] = ()
         else:
@@ -50,6 +52,16 @@ async def release_late(
             await fragments.sweep(evolve(current, fragmented=True))
     except (StoreError, Unavailable) as error:
         _log.info("what came late of upload {id} is not freed: {error}", id=upload.id, error=str(error))
+
+
+async def _counts(ledger: Ledger, upload: Upload, piece: Piece) -> bool:
+    """Return whether the ledger has the piece all the same.
+
+    The answer to the transaction that entered it may have been lost, and somebody have begun a new edition behind it before
+    the transaction was repeated. A former edition gets no more pieces, so this stays as it is.
+    """
+    found = await ledger.pieces_within(upload.id, piece.first, piece.end)
+    return any(one.etag == piece.etag for one in found)
 
 
 def is_own(found: StoredObject | None, upload: Upload) -> TypeGuard[StoredObject]:

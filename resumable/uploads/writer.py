@@ -11,7 +11,7 @@ from twisted.internet.defer import DeferredLock
 from twisted.logger import Logger
 
 from resumable.clock import now
-from resumable.model import Conflict, Ended, Gap, Piece, State, Superseded, Upload
+from resumable.model import Conflict, Ended, Gap, Piece, Replaced, State, Superseded, Upload
 from resumable.stores.port import NoSuchUpload, NotFound, StoreError, StoreUnavailable
 from resumable.tasks import together
 from resumable.uploads.chunks import Slice, plan
@@ -21,7 +21,7 @@ from resumable.uploads.coverage import Coverage
 from resumable.uploads.dependencies import Dependencies as Dependencies
 from resumable.uploads.fragments import MOST
 from resumable.uploads.grid import Grid
-from resumable.uploads.held import PATIENCE, HeldPiece, pack_few
+from resumable.uploads.held import PATIENCE, StoredPiece, pack_few
 from resumable.uploads.log import log_upload
 from resumable.uploads.marks import Marker, marked, pack
 from resumable.uploads.multipart import MultipartOpener
@@ -182,7 +182,7 @@ class UploadWriter:
                 try:
                     await self._store(number, buffer, sender, turn)
                     break
-                except (NotFound, NoSuchUpload, NotSeen) as error:
+                except (NotFound, NoSuchUpload, NotSeen, Replaced) as error:
                     # Another node has joined the chunk, or some of its fragments, and deleted those; or it has ended the
                     # upload. As long as there is something to learn of that, nothing is lost.
                     await self.refresh()
@@ -192,9 +192,9 @@ class UploadWriter:
                         continue
                     replaced += 1
                     # A store that knows nothing of what it has just opened would be asked for ever.
-                    if not isinstance(error, NoSuchUpload) or replaced > REPLACED:
+                    if not isinstance(error, NoSuchUpload | Replaced) or replaced > REPLACED:
                         raise
-                    if not await self._multipart.is_replaced(multipart_id):
+                    if isinstance(error, NoSuchUpload) and not await self._multipart.is_replaced(multipart_id):
                         raise
                 except Ended:
                     # It may have ended well: somebody else has brought the rest, or the same.
@@ -416,7 +416,8 @@ class UploadWriter:
                 raise Superseded("the client has begun anew with other bytes")
 
         etag, marker = await self._joiner.join(upload, number, slices, certain)
-        await self._enter(Piece(marker.first, marker.end, number, etag, marker.crc32c), sender, marker)
+        part = Piece(marker.first, marker.end, number, etag, marker.crc32c)
+        await self._enter(part, sender, marker, stored_in=upload.multipart_id)
 
     async def _put_chunk(self, number: int, segments: Sequence[bytes], marker: Marker, sender: Sender) -> None:
         first, end = self.grid.first_of(number), self.grid.end_of(number)
@@ -433,9 +434,17 @@ class UploadWriter:
         etag = await self._deps.store.upload_part(
             upload.bucket, upload.key, upload.multipart_id, number, segments, crc32c=marker.crc32c
         )
-        await self._enter(Piece(first, end, number, etag, marker.crc32c), sender, marker)
+        part = Piece(first, end, number, etag, marker.crc32c)
+        await self._enter(part, sender, marker, stored_in=upload.multipart_id)
 
-    async def _enter(self, piece: Piece, sender: Sender, marker: Marker, replaces: Sequence[Piece] = ()) -> None:
+    async def _enter(
+        self,
+        piece: Piece,
+        sender: Sender,
+        marker: Marker,
+        replaces: Sequence[Piece] = (),
+        stored_in: str | None = None,
+    ) -> None:
         """Let the ledger have a stored piece, or hold it back as long as its body does not count."""
         marks = [mark for mark in marker.marks if mark[0] < piece.end]
         held = sender.holding
@@ -447,7 +456,7 @@ class UploadWriter:
                 except Exception:
                     self._delete_fragments([piece])
                     raise
-            await self._commit(piece, sender, pack(marks), replaces)
+            await self._commit(StoredPiece(piece, pack(marks), tuple(replaces), stored_in), sender)
         elif held.rejection is not None:
             self._delete_fragments([piece])
             raise held.rejection
@@ -455,7 +464,7 @@ class UploadWriter:
             number = self.grid.number_at(piece.first)
             known = self.state.pieces[number]
             counting = tuple(old for old in replaces if old in known)
-            self._delete_fragments(held.add(number, HeldPiece(piece, pack_few(marks), counting)))
+            self._delete_fragments(held.add(number, StoredPiece(piece, pack_few(marks), counting, stored_in)))
 
     async def accept(self, sender: Sender) -> None:
         """Let the ledger have what was held back of a body, in order: its digest is right. Errors as `store`."""
@@ -463,7 +472,7 @@ class UploadWriter:
         pieces = iter(sender.held.accept())
         try:
             for held in pieces:
-                await self._commit(held.piece, sender, held.marks, held.replaces)
+                await self._commit(held, sender)
         except Exception as error:
             sender.held.settle(error)
             # (Whether the ledger has the one that has failed nobody can say.)
@@ -477,15 +486,12 @@ class UploadWriter:
         sender.failure = sender.failure or why
         self._delete_fragments(sender.held.reject(why))
 
-    async def _commit(self, piece: Piece, sender: Sender, marks: bytes | None, replaces: Sequence[Piece]) -> None:
-        """Let the ledger have a stored piece. A part strikes its chunk's fragments out; some time later they are deleted.
-
-        :param marks: packed.
-        """
-        deps = self._deps
+    async def _commit(self, stored: StoredPiece, sender: Sender) -> None:
+        """Let the ledger have a stored piece. A part strikes its chunk's fragments out; some time later they are deleted."""
+        deps, piece, replaces = self._deps, stored.piece, stored.replaces
         number = self.grid.number_at(piece.first)
         if piece.number is not None:
-            replaces = [old for old in self.state.pieces[number] if old.number is None]
+            replaces = tuple(old for old in self.state.pieces[number] if old.number is None)
         parts = len(self.state.parts | {number})
         complete = piece.number is not None and self.upload.length is not None and parts == self.grid.count
         if complete:
@@ -497,13 +503,12 @@ class UploadWriter:
                 piece,
                 now=time,
                 replaces=replaces,
-                marks=marks,
+                marks=stored.marks,
+                stored_in=stored.stored_in,
                 claim=new_claim() if complete else None,
             )
         except (Ended, Superseded):
-            if piece.number is None:
-                await deps.fragments.delete(self.upload, [piece])
-            await release_late(deps.ledger, deps.store, deps.fragments, self.upload, self.state.multipart_ids)
+            await release_late(deps.ledger, deps.store, deps.fragments, self.upload, piece, self.state.multipart_ids)
             raise
         known = Coverage.of(self.state.pieces[number])
         deps.metrics.durable(piece.size - known.overlap(piece.first, piece.end))

@@ -24,7 +24,7 @@ from resumable.model import (
     Upload,
 )
 from resumable.uploads.digest import ExpectedDigest
-from resumable.uploads.held import MOST_MARKS, HeldBack, HeldPiece, pack_few
+from resumable.uploads.held import MOST_MARKS, HeldBack, StoredPiece, pack_few
 from resumable.uploads.marks import unpack
 from resumable.uploads.policy import CreateRequest
 from resumable.uploads.service import UploadService
@@ -333,7 +333,7 @@ def test_few_marks_of_each_piece() -> None:
 
     held = HeldBack()
     marks = pack_few([(at, at) for at in range(10 * MOST_MARKS + 1)])
-    held.add(1, HeldPiece(Piece(0, 1 << 40, 1, "etag", 1), marks))
+    held.add(1, StoredPiece(Piece(0, 1 << 40, 1, "etag", 1), marks))
     (one,) = held.accept()
     assert 0 < len(unpack(one.marks)) <= MOST_MARKS
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred
 
 from resumable.ledger.ledger import Ledger
-from resumable.model import Ended, Interrupted
+from resumable.model import Ended, Interrupted, Piece, Upload
 from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Span
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
@@ -66,3 +69,35 @@ async def test_a_store_that_loses_every_one(
     with pytest.raises(Ended, match="dropped the multipart upload"):
         await node.send(upload, 0, len(DATA))
     assert bucket.opened < 20
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_part_of_a_lost_one_comes_late_to_the_ledger(
+    bucket: Bucket, nodes: tuple[Node, Node], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not acknowledged, but stored again: meanwhile the others have opened another multipart upload."""
+    node = nodes[0]
+    upload = await node.uploads.create(CreateRequest("put", "name", length=len(DATA)))
+    add_piece, forget, forgotten = ledger.add_piece, ledger.forget_multipart, Deferred[None]()
+    lost: list[str | None] = []
+
+    async def late(of: Upload, piece: Piece, **how: Any) -> str | None:
+        if piece.number == 1 and not lost:
+            lost.append(how["stored_in"])
+            bucket.multiparts.clear()
+            await forgotten
+        return await add_piece(of, piece, **how)
+
+    async def forgetting(of: Upload, multipart_id: str) -> bool:
+        outcome = await forget(of, multipart_id)
+        if not forgotten.called:
+            forgotten.callback(None)
+        return outcome
+
+    monkeypatch.setattr(ledger, "add_piece", late)
+    monkeypatch.setattr(ledger, "forget_multipart", forgetting)
+    report = await node.send(upload, 0, last=True)
+    assert report.finished
+    assert lost == ["1"]
+    assert bucket.objects["name"][0] == DATA
+    await nothing_left(bucket, nodes)

@@ -208,3 +208,40 @@ async def test_the_ledger_goes_away_when_the_multipart_upload_is_open(
     assert (await b.send(upload, 5)).finished
     assert bucket.objects["name"][0] == DATA
     await nothing_left(bucket, nodes)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_transaction_that_is_repeated_behind_a_new_edition(
+    ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its first answer was lost, and by now the piece counts in the edition that another node has begun: it stays."""
+    a, b = nodes
+    upload = await a.uploads.create(CreateRequest("put", "name", length=len(DATA)))
+    with pytest.raises(Interrupted):
+        await a.send(upload, 0, 5, drop=True)
+    database = ledger._database
+    write, enter = database.write, ledger.add_piece
+
+    async def twice(work: Any, **how: Any) -> Any:
+        await write(work, **how)
+        monkeypatch.setattr(database, "write", write)
+        with pytest.raises(Interrupted):
+            await b.send(upload, 0, 3, drop=True)
+        return await write(work, **how)
+
+    async def repeating(*given: Any, **how: Any) -> Any:
+        monkeypatch.setattr(ledger, "add_piece", enter)
+        monkeypatch.setattr(database, "write", twice)
+        return await enter(*given, **how)
+
+    monkeypatch.setattr(ledger, "add_piece", repeating)
+    with pytest.raises(Interrupted):
+        await a.send(upload, 5, 10, drop=True)
+    current = await ledger.get(upload.id)
+    assert current is not None
+    assert current.edition == 2
+    assert (await b.uploads.report(current)).offset == 10
+    fresh = Node(ledger, bucket)
+    assert (await fresh.send(current, 10, last=True)).finished
+    assert bucket.objects["name"][0] == DATA
+    await nothing_left(bucket, [*nodes, fresh])
