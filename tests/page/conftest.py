@@ -68,13 +68,13 @@ def stored(s3: MotoServer, name: str) -> bytes:
     return bytes(s3.boto3().get_object(Bucket=s3.bucket, Key=name)["Body"].read())
 
 
-def nothing_is_left(s3: MotoServer) -> None:
-    """Wait until the store holds no unfinished upload of the film."""
+def nothing_is_left(s3: MotoServer, key: str, upload_id: str) -> None:
+    """Wait until the store holds nothing of this unfinished upload. (Other tests leave theirs.)"""
     client = s3.boto3()
 
     def left() -> list[dict[str, Any]]:
-        uploads = client.list_multipart_uploads(Bucket=s3.bucket, Prefix="film.mp4").get("Uploads", [])
-        return uploads + client.list_objects_v2(Bucket=s3.bucket, Prefix=".resumable/").get("Contents", [])
+        uploads = client.list_multipart_uploads(Bucket=s3.bucket, Prefix=key).get("Uploads", [])
+        return uploads + client.list_objects_v2(Bucket=s3.bucket, Prefix=f".resumable/{upload_id}/").get("Contents", [])
 
     with contextlib.suppress(AssertionError):
         eventually(lambda: not left())

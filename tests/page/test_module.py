@@ -145,7 +145,7 @@ def test_cancel(network: Network, s3: MotoServer, file: Path, tmp_path: Path) ->
     assert (said["outcome"], said["states"][-1]) == ("AbortError", "cancelled"), said
     assert [request.status for request in network.of("DELETE")] == [204]
     assert remembered(memory) == []
-    nothing_is_left(s3)
+    nothing_is_left(s3, "cancelled", network.of("DELETE")[0].path.rpartition("/")[2])
 
 
 @pytest.mark.parametrize(

@@ -73,12 +73,13 @@ def shoot(browser: Browser, name: str) -> None:
             assert [one for one in found if one[1] in ("serious", "critical")] == [], (name, width, scheme)
 
 
-def half_way(browser: Browser, network: Network, files: Path, service: Service) -> None:
-    """Choose the film; the network falls silent in the middle of it."""
+def half_way(browser: Browser, network: Network, files: Path, service: Service) -> str:
+    """Choose the film; the network falls silent in the middle of it. Return the upload's id."""
     fault = network.stall("PUT", 5_000_000)
     browser.do("choose", [str(files / "film.mp4")])
     wait_for(fault)
     eventually(lambda: upload_of(network, service)["offset"] == 5_000_000)
+    return str(upload_of(network, service)["id"])
 
 
 def test_three_files(browser: Browser, network: Network, s3: MotoServer, files: Path) -> None:
@@ -176,21 +177,21 @@ def test_another_file_of_the_same_name(
 
 
 def test_discard(browser: Browser, network: Network, service: Service, s3: MotoServer, files: Path) -> None:
-    half_way(browser, network, files, service)
+    upload_id = half_way(browser, network, files, service)
     browser.do("reload")
     network.mend()
     browser.do("press", "Discard: film.mp4")
-    nothing_is_left(s3)
+    nothing_is_left(s3, "film.mp4", upload_id)
     browser.do("reload")
     assert browser.do("count", "#unfinished li") == 0
 
 
 def test_cancel(browser: Browser, network: Network, service: Service, s3: MotoServer, files: Path) -> None:
-    half_way(browser, network, files, service)
+    upload_id = half_way(browser, network, files, service)
     browser.do("press", "Cancel: film.mp4")
     browser.do("gone", "film.mp4")
     assert [request.status for request in network.of("DELETE")] == [204]
-    nothing_is_left(s3)
+    nothing_is_left(s3, "film.mp4", upload_id)
     assert browser.do("focused") == "Choose files"
 
 
