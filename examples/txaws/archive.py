@@ -20,11 +20,14 @@ from resumable.s3 import S3Client, S3Error
 
 
 class ToFile(protocol.Protocol):
-    """Writes an object's bytes to a file."""
+    """Writes an object's bytes to a file, which takes the place of an older one only when it is whole."""
 
     def __init__(self, path):
-        self.file = open(path, "wb")  # noqa: SIM115 (closed in connectionLost)
+        self.path, self.part = path, f"{path}.part"
         self.size = 0
+
+    def connectionMade(self):
+        self.file = open(self.part, "wb")  # noqa: SIM115 (closed in connectionLost)
 
     def dataReceived(self, data):
         self.file.write(data)
@@ -32,7 +35,9 @@ class ToFile(protocol.Protocol):
 
     def connectionLost(self, reason):
         self.file.close()
-        if not reason.check(ResponseDone):
+        if reason.check(ResponseDone):
+            os.replace(self.part, self.path)
+        else:
             print("the file is not whole:", reason.getErrorMessage(), file=sys.stderr)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from hashlib import md5
-from typing import Any, TypeVar
+from typing import Any
 
 from crc32c import crc32c as crc32c_of
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -17,8 +17,6 @@ from zope.interface import implementer
 
 from resumable.model import ObjectOptions
 from resumable.stores.port import Made, NoSuchUpload, PartRef, Store, StoreError, StoreLimits
-
-T = TypeVar("T")
 
 #: Bytes of a part, unless the body is so long that its parts have to be larger.
 PART = 8 << 20
@@ -256,18 +254,26 @@ class Sender:
 
         If it is cancelled, wait for the id all the same: without the id nobody can abort it.
         """
-        opening = Deferred.fromCoroutine(self._store.init_multipart_upload(bucket, key, options))
-        outcome: Deferred[None] = Deferred()
-        opening.addBoth(_told, outcome)
+        outcomes: list[str | Failure] = []
+        waiting: Deferred[None] = Deferred()
+
+        def told(outcome: str | Failure) -> None:
+            outcomes.append(outcome)
+            waiting.callback(None)
+
+        Deferred.fromCoroutine(self._store.init_multipart_upload(bucket, key, options)).addBoth(told)
         try:
-            await outcome
+            await waiting
         except CancelledError:
-            try:
-                await self._abort(bucket, key, await opening)
-            except StoreError as error:
-                self._log.debug("{bucket}/{key}: nothing was opened: {error}", bucket=bucket, key=key, error=str(error))
+            if not outcomes:
+                waiting = Deferred()
+                await waiting
+            if isinstance(outcomes[0], str):
+                await self._abort(bucket, key, outcomes[0])
             raise
-        return await opening
+        if isinstance(outcomes[0], Failure):
+            outcomes[0].raiseException()
+        return str(outcomes[0])
 
     async def _abort(self, bucket: str, key: str, upload_id: str) -> None:
         """Free the parts, and ask the store whether any are left.
@@ -327,8 +333,3 @@ async def _pipelined(works: AsyncIterator[Callable[[], Coroutine[Any, Any, PartR
             each.cancel()
         await DeferredList(running, consumeErrors=True)
     return done
-
-
-def _told(result: T, told: Deferred[None]) -> T:
-    told.callback(None)
-    return result

@@ -47,3 +47,7 @@ async def test_the_archive(archive: Any, boto: Any, tmp_path: Path, capsys: pyte
     assert not boto.list_objects_v2(Bucket=BUCKET, Prefix="archive/").get("Contents")
     with pytest.raises(SystemExit, match="get: NoSuchKey"):
         await archive.main(reactor, "get", BUCKET, "archive/none", str(fetched))
+    assert fetched.read_bytes() == DATA
+    with pytest.raises(SystemExit, match="put: NoSuchBucket"):
+        await archive.main(reactor, "put", "no-bucket", str(path))
+    assert set(tmp_path.iterdir()) == {path, fetched}
