@@ -274,12 +274,22 @@ def test_refused_at_the_top(line: str, problem: str) -> None:
             "kind: gcs\n  object: {encryption: AES256}",
             "object.encryption: not with kind: gcs; name a key of Cloud KMS in kms_key",
         ),
+        (
+            'kind: gcs\n  credentials: \'{"private_key": "hunter2"}\'',
+            "credentials: has to be the path of a key file, not the key itself",
+        ),
+        ("profile: minio", "endpoint: required with profile: minio (without it Amazon's is asked)"),
         ("object: {tags: [a]}", "object.tags: must be names and texts, such as {team: video}"),
         ("object: {tags: {a: 1}}", "object.tags.a: must be text (put it in quotes)"),
     ],
 )
 def test_refused_in_the_store(line: str, problem: str) -> None:
     assert problems(f"auth: open\nstore:\n  bucket: b\n  {line}\n") == [f"store.{problem}"]
+
+
+def test_a_bucket_is_no_url() -> None:
+    said = problems("auth: open\nstore: {kind: gcs, bucket: 'gs://b'}\n")
+    assert said == ["store.bucket: has to be the bucket's name alone, without gs:// or s3://"]
 
 
 @pytest.mark.parametrize(

@@ -43,17 +43,21 @@ def clean(config: str, as_json: bool, dry_run: bool) -> None:
     if settings.store.kind == "embedded":
         raise Failed("store: the embedded one is gone when the service ends, and is for the service alone")
 
-    async def work(reactor: Any) -> list[Removal]:
+    async def work(reactor: Any) -> tuple[list[Removal], dict[str, str]]:
         async with open_uploads(settings, reactor) as (uploads, store, make):
-            return [removal async for removal in make.janitor(uploads, store).clean(dry_run=dry_run)]
+            janitor = make.janitor(uploads, store)
+            return [removal async for removal in janitor.clean(dry_run=dry_run)], janitor.not_cleaned
 
-    removals = run(work, within=WITHIN)
+    removals, failed = run(work, within=WITHIN)
     if as_json:
         shown = [{"kind": r.kind, "what": r.what, "count": r.count, "why": r.why} for r in removals]
-        say_json({"dry_run": dry_run, "removed": shown})
+        say_json({"dry_run": dry_run, "removed": shown, "not_cleaned": failed})
     elif removals:
         say_table(COLUMNS, ((KINDS[r.kind], r.what, str(r.count), r.why) for r in removals))
         if dry_run:
             click.echo("Nothing was removed: this was a dry run.", err=True)
-    else:
+    elif not failed:
         click.echo("There is nothing to clean up.")
+    if failed:
+        # (Why not is in the log, which goes to standard error.)
+        raise Failed(f"could not clean all: {', '.join(failed)}")

@@ -119,7 +119,8 @@ def show(id: str, config: str, as_json: bool) -> None:
     if as_json:
         say_json(views.as_json_with_pieces(report, pieces))
     else:
-        say_fields(views.details(report, pieces, time.time()))
+        scheme = "gs" if settings.store.kind == "gcs" else "s3"
+        say_fields(views.details(report, pieces, time.time(), scheme=scheme))
 
 
 @uploads.command(

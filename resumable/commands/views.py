@@ -30,8 +30,11 @@ def row(report: Report, now: float) -> tuple[str, ...]:
     )
 
 
-def details(report: Report, pieces: Sequence[Piece], now: float) -> Iterator[tuple[str, str]]:
-    """Yield everything about one upload, as names and values."""
+def details(report: Report, pieces: Sequence[Piece], now: float, *, scheme: str = "s3") -> Iterator[tuple[str, str]]:
+    """Yield everything about one upload, as names and values.
+
+    :param scheme: of the object's URL.
+    """
     upload, parts = report.upload, sum(piece.number is not None for piece in pieces)
     ranges = [f"{first}-{end - 1}" for first, end in report.coverage.ranges]
     more = f" and {len(ranges) - RANGES} more" if len(ranges) > RANGES else ""
@@ -40,7 +43,7 @@ def details(report: Report, pieces: Sequence[Piece], now: float) -> Iterator[tup
     yield "Protocol", upload.protocol
     yield "Owner", upload.owner
     yield "Name", upload.name
-    yield "Object", f"s3://{upload.bucket}/{upload.key}"
+    yield "Object", f"{scheme}://{upload.bucket}/{upload.key}"
     yield "Length", "not known yet" if upload.length is None else _exact(upload.length)
     yield "Stored", _exact(report.coverage.size)
     yield "Offset", _exact(report.offset)

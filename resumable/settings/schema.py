@@ -99,6 +99,12 @@ class StoreSettings:
             yield "bucket", "required"
         if kind == "s3" and "credentials" in given:
             yield "credentials", "only with kind: gcs (S3 has access_key and secret_key)"
+        if (values.get("credentials") or "").lstrip().startswith(("{", "-----")):
+            yield "credentials", "has to be the path of a key file, not the key itself"
+        if (values.get("bucket") or "").partition("://")[1]:
+            yield "bucket", "has to be the bucket's name alone, without gs:// or s3://"
+        if kind == "s3" and "endpoint" not in given and values.get("profile", "auto") not in ("auto", "aws"):
+            yield "endpoint", f"required with profile: {values['profile']} (without it Amazon's is asked)"
         if kind in ("gcs", "embedded") and values.get("profile", "auto") != "auto":
             yield "profile", "only with kind: s3 (kind: gcs has Google's own limits)"
         if kind == "gcs":

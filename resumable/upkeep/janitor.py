@@ -67,6 +67,7 @@ class Janitor:
     :param keep: seconds for which ended uploads and events are remembered.
     :param bucket: the bucket of the settings; others are known from the ledger.
     :param prefix: what fragments' keys begin with.
+    :ivar not_cleaned: the buckets that the last cleaning could not look into, and why.
     """
 
     _log = Logger()
@@ -97,6 +98,7 @@ class Janitor:
         self._bucket = bucket
         self._prefix = prefix
         self._metrics = metrics or Metrics()
+        self.not_cleaned: dict[str, str] = {}
 
     async def round(self) -> None:
         """Clean up, unless a node has done so lately."""
@@ -116,6 +118,7 @@ class Janitor:
         :param dry_run: only yield what would be removed; rows are left out.
         """
         old = now(self._clock) - self._after
+        self.not_cleaned.clear()
         async for removal in self._stale(old, dry_run):
             yield removal
         lists = self._store.limits.lists_uploads
@@ -128,6 +131,7 @@ class Janitor:
                         yield removal
             except StoreError as error:
                 self._log.warn("bucket {bucket} is not cleaned: {error}", bucket=bucket, error=str(error))
+                self.not_cleaned[bucket] = str(error)
         if not lists:
             async for removal in self._openings(old, dry_run):
                 yield removal

@@ -82,6 +82,11 @@ def test_cleaning(tmp_path: Path, moto: MotoServer) -> None:
     assert [(one["kind"], one["what"]) for one in would["removed"]] == [("upload", upload)]
     assert operator.json("uploads", "show", "--", upload)["state"] == "open"
     assert operator.run("clean", "--dry-run").stdout.splitlines()[1].split()[:3] == ["expired", "upload", upload]
+    operator.configure({**config, "store": {**config["store"], "bucket": "no-bucket"}})
+    said = operator.failures("clean", "--dry-run")
+    assert said[0] == "bucket no-bucket is not cleaned: NoSuchBucket: The specified bucket does not exist"
+    assert said[-1] == "could not clean all: no-bucket"
+    operator.configure({**config, "cleanup": {"after": "1m", "keep": "1m"}})
     assert operator.run("clean").returncode == 0
     assert operator.json("uploads", "show", "--", upload)["state"] == "expired"
     s3 = moto.boto3()

@@ -20,7 +20,7 @@ PERMISSIONS = {
     "storage.multipartUploads.list": "multipart uploads that nobody knows of any more are not found to be aborted",
 }
 _CHAIN = "GOOGLE_APPLICATION_CREDENTIALS, gcloud's own credentials, or the machine's service account"
-_WHO = f"look at store.credentials or, without it, at {_CHAIN}"
+_WHO = f"look at the key file that store.credentials names or, without that setting, at {_CHAIN}"
 #: Error code -> what it means, what to do.
 _KNOWN = {
     "NoCredentials": ("", _WHO),

@@ -46,7 +46,7 @@ _XML_WORDS = {
 #: What both APIs say of a bucket that is not there, and the JSON API of an object.
 _NO_OBJECT = "No such object"
 
-_MAKES = "storage.objects.create, storage.objects.get and storage.objects.delete"
+_MAKES = "storage.objects.create, storage.objects.get or storage.objects.delete"
 
 #: Operation -> the permission that it needs.
 PERMISSION_OF = {
