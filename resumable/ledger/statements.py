@@ -75,7 +75,7 @@ def enter_upload(connection: Connection, values: Mapping[str, Any], *, chosen: b
         connection.execute(LOCK_KEY, {"at": f"{values['bucket']}/{values['key']}"})
     enter = _enter_upload(connection.dialect.name, tuple(values), chosen)
     given = {**values, "of_owner": values["owner"], "of_name": values["name"]}
-    if connection.execute(enter, given).rowcount or chosen:
+    if connection.execute(enter, given).first() is not None or chosen:
         return True
     # A repeated transaction finds its own row.
     return connection.execute(UPLOAD, {"this": values["id"]}).first() is not None
@@ -90,7 +90,8 @@ def _enter_upload(dialect: str, columns: tuple[str, ...], chosen: bool) -> Any:
     # (SQLite does not understand ON CONFLICT after a SELECT without WHERE.)
     row = row.where(true() if chosen else not_(ANOTHERS))
     entered = insert_into(dialect, uploads).from_select([*columns, "generation"], row)
-    return entered.on_conflict_do_nothing(index_elements=["id"])
+    # (Of an INSERT ... SELECT not every driver tells how many rows there were.)
+    return entered.on_conflict_do_nothing(index_elements=["id"]).returning(uploads.c.id)
 
 
 def enter_event(connection: Connection) -> Any:
