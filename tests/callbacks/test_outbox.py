@@ -386,13 +386,15 @@ async def test_an_answer_that_cannot_be_judged(database: Database, clock: Clock)
 @pytest_twisted.ensureDeferred
 async def test_a_client_hears_that_it_cannot_be_judged(database: Database, clock: Clock) -> None:
     wiring = House(database, clock, wait=True)
-    upload = await wiring.finish()
-    await wiring.until(lambda: len(wiring.app.told) == 1)
 
     def fail(event: Event) -> HookResult:
-        raise RecursionError
+        if event.type == "upload.finished":
+            raise RecursionError
+        return HookResult(True)
 
     wiring.app.answer = fail
+    upload = await wiring.finish()
     with pytest.raises(Unavailable):
         await wiring.outbox.await_verdict(upload.id)
+    assert types(wiring.app.told)[:2] == ["upload.created", "upload.finished"]
     await wiring.stop()
