@@ -9,6 +9,7 @@ import os
 import warnings
 from collections.abc import Mapping
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 from attrs import frozen
@@ -19,7 +20,7 @@ from twisted.logger import Logger
 from resumable.clock import now
 from resumable.stores.gcs.presigning import prepare
 from resumable.stores.threads import ThreadSingleFlight
-from resumable.stores.xmlapi.credentials import CannotSign, NoCredentials
+from resumable.stores.xmlapi.credentials import CannotSign, NoCredentials, Search
 
 #: IAM says what the account may do; this scope (Google's own advice) takes nothing away, and covers signing by IAM.
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
@@ -28,9 +29,6 @@ SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 STALE = 225.0
 #: Seconds between two tries to renew a token that is still valid.
 RENEWAL_PAUSE = 60.0
-#: Seconds for which no other token is looked for after a search that did not help. Otherwise every request that the store
-#: refuses would ask for one.
-REPLACEMENT_PAUSE = 2.0
 #: Seconds for which a server of tokens or signatures may be silent. google-auth's own figure is 120, and a thread that waits
 #: cannot be ended: all calls of the store would wait for it, and so would the end of the process.
 SILENCE = 15.0
@@ -70,7 +68,7 @@ class Tokens:
         self._find = ThreadSingleFlight(reactor, self._find_now)
         self._renew = ThreadSingleFlight(reactor, self._renew_now)
         self._next_renewal = 0.0
-        self._next_replacement: float | None = None
+        self._search = Search(reactor, partial(self._obtain, self._find))
 
     async def ready(self) -> None:
         """Wait until there is a token that has not ended.
@@ -96,18 +94,11 @@ class Tokens:
         :return: whether that was done. A little while after one that did not help it is not.
         :raises NoCredentials: none can be had just now.
         """
-        if self._next_replacement is not None and self._reactor.seconds() < self._next_replacement:
-            return False
-        try:
-            await self._obtain(self._find)
-        except NoCredentials:
-            self.refused_again()
-            raise
-        return True
+        return await self._search.run()
 
     def refused_again(self) -> None:
         """Note that the last replacement did not help."""
-        self._next_replacement = self._reactor.seconds() + REPLACEMENT_PAUSE
+        self._search.was_in_vain()
 
     def sign(self, method: str, url: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
         """Return the headers to send, including the token."""

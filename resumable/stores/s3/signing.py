@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from attrs import frozen
@@ -19,15 +20,13 @@ from twisted.internet.defer import CancelledError, Deferred
 
 from resumable.clock import now
 from resumable.stores.threads import ThreadSingleFlight
-from resumable.stores.xmlapi.credentials import NoCredentials
+from resumable.stores.xmlapi.credentials import NoCredentials, Search
 
 #: Credentials that expire within so many seconds have to be renewed before anything is signed. The figure is
 #: botocore's.
 MANDATORY = 10 * 60.0
 #: Seconds between two tries to renew credentials while the old ones are still valid.
 RENEWAL_PAUSE = 60.0
-#: Seconds for which the chain is not asked again after it was asked in vain because the store refuses the credentials.
-REPLACEMENT_PAUSE = 2.0
 
 # At debug level botocore would write signatures into the log.
 logging.getLogger("botocore.auth").setLevel(logging.INFO)
@@ -78,7 +77,7 @@ class Signer:
         self._renew = ThreadSingleFlight(reactor, self._renew_now)
         self._next_renewal = 0.0
         self._next_guess: float | None = None
-        self._next_replacement: float | None = None
+        self._search = Search(reactor, partial(self._obtain, self._find))
         self._given = access_key is not None
         if access_key is not None:
             self._use(_Found(ReadOnlyCredentials(access_key, secret_key, session_token)))
@@ -110,19 +109,13 @@ class Signer:
         present = self._clock.seconds()
         if self._given or (guess and self._next_guess is not None and present < self._next_guess):
             return False
-        if self._next_replacement is not None and present < self._next_replacement:
-            return False
-        self._next_guess = present + RENEWAL_PAUSE
-        try:
-            await self._obtain(self._find)
-        except NoCredentials:
-            self.refused_again()
-            raise
-        return True
+        if not self._search.paused:
+            self._next_guess = present + RENEWAL_PAUSE
+        return await self._search.run()
 
     def refused_again(self) -> None:
         """Note that the last replacement did not help."""
-        self._next_replacement = self._clock.seconds() + REPLACEMENT_PAUSE
+        self._search.was_in_vain()
 
     def sign(self, method: str, url: str, headers: Mapping[str, str]) -> list[tuple[str, str]]:
         """Return the headers to send, including the signature.

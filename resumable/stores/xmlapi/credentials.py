@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol
+
+#: Seconds for which no other credentials are looked for after a search that did not help. Otherwise every request that the
+#: store refuses would begin one.
+SEARCH_PAUSE = 2.0
 
 
 class NoCredentials(Exception):
@@ -12,6 +16,41 @@ class NoCredentials(Exception):
 
 class CannotSign(NoCredentials):
     """There are credentials, but no URL can be signed with them."""
+
+
+class Search:
+    """Looks for other credentials, and not again at once where that did not help."""
+
+    def __init__(self, clock: Any, obtain: Callable[[], Awaitable[None]]) -> None:
+        """
+        :param obtain: looks for them, and raises `NoCredentials` if there are none.
+        """
+        self._clock = clock
+        self._obtain = obtain
+        self._pause_ends: float | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether the last one was in vain just now."""
+        return self._pause_ends is not None and self._clock.seconds() < self._pause_ends
+
+    async def run(self) -> bool:
+        """Look for them, unless `paused`. Return whether that was done.
+
+        :raises NoCredentials: none can be had just now.
+        """
+        if self.paused:
+            return False
+        try:
+            await self._obtain()
+        except NoCredentials:
+            self.was_in_vain()
+            raise
+        return True
+
+    def was_in_vain(self) -> None:
+        """Note that the last one did not help."""
+        self._pause_ends = self._clock.seconds() + SEARCH_PAUSE
 
 
 class Credentials(Protocol):
