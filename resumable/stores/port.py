@@ -118,6 +118,8 @@ class StoreLimits:
     :ivar joins: whether it can make parts of objects that it has (`Store.upload_part_copy`), as far as is known beforehand.
     :ivar lists_uploads: whether it lists multipart uploads by the beginning of their keys. If not, at most by an exact key.
     :ivar joins_whole: whether it can do so only with whole objects, and with those of any length.
+    :ivar folders: below the service's prefix, where its client keeps what it makes objects of.
+        `Store.list_multipart_uploads` tells of all that is in there.
     """
 
     smallest_part: int = 5 << 20
@@ -130,6 +132,7 @@ class StoreLimits:
     joins: bool = True
     lists_uploads: bool = True
     joins_whole: bool = False
+    folders: frozenset[str] = frozenset()
 
     @property
     def copies_freely(self) -> bool:
@@ -220,11 +223,6 @@ class StoredObject:
     modified: float | None = None
     crc32c: int | None = None
     generation: str | None = None
-
-
-#: Folders below the service's prefix where the client of a store keeps what it makes objects of.
-#: `Store.list_multipart_uploads` tells of all that is in there.
-STORE_FOLDERS = frozenset({"composed", "staged"})
 
 
 @frozen

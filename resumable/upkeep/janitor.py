@@ -26,7 +26,7 @@ from resumable.ledger.openings import Opening
 from resumable.ledger.queue import EventQueue
 from resumable.metrics import ORPHANS, Metrics
 from resumable.model import Upload, UploadError
-from resumable.stores.port import STORE_FOLDERS, OpenMultipart, Store, StoreError
+from resumable.stores.port import OpenMultipart, Store, StoreError
 from resumable.uploads.fragments import LEDGER
 from resumable.uploads.service import UploadService
 
@@ -181,7 +181,9 @@ class Janitor:
             owners = {one.key: one.key.removeprefix(self._prefix).partition("/")[0] for one in batch}
             in_use = await self._maintenance.not_done_with(set(owners.values()))
             for one in batch:
-                if owners[one.key] in in_use | STORE_FOLDERS or (one.modified is not None and one.modified > old):
+                if owners[one.key] in in_use | self._store.limits.folders or (
+                    one.modified is not None and one.modified > old
+                ):
                     continue
                 # Another service may have the same bucket and the same prefix, but not the same ledger.
                 found = await self._store.head_object(bucket, one.key)

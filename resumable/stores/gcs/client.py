@@ -13,6 +13,7 @@ from twisted.logger import Logger
 
 from resumable.model import ObjectOptions
 from resumable.outages import Reports
+from resumable.stores.gcs import composing, staging
 from resumable.stores.gcs.codes import GCS_CODES, read_error
 from resumable.stores.gcs.composing import Composer, word_of
 from resumable.stores.gcs.marks import ledger_mark, marked_ledger
@@ -53,7 +54,12 @@ IF_GENERATION = "x-goog-if-generation-match"
 DELETED_AT_A_TIME = 8
 GCS = Dialect(
     # "Quotas and limits", Cloud Storage's documentation.
-    limits=StoreLimits(largest_object=5 << 40, metadata=8192, joins_whole=True),
+    limits=StoreLimits(
+        largest_object=5 << 40,
+        metadata=8192,
+        joins_whole=True,
+        folders=frozenset({composing.FOLDER, staging.FOLDER}),
+    ),
     codes=GCS_CODES,
     metadata=METADATA,
     created_with=option_headers,

@@ -47,7 +47,8 @@ from resumable.tasks import together
 #: What the ids of such multipart uploads begin with.
 _ID = "composed:"
 #: What their objects' keys have after the service's prefix.
-_NOTES, _PARTS = "composed/notes/", "composed/parts/"
+FOLDER = "composed"
+_NOTES, _PARTS = f"{FOLDER}/notes/", f"{FOLDER}/parts/"
 #: The most bytes of a key.
 _LONGEST = 1024
 #: The most bytes of a note: metadata has 8 KiB at most, and the key 1 KiB.

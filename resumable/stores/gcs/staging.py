@@ -14,7 +14,8 @@ from attrs import frozen
 from resumable.stores.port import Misconfigured
 
 #: What the ids of such multipart uploads begin with, and what their keys have after the service's prefix.
-_ID, _FOLDER = "staged:", "staged/"
+FOLDER = "staged"
+_ID, _FOLDER = "staged:", f"{FOLDER}/"
 #: The most bytes of a key.
 _LONGEST = 1024
 _ACL = re.compile(r"[A-Za-z-]{1,40}\Z")
