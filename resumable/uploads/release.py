@@ -39,8 +39,6 @@ async def release_late(
     """
     try:
         current = await ledger.get(upload.id)
-        if piece.number is None and not await _counts(ledger, upload, piece):
-            await fragments.delete(upload, [piece])
         if current is None or current.state is State.FINISHED:
             gone: Collection[str] = ()
         else:
@@ -50,6 +48,8 @@ async def release_late(
         if current is not None and not current.live:
             # By now the row may say that there are none: they were deleted before this one came.
             await fragments.sweep(evolve(current, fragmented=True))
+        elif piece.number is None and not await _counts(ledger, upload, piece):
+            await fragments.delete(upload, [piece])
     except (StoreError, Unavailable) as error:
         _log.info("what came late of upload {id} is not freed: {error}", id=upload.id, error=str(error))
 

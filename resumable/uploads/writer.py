@@ -183,19 +183,11 @@ class UploadWriter:
                     await self._store(number, buffer, sender, turn)
                     break
                 except (NotFound, NoSuchUpload, NotSeen, Replaced) as error:
-                    # Another node has joined the chunk, or some of its fragments, and deleted those; or it has ended the
-                    # upload. As long as there is something to learn of that, nothing is lost.
-                    await self.refresh()
-                    if not self.upload.live and self.upload.state is not State.FINISHED:
-                        raise Ended(self.upload.reason or "the upload has ended") from None
-                    if not self.upload.live or set(self.state.pieces.get(number, ())) != known:
-                        continue
-                    replaced += 1
-                    # A store that knows nothing of what it has just opened would be asked for ever.
-                    if not isinstance(error, NoSuchUpload | Replaced) or replaced > REPLACED:
-                        raise
-                    if isinstance(error, NoSuchUpload) and not await self._multipart.is_replaced(multipart_id):
-                        raise
+                    if not await self._has_learned(number, known):
+                        replaced += 1
+                        # A store that knows nothing of what it has just opened would be asked for ever.
+                        if replaced > REPLACED or not await self._is_replaced(error, multipart_id):
+                            raise
                 except Ended:
                     # It may have ended well: somebody else has brought the rest, or the same.
                     await self.refresh()
@@ -208,6 +200,25 @@ class UploadWriter:
             await self._completer.refused(self.upload, error)
         finally:
             self._release(place, lock)
+
+    async def _has_learned(self, number: int, known: set[Piece]) -> bool:
+        """Learn what others have done. Return whether that changes anything for a chunk.
+
+        Another node may have joined it, or some of its fragments, and deleted those; or it has ended the upload. As long as there
+        is something to learn of that, nothing is lost.
+
+        :raises Ended: the upload was cancelled, or has failed.
+        """
+        await self.refresh()
+        if not self.upload.live and self.upload.state is not State.FINISHED:
+            raise Ended(self.upload.reason or "the upload has ended") from None
+        return not self.upload.live or set(self.state.pieces.get(number, ())) != known
+
+    async def _is_replaced(self, error: Exception, multipart_id: str | None) -> bool:
+        """Return whether there is another multipart upload by now, or may be, in which the chunk can be stored."""
+        if isinstance(error, NoSuchUpload):
+            return await self._multipart.is_replaced(multipart_id)
+        return isinstance(error, Replaced)
 
     async def _store(self, number: int, buffer: ChunkBuffer | None, sender: Sender, turn: Turn) -> None:
         if self.upload.state is State.FINISHED:

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from resumable.ledger.ledger import Ledger
-from resumable.model import Ended, Upload
+from resumable.model import Ended, Interrupted, Upload
 from resumable.uploads import neighbours
 from resumable.uploads.policy import CreateRequest
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
@@ -141,3 +141,19 @@ async def test_what_comes_after_it_was_freed(ledger: Ledger, bucket: Bucket, nod
     with pytest.raises(Ended):
         await sending
     await nothing_left(bucket, nodes)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_fragment_of_a_former_edition(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """It comes when the client has begun again elsewhere, and is gone at once: the upload may go on for days."""
+    a, b = nodes
+    upload = await a.uploads.create(CreateRequest("put", "name", length=len(DATA)))
+    fragments = Gate(a, "put_object")
+    sending = Deferred.fromCoroutine(a.send(upload, 0, 5, drop=True))
+    await eventually(lambda: fragments.waiting)
+    with pytest.raises(Interrupted):
+        await b.send(upload, 0, 3, drop=True)
+    fragments.open()
+    with pytest.raises(Interrupted):
+        await sending
+    assert [key.split("/")[-1].split(".")[0] for key in bucket.objects] == ["0-2"]
