@@ -132,11 +132,10 @@ class Database:
     async def write(self, work: Callable[[Connection], T], *, single: bool = False) -> T:
         """Run `work` in a transaction, and return its result once the transaction has been committed.
 
-        :param single: `work` is one statement. A server makes a transaction of that by itself, and is not asked three times.
-
         `work` runs in a thread. It runs again if the database went away in the middle, although the first transaction
         may have been committed. So running it twice must do the same as running it once.
 
+        :param single: `work` is one statement. A server makes a transaction of that by itself, and is not asked three times.
         :raises IntegrityError: a constraint is violated.
         :raises Invalid: the database cannot hold a value: it is too long for an index, or has characters that it cannot
             store.

@@ -201,10 +201,8 @@ class Ledger:
         :raises Invalid: the piece ends beyond the upload's length.
         """
         values = {"upload_id": upload.id, **asdict(piece), "marks": marks}
-        touched = {
-            **{"this": upload.id, "of_edition": upload.edition, "up_to": piece.end, "stored_in": stored_in},
-            "new_updated": now,
-        }
+        touched = {"this": upload.id, "of_edition": upload.edition, "up_to": piece.end, "new_updated": now}
+        touched["stored_in"] = stored_in
         only = {"piece": True, "part": stored_in is not None}
         completer: dict[str, Any] = {"state": State.FINISHING.value, "received": now, "claim": claim}
         enter = partial(statements.enter_piece, part=piece.number is not None)
@@ -458,13 +456,14 @@ class Ledger:
         """Forget a multipart upload that the store does not have any more. Say whether the open upload has another, or none.
 
         It is not forgotten if parts are acknowledged: they were in it.
+
+        :raises Ended: the upload is gone.
         """
 
         def work(connection: Connection) -> bool:
             # The row is locked, so that no part is entered meanwhile.
-            row = connection.execute(UPLOAD.with_for_update(), {"this": upload.id}).mappings().first()
-            current = None if row is None else as_upload(row)
-            if current is None or current.state is not State.OPEN:
+            current = self._locked(connection, upload.id)
+            if current.state is not State.OPEN:
                 return False
             if current.multipart_id != multipart_id:
                 return True
@@ -566,7 +565,10 @@ class Ledger:
 
     @staticmethod
     def _locked(connection: Connection, upload_id: str) -> Upload:
-        return as_upload(connection.execute(UPLOAD.with_for_update(), {"this": upload_id}).mappings().one())
+        row = connection.execute(UPLOAD.with_for_update(), {"this": upload_id}).mappings().first()
+        if row is None:
+            raise Ended("the upload is gone")
+        return as_upload(row)
 
     @staticmethod
     def _stored_end(connection: Connection, upload_id: str) -> int:
