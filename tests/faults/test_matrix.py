@@ -105,10 +105,15 @@ def test_reading_back(service: Service, store: FaultyS3, name: str, fault: str) 
     uploader = Uploader(service, name)
     uploader.send(0, CHUNK + 1_000_000)
     uploader._settle(CHUNK + 1_000_000)
+    read_back(service, store, uploader, fault)
+
+
+def read_back(service: Service, store: FaultyS3, uploader: Uploader, fault: str) -> None:
+    """Kill the process, and go on: the fragment is read from the store, and that goes wrong."""
     service.kill()
     service.start()
     rule = store.fail("GetFragment", fault)
     uploader.run()
     assert rule.hit
-    assert stored(store, name) == DATA
+    assert stored(store, uploader.name) == DATA
     nothing_left(store)

@@ -122,13 +122,7 @@ def test_reading_back(service: Service, store: FaultyS3, name: str, fault: str) 
     uploader.send(0, CHUNK + 1_000_000)
     eventually(lambda: uploader.offset() == CHUNK + 1_000_000)
     settled(service)
-    service.kill()
-    service.start()
-    rule = store.fail("GetFragment", fault)
-    uploader.run()
-    assert rule.hit
-    assert stored(store, name) == DATA
-    nothing_left(store)
+    plain.read_back(service, store, uploader, fault)
 
 
 # What clients do

@@ -13,7 +13,6 @@ from typing import Any, TypeVar, cast
 
 import pytest
 from attrs import define, evolve
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from pytest_twisted import ensureDeferred
@@ -23,9 +22,9 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 
 from resumable.model import Unavailable
 from resumable.protocols.access import ELSEWHERE
-from resumable.uploads import claims
 from tests.protocols.harness import Answer, Memory, memory_service, until
 from tests.protocols.speaking import VIEWS, Asked, Bytes, File, Told, ask, begin, begun_id, bring, cancel, read_answer
+from tests.stateful import every_time, short_claims
 from tests.uploads.memory_store import Bucket, MemoryStore
 from tests.web.wire import Wire
 
@@ -394,15 +393,6 @@ FINALIZE = "X-Goog-Upload-Command: finalize"
 async def test_whatever_the_protocol(monkeypatch: pytest.MonkeyPatch, examples: int) -> None:
     """Every example is some twenty steps, always the same ones."""
     # A call to the store of which nobody knows how it ended is waited for.
-    monkeypatch.setattr(claims, "LEASE", 0.6)
-    monkeypatch.setattr(claims, "BEAT", 0.15)
-    monkeypatch.setattr(claims, "LOOK", 0.02)
-    how = settings(
-        max_examples=examples,
-        stateful_step_count=50,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    short_claims(monkeypatch)
+    how = every_time(examples, 50)
     await deferToThread(run_state_machine_as_test, Protocols, settings=how)

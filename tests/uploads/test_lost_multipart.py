@@ -11,10 +11,8 @@ from twisted.internet.defer import Deferred
 from resumable.ledger.ledger import Ledger
 from resumable.model import Ended, Interrupted, Piece, Upload
 from resumable.uploads.policy import CreateRequest
-from resumable.uploads.registry import Span
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
-from tests.uploads.test_states import Body, certain
 
 OTHER = bytes(byte ^ 1 for byte in DATA)
 
@@ -24,14 +22,12 @@ async def test_aborted_and_not_struck_out(bucket: Bucket, nodes: tuple[Node, Nod
     """No part of it is acknowledged: another one is opened, and the upload goes on."""
     node = nodes[0]
     upload = await node.uploads.create(CreateRequest("put", "name", length=len(DATA)))
-    body = Body(DATA[: 2 * CHUNK], 7, drop=True, stall=False)
     with pytest.raises(Interrupted):
-        await node.uploads.receive(upload, body, Span(0, len(DATA)), revalidate=certain)
+        await node.send(upload, 0, data=DATA[: 2 * CHUNK], drop=True)
     node.store.trouble.append(("abort_multipart_upload", "after"))
     current = await ledger.get(upload.id)
     assert current is not None
-    whole = Body(OTHER, 7, drop=False, stall=False)
-    report = await node.uploads.receive(current, whole, Span(0, len(DATA), last=True), revalidate=certain)
+    report = await node.send(current, 0, data=OTHER, last=True)
     assert node.store.trouble == []
     assert report.finished
     assert bucket.objects["name"][0] == OTHER
@@ -43,9 +39,8 @@ async def test_dropped_with_parts_that_count(bucket: Bucket, nodes: tuple[Node, 
     """What was acknowledged is lost, and its client is told so."""
     node = nodes[0]
     upload = await node.uploads.create(CreateRequest("put", "name", length=len(DATA)))
-    body = Body(DATA[: 2 * CHUNK], 7, drop=True, stall=False)
     with pytest.raises(Interrupted):
-        await node.uploads.receive(upload, body, Span(0, len(DATA)), revalidate=certain)
+        await node.send(upload, 0, data=DATA[: 2 * CHUNK], drop=True)
     bucket.multiparts.clear()
     with pytest.raises(Ended):
         await node.send(upload, 2 * CHUNK, len(DATA))

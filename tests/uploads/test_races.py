@@ -14,7 +14,6 @@ from typing import Any, ClassVar, TypeVar, cast
 import pytest
 import pytest_twisted
 from attrs import define
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from twisted.internet import reactor
@@ -30,6 +29,7 @@ from resumable.uploads import claims, marks
 from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Span
 from tests.databases import Postgres
+from tests.stateful import every_time
 from tests.uploads.conftest import DATA, Node
 from tests.uploads.memory_store import CALLS, Bucket
 from tests.uploads.racing import CHUNK, EVERY, KEY, Process, Record, Sent, seconds
@@ -552,15 +552,7 @@ async def test_whoever_races(
     if machine.nodes:
         server: Postgres = request.getfixturevalue("postgres")
         machine = type("OnPostgres", (machine,), {"new_ledger": staticmethod(lambda directory: server.new())})
-    how = settings(
-        max_examples=examples,
-        stateful_step_count=25,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
+    how = every_time(examples, 25, shrinks=False)
     machine.found.clear()
     try:
         await deferToThread(run_state_machine_as_test, machine, settings=how)

@@ -12,7 +12,6 @@ from functools import wraps
 from typing import Any, TypeVar, cast
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -46,7 +45,7 @@ from resumable.model import (
 from resumable.stores.port import StoreLimits
 from resumable.tasks import BackgroundTasks
 from resumable.upkeep.recovery import CompletionRecovery
-from resumable.uploads import claims, grid
+from resumable.uploads import grid
 from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.fragments import Fragments
 from resumable.uploads.limiter import ReadBackLimiter
@@ -56,6 +55,7 @@ from resumable.uploads.registry import Span
 from resumable.uploads.service import UploadService
 from tests.databases import Postgres
 from tests.policy import policy
+from tests.stateful import every_time, short_claims
 from tests.uploads.memory_store import CALLS, Bucket, MemoryStore
 
 T = TypeVar("T")
@@ -522,19 +522,9 @@ async def test_whatever_happens(
 ) -> None:
     """Every example is some thirty steps, always the same ones."""
     monkeypatch.setattr(grid, "STEP", machine.step)
-    # Here a process dies every other moment, and with it who has a claim.
-    monkeypatch.setattr(claims, "LEASE", 0.6)
-    monkeypatch.setattr(claims, "BEAT", 0.15)
-    monkeypatch.setattr(claims, "LOOK", 0.02)
+    short_claims(monkeypatch)
     if kind == "postgresql":
         server: Postgres = request.getfixturevalue("postgres")
         machine = type("OnPostgres", (machine,), {"new_ledger": staticmethod(lambda directory: server.new())})
-    how = settings(
-        max_examples=examples,
-        stateful_step_count=30,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-    )
+    how = every_time(examples, 30)
     await deferToThread(run_state_machine_as_test, machine, settings=how)

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import pytest
 from attrs import asdict, evolve, frozen
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 from pytest_twisted import ensureDeferred
@@ -31,9 +30,10 @@ from resumable.stores.port import StoreLimits
 from resumable.stores.transport.exchange import Answer, Broken
 from resumable.stores.transport.pool import Transport
 from resumable.upkeep.janitor import Janitor
-from resumable.uploads import claims, grid
+from resumable.uploads import grid
 from resumable.uploads.policy import Policy
 from tests.policy import policy
+from tests.stateful import every_time, short_claims
 from tests.stores.gcs.server import Fault, GcsServer
 from tests.uploads.test_states import CHUNK, Died, Uploads, run, survived, wait
 
@@ -424,19 +424,8 @@ async def test_whatever_happens(
 ) -> None:
     """Every example is some twenty steps, always the same ones."""
     monkeypatch.setattr(grid, "STEP", machine.step)
-    # Here a process dies every other moment, and with it who has a claim.
-    monkeypatch.setattr(claims, "LEASE", 0.6)
-    monkeypatch.setattr(claims, "BEAT", 0.15)
-    monkeypatch.setattr(claims, "LOOK", 0.02)
+    short_claims(monkeypatch)
     monkeypatch.setattr(machine, "server", gcs, raising=False)
-    how = settings(
-        max_examples=examples,
-        stateful_step_count=20,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=(Phase.generate,),
-        suppress_health_check=list(HealthCheck),
-    )
+    how = every_time(examples, 20, shrinks=False)
     await deferToThread(run_state_machine_as_test, machine, settings=how)
     logged.clear()  # of all that went wrong
