@@ -3,13 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 from attrs import frozen
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 
+from resumable.ledger.direct import run
 from resumable.ledger.schema import uploads
-from resumable.ledger.statements import state_in
+from resumable.ledger.statements import UPLOAD, state_in
 from resumable.model import State, Upload
+
+_THIS = uploads.c.id == bindparam("this")
+#: Who has the claim to ``key`` in ``bucket``.
+_HOLDER = select(uploads.c.id, uploads.c.claim).where(
+    uploads.c.bucket == bindparam("bucket"), uploads.c.key == bindparam("key"), uploads.c.claim.is_not(None)
+)
+#: (The new word may be there already, if the transaction is repeated.)
+_RENEW = (
+    update(uploads)
+    .where(_THIS, or_(uploads.c.claim == bindparam("former"), uploads.c.claim == bindparam("word")))
+    .values(claim=bindparam("word"))
+    .returning(uploads.c.state)
+)
+_HAND_ON = update(uploads).where(_THIS).values(claim=bindparam("word"))
+_GIVE_UP = update(uploads).where(_THIS, uploads.c.claim == bindparam("former")).values(claim=None)
+
+
+@cache
+def _take(states: tuple[State, ...]) -> Any:
+    """Return an UPDATE that gives the claim ``word`` to the upload ``this``, if nobody has one and its state is right."""
+    return update(uploads).where(_THIS, uploads.c.claim.is_(None), state_in(states)).values(claim=bindparam("word"))
 
 
 @frozen
@@ -30,42 +54,33 @@ def take(
     """
     if stale is not None:
         give_up(connection, upload_id=stale.upload_id, claim=stale.claim)
-    holder = select(uploads.c.id, uploads.c.claim).where(
-        uploads.c.bucket == upload.bucket, uploads.c.key == upload.key, uploads.c.claim.is_not(None)
-    )
-    row = connection.execute(holder).first()
+    at = {"bucket": upload.bucket, "key": upload.key}
+    row = run(connection, _HOLDER, at).first()
     if row is None:
         # Another process may try the same at this moment, even for the same upload.
-        free = (uploads.c.id == upload.id, uploads.c.claim.is_(None), state_in(states))
-        if connection.execute(update(uploads).where(*free).values(claim=claim)).rowcount:
+        if run(connection, _take(tuple(states)), {"this": upload.id, "word": claim}).count:
             return None
-        row = connection.execute(holder).first()
+        row = run(connection, _HOLDER, at).first()
     # A repeated transaction finds its own claim.
-    if row is not None and row.claim == claim:
+    if row is not None and row["claim"] == claim:
         return None
-    own_state = connection.execute(select(uploads.c.state).where(uploads.c.id == upload.id)).scalar()
-    ended = own_state not in [state.value for state in states]
-    return Holder("", "") if row is None or ended else Holder(row[0], row[1])
+    own = run(connection, UPLOAD, {"this": upload.id}).first()
+    ended = own is None or own["state"] not in [state.value for state in states]
+    return Holder("", "") if row is None or ended else Holder(row["id"], row["claim"])
 
 
 def renew(connection: Connection, *, upload: Upload, former: str, claim: str) -> str | None:
     """Replace the claim `former` with `claim`. Return the upload's state, or None if the claim was lost."""
-    change = (
-        update(uploads)
-        .where(uploads.c.id == upload.id, uploads.c.claim.in_([former, claim]))
-        .values(claim=claim)
-        .returning(uploads.c.state)
-    )
-    return connection.execute(change).scalar()
+    row = run(connection, _RENEW, {"this": upload.id, "former": former, "word": claim}).first()
+    return None if row is None else row["state"]
 
 
 def hand_on(connection: Connection, *, upload: Upload, claim: str, to: str, word: str) -> None:
     """Pass the claim to the upload `to`, as `word`. Do nothing if the claim was lost."""
     if give_up(connection, upload_id=upload.id, claim=claim):
-        connection.execute(update(uploads).where(uploads.c.id == to).values(claim=word))
+        run(connection, _HAND_ON, {"this": to, "word": word})
 
 
 def give_up(connection: Connection, *, upload_id: str, claim: str) -> bool:
     """Give the claim up. Return whether the upload had it."""
-    has_it = (uploads.c.id == upload_id, uploads.c.claim == claim)
-    return bool(connection.execute(update(uploads).where(*has_it).values(claim=None)).rowcount)
+    return run(connection, _GIVE_UP, {"this": upload_id, "former": claim}).count > 0

@@ -12,17 +12,18 @@ from functools import partial
 from typing import Any
 
 from attrs import asdict, evolve
-from sqlalchemy import Connection, case, delete, func, select, update
+from sqlalchemy import Connection, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from resumable.ledger import claims, statements
 from resumable.ledger.claims import Holder
 from resumable.ledger.database import Database
+from resumable.ledger.direct import run
 from resumable.ledger.openings import Openings
 from resumable.ledger.partials import Partials, enter_uses
 from resumable.ledger.rows import as_piece, as_upload, check_same, stored_pieces, violated_index
 from resumable.ledger.schema import pieces, uploads
-from resumable.ledger.statements import NEWEST, NEWEST_FINISHED, PIECES, UPLOAD, state_in
+from resumable.ledger.statements import NEWEST, NEWEST_FINISHED, PIECES, UPLOAD, UPLOAD_LOCKED, state_in
 from resumable.metrics import Metrics
 from resumable.model import (
     ANNOUNCED,
@@ -118,7 +119,7 @@ class Ledger:
         event = None if self._announce is None else self._announce(upload, stored)
         if event is not None:
             values = {"id": event.id, **asdict(event), "state": "due", "due": event.created, "tries": 0}
-            connection.execute(statements.enter_event(connection), values)
+            run(connection, statements.enter_event(connection), values)
         return event is not None
 
     async def get(self, upload_id: str) -> Upload | None:
@@ -139,7 +140,7 @@ class Ledger:
         """Return what `find` returns, with the pieces (none if the upload is finished)."""
 
         def work(connection: Connection) -> tuple[Upload, list[Piece]] | None:
-            row = connection.execute(NEWEST, {"owner": owner, "name": name, "protocol": protocol}).mappings().first()
+            row = run(connection, NEWEST, {"owner": owner, "name": name, "protocol": protocol}).first()
             if row is None:
                 return None
             upload = as_upload(row)
@@ -150,7 +151,7 @@ class Ledger:
         return await self._database.read(work)
 
     async def _one(self, query: Any, **given: Any) -> Upload | None:
-        row = await self._database.read(lambda connection: connection.execute(query, given).mappings().first())
+        row = await self._database.read(lambda connection: run(connection, query, given).first())
         return None if row is None else as_upload(row)
 
     async def whole(self, upload_id: str) -> tuple[Upload, list[Piece]] | None:
@@ -159,7 +160,7 @@ class Ledger:
         def work(connection: Connection) -> tuple[Upload, list[Piece]] | None:
             # The pieces first: if something changes between the two queries, the row is the newer of both.
             stored = stored_pieces(connection, upload_id)
-            row = connection.execute(UPLOAD, {"this": upload_id}).mappings().first()
+            row = run(connection, UPLOAD, {"this": upload_id}).first()
             return None if row is None else (as_upload(row), stored)
 
         return await self._database.read(work)
@@ -209,23 +210,16 @@ class Ledger:
 
         def work(connection: Connection) -> tuple[bool, bool]:
             # The upload's row comes first: with that, a cancel and a new piece wait for each other on every database.
-            ours = claim is not None and bool(
-                connection.execute(
-                    statements.change_upload((State.OPEN,), ("updated", *completer), **only),
-                    {**touched, **statements.changes(completer)},
-                ).rowcount
-            )
-            alive = ours or bool(
-                connection.execute(statements.change_upload(LIVE, ("updated",), **only), touched).rowcount
-            )
+            alive = ours = False
+            if claim is not None:
+                finish = statements.change_upload((State.OPEN,), ("updated", *completer), **only)
+                alive = ours = run(connection, finish, {**touched, **statements.changes(completer)}).count > 0
+            if not alive:
+                alive = run(connection, statements.change_upload(LIVE, ("updated",), **only), touched).count > 0
             # Delete before the new piece is entered: it may have the same range as one that it replaces.
             for old in replaces if alive else ():
-                connection.execute(
-                    delete(pieces).where(
-                        pieces.c.upload_id == upload.id, pieces.c.first == old.first, pieces.c.end == old.end
-                    )
-                )
-            if alive and not connection.execute(enter(connection), values).rowcount:
+                run(connection, statements.DELETE_PIECE, statements.piece_at(upload.id, old.first, old.end))
+            if alive and not run(connection, enter(connection), values).count:
                 check_same(connection, upload.id, piece)
             return alive, ours
 
@@ -298,9 +292,9 @@ class Ledger:
 
     async def marks(self, upload_id: str, first: int, end: int) -> bytes | None:
         """Return the marks of the piece ``[first, end)``; None if it has none, or there is no such piece."""
-        which = (pieces.c.upload_id == upload_id, pieces.c.first == first, pieces.c.end == end)
-        query = select(pieces.c.marks).where(*which)
-        return await self._database.read(lambda connection: connection.execute(query).scalar())
+        which = statements.piece_at(upload_id, first, end)
+        row = await self._database.read(lambda connection: run(connection, statements.MARKS, which).first())
+        return None if row is None else row["marks"]
 
     async def move(
         self,
@@ -334,7 +328,7 @@ class Ledger:
         given = {"this": upload.id, "since": untouched_since, "held": held, "of_edition": edition}
 
         def work(connection: Connection) -> tuple[Upload | None, bool]:
-            row = connection.execute(change, {**given, **statements.changes(values)}).mappings().first()
+            row = run(connection, change, {**given, **statements.changes(values)}).first()
             if row is None:
                 return None, False
             moved = as_upload(row)
@@ -363,18 +357,16 @@ class Ledger:
         :param claim: the caller's claim to the upload's key. It is given up, since the object is not made yet.
         :raises Ended: the upload has ended.
         """
-        kept = case((uploads.c.claim == claim, None), else_=uploads.c.claim)
-        change = update(uploads).where(uploads.c.id == upload.id, state_in(LIVE)).values(fragmented=True, claim=kept)
-        if not await self._database.write(lambda connection: connection.execute(change).rowcount, single=True):
+        given = {"this": upload.id, "given_up": claim}
+        mark = statements.FRAGMENT_UPLOAD
+        if not await self._database.write(lambda connection: run(connection, mark, given).count, single=True):
             raise Ended("the upload has ended")
 
     async def _set(self, upload_id: str, states: Iterable[State], **values: Any) -> bool:
         """Set columns of an upload if it is in one of the states. Return whether it was."""
         change = statements.change_upload(tuple(states), tuple(values))
         given = {"this": upload_id, **statements.changes(values)}
-        return bool(
-            await self._database.write(lambda connection: connection.execute(change, given).rowcount, single=True)
-        )
+        return bool(await self._database.write(lambda connection: run(connection, change, given).count, single=True))
 
     async def open_to_many(self, upload_id: str) -> None:
         """Note that many connections may write the upload at once."""
@@ -445,7 +437,8 @@ class Ledger:
                 .where(uploads.c.id == upload.id, uploads.c[column].is_(None), state_in(LIVE))
                 .values({column: value})
             )
-            return as_upload(connection.execute(UPLOAD, {"this": upload.id}).mappings().one())
+            (row,) = run(connection, UPLOAD, {"this": upload.id}).rows
+            return as_upload(row)
 
         current = await self._database.write(work)
         if not current.live:
@@ -565,7 +558,7 @@ class Ledger:
 
     @staticmethod
     def _locked(connection: Connection, upload_id: str) -> Upload:
-        row = connection.execute(UPLOAD.with_for_update(), {"this": upload_id}).mappings().first()
+        row = run(connection, UPLOAD_LOCKED, {"this": upload_id}).first()
         if row is None:
             raise Ended("the upload is gone")
         return as_upload(row)

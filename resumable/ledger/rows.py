@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from resumable.ledger.schema import pieces
-from resumable.ledger.statements import PIECES
+from resumable.ledger.direct import run
+from resumable.ledger.statements import CRC32C, PIECES, piece_at
 from resumable.model import Conflict, ObjectOptions, Piece, State, Upload
 
 
@@ -30,8 +30,7 @@ def violated_index(error: IntegrityError) -> str:
 
 def stored_pieces(connection: Connection, upload_id: str) -> list[Piece]:
     """Return the pieces of an upload, ordered by their first byte."""
-    rows = connection.execute(PIECES, {"this": upload_id}).mappings()
-    return [as_piece(row) for row in rows]
+    return [as_piece(row) for row in run(connection, PIECES, {"this": upload_id}).rows]
 
 
 def as_piece(row: Any) -> Piece:
@@ -44,6 +43,6 @@ def check_same(connection: Connection, upload_id: str, piece: Piece) -> None:
 
     :raises Conflict: its bytes are others.
     """
-    which = (pieces.c.upload_id == upload_id, pieces.c.first == piece.first, pieces.c.end == piece.end)
-    if connection.execute(select(pieces.c.crc32c).where(*which)).scalar() not in (None, piece.crc32c):
+    there = run(connection, CRC32C, piece_at(upload_id, piece.first, piece.end)).first()
+    if there is not None and there["crc32c"] not in (None, piece.crc32c):
         raise Conflict(f"other bytes were brought of {piece.first}-{piece.end - 1} in this moment")

@@ -1,6 +1,7 @@
 """The statements that every upload needs.
 
-Each is built once: building one takes SQLAlchemy longer than it takes to run.
+Each is built once, and goes through `resumable.ledger.direct.run`: to build one takes SQLAlchemy longer than the database
+needs for it.
 """
 
 from __future__ import annotations
@@ -9,24 +10,45 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, exists, func, not_, or_, select, true, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, exists, func, not_, or_, select, true, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from resumable.ledger.direct import run
 from resumable.ledger.schema import events, pieces, uploads
 from resumable.model import LIVE, State
 
 #: The parameter of the next statements is ``this``: the upload's id.
 UPLOAD = select(uploads).where(uploads.c.id == bindparam("this"))
+#: The same, and no other transaction changes it before this one has ended.
+UPLOAD_LOCKED = UPLOAD.with_for_update()
 PIECES = (
     select(*(column for column in pieces.c if column.name != "marks"))
     .where(pieces.c.upload_id == bindparam("this"))
     .order_by(pieces.c.first, pieces.c.end)
 )
+#: The piece that `piece_at` names.
+_PIECE = (
+    pieces.c.upload_id == bindparam("this"),
+    pieces.c.first == bindparam("at_first"),
+    pieces.c.end == bindparam("at_end"),
+)
+MARKS = select(pieces.c.marks).where(*_PIECE)
+CRC32C = select(pieces.c.crc32c).where(*_PIECE)
+DELETE_PIECE = delete(pieces).where(*_PIECE)
 
 
 def state_in(states: Iterable[State]) -> Any:
     """Return the condition that an upload is in one of the states."""
     return uploads.c.state.in_([state.value for state in states])
+
+
+_THIS = uploads.c.id == bindparam("this")
+#: Mark the upload fragmented, and take the claim ``given_up`` from it.
+FRAGMENT_UPLOAD = (
+    update(uploads)
+    .where(_THIS, state_in(LIVE))
+    .values(fragmented=True, claim=case((uploads.c.claim == bindparam("given_up"), None), else_=uploads.c.claim))
+)
 
 
 #: The newest upload of ``owner``, ``name`` and ``protocol`` that was not given up.
@@ -72,13 +94,13 @@ def enter_upload(connection: Connection, values: Mapping[str, Any], *, chosen: b
     :param chosen: whether it may have a key that another owner has.
     """
     if not chosen and connection.dialect.name == "postgresql":
-        connection.execute(LOCK_KEY, {"at": f"{values['bucket']}/{values['key']}"})
+        run(connection, LOCK_KEY, {"at": f"{values['bucket']}/{values['key']}"})
     enter = _enter_upload(connection.dialect.name, tuple(values), chosen)
     given = {**values, "of_owner": values["owner"], "of_name": values["name"]}
-    if connection.execute(enter, given).first() is not None or chosen:
+    if run(connection, enter, given).rows or chosen:
         return True
     # A repeated transaction finds its own row.
-    return connection.execute(UPLOAD, {"this": values["id"]}).first() is not None
+    return bool(run(connection, UPLOAD, {"this": values["id"]}).rows)
 
 
 @cache
@@ -122,6 +144,11 @@ def _enter_piece(dialect: str, part: bool) -> Any:
     same = or_(pieces.c.crc32c.is_(None), pieces.c.crc32c == entered.excluded.crc32c)
     which = same if part else and_(same, pieces.c.number.is_(None))
     return entered.on_conflict_do_update(index_elements=["upload_id", "first", "end"], set_=said, where=which)
+
+
+def piece_at(upload_id: str, first: int, end: int) -> dict[str, Any]:
+    """Return the parameters of `MARKS`, `CRC32C` and `DELETE_PIECE` for the piece ``[first, end)``."""
+    return {"this": upload_id, "at_first": first, "at_end": end}
 
 
 @cache
