@@ -6,6 +6,7 @@ bound it.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -28,6 +29,21 @@ class HeadTooLong(Exception):
 
 class UnexpectedBytes(Exception):
     """A server has sent bytes that nobody asked for."""
+
+
+#: Where a head may end: at an empty line, whose line break may be a bare line feed.
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
+
+
+def _end_of_head(data: bytes, at: int) -> int:
+    """Return the offset of what follows a head in `data`, of which what stands before `at` is not part.
+
+    If the head may end sooner, as at an empty line that comes first, that is the offset.
+    """
+    if data.startswith((b"\n", b"\r\n"), at):
+        return data.index(b"\n", at) + 1
+    empty = _EMPTY_LINE.search(data, at)
+    return empty.end() if empty is not None else len(data)
 
 
 class BoundedConnection(HTTP11ClientProtocol):
@@ -55,7 +71,7 @@ class BoundedConnection(HTTP11ClientProtocol):
         return finished
 
     def dataReceived(self, data: bytes) -> None:
-        """Hand on bytes that have come, those of a head line by line so that its end is seen (called by Twisted)."""
+        """Hand on bytes that have come, those of a head by themselves so that its end is seen (called by Twisted)."""
         parser, at = self._parser, 0
         try:
             while at < len(data) and self._reason is None:
@@ -63,7 +79,7 @@ class BoundedConnection(HTTP11ClientProtocol):
                     # The answer is whole. What follows must not be taken for the next answer.
                     raise UnexpectedBytes("after an answer")
                 if parser.state in (STATUS, HEADER):
-                    end = data.find(b"\n", at) + 1 or len(data)
+                    end = _end_of_head(data, at)
                     self._feed_head(parser, data[at:end])
                 else:
                     end = len(data) if self.piece is None else at + self.piece
@@ -72,13 +88,13 @@ class BoundedConnection(HTTP11ClientProtocol):
         except Exception:  # what a parser fails with has no base class of its own
             self._abort(Failure())
 
-    def _feed_head(self, parser: HTTPClientParser, line: bytes) -> None:
-        self._head += len(line)
+    def _feed_head(self, parser: HTTPClientParser, lines: bytes) -> None:
+        self._head += len(lines)
         if self._head > MAX_HEAD:
             raise HeadTooLong(f"more than {MAX_HEAD} bytes")
-        before = parser.state
-        parser.dataReceived(line)
-        if before == HEADER and parser.state == STATUS:
+        parser.dataReceived(lines)
+        # After a whole line it expects another status line only if that was the end of an interim answer.
+        if parser.state == STATUS and lines.endswith(b"\n"):
             self._interim += 1
             if self._interim > MAX_INTERIM:
                 raise HeadTooLong(f"more than {MAX_INTERIM} interim answers")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import IO, Any
 
 from twisted.logger import (
@@ -23,6 +24,7 @@ from twisted.logger import (
     PredicateResult,
     eventAsText,
     formatEvent,
+    formatTime,
 )
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -78,8 +80,18 @@ def text_line(event: LogEvent) -> str:
     if isinstance(failure, Failure):
         event = {"log_format": "failed", **event}
         lines = failure.getTraceback().rstrip("\n").split("\n")
-    said = eventAsText(event, includeTraceback=False)
+    said = eventAsText(event, includeTraceback=False, formatTime=_second)
     return "\n\t".join(_printable(line, _as_python) for line in (said, *lines)) + "\n" if said else ""
+
+
+def _second(when: float | None) -> str:
+    return formatTime(when) if when is None else _of_second(int(when))
+
+
+@lru_cache(2)
+def _of_second(when: int) -> str:
+    """Return a time as twistd writes it. To find out the time zone takes as long as all else of a line."""
+    return formatTime(when)
 
 
 def json_line(event: LogEvent) -> str:

@@ -13,6 +13,8 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 from prometheus_client import (
     CollectorRegistry,
@@ -44,6 +46,10 @@ MOST_CODES = 40
 DELIVERIES = ("delivered", "retried", "dead")
 #: The kinds of leftovers in the store that cleaning finds.
 ORPHANS = ("multipart", "fragment")
+
+
+def _series(instrument: Any, *values: str) -> Any:
+    return instrument.labels(*values)
 
 
 class Metrics:
@@ -105,6 +111,8 @@ class Metrics:
         self.oldest_due = gauge("webhook_oldest_due_seconds", "Age of the oldest event that is not delivered yet.")
         self._orphans = counter("orphans_removed", "Leftovers in the store that no upload knew.", "kind")
         self._ready = gauge("ready", "Whether a part answered when /readyz last asked.", "part")
+        #: The series of an instrument, by its labels' values. The library's own look-up checks them anew each time.
+        self._series = cache(_series)
         self._begin_at_zero()
         build = gauge("build_info", "What runs here; always 1.", "version", "python", "twisted")
         build.labels(__version__, platform.python_version(), twisted.__version__).set(1)
@@ -139,7 +147,7 @@ class Metrics:
     def moved(self, protocol: str, state: State) -> None:
         """Count an upload that has come into a state, as the ledger has confirmed; ``open`` is a new one."""
         self._know(protocol)
-        self._transitions.labels(state.value, protocol).inc()
+        self._series(self._transitions, state.value, protocol).inc()
 
     def count_uploads(self, counts: Mapping[tuple[State, str], int]) -> None:
         """Set how many uploads are in each live state, for each protocol; what `counts` does not name is 0."""
@@ -184,7 +192,7 @@ class Metrics:
 
     def authorized(self, outcome: str, seconds: float) -> None:
         """Count a question to the main application and its outcome: ``granted``, ``refused`` or ``unavailable``."""
-        self._auth.labels(outcome).observe(seconds)
+        self._series(self._auth, outcome).observe(seconds)
 
     def store_request(self, store: str, operation: str, code: str, seconds: float) -> None:
         """Count a request to the store, answered or not.
@@ -192,8 +200,8 @@ class Metrics:
         :param store: what kind it is (``s3``, ``gcs`` or ``embedded``).
         :param code: ``ok``, or an error code: any text that the store may send.
         """
-        self._store.labels(store, operation, self._outcome(code)).inc()
-        self._store_time.labels(store, operation).observe(seconds)
+        self._series(self._store, store, operation, self._outcome(code)).inc()
+        self._series(self._store_time, store, operation).observe(seconds)
 
     def _outcome(self, code: str) -> str:
         if code == "ok" or code in self._codes:
@@ -209,7 +217,7 @@ class Metrics:
 
     def answered(self, method: str, status: int) -> None:
         """Count a request that a client has the answer to."""
-        self._requests.labels(method if method in METHODS else "other", f"{status // 100}xx").inc()
+        self._series(self._requests, method if method in METHODS else "other", f"{status // 100}xx").inc()
 
     def ready(self, part: str, ok: bool) -> None:
         """Set whether a part was found to work."""

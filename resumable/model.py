@@ -82,8 +82,10 @@ class ObjectOptions:
 
         Those that an older program did not know get their defaults. Those of a newer program are ignored.
         """
-        known = {one.name for one in fields(cls)}
-        return cls(**{name: value for name, value in stored.items() if name in known})
+        return cls(**{name: value for name, value in stored.items() if name in _OPTIONS})
+
+
+_OPTIONS = frozenset(one.name for one in fields(ObjectOptions))
 
 
 @frozen

@@ -57,6 +57,14 @@ class Said:
         return values[0].decode("utf-8", "replace") if values else None
 
 
+class _ReadyURL(EncodedURL):
+    """A URL as it goes on the wire. treq asks for that with each call, and with a plain one it is made anew each time."""
+
+    def to_uri(self) -> EncodedURL:
+        """Return the URL as it is (overrides hyperlink's)."""
+        return self
+
+
 class Caller:
     """Calls one URL. Connections are kept between calls.
 
@@ -65,7 +73,7 @@ class Caller:
     """
 
     def __init__(self, url: str, *, timeout: float, reactor: Any) -> None:
-        self._url = EncodedURL.from_text(url)
+        self._url = _ReadyURL.from_text(EncodedURL.from_text(url).to_uri().to_text())
         self.shown = urlsplit(url)._replace(query="", fragment="").geturl()
         self._timeout = timeout
         self._clock = reactor

@@ -21,7 +21,7 @@ from resumable.ledger.database import Database
 from resumable.ledger.direct import run
 from resumable.ledger.openings import Openings
 from resumable.ledger.partials import Partials, enter_uses
-from resumable.ledger.rows import as_piece, as_upload, check_same, stored_pieces, violated_index
+from resumable.ledger.rows import as_piece, as_row, as_upload, check_same, stored_pieces, violated_index
 from resumable.ledger.schema import pieces, uploads
 from resumable.ledger.statements import NEWEST, NEWEST_FINISHED, PIECES, UPLOAD, UPLOAD_LOCKED, state_in
 from resumable.metrics import Metrics
@@ -83,13 +83,7 @@ class Ledger:
         :raises KeyTaken: another owner's upload stands under its key, live or finished.
         :raises Taken: the protocol is `put` or `segments`, and there is a live upload of the same owner and name already.
         """
-        values = {
-            **asdict(upload),
-            "state": upload.state.value,
-            "remembered": upload.remembered or None,
-            "sources": list(upload.sources) or None,
-            "growth": [list(step) for step in upload.growth] or None,
-        }
+        values = as_row(upload)
 
         def work(connection: Connection) -> bool:
             if not statements.enter_upload(connection, values, chosen=chosen):
