@@ -35,6 +35,7 @@ from resumable.web.access import log_refusal
 from resumable.web.chunked import ChunkedDecoder, MalformedChunk, Turns
 from resumable.web.head_timer import HeadTimer
 from resumable.web.lingering import Lingering
+from resumable.web.low_water import LowWaters
 from resumable.web.pipelining import RequestTurns
 from resumable.web.reading import HEAD_READ_SIZE, TLS_READ_SIZE, ReadChannel
 from resumable.web.refusals import closing
@@ -58,6 +59,7 @@ class Site(Protocol):
     turns: Turns
     #: Shared by all requests that were read together with a former one.
     request_turns: Turns
+    low_waters: LowWaters
 
     async def serve(self, request: Request) -> Answer:
         """Answer `request`; its body arrives only if, and when, it is poured."""
@@ -97,13 +99,15 @@ class StreamingChannel(ReadChannel):
         super().connectionMade()
         self.site.channels.add(self)
         self.site.metrics.connections.set(len(self.site.channels))
-        self._find_socket()
+        self._find_socket(self.site.low_waters)
         self._head_timer = HeadTimer(self.callLater, self.site.head_timeout, self._refuse_slowness)
         self._turns = RequestTurns(self.site.request_turns, self._take_turn)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Leave the site's channels; the requests hear of it from our base."""
         self.site.channels.discard(self)
+        if self._low_water is not None:
+            self._low_water.lower()
         self.site.metrics.connections.set(len(self.site.channels))
         if self._lingering is not None:
             self._lingering.stop()
@@ -284,6 +288,8 @@ class StreamingChannel(ReadChannel):
             asked = self._socket.bufferSize
             if self._reading is not None and asked != HEAD_READ_SIZE:  # how long a head is tells nothing
                 self._reading.learn(asked, len(data))
+            if self._low_water is not None:
+                self._low_water.hear(len(data))
             self._turns.at_once = 0
             super().dataReceived(data)
             self._after_reading()
@@ -325,6 +331,8 @@ class StreamingChannel(ReadChannel):
             return
         self._lingering = Lingering(self.site.reactor, self.loseConnection, hurried=self.site.draining)
         self._socket.bufferSize = TLS_READ_SIZE
+        if self._low_water is not None:
+            self._low_water.lower()
         self._read_on()
 
     def loseConnection(self) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from twisted.protocols.policies import ProtocolWrapper
 
 from resumable.web.chunked import ChunkedDecoder
+from resumable.web.low_water import LowWater, LowWaters
 from resumable.web.read_size import ReadSize
 from resumable.web.refusals import RefusingChannel
 from resumable.web.tls import ClientTls
@@ -36,8 +37,9 @@ class ReadChannel(RefusingChannel):
     _behind = False
     _ahead = False
     _last_said = False
+    _low_water: LowWater | None = None
 
-    def _find_socket(self) -> None:
+    def _find_socket(self, low_waters: LowWaters) -> None:
         """Find what is read, once the connection is made, and read little until a body is wanted."""
         innermost: Any = self.transport
         # Under Twisted's own TLS only the socket has a read size.
@@ -46,6 +48,7 @@ class ReadChannel(RefusingChannel):
         self._socket = innermost
         self._reading = ReadSize() if innermost is self.transport else None
         innermost.bufferSize = HEAD_READ_SIZE
+        self._low_water = low_waters.of(innermost.transport if isinstance(innermost, ClientTls) else innermost)
 
     def hold(self) -> None:
         """Read no more until ``release``. The idle timer stands still: this silence is ours."""
@@ -57,16 +60,18 @@ class ReadChannel(RefusingChannel):
     def release(self, room: int | None = None) -> None:
         """Read on, in large pieces but no more than ``room`` bytes at once: somebody takes them."""
         size = TLS_READ_SIZE if self._reading is None else self._reading.size
-        decoder = self._transferDecoder
+        decoder, left = self._transferDecoder, 0
         if type(decoder) is ChunkedDecoder:
             most = decoder.read_size
         else:
             # What follows the body would lie in memory, uncounted, until the answer. (TLS needs more than it hands on.)
-            left: int = 0 if decoder is None else decoder.contentLength
+            left = 0 if decoder is None else decoder.contentLength
             most = (left or 1) if self._reading is not None else left + HEAD_READ_SIZE
         if most < size:
             size = most
         self._socket.bufferSize = size if room is None or size < room else room
+        if self._low_water is not None:
+            self._low_water.read_on(left)
         if self._held:
             self._held = False
             self.setTimeout(self._patience)

@@ -19,6 +19,7 @@ from resumable.web.access import log_refusal
 from resumable.web.chunked import Turns
 from resumable.web.connection import StreamingChannel
 from resumable.web.head_timer import HEAD_SECONDS
+from resumable.web.low_water import LowWaters
 from resumable.web.overload import COMPLAIN_SECONDS, Crowd, TurnedAway, refusal
 from resumable.web.pipelining import REQUESTS_PER_TURN
 from resumable.web.request import StreamingRequest
@@ -71,6 +72,7 @@ class StreamingSite(server.Site):
         self.turns = Turns(self.reactor)
         #: For requests that were read together with a former one.
         self.request_turns = Turns(self.reactor, REQUESTS_PER_TURN)
+        self.low_waters = LowWaters(self.reactor, idle_timeout)
         self._most = connections
         self._crowd = Crowd()
         self._complained: float | None = None
