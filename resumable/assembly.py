@@ -171,10 +171,11 @@ class Assembly:
         self.metrics.memory_held.set_function(lambda: budget.held)
         background = BackgroundTasks(BACKGROUND_TASKS)
         self.metrics.background.set_function(lambda: background.count)
+        alone = self.settings.workers == 1 and not self.database.on_server
         return Dependencies(
             ledger=ledger,
             store=store,
-            fragments=Fragments(store, budget, self.settings.store.fragments_prefix, identity),
+            fragments=Fragments(store, budget, self.settings.store.fragments_prefix, identity, alone=alone),
             budget=budget,
             read_back=ReadBackLimiter(self.settings.limits.memory // 4),
             clock=self.reactor,

@@ -345,16 +345,24 @@ class Ledger:
             self.announced()
         return moved
 
-    async def mark_fragmented(self, upload: Upload, *, claim: str | None) -> None:
+    async def mark_fragmented(self, upload: Upload, *, claim: str | None) -> bool:
         """Note that the upload may have fragments. Has to come before the first is stored.
 
         :param claim: the caller's claim to the upload's key. It is given up, since the object is not made yet.
+        :return: whether it is certain that this was not noted before, and there are none.
         :raises Ended: the upload has ended.
         """
         given = {"this": upload.id, "given_up": claim}
-        mark = statements.FRAGMENT_UPLOAD
-        if not await self._database.write(lambda connection: run(connection, mark, given).count, single=True):
+
+        def work(connection: Connection) -> tuple[bool, bool]:
+            # (A repeated transaction finds its own note, and takes it for somebody else's.)
+            first = run(connection, statements.FRAGMENT_FIRST, given).count > 0
+            return first, first or run(connection, statements.FRAGMENT_UPLOAD, given).count > 0
+
+        first, noted = await self._database.write(work, single=True)
+        if not noted:
             raise Ended("the upload has ended")
+        return first
 
     async def _set(self, upload_id: str, states: Iterable[State], **values: Any) -> bool:
         """Set columns of an upload if it is in one of the states. Return whether it was."""

@@ -49,6 +49,8 @@ FRAGMENT_UPLOAD = (
     .where(_THIS, state_in(LIVE))
     .values(fragmented=True, claim=case((uploads.c.claim == bindparam("given_up"), None), else_=uploads.c.claim))
 )
+#: The same, if it is not marked yet.
+FRAGMENT_FIRST = FRAGMENT_UPLOAD.where(uploads.c.fragmented.is_(False))
 
 
 #: The newest upload of ``owner``, ``name`` and ``protocol`` that was not given up.

@@ -22,6 +22,8 @@ MOST = 8
 #: Fragments of all uploads that are read at a time. More would not be faster: reading takes more time here than in the
 #: store.
 READS = 8
+#: Uploads whose fragments are all known, and fragments of each: of those beyond that the store is asked.
+MOST_KNOWN, MOST_OF_ONE = 10_000, 64
 #: The name of the metadata entry that says which ledger a fragment belongs to.
 LEDGER = "resumable-ledger"
 
@@ -42,21 +44,33 @@ class Fragments:
 
     _log = Logger()
 
-    def __init__(self, store: Store, budget: MemoryBudget, prefix: str, ledger: str) -> None:
+    def __init__(self, store: Store, budget: MemoryBudget, prefix: str, ledger: str, *, alone: bool = False) -> None:
         """
         :param prefix: what the keys of fragments begin with.
         :param ledger: the ledger's id, which is in the metadata of fragments.
+        :param alone: whether no other process stores fragments of the same uploads. Then the store need not be asked for
+            those of uploads that have their first one from here.
         """
         self._store = store
         self._budget = budget
         self._prefix = prefix
+        self._alone = alone
         self._ledger = ledger
         self._kept: dict[Name, list[bytes]] = {}
         self._reads = DeferredSemaphore(READS)
+        #: By the upload: the keys of all fragments that it may have in the store.
+        self._known: dict[str, set[str]] = {}
 
     def key(self, upload: Upload, piece: Piece) -> str:
         """Return the key of a fragment's object."""
         return f"{self._prefix}{upload.id}/{piece.first}-{piece.end - 1}.{piece.etag}"
+
+    def begin(self, upload_id: str) -> None:
+        """Take note that the upload has no fragments yet, so that those to come are all known here."""
+        if self._alone:
+            self._known[upload_id] = set()
+        if len(self._known) > MOST_KNOWN:
+            del self._known[next(iter(self._known))]
 
     async def put(self, upload: Upload, first: int, segments: Sequence[bytes], crc32c: int) -> Piece:
         """Store bytes that begin at offset `first`, and return the piece.
@@ -68,6 +82,11 @@ class Fragments:
         options = self.options(upload.options)
         # A key that was never used before: the late deletion of an earlier fragment must not hit this one.
         piece = Piece(first, end, None, token_hex(8), crc32c)
+        if upload.id in self._known:
+            # Also if nobody hears what came of it, the fragment may be there.
+            self._known[upload.id].add(self.key(upload, piece))
+            if len(self._known[upload.id]) > MOST_OF_ONE:
+                del self._known[upload.id]
         await self._store.put_object(upload.bucket, self.key(upload, piece), segments, options, crc32c=crc32c)
         name = _name(upload.id, piece)
         if self._budget.keep(name, size, lambda: self._let_go(name)):
@@ -126,6 +145,7 @@ class Fragments:
     async def _delete(self, upload: Upload, piece: Piece) -> None:
         try:
             await self._store.delete_object(upload.bucket, self.key(upload, piece))
+            self._known.get(upload.id, set()).discard(self.key(upload, piece))
         except StoreError as error:
             self._log.info("a fragment of upload {id} is not deleted yet: {error}", id=upload.id, error=str(error))
 
@@ -142,16 +162,25 @@ class Fragments:
         """Delete every fragment of an upload that has ended, including those that the ledger does not know.
 
         With them go what was left of joining them in the store, and the object of a partial upload, unless that is
-        finished and still wanted.
+        finished and still wanted. The store is asked what there is, unless all that can be there is known here.
 
         :raises StoreError: the store refused, or was in trouble. The call may be repeated.
         """
         self.forget(upload.id)
         if upload.fragmented:
-            kept = upload.key if upload.state is State.FINISHED else None
-            found = await self._store.list_objects(upload.bucket, f"{self._prefix}{upload.id}/")
-            keys = [one.key for one in found if one.key != kept]
+            keys = self._all_keys(upload)
+            if keys is None:
+                kept = upload.key if upload.state is State.FINISHED else None
+                found = await self._store.list_objects(upload.bucket, f"{self._prefix}{upload.id}/")
+                keys = [one.key for one in found if one.key != kept]
             await together([partial(self._store.delete_object, upload.bucket, key) for key in keys], most=MOST)
             if not Grid.of(upload).in_memory:
                 for one in await self._store.list_multipart_uploads(upload.bucket, f"{self._prefix}{upload.id}/"):
                     await self._store.abort_multipart_upload(upload.bucket, one.key, one.multipart_id)
+        self._known.pop(upload.id, None)
+
+    def _all_keys(self, upload: Upload) -> list[str] | None:
+        """Return the keys of all fragments that the upload may have in the store; None if they are not all known here."""
+        # Others have objects of another kind under the prefix as well.
+        plain = Grid.of(upload).in_memory and not (upload.partial or upload.sources)
+        return sorted(self._known[upload.id]) if plain and upload.id in self._known else None

@@ -353,7 +353,8 @@ class UploadWriter:
         deps = self._deps
         if not self.upload.fragmented:
             word = None if self._whole.claim is None else self._whole.claim.word
-            await deps.ledger.mark_fragmented(self.upload, claim=word)
+            if await deps.ledger.mark_fragmented(self.upload, claim=word):
+                deps.fragments.begin(self.upload.id)
             self._completer.claims.forget(self.take_claim())
             self.state.change(fragmented=True)
         first, end = self.grid.cell_at(buffer.first)

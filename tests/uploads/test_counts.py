@@ -53,7 +53,7 @@ class Counted:
         deps = Dependencies(
             ledger=Ledger(self.database, metrics=self.metrics),
             store=self.store,
-            fragments=Fragments(self.store, budget, ".resumable/", "ledger"),
+            fragments=Fragments(self.store, budget, ".resumable/", "ledger", alone=True),
             budget=budget,
             read_back=ReadBackLimiter(CHUNK),
             clock=R,

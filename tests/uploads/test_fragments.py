@@ -117,3 +117,85 @@ async def test_nothing_to_sweep(fragments: Fragments, store: MemoryStore) -> Non
     store.trouble.append(("list_objects", "before"))
     await fragments.sweep(evolve(UPLOAD, fragmented=False))
     assert store.trouble
+
+
+@pytest.fixture
+def alone(store: MemoryStore, budget: MemoryBudget) -> Fragments:
+    """Those of the only process."""
+    return Fragments(store, budget, ".resumable/", "ledger", alone=True)
+
+
+def listings(bucket: Bucket) -> int:
+    return bucket.calls.count("list_objects")
+
+
+@ensureDeferred
+async def test_known_fragments_are_swept_without_asking(alone: Fragments, store: MemoryStore, bucket: Bucket) -> None:
+    """Those that are there, those that are deleted already, and one whose storing nobody heard the end of."""
+    alone.begin(UPLOAD.id)
+    first, second = await put(alone, 0, b"one"), await put(alone, 3, b"two")
+    store.trouble.append(("put_object", "after"))
+    with pytest.raises(StoreError):
+        await put(alone, 6, b"three")
+    await alone.delete(UPLOAD, [first])
+    assert len(bucket.objects) == 2
+    await alone.sweep(UPLOAD)
+    assert bucket.objects == {}
+    assert listings(bucket) == 0
+    # What comes after that is looked for.
+    await put(alone, 3, b"two")
+    await alone.sweep(UPLOAD)
+    assert bucket.objects == {}
+    assert listings(bucket) == 1
+    assert second.etag
+
+
+@ensureDeferred
+async def test_a_sweep_that_fails_still_knows_the_fragments(
+    alone: Fragments, store: MemoryStore, bucket: Bucket
+) -> None:
+    alone.begin(UPLOAD.id)
+    await put(alone, 0, b"one")
+    store.trouble.append(("delete_object", "before"))
+    with pytest.raises(StoreError):
+        await alone.sweep(UPLOAD)
+    await alone.sweep(UPLOAD)
+    assert bucket.objects == {}
+    assert listings(bucket) == 0
+
+
+@ensureDeferred
+@pytest.mark.parametrize("change", [{"partial": True}, {"sources": ("one",)}, {"growth": ((2, 1 << 33),), "cell": 10}])
+async def test_where_there_is_more_than_fragments_the_store_is_asked(
+    alone: Fragments, bucket: Bucket, change: dict[str, Any]
+) -> None:
+    alone.begin(UPLOAD.id)
+    await put(alone, 0, b"one")
+    await alone.sweep(evolve(UPLOAD, **change))
+    assert bucket.objects == {}
+    assert listings(bucket) == 1
+
+
+@ensureDeferred
+async def test_what_is_known_is_bounded(alone: Fragments, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the uploads, and of the fragments of one."""
+    monkeypatch.setattr("resumable.uploads.fragments.MOST_KNOWN", 2)
+    monkeypatch.setattr("resumable.uploads.fragments.MOST_OF_ONE", 2)
+    for upload_id in (UPLOAD.id, "second", "third"):
+        alone.begin(upload_id)
+    assert set(alone._known) == {"second", "third"}
+    alone.begin(UPLOAD.id)
+    for first in range(3):
+        await put(alone, first, b"x")
+    assert set(alone._known) == {"third"}
+    await alone.sweep(UPLOAD)
+    assert bucket.objects == {}
+
+
+@ensureDeferred
+async def test_where_others_store_fragments_the_store_is_asked(fragments: Fragments, bucket: Bucket) -> None:
+    fragments.begin(UPLOAD.id)
+    await put(fragments, 0, b"one")
+    bucket.objects[".resumable/abc/3-5.theirs"] = (b"two", {})
+    await fragments.sweep(UPLOAD)
+    assert bucket.objects == {}

@@ -94,7 +94,7 @@ async def cost_of(directory: Path, grows: bool, early: bool) -> Cost:
         deps = Dependencies(
             ledger=ledger,
             store=store,
-            fragments=Fragments(store, budget, ".resumable/", "ledger"),
+            fragments=Fragments(store, budget, ".resumable/", "ledger", alone=True),
             budget=budget,
             read_back=ReadBackLimiter(MEMORY // 3),
             clock=reactor,  # type: ignore[arg-type]

@@ -189,7 +189,7 @@ class Uploads(RuleBasedStateMachine):
         self._deps = Dependencies(
             ledger=self._ledger,
             store=self._store,
-            fragments=Fragments(self._store, budget, ".resumable/", identity),
+            fragments=Fragments(self._store, budget, ".resumable/", identity, alone=True),
             budget=budget,
             read_back=ReadBackLimiter(CHUNK),
             clock=reactor,  # type: ignore[arg-type]

@@ -51,7 +51,7 @@ class House:
         deps = Dependencies(
             ledger=ledger,
             store=store,
-            fragments=Fragments(store, budget, ".resumable/", "ledger"),
+            fragments=Fragments(store, budget, ".resumable/", "ledger", alone=True),
             budget=budget,
             read_back=ReadBackLimiter(CHUNK),
             clock=reactor,  # type: ignore[arg-type]
