@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.logger import Logger, LogLevel, globalLogPublisher
+from twisted.logger import Logger, LogLevel, eventAsText, globalLogPublisher
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
 
-from resumable.logs import make_observer
+from resumable.logs import make_observer, text_line
 from resumable.model import Upload
 from resumable.uploads.log import log_upload
 
@@ -138,3 +138,26 @@ def test_what_twisted_says_of_its_own_objects_is_left_out() -> None:
     assert [line.partition("] ")[2] for line in out.getvalue().splitlines()] == [
         "a library says that it is starting on 8080"
     ]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"log_format": "{a!r} of {b:.2f}, {c[0]} and {d.real}", "a": "x", "b": 1.0, "c": [1], "d": 3},
+        {"log_format": "{called()} and {a}", "called": lambda: "called", "a": "{a}"},
+        {"log_format": "{missing}", "a": 1},
+        {"log_format": "{0} {}"},
+        {"log_format": "{a.missing} {a!x}", "a": 1},
+        {"log_format": b"bytes {a}", "a": 1},
+        {"log_format": 7},
+        {"log_format": "plain {{braces}}", "log_system": "a system"},
+        {"log_format": "no level", "log_level": None, "log_namespace": "-"},
+        {"log_format": ""},
+    ],
+)
+@pytest.mark.parametrize("when", [None, 0.0, -0.5, 1.999, 1_790_000_000.25])
+def test_a_line_is_twisteds(event: dict[str, Any], when: float | None) -> None:
+    """It is only written faster."""
+    known = {"log_namespace": "test", "log_level": LogLevel.info, **event, "log_time": when}
+    theirs = eventAsText(known, includeTraceback=False)
+    assert text_line(known) == (theirs.replace("\n", "\\n") + "\n" if theirs else "")
