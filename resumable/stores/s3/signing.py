@@ -13,12 +13,13 @@ from functools import partial
 from typing import Any
 
 from attrs import frozen
-from botocore.auth import UNSIGNED_PAYLOAD, S3SigV4Auth, S3SigV4QueryAuth
+from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 from twisted.internet.defer import CancelledError, Deferred
 
 from resumable.clock import now
+from resumable.stores.s3.signature import sign
 from resumable.stores.threads import ThreadSingleFlight
 from resumable.stores.xmlapi.credentials import NoCredentials, Search
 
@@ -43,14 +44,6 @@ class _Found:
     expires: datetime | None = None
 
 
-class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
-    """Signs everything but the body."""
-
-    def payload(self, request: AWSRequest) -> str:
-        """Return what stands for the body."""
-        return str(UNSIGNED_PAYLOAD)
-
-
 class Signer:
     """Signs requests, with the given credentials or with what botocore's chain finds.
 
@@ -71,7 +64,6 @@ class Signer:
         self._clock = reactor
         self._region = region
         self._source: Any = None
-        self._auth: _UnsignedPayload | None = None
         self._found: _Found | None = None
         self._find = ThreadSingleFlight(reactor, self._find_now)
         self._renew = ThreadSingleFlight(reactor, self._renew_now)
@@ -87,7 +79,7 @@ class Signer:
 
         :raises NoCredentials: none can be had just now.
         """
-        if self._auth is None:
+        if self._found is None:
             await self._obtain(self._find)
         # Credentials that never expire lack this method.
         elif self._source is not None and self._source.refresh_needed():
@@ -122,11 +114,9 @@ class Signer:
 
         :param url: percent-encoded as it will be sent. Every name in the query has an ``=``.
         """
-        assert self._auth is not None, "ready() comes first"
-        request = AWSRequest(method=method, url=url, headers=headers)
-        self._auth.add_auth(request)
-        signed: list[tuple[str, str]] = request.headers.items()
-        return signed
+        assert self._found is not None, "ready() comes first"
+        credentials = self._found.credentials
+        return list(sign(method, url, headers, credentials, self._region, now(self._clock)).items())
 
     def presign(self, method: str, url: str, seconds: int) -> str:
         """Return the URL with a signature in its query, which is all that a request needs.
@@ -161,7 +151,6 @@ class Signer:
 
     def _use(self, found: _Found) -> None:
         self._found = found
-        self._auth = _UnsignedPayload(found.credentials, "s3", self._region)
 
     def _find_now(self) -> _Found:
         """Ask the chain anew. Blocks: use a thread."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -16,11 +17,14 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials, ReadOnlyCredentials, RefreshableCredentials
 from botocore.session import Session
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, ensureDeferred, gatherResults
 from twisted.internet.task import deferLater
 
 from resumable.model import ObjectOptions
 from resumable.stores.port import StoreError, StoreUnavailable
+from resumable.stores.s3.signature import sign
 from resumable.stores.s3.signing import NoCredentials, Signer
 from tests.stores.fakes import FakeStore, FakeTime, R, answer, error, stored
 
@@ -86,9 +90,50 @@ def test_it_is_the_signature_that_botocore_makes() -> None:
     theirs = AWSRequest(method="PUT", url=URL, headers=headers)
     theirs.context["client_config"] = type("C", (), {"s3": {"payload_signing_enabled": False}})
     S3SigV4Auth(credentials, "s3", "eu-west-1").add_auth(theirs)
+    assert set(theirs.headers) == set(signed)
     if theirs.headers["X-Amz-Date"] == signed["X-Amz-Date"]:
         assert theirs.headers["Authorization"] == signed["Authorization"]
     assert "hidden" not in str(signed)
+
+
+#: What percent-encoding leaves, and values as headers may have them.
+ENCODED = st.text(st.sampled_from("aZ0-_.~%/+*'():@"), max_size=20)
+VALUES = st.text(st.sampled_from("aZ0 \t-_.=/;,:é"), max_size=20)
+NAMES = st.text(st.sampled_from("aBz09-"), min_size=1, max_size=8).map(lambda name: f"x-amz-meta-{name}")
+
+
+@given(
+    method=st.sampled_from(["GET", "PUT", "POST", "DELETE", "HEAD"]),
+    path=st.lists(ENCODED, max_size=4).map("/".join),
+    query=st.lists(st.tuples(ENCODED.filter(lambda name: "=" not in name), ENCODED), max_size=4),
+    headers=st.dictionaries(NAMES, VALUES, max_size=5).filter(
+        lambda headers: len({name.lower() for name in headers}) == len(headers)
+    ),
+    secret=st.text(min_size=1, max_size=40),
+    token=st.none() | st.sampled_from(["", "token=="]),
+    region=st.sampled_from(["eu-west-1", "auto"]),
+    time=st.integers(0, 4_000_000_000),
+)
+def test_every_signature_is_the_one_that_botocore_makes(
+    method: str,
+    path: str,
+    query: list[tuple[str, str]],
+    headers: dict[str, str],
+    secret: str,
+    token: str | None,
+    region: str,
+    time: int,
+) -> None:
+    url = f"https://bucket.example:9000/{path}" + ("?" if query else "") + "&".join(f"{n}={v}" for n, v in query)
+    given = {"Host": "bucket.example:9000", **headers}
+    credentials = ReadOnlyCredentials("key", secret, token)
+    signed = sign(method, url, given, credentials, region, float(time))
+    theirs = AWSRequest(method=method, url=url, headers={**given, "X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"})
+    theirs.context["client_config"] = Config(s3={"payload_signing_enabled": False})
+    moment = datetime.fromtimestamp(time, timezone.utc).replace(tzinfo=None)
+    with patch("botocore.auth.get_current_datetime", lambda: moment):
+        S3SigV4Auth(credentials, "s3", region).add_auth(theirs)
+    assert dict(theirs.headers) == signed
 
 
 @pytest_twisted.ensureDeferred
