@@ -1,7 +1,7 @@
 """Signature Version 4 of a request whose body is not signed. Pure.
 
 botocore's makes the same (a test compares), from a request object of its own and for every service of AWS. This takes a
-quarter of its time, which each request to the store has to spend. Source: "Authenticating Requests: Using the Authorization
+sixth of its time, which each request to the store has to spend. Source: "Authenticating Requests: Using the Authorization
 Header" in the S3 API reference.
 """
 
