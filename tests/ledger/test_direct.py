@@ -1,0 +1,129 @@
+"""What goes straight to the driver does, returns and raises what SQLAlchemy's own execution would."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from attrs import evolve
+from pytest_twisted import ensureDeferred
+from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, InvalidRequestError
+
+from resumable.ledger.database import Database
+from resumable.ledger.direct import run
+from resumable.ledger.rows import as_row
+from resumable.ledger.schema import pieces, uploads
+from resumable.model import ObjectOptions, State, Upload
+
+UPLOAD = Upload(
+    "id",
+    "put",
+    "ann",
+    "film",
+    "bucket",
+    "key",
+    None,
+    8 << 20,
+    1.5,
+    2.5,
+    options=ObjectOptions(content_type="video/mp4", metadata={"größe": "1"}, tags={"a": "b"}),
+    remembered={"upload-length": "7"},
+    sources=("one", "two"),
+    growth=((2, 1 << 40),),
+    writers=(1, 2),
+    swarm=True,
+    crc32c=0xFFFFFFFF,
+)
+ENTER = insert(uploads)
+BY_ID = select(uploads).where(uploads.c.id == bindparam("this"))
+IN_STATES = select(uploads.c.id, uploads.c.options).where(
+    uploads.c.state.in_([State.OPEN.value, State.FINISHED.value]), uploads.c.owner == bindparam("who")
+)
+CHANGE = update(uploads).where(uploads.c.id == bindparam("this")).values(remembered=bindparam("new"), length=7)
+TELL = CHANGE.returning(uploads.c.length, uploads.c.remembered, uploads.c.swarm)
+
+
+def row_of(upload: Upload) -> dict[str, Any]:
+    return {**as_row(upload), "generation": 1}
+
+
+def both(connection: Connection, statement: Any, given: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What it returns, which is what SQLAlchemy returns."""
+    mine = run(connection, statement, given).rows
+    assert mine == [dict(row) for row in connection.execute(statement, dict(given)).mappings()]
+    return mine
+
+
+@ensureDeferred
+async def test_every_type_comes_back_as_sqlalchemy_gives_it(database: Database) -> None:
+    def work(connection: Connection) -> None:
+        assert run(connection, ENTER, row_of(UPLOAD)).count == 1
+        (row,) = both(connection, BY_ID, {"this": "id"})
+        assert row["options"]["metadata"] == {"größe": "1"}
+        assert (row["length"], row["swarm"], row["crc32c"], row["created"]) == (None, True, 0xFFFFFFFF, 1.5)
+        plain = evolve(UPLOAD, id="plain", name="n", remembered={}, sources=(), growth=(), writers=(), swarm=False)
+        run(connection, ENTER, row_of(plain))
+        (row,) = both(connection, BY_ID, {"this": "plain"})
+        assert (row["remembered"], row["sources"], row["swarm"]) == (None, None, False)
+        # The two kinds of NULL are those that SQLAlchemy writes.
+        nulls = select(uploads.c.id).where(uploads.c.sources.is_(None), uploads.c.id == "plain")
+        assert connection.execute(nulls).scalar() == "plain"
+        connection.execute(ENTER, row_of(evolve(plain, id="theirs", name="m")))
+        same = select(func.count()).select_from(uploads).where(uploads.c.remembered.is_(None))
+        assert connection.execute(same).scalar() in (0, 2)
+
+    await database.write(work)
+
+
+@ensureDeferred
+async def test_what_the_statement_has_and_what_is_given(database: Database) -> None:
+    """Lists and values of its own stay its own; what it does not have is ignored, and what it lacks is missed."""
+
+    def work(connection: Connection) -> None:
+        run(connection, ENTER, row_of(UPLOAD))
+        run(connection, ENTER, row_of(evolve(UPLOAD, id="other", name="n", owner="ben", state=State.FAILED)))
+        for who, found in (("ann", ["id"]), ("ben", []), ("ann", ["id"])):
+            assert [row["id"] for row in run(connection, IN_STATES, {"who": who}).rows] == found
+            assert [row["id"] for row in run(connection, IN_STATES, {"who": who, "more": 1}).rows] == found
+        with pytest.raises(InvalidRequestError, match="who"):
+            run(connection, IN_STATES, {"more": 1})
+        assert run(connection, CHANGE, {"this": "id", "new": {"a": "b"}}).count == 1
+        assert run(connection, CHANGE, {"this": "nobody", "new": None}).count == 0
+        assert run(connection, TELL, {"this": "nobody", "new": None}).first() is None
+        told = run(connection, TELL, {"this": "id", "new": {"c": ["d"]}}).first()
+        assert told == {"length": 7, "remembered": {"c": ["d"]}, "swarm": True}
+
+    await database.write(work)
+
+
+@ensureDeferred
+async def test_errors_are_sqlalchemys(database: Database) -> None:
+    def twice(connection: Connection) -> None:
+        run(connection, ENTER, row_of(UPLOAD))
+        run(connection, ENTER, row_of(UPLOAD))
+
+    with pytest.raises(IntegrityError):
+        await database.write(twice)
+    assert await database.read(lambda connection: run(connection, BY_ID, {"this": "id"}).first()) is None
+
+    def foreign(connection: Connection) -> None:
+        lost = {"upload_id": "nobody", "first": 0, "end": 1, "number": None, "etag": "e", "crc32c": 1, "marks": b"m"}
+        run(connection, insert(pieces), lost)
+
+    with pytest.raises(IntegrityError):
+        await database.write(foreign)
+
+
+@ensureDeferred
+async def test_an_error_does_not_show_what_was_given(database: Database) -> None:
+    """The statement may hold a name, or a token."""
+    missing = select(uploads.c.id).where(func.no_such_function(uploads.c.name) == bindparam("this"))
+
+    def work(connection: Connection) -> str:
+        with pytest.raises(DBAPIError) as caught:
+            run(connection, missing, {"this": "a secret"})
+        return str(caught.value)
+
+    assert "a secret" not in await database.write(work)
