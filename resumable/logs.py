@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from math import floor
 from typing import IO, Any
 
 from twisted.logger import (
@@ -85,7 +86,7 @@ def text_line(event: LogEvent) -> str:
 
 
 def _second(when: float | None) -> str:
-    return formatTime(when) if when is None else _of_second(int(when))
+    return formatTime(when) if when is None else _of_second(floor(when))
 
 
 @lru_cache(2)
