@@ -138,7 +138,11 @@ class Fragments:
         return piece
 
     def new_key(self, upload: Upload, name: str) -> str:
-        """Return a key that was never used before, for an object that is swept with the upload's fragments."""
+        """Return a key that was never used before, for an object that is swept with the upload's fragments.
+
+        From then on the store is asked what there is: the object may outlive what it was made for.
+        """
+        self._known.end(upload.id)
         return f"{self._prefix}{upload.id}/{name}.{token_hex(8)}"
 
     def options(self, of: ObjectOptions) -> ObjectOptions:
@@ -225,6 +229,6 @@ class Fragments:
 
     def _all_keys(self, upload: Upload) -> list[str] | None:
         """Return the keys of all fragments that the upload may have in the store; None if they are not all known here."""
-        # Others have objects of another kind under the prefix as well.
+        # Others may have objects of another kind under the prefix as well.
         plain = Grid.of(upload).in_memory and not (upload.partial or upload.sources)
         return self._known.of(upload.id) if plain else None

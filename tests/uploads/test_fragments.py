@@ -9,7 +9,7 @@ from attrs import evolve
 from pytest_twisted import ensureDeferred
 from twisted.internet.task import Clock
 
-from resumable.model import Piece, Upload
+from resumable.model import ObjectOptions, Piece, Upload
 from resumable.stores.port import StoreError
 from resumable.uploads.checksum import checksum
 from resumable.uploads.fragments import Fragments
@@ -174,6 +174,17 @@ async def test_where_there_is_more_than_fragments_the_store_is_asked(
     await alone.sweep(evolve(UPLOAD, **change))
     assert bucket.objects == {}
     assert listings(bucket) == 1
+
+
+@ensureDeferred
+async def test_what_the_store_has_joined_is_looked_for(alone: Fragments, store: MemoryStore, bucket: Bucket) -> None:
+    """Although by now all chunks fit: the client may have begun anew, with a short file."""
+    alone.begin(UPLOAD.id)
+    await put(alone, 0, b"one")
+    joined = alone.new_key(UPLOAD, "part-1")
+    await store.put_object(UPLOAD.bucket, joined, [b"one"], ObjectOptions(), crc32c=0)
+    await alone.sweep(UPLOAD)
+    assert bucket.objects == {}
 
 
 @ensureDeferred
