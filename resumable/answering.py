@@ -89,10 +89,12 @@ class BoundedConnection(HTTP11ClientProtocol):
             self._abort(Failure())
 
     def _feed_head(self, parser: HTTPClientParser, lines: bytes) -> None:
+        left = MAX_HEAD - self._head
         self._head += len(lines)
-        if self._head > MAX_HEAD:
+        # What the bound allows is looked at. Twisted sends a request once more where an answer has not even begun.
+        parser.dataReceived(lines[:left])
+        if len(lines) > left:
             raise HeadTooLong(f"more than {MAX_HEAD} bytes")
-        parser.dataReceived(lines)
         # After a whole line it expects another status line only if that was the end of an interim answer.
         if parser.state == STATUS and lines.endswith(b"\n"):
             self._interim += 1

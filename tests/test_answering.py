@@ -100,6 +100,16 @@ def head(size: int) -> bytes:
     return begin + fields + end
 
 
+@pytest.mark.parametrize("read", [1000, 2**16, 2**20])
+def test_an_answer_whose_head_is_too_long_has_begun(read: int) -> None:
+    """However it comes. Otherwise Twisted's pool would ask once more for the same."""
+    bench = Bench()
+    bench.receive(head(MAX_HEAD + 100), read)
+    assert isinstance(bench.end(), HeadTooLong)
+    assert bench.failure is not None
+    assert bench.failure.type is ResponseFailed
+
+
 @pytest.mark.parametrize("read", [1, 7, 1000, 2**16, 2**20])
 def test_a_head_of_just_the_bound(read: int) -> None:
     bench, body = Bench(), Body()

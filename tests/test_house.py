@@ -53,6 +53,7 @@ ROOMS = [
         "stack",
         "log_output",
         "timestamps",
+        "wire_url",
     },
 ]
 LEVEL = {room: level for level, rooms in enumerate(ROOMS) for room in rooms}

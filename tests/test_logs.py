@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.logger import Logger, LogLevel, eventAsText, globalLogPublisher
+from twisted.logger import Logger, LogLevel, eventAsText, formatTime, globalLogPublisher
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
 
@@ -89,6 +89,11 @@ def test_a_value_that_cannot_be_shown(form: str) -> None:
         __repr__ = __str__
 
     assert len(written(form, "{value}", value=Mute()).splitlines()) == 1
+
+
+@pytest.mark.parametrize("when", [0.0, 0.999, 1.5, 1_761_440_399.9, -0.5, -1.0, -1.5, None])
+def test_the_time_is_what_twistd_writes(when: float | None) -> None:
+    assert text_line({"log_format": "x", "log_time": when}).split()[0] == formatTime(when)
 
 
 def test_an_event_that_says_nothing_is_not_written() -> None:

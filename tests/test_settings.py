@@ -94,6 +94,13 @@ def test_downloads_that_are_none(written: str) -> None:
     assert problems(f"{MINIMAL}download: {written}") == ["download: must be off or redirect"]
 
 
+@pytest.mark.parametrize("url", ["http://[::1]:8000/", "http://auth_app:8000/?a=b", "https://bücher.example/"])
+def test_an_application_may_be_anywhere(url: str) -> None:
+    settings = parse(f"store: {{bucket: b}}\nauth: {{url: '{url}'}}\n")
+    assert isinstance(settings.auth, AuthSettings)
+    assert settings.auth.url == url
+
+
 def test_everything_is_read() -> None:
     settings = parse(
         """
@@ -300,6 +307,10 @@ def test_a_bucket_is_no_url() -> None:
         ("true", "auth: must be open, or hold the keys url, forward, timeout, cache"),
         ("{timeout: 5s}", "auth.url: required"),
         ("{url: 'http://u:hunter2@h/'}", "auth.url: must not hold a user name or a password"),
+        (
+            "{url: 'http://ü..b/'}",
+            "auth.url: must be a URL such as https://example.com/path; no host can have this name",
+        ),
         ("{url: 'http://h/', timeout: 0}", "auth.timeout: must be at least 10ms"),
         ("{url: 'http://h/', forward: [cookie, 'a b']}", "auth.forward[1]: must be the name of an HTTP header"),
         ("{url: 'http://h/', forward: Content-Length}", "auth.forward: cannot be forwarded"),

@@ -22,6 +22,7 @@ from twisted.web.iweb import IAgentEndpointFactory
 from zope.interface import implementer
 
 from resumable.answering import PiecewisePool
+from resumable.wire_url import wire_url
 
 #: Bytes of an answer's body that are used; the rest is not read.
 MAX_ANSWER = 64 * 1024
@@ -73,7 +74,7 @@ class Caller:
     """
 
     def __init__(self, url: str, *, timeout: float, reactor: Any) -> None:
-        self._url = _ReadyURL.from_text(EncodedURL.from_text(url).to_uri().to_text())
+        self._url = _ReadyURL.from_text(wire_url(url).to_text())
         self.shown = urlsplit(url)._replace(query="", fragment="").geturl()
         self._timeout = timeout
         self._clock = reactor

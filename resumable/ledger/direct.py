@@ -87,18 +87,20 @@ class _Written:
         for name, convert in self._convert:
             values[name] = convert(values[name])
         in_order = None if self._by_name else [values[name] for name in self._names]
-        cursor: Any = connection.connection.cursor()
+        cursor: Any = None
         try:
+            cursor = connection.connection.cursor()
             cursor.execute(self._sql, values if in_order is None else in_order)
             found = cursor.fetchall() if self._columns else []
+            if found and self._shape is None:
+                self._shape = self._read_shape(connection.dialect, cursor.description)
+            return Outcome(self._as_rows(found), cursor.rowcount)
         except connection.dialect.loaded_dbapi.Error as error:
             # In SQLAlchemy's own way: listeners are told, a connection that is lost is dropped, and its own error is raised.
             connection._handle_dbapi_exception(error, self._sql, None, cursor, None)
-        count = cursor.rowcount
-        if found and self._shape is None:
-            self._shape = self._read_shape(connection.dialect, cursor.description)
-        cursor.close()
-        return Outcome(self._as_rows(found), count)
+        finally:
+            if cursor is not None:
+                cursor.close()
 
     def _as_rows(self, found: list[Any]) -> list[Row]:
         if self._shape is None:

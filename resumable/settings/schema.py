@@ -19,6 +19,7 @@ from resumable.settings.values import (
     MIB,
     base_url,
     boolean,
+    called_url,
     choice,
     duration,
     folder,
@@ -35,7 +36,6 @@ from resumable.settings.values import (
     size,
     table,
     text,
-    web_url,
     webhook_secret,
     whole,
     without_query,
@@ -131,7 +131,7 @@ def _not_at_google(values: Mapping[str, Any], given: Collection[str]) -> Iterato
 class AuthSettings:
     """The application that decides who may upload."""
 
-    url: str = setting(web_url, shown=without_query)
+    url: str = setting(called_url, shown=without_query)
     #: Lower-case names of the client's headers that are shown to the application.
     forward: tuple[str, ...] = setting(listed(forwarded_header), ("authorization", "cookie"))
     timeout: float = setting(duration("10ms", "10m"), 5.0)
@@ -143,7 +143,7 @@ class AuthSettings:
 class EventSettings:
     """The application that hears what becomes of uploads."""
 
-    url: str = setting(web_url, shown=without_query)
+    url: str = setting(called_url, shown=without_query)
     #: Required but for the format ``tusd``.
     secret: Secret | None = setting(webhook_secret, None)
     types: tuple[str, ...] = setting(listed(choice(*EVENTS.values(), PROGRESS), least=1), ("upload.finished",))

@@ -19,6 +19,7 @@ from twisted.internet.endpoints import serverFromString
 
 from resumable.database_url import read_database_url
 from resumable.settings.secrets import Secret, SecretUrl
+from resumable.wire_url import wire_url
 
 T = TypeVar("T")
 
@@ -29,6 +30,7 @@ MIB = 2**20
 GIB = 2**30
 TIB = 2**40
 
+WEB_URL = "must be a URL such as https://example.com/path"
 _AMOUNT = re.compile(r"(\d{1,18})(\.\d{1,18})?\s*([A-Za-z]*)", re.ASCII)
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 #: Kinds of endpoints that Twisted itself has.
@@ -171,18 +173,27 @@ def forwarded_header(value: object) -> str:
 def web_url(value: object) -> str:
     """Read an http(s) URL with a host, and without a user name or a password."""
     url = text(value)
-    wanted = "must be a URL such as https://example.com/path"
     try:
         parts = urlsplit(url)
         port_is_fine = parts.port != 0
     except ValueError:
-        raise ValueError(wanted) from None
+        raise ValueError(WEB_URL) from None
     if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_fine or " " in url:
-        raise ValueError(wanted)
+        raise ValueError(WEB_URL)
     if "@" in parts.netloc:
         raise ValueError("must not hold a user name or a password")
     if parts.fragment:
         raise ValueError("must not hold a #fragment")
+    return url
+
+
+def called_url(value: object) -> str:
+    """Read a `web_url` that the service itself calls: its host has a name that can be looked up."""
+    url = web_url(value)
+    try:
+        wire_url(url)
+    except ValueError:
+        raise ValueError(f"{WEB_URL}; no host can have this name") from None
     return url
 
 

@@ -22,7 +22,8 @@ MOST = 8
 #: Fragments of all uploads that are read at a time. More would not be faster: reading takes more time here than in the
 #: store.
 READS = 8
-#: Uploads whose fragments are all known, and fragments of each: of those beyond that the store is asked.
+#: How many uploads whose fragments are all known, and fragments of these, there are together at most: some 3 MiB. And how many
+#: fragments one of them may have. Of those beyond that the store is asked.
 MOST_KNOWN, MOST_OF_ONE = 10_000, 64
 #: The name of the metadata entry that says which ledger a fragment belongs to.
 LEDGER = "resumable-ledger"
@@ -33,6 +34,55 @@ Name = tuple[str, str]
 
 def _name(upload_id: str, piece: Piece) -> Name:
     return upload_id, piece.etag
+
+
+class KnownKeys:
+    """The keys of all fragments that uploads may have in the store, of as many uploads as there is room for."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, set[str]] = {}
+        self._count = 0
+
+    def begin(self, upload_id: str) -> None:
+        """Take note that an upload has no fragments yet."""
+        self.end(upload_id)
+        self._keys[upload_id] = set()
+        self._count += 1
+        self._make_room()
+
+    def add(self, upload_id: str, key: str) -> None:
+        """Take note of one fragment more, if those before are known."""
+        keys = self._keys.get(upload_id)
+        if keys is None:
+            return
+        if len(keys) >= MOST_OF_ONE:
+            self.end(upload_id)
+            return
+        keys.add(key)
+        self._count += 1
+        self._make_room()
+
+    def discard(self, upload_id: str, key: str) -> None:
+        """Take note that a fragment is deleted."""
+        keys = self._keys.get(upload_id, ())
+        if key in keys:
+            self._keys[upload_id].remove(key)
+            self._count -= 1
+
+    def end(self, upload_id: str) -> None:
+        """Forget what is known of an upload."""
+        keys = self._keys.pop(upload_id, None)
+        if keys is not None:
+            self._count -= 1 + len(keys)
+
+    def of(self, upload_id: str) -> list[str] | None:
+        """Return the keys, or None: not all are known."""
+        keys = self._keys.get(upload_id)
+        return None if keys is None else sorted(keys)
+
+    def _make_room(self) -> None:
+        while self._count > MOST_KNOWN:
+            self.end(next(iter(self._keys)))
 
 
 class Fragments:
@@ -58,8 +108,7 @@ class Fragments:
         self._ledger = ledger
         self._kept: dict[Name, list[bytes]] = {}
         self._reads = DeferredSemaphore(READS)
-        #: By the upload: the keys of all fragments that it may have in the store.
-        self._known: dict[str, set[str]] = {}
+        self._known = KnownKeys()
 
     def key(self, upload: Upload, piece: Piece) -> str:
         """Return the key of a fragment's object."""
@@ -68,9 +117,7 @@ class Fragments:
     def begin(self, upload_id: str) -> None:
         """Take note that the upload has no fragments yet, so that those to come are all known here."""
         if self._alone:
-            self._known[upload_id] = set()
-        if len(self._known) > MOST_KNOWN:
-            del self._known[next(iter(self._known))]
+            self._known.begin(upload_id)
 
     async def put(self, upload: Upload, first: int, segments: Sequence[bytes], crc32c: int) -> Piece:
         """Store bytes that begin at offset `first`, and return the piece.
@@ -82,11 +129,8 @@ class Fragments:
         options = self.options(upload.options)
         # A key that was never used before: the late deletion of an earlier fragment must not hit this one.
         piece = Piece(first, end, None, token_hex(8), crc32c)
-        if upload.id in self._known:
-            # Also if nobody hears what came of it, the fragment may be there.
-            self._known[upload.id].add(self.key(upload, piece))
-            if len(self._known[upload.id]) > MOST_OF_ONE:
-                del self._known[upload.id]
+        # Also if nobody hears what came of it, the fragment may be there.
+        self._known.add(upload.id, self.key(upload, piece))
         await self._store.put_object(upload.bucket, self.key(upload, piece), segments, options, crc32c=crc32c)
         name = _name(upload.id, piece)
         if self._budget.keep(name, size, lambda: self._let_go(name)):
@@ -94,7 +138,11 @@ class Fragments:
         return piece
 
     def new_key(self, upload: Upload, name: str) -> str:
-        """Return a key that was never used before, for an object that is swept with the upload's fragments."""
+        """Return a key that was never used before, for an object that is swept with the upload's fragments.
+
+        From then on the store is asked what there is: the object may outlive what it was made for.
+        """
+        self._known.end(upload.id)
         return f"{self._prefix}{upload.id}/{name}.{token_hex(8)}"
 
     def options(self, of: ObjectOptions) -> ObjectOptions:
@@ -145,7 +193,7 @@ class Fragments:
     async def _delete(self, upload: Upload, piece: Piece) -> None:
         try:
             await self._store.delete_object(upload.bucket, self.key(upload, piece))
-            self._known.get(upload.id, set()).discard(self.key(upload, piece))
+            self._known.discard(upload.id, self.key(upload, piece))
         except StoreError as error:
             self._log.info("a fragment of upload {id} is not deleted yet: {error}", id=upload.id, error=str(error))
 
@@ -177,10 +225,10 @@ class Fragments:
             if not Grid.of(upload).in_memory:
                 for one in await self._store.list_multipart_uploads(upload.bucket, f"{self._prefix}{upload.id}/"):
                     await self._store.abort_multipart_upload(upload.bucket, one.key, one.multipart_id)
-        self._known.pop(upload.id, None)
+        self._known.end(upload.id)
 
     def _all_keys(self, upload: Upload) -> list[str] | None:
         """Return the keys of all fragments that the upload may have in the store; None if they are not all known here."""
-        # Others have objects of another kind under the prefix as well.
+        # Others may have objects of another kind under the prefix as well.
         plain = Grid.of(upload).in_memory and not (upload.partial or upload.sources)
-        return sorted(self._known[upload.id]) if plain and upload.id in self._known else None
+        return self._known.of(upload.id) if plain else None

@@ -87,18 +87,19 @@ class LowWater:
         self._came += came
         self._heard = True
 
-    def read_on(self, left: int) -> None:
+    def read_on(self, left: int, most: int = MOST) -> None:
         """Have the connection read when it is worth while.
 
         :param left: bytes that are certain to come.
+        :param most: bytes that the next read takes. A mark above that would keep what the read leaves behind waiting.
         """
         past = self._waters.clock.seconds() - self._since
         if past >= WHILE:
             self._wanted = _worth(self._came / past)
             self._since += past
             self._came = 0
-        wanted = self._wanted
-        if left < wanted + RECORD:
+        wanted = min(self._wanted, most)
+        if wanted < LEAST or left < wanted + RECORD:
             wanted = 1
         if wanted != self.mark:
             self._set(wanted)

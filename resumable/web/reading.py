@@ -69,9 +69,11 @@ class ReadChannel(RefusingChannel):
             most = (left or 1) if self._reading is not None else left + HEAD_READ_SIZE
         if most < size:
             size = most
-        self._socket.bufferSize = size if room is None or size < room else room
+        if room is not None and room < size:
+            size = room
+        self._socket.bufferSize = size
         if self._low_water is not None:
-            self._low_water.read_on(left)
+            self._low_water.read_on(left, size)
         if self._held:
             self._held = False
             self.setTimeout(self._patience)

@@ -9,7 +9,7 @@ from attrs import evolve
 from pytest_twisted import ensureDeferred
 from twisted.internet.task import Clock
 
-from resumable.model import Piece, Upload
+from resumable.model import ObjectOptions, Piece, Upload
 from resumable.stores.port import StoreError
 from resumable.uploads.checksum import checksum
 from resumable.uploads.fragments import Fragments
@@ -177,19 +177,48 @@ async def test_where_there_is_more_than_fragments_the_store_is_asked(
 
 
 @ensureDeferred
+async def test_what_the_store_has_joined_is_looked_for(alone: Fragments, store: MemoryStore, bucket: Bucket) -> None:
+    """Although by now all chunks fit: the client may have begun anew, with a short file."""
+    alone.begin(UPLOAD.id)
+    await put(alone, 0, b"one")
+    joined = alone.new_key(UPLOAD, "part-1")
+    await store.put_object(UPLOAD.bucket, joined, [b"one"], ObjectOptions(), crc32c=0)
+    await alone.sweep(UPLOAD)
+    assert bucket.objects == {}
+
+
+@ensureDeferred
 async def test_what_is_known_is_bounded(alone: Fragments, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the uploads, and of the fragments of one."""
-    monkeypatch.setattr("resumable.uploads.fragments.MOST_KNOWN", 2)
+    """All uploads and fragments together, and the fragments of one upload."""
+    monkeypatch.setattr("resumable.uploads.fragments.MOST_KNOWN", 5)
     monkeypatch.setattr("resumable.uploads.fragments.MOST_OF_ONE", 2)
-    for upload_id in (UPLOAD.id, "second", "third"):
+    ids = [UPLOAD.id, "second", "third"]
+
+    async def known(upload_id: str) -> bool:
+        """Sweep the upload. Return whether that asks for no list; all is gone in any case."""
+        before = listings(bucket)
+        await alone.sweep(evolve(UPLOAD, id=upload_id))
+        assert not [key for key in bucket.objects if f"/{upload_id}/" in key]
+        return listings(bucket) == before
+
+    # Three uploads and three fragments: the oldest is known no more.
+    for upload_id in ids:
         alone.begin(upload_id)
-    assert set(alone._known) == {"second", "third"}
+        await alone.put(evolve(UPLOAD, id=upload_id), 0, [b"x"], 0)
+    assert [await known(upload_id) for upload_id in ids] == [False, True, True]
+    # What is deleted, or swept, takes no room.
+    for _ in range(5):
+        alone.begin(UPLOAD.id)
+        for first in range(3):
+            await alone.delete(UPLOAD, [await put(alone, first, b"x")])
+        assert await known(UPLOAD.id)
+    # Too many of one upload.
+    alone.begin("second")
     alone.begin(UPLOAD.id)
     for first in range(3):
         await put(alone, first, b"x")
-    assert set(alone._known) == {"third"}
-    await alone.sweep(UPLOAD)
-    assert bucket.objects == {}
+    assert not await known(UPLOAD.id)
+    assert await known("second")
 
 
 @ensureDeferred

@@ -29,7 +29,7 @@ from resumable.web.request import StreamingRequest
 from resumable.web.site import StreamingSite
 from tests.web.test_sockets import certificate
 from tests.web.test_tls import client_context
-from tests.web.wire import Basin, Leaf, head
+from tests.web.wire import Basin, Leaf, Wire, head
 
 ENOUGH = 100 * MOST
 
@@ -95,6 +95,29 @@ def test_at_the_end_of_a_body_all_is_read(water: LowWater, clock: Clock, transpo
     assert water.mark == MOST
     water.read_on(MOST + RECORD - 1)
     assert transport.marks == [MOST, 1]
+
+
+def test_no_mark_is_above_what_a_read_takes(water: LowWater, clock: Clock, transport: Socket) -> None:
+    """What such a read leaves behind would wait for more to come, or for a silence."""
+    bring(water, clock, 100_000, seconds=1.1)
+    for most in (MOST // 2, LEAST, LEAST - 1, MOST):
+        water.read_on(ENOUGH, most)
+    assert transport.marks == [MOST, MOST // 2, LEAST, 1, MOST]
+
+
+def test_a_read_up_to_an_edge_has_a_mark_of_its_own(water: LowWater, clock: Clock, transport: Socket) -> None:
+    bring(water, clock, 100_000, seconds=1.1)
+    basin = Basin()
+    basin.room = 3 * LEAST  # type: ignore[attr-defined]
+
+    async def serve(request: StreamingRequest) -> Response:
+        await request.pour_into(basin)
+        return Response(200)
+
+    wire = Wire(serve)
+    wire.channel._low_water = water
+    wire.send(head("PUT", "/", f"Content-Length: {ENOUGH}"), bytes(100))
+    assert transport.marks == [MOST, 3 * LEAST]
 
 
 def test_of_an_unknown_length_all_is_read(water: LowWater, clock: Clock) -> None:
