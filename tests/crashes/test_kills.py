@@ -13,7 +13,7 @@ from tests.faults import tls
 from tests.faults.conftest import nothing_left, stored
 from tests.faults.loop import CHUNK, DATA, Uploader
 from tests.faults.proxy import FaultyS3
-from tests.faults.test_matrix import BREAKS, CALLS
+from tests.faults.test_matrix import BREAKS, CALLS, begin_elsewhere
 from tests.harness import Service
 from tests.s3servers import MotoServer
 from tests.service.conftest import configuration
@@ -42,8 +42,10 @@ def test_killed_at_a_call(store: FaultyS3, tmp_path: Path, ledger_url: str, kind
             service.kill()
             killed.set()
 
-        store.fail(kind, when, nth, then=kill)
         uploader = Uploader(service, name, breaks=BREAKS)
+        if kind == "ListObjects":
+            begin_elsewhere(service, uploader)
+        store.fail(kind, when, nth, then=kill)
         until = time.monotonic() + 60
         while True:
             if not service.running:

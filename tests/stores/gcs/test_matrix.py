@@ -61,11 +61,11 @@ SENT = {"pieces": in_pieces, "one request": one, "concatenation": joined}
 ASKED: dict[tuple[str, bool], dict[str, int]] = {
     ("pieces", True): {
         **{"CreateMultipartUpload": 1, "PutObject": 2, "UploadPart": 4, "CompleteMultipartUpload": 1},
-        **{"HeadObject": 1, "DeleteObject": 2, "ListObjects": 1},
+        **{"HeadObject": 1, "DeleteObject": 2},
     },
     ("pieces", False): {
         **{"CreateMultipartUpload": 1, "PutObject": 2, "UploadPart": 4, "CompleteMultipartUpload": 1},
-        **{"GetObjectResource": 1, "RewriteObject": 1, "HeadObject": 1, "DeleteObject": 3, "ListObjects": 1},
+        **{"GetObjectResource": 1, "RewriteObject": 1, "HeadObject": 1, "DeleteObject": 3},
     },
     ("one request", False): {"PutObject": 1},
     ("concatenation", False): {
