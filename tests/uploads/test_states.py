@@ -333,8 +333,8 @@ class Uploads(RuleBasedStateMachine):
         outcome = self.do(wait(done))
         if isinstance(outcome, Gap):
             assert first > offset or troubled
-        elif isinstance(outcome, Conflict):
-            assert len(self.versions()) > 1
+        elif self._is_of_another(outcome):
+            pass
         elif isinstance(outcome, (Interrupted, Unavailable, Superseded, Ended)):
             assert troubled or (drop and isinstance(outcome, Interrupted)), outcome
         else:
@@ -344,8 +344,17 @@ class Uploads(RuleBasedStateMachine):
             assert outcome.coverage.covers(min(first, len(self._data) - 1) if self.swarm else 0, sent)
             if first == 0:
                 self.settled()
-        if not troubled and not isinstance(outcome, (Gap, Conflict)):
+        if not troubled and not isinstance(outcome, Gap) and not self._is_of_another(outcome):
             assert self._offset() >= sent or self.swarm
+
+    def _is_of_another(self, outcome: Any) -> bool:
+        """Say whether a body is refused because what is stored may be of another file.
+
+        All of that may have come, and lack only its object; or its object was made, and nobody has heard of it. Then the
+        client is told to come again.
+        """
+        in_the_way = isinstance(outcome, Unavailable) and "was in the way" in str(outcome)
+        return (in_the_way or isinstance(outcome, (Conflict, Superseded))) and len(self.versions()) > 1
 
     def _beginning(self, wanted: int) -> int:
         """Where a body begins: whoever has another file than before begins at byte 0."""
@@ -475,6 +484,8 @@ class Uploads(RuleBasedStateMachine):
                 self.acknowledged = 0
             _, done, _ = run(self._send(first, len(self._data), 7, drop=False, stall=False))
             outcome = run(wait(done))
+            if isinstance(outcome, Unavailable) and self._is_of_another(outcome):
+                continue
             assert not isinstance(outcome, Exception), (repr(outcome), self._upload and run(self._current()).reason)
             if first == 0:
                 self.settled()
