@@ -61,7 +61,7 @@ class Rule:
     nth: int
     fault: str
     where: str = ""
-    #: Called when it is the turn of this rule, before anything is done (after the work for ``after``).
+    #: Called when it is the turn of this rule, before anything is done (after the work where that is done).
     then: Callable[[], object] | None = None
     seen: int = 0
     hit: bool = False
@@ -158,19 +158,23 @@ class FaultyS3:
         multipart = parse_qs(urlsplit(target).query).get("uploadId", [""])[0]
         if multipart in self._gone and method in ("PUT", "POST", "GET"):
             return 404, {"Content-Type": "application/xml"}, error_body("NoSuchUpload")
-        connection = http.client.HTTPConnection(*self._address, timeout=60)
-        try:
-            connection.request(method, target, body or None, dict(headers))
-            answer = connection.getresponse()
-            said = answer.read()
-        finally:
-            connection.close()
-        if multipart and answer.status < 300 and method in ("POST", "DELETE"):
+        status, fields, said = self.pass_on(method, target, headers, body)
+        if multipart and status < 300 and method in ("POST", "DELETE"):
             self._gone.add(multipart)
         query = parse_qs(urlsplit(target).query, keep_blank_values=True)
         if "uploads" in query:
             said = self._dated(said, begun=method == "POST")
-        return answer.status, answer.headers, said
+        return status, fields, said
+
+    def pass_on(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> tuple[int, Any, bytes]:
+        """Send it to the server behind; return status, headers and body of the answer."""
+        connection = http.client.HTTPConnection(*self._address, timeout=60)
+        try:
+            connection.request(method, target, body or None, dict(headers))
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        finally:
+            connection.close()
 
     def _dated(self, said: bytes, *, begun: bool) -> bytes:
         """moto has begun all multipart uploads in 2010: in its listings, have each begun when it was."""
@@ -218,6 +222,8 @@ class _Handler(BaseHTTPRequestHandler):
         size = int(self.headers.get("Content-Length", 0))
         if fault == "break in the body":
             self.rfile.read(size // 2)
+            if rule is not None and rule.then is not None:
+                rule.then()
             self._reset()
             return
         if self.secure is not None and fault in (*tls.BODY, *tls.CALM):
@@ -227,6 +233,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self.secure.disturb(fault)
                 parts.append(self.rfile.read(size // 4))
             body = b"".join(parts) + self.rfile.read(size - 3 * (size // 4) - size // 4)
+            if self.secure.flips:
+                # All of the body was there already. The next request on the connection is not to have it instead.
+                self._reset()
+                return
         else:
             body = self.rfile.read(size)
         if len(body) < size:  # the service has gone away

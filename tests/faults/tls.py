@@ -30,6 +30,7 @@ ANSWER = (
 #: What can go wrong while the body of a request comes.
 BODY = (
     "goodbye in the body",  # a close_notify, and the end
+    "cut in the body",  # the store sends nothing any more, and has not said close_notify
     "half closed in the body",  # a close_notify, and nothing more is read or written until the other side goes away
     "flipped in the body",  # a bit is flipped on the way; the store says so by an alert
     "503 in the body",  # an answer before the body was read, and the end
@@ -246,6 +247,10 @@ class TlsServerEnd(io.RawIOBase):
             self.write(b"HTTP/1.1 503 Slow Down\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             self.goodbye()
             self.end()
+            raise ConnectionError
+        elif fault == "cut in the body":
+            self.bare.shutdown(socket.SHUT_WR)
+            self.end(reset=True, wait=True)
             raise ConnectionError
         else:
             self.goodbye()
