@@ -54,6 +54,22 @@ async def release_late(
         _log.info("what came late of upload {id} is not freed: {error}", id=upload.id, error=str(error))
 
 
+async def release_fragments(ledger: Ledger, fragments: Fragments, upload: Upload) -> None:
+    """Free the fragments of an upload if it has ended: one may have been stored that nobody knows of.
+
+    What cannot be freed now, cleaning finds.
+
+    :param upload: as the caller knows it, which may be old.
+    """
+    try:
+        current = await ledger.get(upload.id)
+        if current is not None and not current.live:
+            # By now the row may say that there are none: they were deleted before this one came.
+            await fragments.sweep(evolve(current, fragmented=True))
+    except (StoreError, Unavailable) as error:
+        _log.info("fragments of upload {id} may be left: {error}", id=upload.id, error=str(error))
+
+
 async def _counts(ledger: Ledger, upload: Upload, piece: Piece) -> bool:
     """Return whether the ledger has the piece all the same.
 

@@ -28,7 +28,7 @@ from resumable.uploads.multipart import MultipartOpener
 from resumable.uploads.neighbours import neighbour_of
 from resumable.uploads.openings import OpeningNotes
 from resumable.uploads.readback import StoredBytes
-from resumable.uploads.release import release_late
+from resumable.uploads.release import release_fragments, release_late
 from resumable.uploads.sender import Revalidate, Sender, Turn, nothing_to_ask
 from resumable.uploads.state import UploadState
 from resumable.uploads.store_join import NotSeen, StoreJoiner
@@ -372,6 +372,10 @@ class UploadWriter:
                 marker = marked(segments, min(buffer.first, neighbour.first), joints)
         try:
             piece = await deps.fragments.put(self.upload, marker.first, segments, marker.crc32c)
+        except StoreError:
+            # It may be there all the same. Of an upload that has ended meanwhile nobody else would look for it.
+            await release_fragments(deps.ledger, deps.fragments, self.upload)
+            raise
         finally:
             segments.clear()
         await self._enter(piece, sender, marker, [] if neighbour is None else [neighbour])

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
 from resumable.ledger.ledger import Ledger
-from resumable.model import Ended, Interrupted, Upload
+from resumable.model import Ended, Interrupted, Unavailable, Upload
 from resumable.uploads import neighbours
 from resumable.uploads.policy import CreateRequest
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
@@ -139,6 +139,23 @@ async def test_what_comes_after_it_was_freed(ledger: Ledger, bucket: Bucket, nod
     await eventually(lambda: not a.uploads.writing._writers[upload.id].upload.fragmented)
     fragments.open()
     with pytest.raises(Ended):
+        await sending
+    await nothing_left(bucket, nodes)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_comes_after_it_was_freed_and_nobody_hears_of(bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """The answer to the fragment's storing is lost as well."""
+    a, b = nodes
+    upload = await begin(a, "name", [2], len(DATA))
+    fragments = Gate(a, "put_object")
+    sending = Deferred.fromCoroutine(a.send(upload, 2, 5))
+    await eventually(lambda: fragments.waiting)
+    await b.uploads.cancel(upload)
+    assert not bucket.objects
+    a.store.trouble.append(("put_object", "after"))
+    fragments.open()
+    with pytest.raises((Ended, Unavailable)):
         await sending
     await nothing_left(bucket, nodes)
 
