@@ -15,14 +15,13 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from resumable.ledger.maintenance import Maintenance
-from resumable.ledger.queue import EventQueue
 from resumable.ledger.schema import identity, uploads
 from resumable.model import Invalid, State, Upload
 from resumable.protocols.tus.concat import read_concat
 from resumable.stores.port import StoreLimits
-from resumable.upkeep.janitor import Janitor
 from resumable.upkeep.recovery import CompletionRecovery
 from resumable.uploads.service import UploadService
+from tests.cleaning import janitor_of
 from tests.protocols.harness import Answer, Door, Memory, memory_service, until
 from tests.protocols.test_tus import BYTES, V, b64, begin, create, head, patch, path_of, stored
 from tests.uploads.wiring import CHUNK
@@ -441,22 +440,9 @@ async def test_how_it_looks() -> None:
         assert (await create(service, "Upload-Concat: partial", length=5)).status == 201
 
 
-def janitor_of(service: Memory, after: float) -> Janitor:
-    parts = service.parts
-    database = parts.ledger._database
-    options: dict[str, Any] = {"after": after, "every": 1.0, "keep": 1e6, "bucket": "bucket", "prefix": ".resumable/"}
-    return Janitor(
-        parts.uploads,
-        Maintenance(database),
-        EventQueue(database),
-        parts.uploads._store,
-        reactor,
-        **options,  # type: ignore[arg-type]
-    )
-
-
 async def cleaned(service: Memory, after: float) -> list[str]:
-    return [removal.kind async for removal in janitor_of(service, after).clean()]
+    janitor = janitor_of(service.parts.uploads, service.parts.ledger._database, after=after)
+    return [removal.kind async for removal in janitor.clean()]
 
 
 @ensureDeferred

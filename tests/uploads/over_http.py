@@ -16,13 +16,11 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 
-from resumable.ledger.maintenance import Maintenance
-from resumable.ledger.queue import EventQueue
 from resumable.model import Ended, Interrupted, State, Superseded, Unavailable, UploadError
 from resumable.stores.transport.exchange import Answer, Broken
 from resumable.stores.transport.pool import Transport
-from resumable.upkeep.janitor import Janitor
 from resumable.uploads.policy import Policy
+from tests.cleaning import janitor_of
 from tests.policy import policy
 from tests.uploads.test_states import CHUNK, Died, Uploads, run, survived, wait
 
@@ -201,18 +199,7 @@ class OverHttp(Uploads):
             await deferLater(reactor, 0.01)  # type: ignore[arg-type]
         # Of what was opened, or ended, when an answer was lost, something may be left that only the janitor finds.
         assert self._left_over() == []
-        janitor = Janitor(
-            self._uploads,
-            Maintenance(self._database),
-            EventQueue(self._database),
-            self._store,
-            reactor,  # type: ignore[arg-type]
-            after=-60.0,
-            every=60.0,
-            keep=60.0,
-            bucket="bucket",
-            prefix=PREFIX,
-        )
+        janitor = janitor_of(self._uploads, self._database, after=-60.0, every=60.0, keep=60.0)
         assert {removal.kind async for removal in janitor.clean()} <= self.orphans
 
     def _left_over(self) -> list[Any]:

@@ -7,14 +7,12 @@ from typing import Any
 import pytest
 from attrs import evolve
 from pytest_twisted import ensureDeferred
-from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from resumable.ledger.database import Database
 from resumable.ledger.maintenance import Maintenance
-from resumable.ledger.queue import EventQueue
 from resumable.model import ObjectOptions, State, Upload
-from resumable.upkeep.janitor import Janitor
+from tests.cleaning import janitor_of
 from tests.uploads.conftest import Node
 from tests.uploads.memory_store import Bucket
 from tests.uploads.test_large_chunks import create, nodes, send
@@ -27,14 +25,7 @@ _FOREVER: list[Deferred[Any]] = []
 
 async def cleaned(node: Node, database: Database) -> list[str]:
     """Clean up as if a long time had passed; the keys of what was removed."""
-    janitor = Janitor(
-        node.uploads,
-        Maintenance(database),
-        EventQueue(database),
-        node.store,
-        reactor,  # type: ignore[arg-type]
-        **{"after": -2.0, "every": 1.0, "keep": 1e6, "bucket": "bucket", "prefix": ".resumable/"},  # type: ignore[arg-type]
-    )
+    janitor = janitor_of(node.uploads, database, after=-2.0)
     return [removal.what async for removal in janitor.clean() if removal.kind == "multipart"]
 
 

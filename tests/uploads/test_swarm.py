@@ -15,15 +15,13 @@ from twisted.web.http_headers import Headers
 from resumable.callbacks.authorizer import Refused
 from resumable.ledger.database import Database
 from resumable.ledger.ledger import Ledger
-from resumable.ledger.maintenance import Maintenance
-from resumable.ledger.queue import EventQueue
 from resumable.model import Interrupted, State
-from resumable.upkeep.janitor import Janitor
 from resumable.uploads import claims
 from resumable.uploads.fragments import checksum
 from resumable.uploads.policy import CreateRequest
 from resumable.uploads.registry import Span
 from resumable.uploads.result import as_json
+from tests.cleaning import janitor_of
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
 from tests.uploads.test_states import Body, certain
@@ -174,18 +172,7 @@ async def test_complete_and_left_lying(
     fragment = await b.deps.fragments.put(upload, 3 * CHUNK, [DATA[3 * CHUNK :]], checksum([DATA[3 * CHUNK :]]))
     await ledger.mark_fragmented(upload, claim=None)
     await ledger.add_piece(upload, fragment, now=upload.created)
-    janitor = Janitor(
-        a.uploads,
-        Maintenance(database),
-        EventQueue(database),
-        a.store,
-        reactor,  # type: ignore[arg-type]
-        after=-60.0,
-        every=60.0,
-        keep=60.0,
-        bucket="bucket",
-        prefix=".resumable/",
-    )
+    janitor = janitor_of(a.uploads, database, after=-60.0, every=60.0, keep=60.0)
     assert [removal async for removal in janitor.clean(dry_run=True)] == []
     assert bucket.objects.get("name") is None
     assert [removal async for removal in janitor.clean() if removal.kind == "upload"] == []
@@ -213,11 +200,7 @@ async def test_complete_and_refused(
     assert current is not None
     with pytest.raises(Refused):
         await a.uploads.settle(await a.uploads.report(current), no)
-    queue, clock = EventQueue(database), reactor
-    times = {"after": -60.0, "every": 60.0, "keep": 60.0}
-    janitor = Janitor(
-        a.uploads, Maintenance(database), queue, a.store, clock, bucket="bucket", prefix=".resumable/", **times
-    )  # type: ignore[arg-type]
+    janitor = janitor_of(a.uploads, database, after=-60.0, every=60.0, keep=60.0)
     removed = [removal.kind async for removal in janitor.clean() if removal.kind == "upload"]
     assert removed == ["upload"]
     assert "name" not in bucket.objects

@@ -9,16 +9,14 @@ from typing import Any
 import pytest
 import pytest_twisted
 from sqlalchemy import insert
-from twisted.internet import reactor
 
 from resumable.ledger.maintenance import Maintenance
-from resumable.ledger.queue import EventQueue
 from resumable.ledger.schema import identity
 from resumable.model import ObjectOptions, Upload
 from resumable.stores.gcs.client import GcsStore
 from resumable.stores.gcs.marks import KEY, LEDGER
 from resumable.stores.port import PartRef
-from resumable.upkeep.janitor import Janitor
+from tests.cleaning import janitor_of
 from tests.protocols.harness import Door, Memory, memory_service, until
 from tests.stores.gcs.server import GcsServer
 from tests.stores.gcs.test_service import DATA, TUS, concatenated, partial
@@ -58,14 +56,7 @@ async def cleaned(service: Memory, *, after: float = -2.0) -> list[str]:
         return False
 
     uploads.expire = not_yet  # type: ignore[method-assign]
-    janitor = Janitor(
-        uploads,
-        Maintenance(database),
-        EventQueue(database),
-        uploads._store,
-        reactor,  # type: ignore[arg-type]
-        **{"after": after, "every": 1.0, "keep": 1e6, "bucket": "bucket", "prefix": ".resumable/"},  # type: ignore[arg-type]
-    )
+    janitor = janitor_of(uploads, database, after=after)
     try:
         return [one.what async for one in janitor.clean() if one.kind == "multipart"]
     finally:

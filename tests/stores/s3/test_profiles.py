@@ -16,8 +16,6 @@ from twisted.internet import reactor
 from resumable.backoff import Backoff
 from resumable.commands.bucket import check_profile
 from resumable.commands.bucket_probe import Trial
-from resumable.ledger.maintenance import Maintenance
-from resumable.ledger.queue import EventQueue
 from resumable.ledger.schema import identity
 from resumable.model import ObjectOptions
 from resumable.settings import SettingsError, StoreSettings, parse_settings
@@ -27,7 +25,8 @@ from resumable.stores.profiles import GENERIC, PROFILES, habits_of
 from resumable.stores.s3.advice import S3Advisor
 from resumable.stores.s3.client import S3Store
 from resumable.stores.s3.making import make_s3
-from resumable.upkeep.janitor import Janitor, Removal
+from resumable.upkeep.janitor import Removal
+from tests.cleaning import janitor_of
 from tests.protocols.harness import Memory, memory_service, until
 from tests.protocols.test_tus import V, b64, begin, offset_of, patch
 from tests.protocols.test_tus_concat import PARTS, WHOLE, join, partials
@@ -149,14 +148,7 @@ def quick(store: S3Store) -> None:
 async def cleaned(service: Memory, *, dry_run: bool = False) -> list[Removal]:
     """Clean up as if a long time had passed."""
     parts = service.parts
-    janitor = Janitor(
-        parts.uploads,
-        Maintenance(parts.ledger._database),
-        EventQueue(parts.ledger._database),
-        parts.uploads._store,
-        reactor,  # type: ignore[arg-type]
-        **{"after": -2.0, "every": 1.0, "keep": 1e6, "bucket": "bucket", "prefix": ".resumable/"},  # type: ignore[arg-type]
-    )
+    janitor = janitor_of(parts.uploads, parts.ledger._database, after=-2.0)
     return [removal async for removal in janitor.clean(dry_run=dry_run)]
 
 
