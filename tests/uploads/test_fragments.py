@@ -190,8 +190,8 @@ async def test_what_the_store_has_joined_is_looked_for(alone: Fragments, store: 
 @ensureDeferred
 async def test_what_is_known_is_bounded(alone: Fragments, bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
     """All uploads and fragments together, and the fragments of one upload."""
-    monkeypatch.setattr("resumable.uploads.fragments.MOST_KNOWN", 5)
-    monkeypatch.setattr("resumable.uploads.fragments.MOST_OF_ONE", 2)
+    monkeypatch.setattr("resumable.uploads.known_keys.MOST_KNOWN", 5)
+    monkeypatch.setattr("resumable.uploads.known_keys.MOST_OF_ONE", 2)
     ids = [UPLOAD.id, "second", "third"]
 
     async def known(upload_id: str) -> bool:
