@@ -82,10 +82,11 @@ class ObjectOptions:
 
         Those that an older program did not know get their defaults. Those of a newer program are ignored.
         """
-        return cls(**{name: value for name, value in stored.items() if name in _OPTIONS})
+        return cls(**{name: value for name, value in stored.items() if name in OPTIONS})
 
 
-_OPTIONS = frozenset(one.name for one in fields(ObjectOptions))
+#: The names of its fields. (To ask attrs each time takes longer than what is done with them.)
+OPTIONS = tuple(one.name for one in fields(ObjectOptions))
 
 
 @frozen

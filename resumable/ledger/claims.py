@@ -11,29 +11,29 @@ from sqlalchemy import Connection, bindparam, or_, select, update
 
 from resumable.ledger.direct import run
 from resumable.ledger.schema import uploads
-from resumable.ledger.statements import UPLOAD, state_in
+from resumable.ledger.statements import THIS, state_in
 from resumable.model import State, Upload
 
-_THIS = uploads.c.id == bindparam("this")
 #: Who has the claim to ``key`` in ``bucket``.
 _HOLDER = select(uploads.c.id, uploads.c.claim).where(
     uploads.c.bucket == bindparam("bucket"), uploads.c.key == bindparam("key"), uploads.c.claim.is_not(None)
 )
+_STATE = select(uploads.c.state).where(THIS)
 #: (The new word may be there already, if the transaction is repeated.)
 _RENEW = (
     update(uploads)
-    .where(_THIS, or_(uploads.c.claim == bindparam("former"), uploads.c.claim == bindparam("word")))
+    .where(THIS, or_(uploads.c.claim == bindparam("former"), uploads.c.claim == bindparam("word")))
     .values(claim=bindparam("word"))
     .returning(uploads.c.state)
 )
-_HAND_ON = update(uploads).where(_THIS).values(claim=bindparam("word"))
-_GIVE_UP = update(uploads).where(_THIS, uploads.c.claim == bindparam("former")).values(claim=None)
+_HAND_ON = update(uploads).where(THIS).values(claim=bindparam("word"))
+_GIVE_UP = update(uploads).where(THIS, uploads.c.claim == bindparam("former")).values(claim=None)
 
 
 @cache
 def _take(states: tuple[State, ...]) -> Any:
     """Return an UPDATE that gives the claim ``word`` to the upload ``this``, if nobody has one and its state is right."""
-    return update(uploads).where(_THIS, uploads.c.claim.is_(None), state_in(states)).values(claim=bindparam("word"))
+    return update(uploads).where(THIS, uploads.c.claim.is_(None), state_in(states)).values(claim=bindparam("word"))
 
 
 @frozen
@@ -64,7 +64,7 @@ def take(
     # A repeated transaction finds its own claim.
     if row is not None and row["claim"] == claim:
         return None
-    own = run(connection, UPLOAD, {"this": upload.id}).first()
+    own = run(connection, _STATE, {"this": upload.id}).first()
     ended = own is None or own["state"] not in [state.value for state in states]
     return Holder("", "") if row is None or ended else Holder(row["id"], row["claim"])
 

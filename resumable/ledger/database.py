@@ -135,7 +135,8 @@ class Database:
         `work` runs in a thread. It runs again if the database went away in the middle, although the first transaction
         may have been committed. So running it twice must do the same as running it once.
 
-        :param single: `work` is one statement. A server makes a transaction of that by itself, and is not asked three times.
+        :param single: each statement of `work` may be a transaction of its own, which a server makes of it by itself. Mostly
+            there is one, and the server is asked once in place of three times.
         :raises IntegrityError: a constraint is violated.
         :raises Invalid: the database cannot hold a value: it is too long for an index, or has characters that it cannot
             store.

@@ -86,11 +86,11 @@ class _Written:
         values = {**given, **self._own}
         for name, convert in self._convert:
             values[name] = convert(values[name])
-        in_order = None if self._by_name else [values[name] for name in self._names]
+        parameters = values if self._by_name else [values[name] for name in self._names]
         cursor: Any = None
         try:
             cursor = connection.connection.cursor()
-            cursor.execute(self._sql, values if in_order is None else in_order)
+            cursor.execute(self._sql, parameters)
             found = cursor.fetchall() if self._columns else []
             if found and self._shape is None:
                 self._shape = self._read_shape(connection.dialect, cursor.description)

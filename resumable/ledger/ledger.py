@@ -196,8 +196,13 @@ class Ledger:
         :raises Invalid: the piece ends beyond the upload's length.
         """
         values = {"upload_id": upload.id, **asdict(piece), "marks": marks}
-        touched = {"this": upload.id, "of_edition": upload.edition, "up_to": piece.end, "new_updated": now}
-        touched["stored_in"] = stored_in
+        touched = {
+            "this": upload.id,
+            "of_edition": upload.edition,
+            "up_to": piece.end,
+            "stored_in": stored_in,
+            "new_updated": now,
+        }
         only = {"piece": True, "part": stored_in is not None}
         completer: dict[str, Any] = {"state": State.FINISHING.value, "received": now, "claim": claim}
         enter = partial(statements.enter_piece, part=piece.number is not None)

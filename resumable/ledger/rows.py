@@ -10,17 +10,16 @@ from sqlalchemy.exc import IntegrityError
 
 from resumable.ledger.direct import run
 from resumable.ledger.statements import CRC32C, PIECES, piece_at
-from resumable.model import Conflict, ObjectOptions, Piece, State, Upload
+from resumable.model import OPTIONS, Conflict, ObjectOptions, Piece, State, Upload
 
 #: (Of `attrs.asdict` most of the time goes into looking for values that have fields of their own.)
 _FIELDS = tuple(field.name for field in fields(Upload))
-_OPTIONS = tuple(field.name for field in fields(ObjectOptions))
 
 
 def as_row(upload: Upload) -> dict[str, Any]:
     """Return the columns of an upload, by their names."""
     row = {name: getattr(upload, name) for name in _FIELDS}
-    options = {name: getattr(upload.options, name) for name in _OPTIONS}
+    options = {name: getattr(upload.options, name) for name in OPTIONS}
     options["metadata"], options["tags"] = dict(upload.options.metadata), dict(upload.options.tags)
     remembered, sources = dict(upload.remembered) or None, list(upload.sources) or None
     growth = [list(step) for step in upload.growth] or None

@@ -17,8 +17,9 @@ from resumable.ledger.direct import run
 from resumable.ledger.schema import events, pieces, uploads
 from resumable.model import LIVE, State
 
-#: The parameter of the next statements is ``this``: the upload's id.
-UPLOAD = select(uploads).where(uploads.c.id == bindparam("this"))
+#: The upload with the id ``this``, a parameter of the next statements.
+THIS = uploads.c.id == bindparam("this")
+UPLOAD = select(uploads).where(THIS)
 #: The same, and no other transaction changes it before this one has ended.
 UPLOAD_LOCKED = UPLOAD.with_for_update()
 PIECES = (
@@ -42,11 +43,10 @@ def state_in(states: Iterable[State]) -> Any:
     return uploads.c.state.in_([state.value for state in states])
 
 
-_THIS = uploads.c.id == bindparam("this")
 #: Mark the upload fragmented, and take the claim ``given_up`` from it.
 FRAGMENT_UPLOAD = (
     update(uploads)
-    .where(_THIS, state_in(LIVE))
+    .where(THIS, state_in(LIVE))
     .values(fragmented=True, claim=case((uploads.c.claim == bindparam("given_up"), None), else_=uploads.c.claim))
 )
 #: The same, if it is not marked yet.
@@ -176,7 +176,7 @@ def change_upload(
     :param edition: only in edition ``of_edition``.
     :param tells: whether the statement returns the changed row.
     """
-    which = [uploads.c.id == bindparam("this"), state_in(states)]
+    which = [THIS, state_in(states)]
     if untouched:
         which.append(uploads.c.updated <= bindparam("since"))
     if held:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
-from attrs import evolve, field, fields, frozen
+from attrs import evolve, field, frozen
 from twisted.logger import Logger
 
-from resumable.model import ANNOUNCED, Invalid, ObjectOptions, Rejected, State, TooLarge, Unavailable, Upload
+from resumable.model import ANNOUNCED, OPTIONS, Invalid, ObjectOptions, Rejected, State, TooLarge, Unavailable, Upload
 from resumable.quoting import quote_briefly
 from resumable.stores.port import StoreLimits
 from resumable.uploads import values
@@ -261,5 +261,5 @@ def _remembered(wanted: CreateRequest) -> Mapping[str, str]:
 
 def _over(base: ObjectOptions, wanted: ObjectOptions) -> ObjectOptions:
     """Return `base`, with what `wanted` says in its place."""
-    chosen = {f.name: getattr(wanted, f.name) for f in fields(ObjectOptions)}
+    chosen = {name: getattr(wanted, name) for name in OPTIONS}
     return evolve(base, **{name: value for name, value in chosen.items() if value not in (None, {})})

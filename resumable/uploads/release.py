@@ -46,8 +46,7 @@ async def release_late(
         for multipart_id in gone:
             await store.abort_multipart_upload(upload.bucket, upload.key, multipart_id)
         if current is not None and not current.live:
-            # By now the row may say that there are none: they were deleted before this one came.
-            await fragments.sweep(evolve(current, fragmented=True))
+            await _sweep_again(fragments, current)
         elif piece.number is None and not await _counts(ledger, upload, piece):
             await fragments.delete(upload, [piece])
     except (StoreError, Unavailable) as error:
@@ -64,10 +63,14 @@ async def release_fragments(ledger: Ledger, fragments: Fragments, upload: Upload
     try:
         current = await ledger.get(upload.id)
         if current is not None and not current.live:
-            # By now the row may say that there are none: they were deleted before this one came.
-            await fragments.sweep(evolve(current, fragmented=True))
+            await _sweep_again(fragments, current)
     except (StoreError, Unavailable) as error:
         _log.info("fragments of upload {id} may be left: {error}", id=upload.id, error=str(error))
+
+
+async def _sweep_again(fragments: Fragments, ended: Upload) -> None:
+    # By now its row may say that there are none: they were deleted before the last one came.
+    await fragments.sweep(evolve(ended, fragmented=True))
 
 
 async def _counts(ledger: Ledger, upload: Upload, piece: Piece) -> bool:

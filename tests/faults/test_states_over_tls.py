@@ -182,7 +182,7 @@ class Secure(OverHttp):
     limits = StoreLimits(smallest_part=1)
     rules_of_policy: dict[str, Any] = {"chunk_size": CHUNK * UNIT}  # noqa: RUF012
     troubles = st.sampled_from(TROUBLES)
-    # A fragment may land while the upload is cancelled, right after it was deleted, and the answer to that be lost.
+    # A fragment may land right after those of the cancelled upload were deleted, and the process die before it hears of that.
     orphans = frozenset({"multipart", "fragment"})
     for_janitor = PREFIX
 
