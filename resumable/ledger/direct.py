@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NoReturn
 
 from attrs import frozen
 from sqlalchemy import Connection
@@ -44,6 +44,30 @@ def run(connection: Connection, statement: Any, given: Mapping[str, Any]) -> Out
     :raises DBAPIError: as SQLAlchemy's own execution does.
     """
     return _written(statement, connection.dialect, tuple(given)).execute(connection, given)
+
+
+def command(connection: Connection, sql: str) -> None:
+    """Execute SQL that has no parameters and returns nothing. Errors as of `run`."""
+    _execute(connection, sql, ()).close()
+
+
+def _execute(connection: Connection, sql: str, parameters: Any) -> Any:
+    """Return the driver's cursor after the execution."""
+    cursor: Any = None
+    try:
+        cursor = connection.connection.cursor()
+        cursor.execute(sql, parameters)
+    except connection.dialect.loaded_dbapi.Error as error:
+        _raise(connection, error, sql, cursor)
+    return cursor
+
+
+def _raise(connection: Connection, error: Any, sql: str, cursor: Any) -> NoReturn:
+    """Raise SQLAlchemy's own error, in its way.
+
+    Listeners are told, and the cursor is closed, or a connection that is lost is dropped with it.
+    """
+    connection._handle_dbapi_exception(error, sql, None, cursor, None)
 
 
 @cache
@@ -87,20 +111,16 @@ class _Written:
         for name, convert in self._convert:
             values[name] = convert(values[name])
         parameters = values if self._by_name else [values[name] for name in self._names]
-        cursor: Any = None
+        cursor = _execute(connection, self._sql, parameters)
         try:
-            cursor = connection.connection.cursor()
-            cursor.execute(self._sql, parameters)
             found = cursor.fetchall() if self._columns else []
-            if found and self._shape is None:
-                self._shape = self._read_shape(connection.dialect, cursor.description)
-            return Outcome(self._as_rows(found), cursor.rowcount)
         except connection.dialect.loaded_dbapi.Error as error:
-            # In SQLAlchemy's own way: listeners are told, a connection that is lost is dropped, and its own error is raised.
-            connection._handle_dbapi_exception(error, self._sql, None, cursor, None)
-        finally:
-            if cursor is not None:
-                cursor.close()
+            _raise(connection, error, self._sql, cursor)
+        if found and self._shape is None:
+            self._shape = self._read_shape(connection.dialect, cursor.description)
+        outcome = Outcome(self._as_rows(found), cursor.rowcount)
+        cursor.close()
+        return outcome
 
     def _as_rows(self, found: list[Any]) -> list[Row]:
         if self._shape is None:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, StaticPool
 
 from resumable.database_url import read_database_url
+from resumable.ledger.direct import command
 from resumable.ledger.errors import leave_what_is_lost
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -133,7 +134,7 @@ def _set_journal_mode(connection: Any) -> None:
 
 def _begin_immediate(connection: Connection) -> None:
     if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        command(connection, "BEGIN IMMEDIATE")
 
 
 def prepare(engine: Engine, version: str = "head") -> None:

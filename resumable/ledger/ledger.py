@@ -424,10 +424,17 @@ class Ledger:
         """Give the claim up. Nothing may be made or removed under it any more."""
         await self._database.write(partial(claims.give_up, upload_id=upload.id, claim=claim))
 
-    async def freed(self, upload: Upload) -> None:
-        """Note that the store has nothing of the ended upload any more, except its object if it is finished."""
-        # A partial upload may have come to its end while what is beside its object was freed: then its object is left.
-        await self._set(upload.id, (upload.state,), fragmented=False, multipart_id=None)
+    async def freed(self, *ended: Upload) -> None:
+        """Note that the store has nothing of these ended uploads any more, except the objects of those that are finished."""
+        values = {"fragmented": False, "multipart_id": None}
+
+        def work(connection: Connection) -> None:
+            for upload in ended:
+                # A partial upload may have come to its end while what is beside its object was freed: then its object is left.
+                change = statements.change_upload((upload.state,), tuple(values))
+                run(connection, change, {"this": upload.id, **statements.changes(values)})
+
+        await self._database.write(work, single=len(ended) == 1)
 
     async def set_once(self, upload: Upload, **change: Any) -> Upload:
         """Set a column that nobody has set yet (``multipart_id``), and return the upload as it stands then.

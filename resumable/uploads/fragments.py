@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import partial
 from secrets import token_hex
@@ -137,14 +138,20 @@ class Fragments:
 
     async def delete(self, upload: Upload, pieces: Iterable[Piece]) -> None:
         """Delete fragments whose bytes are safe in a part. If the store refuses, `sweep` deletes them later."""
-        await together([partial(self._delete, upload, piece) for piece in pieces], most=MOST)
-
-    async def _delete(self, upload: Upload, piece: Piece) -> None:
+        keys = [self.key(upload, piece) for piece in pieces]
         try:
-            await self._store.delete_object(upload.bucket, self.key(upload, piece))
-            self._known.discard(upload.id, self.key(upload, piece))
+            await self._delete(upload.bucket, keys)
         except StoreError as error:
-            self._log.info("a fragment of upload {id} is not deleted yet: {error}", id=upload.id, error=str(error))
+            self._log.info("fragments of upload {id} are not deleted yet: {error}", id=upload.id, error=str(error))
+            return
+        for key in keys:
+            self._known.discard(upload.id, key)
+
+    async def _delete(self, bucket: str, keys: Sequence[str]) -> None:
+        if len(keys) == 1:
+            await self._store.delete_object(bucket, keys[0])
+        elif keys:
+            await self._store.delete_objects(bucket, keys)
 
     def forget(self, upload_id: str, pieces: Iterable[Piece] | None = None) -> None:
         """Drop the bytes of these fragments, or of all fragments of the upload, from memory."""
@@ -155,26 +162,38 @@ class Fragments:
         for name in names:
             self._budget.forget(name)
 
-    async def sweep(self, upload: Upload) -> None:
-        """Delete every fragment of an upload that has ended, including those that the ledger does not know.
+    async def sweep(self, *ended: Upload) -> None:
+        """Delete every fragment of uploads that have ended, including those that the ledger does not know.
 
         With them go what was left of joining them in the store, and the object of a partial upload, unless that is
         finished and still wanted. The store is asked what there is, unless all that can be there is known here.
 
         :raises StoreError: the store refused, or was in trouble. The call may be repeated.
         """
-        self.forget(upload.id)
-        if upload.fragmented:
-            keys = self._all_keys(upload)
-            if keys is None:
-                kept = upload.key if upload.state is State.FINISHED else None
-                found = await self._store.list_objects(upload.bucket, f"{self._prefix}{upload.id}/")
-                keys = [one.key for one in found if one.key != kept]
-            await together([partial(self._store.delete_object, upload.bucket, key) for key in keys], most=MOST)
+        for upload in ended:
+            self.forget(upload.id)
+        fragmented = [upload for upload in ended if upload.fragmented]
+        found = await together([partial(self._find, upload) for upload in fragmented], most=MOST)
+        doomed: defaultdict[str, list[str]] = defaultdict(list)
+        for upload, keys in zip(fragmented, found, strict=True):
+            doomed[upload.bucket] += keys
+        for bucket, keys in doomed.items():
+            await self._delete(bucket, keys)
+        for upload in fragmented:
             if not Grid.of(upload).in_memory:
                 for one in await self._store.list_multipart_uploads(upload.bucket, f"{self._prefix}{upload.id}/"):
                     await self._store.abort_multipart_upload(upload.bucket, one.key, one.multipart_id)
-        self._known.end(upload.id)
+        for upload in ended:
+            self._known.end(upload.id)
+
+    async def _find(self, upload: Upload) -> list[str]:
+        """Return the keys of what is to be deleted of an upload that has ended."""
+        keys = self._all_keys(upload)
+        if keys is None:
+            kept = upload.key if upload.state is State.FINISHED else None
+            found = await self._store.list_objects(upload.bucket, f"{self._prefix}{upload.id}/")
+            keys = [one.key for one in found if one.key != kept]
+        return keys
 
     def _all_keys(self, upload: Upload) -> list[str] | None:
         """Return the keys of all fragments that the upload may have in the store; None if they are not all known here."""

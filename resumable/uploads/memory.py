@@ -16,17 +16,14 @@ PATIENCE = 0.05
 class Holder(Protocol):
     """Whoever takes body bytes into memory and can be told to wait: a stream."""
 
-    @property
-    def partial(self) -> int:
-        """Bytes held that are not being stored, because they wait for the rest of their chunk."""
+    #: Bytes held that are not being stored, because they wait for the rest of their chunk.
+    partial: int
+    #: Whether nothing has come lately.
+    silent: bool
 
     @property
     def behind(self) -> int:
         """Bytes that were read from its socket and wait until it goes on. They are in memory too."""
-
-    @property
-    def silent(self) -> bool:
-        """Whether nothing has come lately."""
 
     def hold(self) -> None:
         """Take no more bytes in until `release`."""
@@ -157,8 +154,11 @@ class MemoryBudget:
         """
         if self._moving >= self.limit // 4:
             return
-        begun = (holder for holder in (*self._line, *self._admitted) if holder.partial)
-        chosen = max(begun, key=lambda holder: (holder.silent, holder.partial), default=None)
+        chosen, most = None, (False, 0)
+        for holders in (self._line, self._admitted):
+            for holder in holders:
+                if holder.partial and (its := (holder.silent, holder.partial)) > most:
+                    chosen, most = holder, its
         if chosen is not None:
             chosen.spill()
             return

@@ -53,14 +53,14 @@ from resumable.uploads.expected import (
     is_whole,
     unchecked,
 )
+from resumable.uploads.freeing import Freeing
 from resumable.uploads.log import log_upload
 from resumable.uploads.policy import CreateOverrides, CreateRequest, Policy
 from resumable.uploads.registry import Body, Span, WriterRegistry
-from resumable.uploads.release import release
 from resumable.uploads.result import Report
 from resumable.uploads.sender import Revalidate, nothing_to_ask
 from resumable.uploads.stored_body import StoredBody
-from resumable.uploads.trouble import in_trouble, of_an_outage
+from resumable.uploads.trouble import in_trouble
 from resumable.uploads.writer import UploadWriter
 
 #: Asks the main application about an upload that is about to be created. May raise what its client is to be told.
@@ -91,6 +91,7 @@ class UploadService:
         self._ledger = deps.ledger
         self._store = deps.store
         self._fragments = deps.fragments
+        self._freeing = Freeing(deps.ledger, deps.store, deps.fragments, deps.background)
         self._clock = deps.clock
         self._completer = Completer(deps.ledger, deps.store, deps.clock, deps.faults, deps.read_back)
         self._finishes: SingleFlight[Report] = SingleFlight()
@@ -395,8 +396,7 @@ class UploadService:
         self._tell("finished", upload, upload.length or 0)
         background = self._deps.background
         if upload.fragmented:
-            self._fragments.forget(upload.id)
-            background.run(partial(self.free, upload.id))
+            self._freeing.later(upload)
         if upload.partial:
             background.run(partial(self.concatenations.source_finished, upload))
         if upload.sources:
@@ -720,16 +720,7 @@ class UploadService:
 
     async def free(self, upload_id: str) -> None:
         """Free what an ended upload has in the store. What cannot be freed now is tried again by the clock."""
-        # The row may have changed since the caller has read it.
-        upload = await self._ledger.get(upload_id)
-        if upload is None or upload.live:
-            return
-        try:
-            await release(self._store, self._fragments, upload)
-            await self._ledger.freed(upload)
-        except (StoreError, Unavailable) as error:
-            tell = self._log.info if of_an_outage(error) else self._log.warn
-            tell("upload {id} is not freed yet: {error}", id=upload.id, error=str(error))
+        await self._freeing.free(upload_id)
 
     async def tidy_up(self, upload: Upload) -> None:
         """Free what an ended upload left lying: what `free` frees, and under its key what a call that nobody heard of has made.

@@ -110,7 +110,9 @@ class ChunkedStream:
         self._held = False
         self._paused = False
         self._behind = 0
-        self._touched = False
+        #: See `resumable.uploads.memory.Holder`, also for `silent`. Attributes: the budget looks at those of all streams.
+        self.partial = 0
+        self.silent = True
         self._idle: list[Deferred[None]] = []
 
     # IConsumer
@@ -149,7 +151,7 @@ class ChunkedStream:
         if end >= self._edge:
             self._edge = self.grid.cell_at(end)[1]
         self.room = self._edge - end
-        self._touched = True
+        self.silent = False
         if end > self._limit:
             self.fail(TooLarge(f"more than {self._limit} bytes"))
             return
@@ -173,6 +175,7 @@ class ChunkedStream:
         room = self._full - start
         if len(data) < room:
             buffer.append(data)
+            self.partial += len(data)
             return b""
         buffer.append(data if len(data) == room else data[:room])
         self.spill()
@@ -185,6 +188,7 @@ class ChunkedStream:
         buffer, self._buffer = self._buffer, None
         if buffer is None:
             return
+        self.partial = 0
         buffer.seal()
         self._storing += 1
         self._tell()
@@ -222,9 +226,9 @@ class ChunkedStream:
         A stream that is told to wait does not count as silent. Nor is a chunk stored early while the client repeats
         stored bytes: a whole chunk can be compared as a whole.
         """
-        if not self._touched and not self._paused and self._failure is None and self.position > self.stored_to:
+        if self.silent and not self._paused and self._failure is None and self.position > self.stored_to:
             self.spill()
-        self._touched = False
+        self.silent = True
 
     def fail(self, reason: Exception) -> None:
         """Take no more bytes; `drain` will raise `reason`. Buffers that are being stored go on."""
@@ -232,6 +236,7 @@ class ChunkedStream:
             self._failure = reason
             buffer, self._buffer = self._buffer, None
             if buffer is not None:
+                self.partial = 0
                 self._budget.give(buffer.size, moved=False)
             self._stop()
 
@@ -303,19 +308,9 @@ class ChunkedStream:
     # Back-pressure
 
     @property
-    def partial(self) -> int:
-        """See `resumable.uploads.memory.Holder`."""
-        return 0 if self._buffer is None else self._buffer.size
-
-    @property
     def behind(self) -> int:
         """See `resumable.uploads.memory.Holder`."""
         return self._behind
-
-    @property
-    def silent(self) -> bool:
-        """See `resumable.uploads.memory.Holder`."""
-        return not self._touched
 
     def hold(self) -> None:
         """See `resumable.uploads.memory.Holder`."""

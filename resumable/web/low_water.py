@@ -21,10 +21,10 @@ from twisted.internet.interfaces import IReactorTime
 SLOW = 128 * 1024
 #: Seconds for which the rate of a client is measured, and for which something may lie unread.
 WHILE = 1.0
-#: The marks are what a client brings in this time (seconds), in powers of two and between these bounds (bytes). The kernel
-#: takes twice the largest in from the beginning, so the client never has to wait for us.
-WORTH = 0.5
-LEAST, MOST = 4 * 1024, 32 * 1024
+#: The marks are what a client brings in this time (seconds), in powers of two and between these bounds (bytes). The kernel takes
+#: in as much as a mark says at the least, and a client that is as slow as these fills that in half a second and more.
+WORTH = 0.75
+LEAST, MOST = 4 * 1024, 64 * 1024
 #: Bytes of a body that may have left the socket already, and wait in OpenSSL for the rest of their record.
 RECORD = 17 * 1024
 

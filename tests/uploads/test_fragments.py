@@ -83,13 +83,17 @@ async def test_other_bytes_than_were_stored(fragments: Fragments, bucket: Bucket
 
 @ensureDeferred
 async def test_deleting(fragments: Fragments, store: MemoryStore, bucket: Bucket, budget: MemoryBudget) -> None:
-    """Gone from store and memory; what the store refuses, it is left to the sweep, and the others are deleted."""
+    """Gone from store and memory, with one request; what the store refuses is left to the sweep."""
     pieces = [await put(fragments, 0, b"one"), await put(fragments, 3, b"two")]
-    store.trouble.append(("delete_object", "before"))
-    fragments.forget(UPLOAD.id, pieces)
+    left = await put(fragments, 6, b"three")
+    store.trouble += [("delete_objects", "after"), ("delete_object", "before")]
+    fragments.forget(UPLOAD.id, [*pieces, left])
     assert budget.held == 0
     await fragments.delete(UPLOAD, pieces)
-    assert list(bucket.objects) == [f".resumable/abc/0-2.{pieces[0].etag}"]
+    await fragments.delete(UPLOAD, [left])
+    await fragments.delete(UPLOAD, [])
+    assert list(bucket.objects) == [f".resumable/abc/6-10.{left.etag}"]
+    assert bucket.calls[3:] == ["delete_objects", "delete_object"]
     assert [fragments.kept(UPLOAD, piece) for piece in pieces] == [None, None]
     with pytest.raises(StoreError) as caught:
         await fragments.read(UPLOAD, pieces[1])
@@ -109,6 +113,18 @@ async def test_sweeping(fragments: Fragments, store: MemoryStore, bucket: Bucket
     await fragments.sweep(UPLOAD)
     assert sorted(bucket.objects) == [".resumable/abcd/0-2", "film"]
     assert budget.held == 0
+
+
+@ensureDeferred
+async def test_several_are_swept_together(fragments: Fragments, bucket: Bucket) -> None:
+    """One request deletes what there is of them in a bucket."""
+    others = [evolve(UPLOAD, id=f"other{number}", bucket=f"bucket{number % 2}") for number in range(4)]
+    for other in others:
+        bucket.objects[f".resumable/{other.id}/0-2"] = bucket.objects[f".resumable/{other.id}/3-5"] = (b"one", {})
+    bucket.objects["film"] = (b"an object", {})
+    await fragments.sweep(*others, evolve(UPLOAD, fragmented=False))
+    assert sorted(bucket.objects) == ["film"]
+    assert bucket.calls == [*["list_objects"] * 4, *["delete_objects"] * 2]
 
 
 @ensureDeferred

@@ -83,6 +83,33 @@ async def test_the_answer_waits_for_no_deletion(ledger: Ledger, bucket: Bucket, 
 
 
 @pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("trouble", [None, "before", "after"])
+async def test_those_finished_meanwhile_are_freed_together(
+    ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node], trouble: str | None
+) -> None:
+    """One request deletes what they have. Where it fails, each is freed by itself."""
+    a, _ = nodes
+    uploads = [await begin(a, f"name{number}", [3], CHUNK) for number in range(5)]
+    deleting = Gate(a, "delete_object")
+    for upload in uploads:
+        assert (await a.send(upload, 3, CHUNK)).finished
+    await eventually(lambda: len(deleting.waiting) == 1)
+    before = len(bucket.calls)
+    if trouble is not None:
+        a.store.trouble.append(("delete_objects", trouble))
+    deleting.open()
+    await nothing_left(bucket, nodes)
+    made = [call for call in bucket.calls[before:] if call.startswith("delete")]
+    assert made.count("delete_objects") == 1
+    # The first was on its way by itself.
+    assert made.count("delete_object") == {None: 1, "before": 5, "after": 1}[trouble]
+    for upload in uploads:
+        freed = await ledger.get(upload.id)
+        assert freed is not None
+        assert not freed.fragmented
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_is_not_freed_at_the_end(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
     """The service does not wait for it for ever, and the ledger knows that there is something left to free."""
     a, b = nodes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random as chance
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import escape
@@ -37,11 +38,14 @@ from resumable.stores.xmlapi.answers import Answers, CallFailure
 from resumable.stores.xmlapi.calls import FIRST_PAUSE, LONGEST_PAUSE, Call, Calls
 from resumable.stores.xmlapi.client import COMPLETE, Dialect, XmlStore
 from resumable.stores.xmlapi.documents import document
+from resumable.tasks import together
 
 #: Seconds that the store may work before it answers: a copy of a GiB takes as long as it takes.
 COPY = COMPLETE
 #: The error code of a store that does not know an operation.
 NOT_IMPLEMENTED = "NotImplemented"
+#: Deletions at a time where each is a request.
+DELETED_AT_A_TIME = 8
 S3 = Dialect(
     limits=StoreLimits(),
     codes=S3_CODES,
@@ -98,6 +102,8 @@ class S3Store(XmlStore):
     ) -> None:
         self._region = region
         self._at_aws = endpoint is None
+        #: Whether the store has said that it cannot delete many at once.
+        self._one_by_one = False
         signer = signer or Signer(
             reactor, region, access_key=access_key, secret_key=secret_key, session_token=session_token
         )
@@ -162,6 +168,9 @@ class S3Store(XmlStore):
         """Delete objects, a thousand with each request (DeleteObjects); one by one in a store that cannot do that."""
         for at in range(0, len(keys), DELETED_AT_ONCE):
             some = keys[at : at + DELETED_AT_ONCE]
+            if self._one_by_one:
+                await self._delete_each(bucket, some)
+                continue
             body, headers = deletion(some)
             call = Call("DeleteObjects", "POST", bucket, None, "delete=", headers, [body])
             call.reads, call.limit, call.check = True, PAGE_LIMIT, all_deleted
@@ -170,8 +179,11 @@ class S3Store(XmlStore):
             except StoreError as error:
                 if error.code != NOT_IMPLEMENTED:
                     raise
-                for key in some:
-                    await self.delete_object(bucket, key)
+                self._one_by_one = True
+                await self._delete_each(bucket, some)
+
+    async def _delete_each(self, bucket: str, keys: Sequence[str]) -> None:
+        await together([partial(self.delete_object, bucket, key) for key in keys], most=DELETED_AT_A_TIME)
 
     async def upload_part_copy(
         self,
