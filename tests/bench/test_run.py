@@ -39,6 +39,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     sink.stop()
 
 
+@pytest.mark.soak
 def test_this_server_is_measured_under_every_kind_of_load(bench: Bench, tmp_path: Path) -> None:
     """Nothing fails, everything that is shown in tables has been measured, and nothing is left behind."""
     one, small, resume, slow = compare([Resumable(bench.sink)], LOADS, 1, bench)
@@ -93,6 +94,7 @@ def test_figures_of_a_server_that_has_ended_do_not_count(bench: Bench, capsys: p
     assert "resumable: has ended under the load" in capsys.readouterr().err
 
 
+@pytest.mark.soak
 def test_growth_is_measured_on_a_full_ledger(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The axis with the most machinery of its own: rows are there before the server starts."""
     monkeypatch.setattr(growth, "QUERIES", evolve(growth.QUERIES, size=100_000))
@@ -112,6 +114,7 @@ def test_a_full_ledger_holds_what_was_asked_for(tmp_path: Path) -> None:
         assert connection.execute(query).fetchone() == (50,)
 
 
+@pytest.mark.soak
 def test_the_command_runs_writes_and_prices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The same way that the README goes: run, report, price."""
     out = ["--out", str(tmp_path / "out"), "--work", str(tmp_path / "work")]

@@ -140,6 +140,7 @@ def test_ctrl_c_and_again(shell: Shell) -> None:
     assert shell.stored("x") == DATA
 
 
+@pytest.mark.soak
 def test_two_at_once(shell: Shell) -> None:
     """The second says so, with exit status 1. The first goes on."""
     name = shell.file()
@@ -250,6 +251,7 @@ def test_the_example_of_the_documentation(shell: Shell) -> None:
     assert shell.stored("example.bin") == DATA
 
 
+@pytest.mark.soak
 def test_memory_does_not_grow_with_the_file(shell: Shell) -> None:
     """A file of 200 MB of holes: the client's memory stays far below that."""
     path = shell.folder / "holes"

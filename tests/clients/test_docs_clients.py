@@ -50,6 +50,7 @@ def test_every_snippet_is_known() -> None:
     assert len(re.findall(r"^```(?:sh|python)$", page, re.MULTILINE)) == len(SNIPPETS)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=STORED)
 def test_a_snippet(service: Service, store: MotoServer, tmp_path: Path, snippet: Block) -> None:
     """It ends well, and the object is the file."""

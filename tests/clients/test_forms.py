@@ -105,6 +105,7 @@ def test_requests(service: Service, store: MotoServer, file: Path) -> None:
     assert stored(store, "b")[0] == b""
 
 
+@pytest.mark.soak
 def test_a_refusal(service: Service, file: Path) -> None:
     """It reaches a client that is still sending."""
     with file.open("rb") as opened:

@@ -106,6 +106,7 @@ def test_a_wrong_configuration(operator: Operator) -> None:
     assert len(lines) == 2
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("permission", sorted(NEEDED))
 def test_a_missing_permission(
     operator: Operator, strict: StrictMoto, as_user: Callable[..., tuple[str, str]], permission: str
@@ -197,6 +198,7 @@ def test_a_store_that_refuses_for_good(operator: Operator, moto: MotoServer, pro
     assert contents(moto) == []
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("kind", ["PutFragment", "GetFragment", "Create", "UploadPart", "Complete", "Abort"])
 def test_an_answer_that_is_lost(operator: Operator, moto: MotoServer, proxy: FaultyS3, kind: str) -> None:
     """The work may be done: whatever it was, nothing of it stays."""
@@ -233,6 +235,7 @@ def test_interrupted(operator: Operator, moto: MotoServer, proxy: FaultyS3) -> N
     assert contents(moto) == []
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     ("status", "exit_status", "says"),
     [
@@ -261,6 +264,7 @@ def test_an_application_that_is_away(operator: Operator, moto: MotoServer, nobod
     assert "hidden" not in line
 
 
+@pytest.mark.soak
 def test_a_receiver_of_events(operator: Operator, moto: MotoServer, application: Application, nobody: str) -> None:
     """One that takes no events, one that does, and one that is away; the secret is not shown."""
     events = {"url": application.url, "secret": SECRET}

@@ -28,6 +28,7 @@ def moto() -> Iterator[MotoServer]:
         yield server
 
 
+@pytest.mark.soak
 def test_dead_letters_are_shown_and_told_again(tmp_path: Path, moto: MotoServer, receiver: Receiver) -> None:
     """What the application wants no more of is kept; replayed it arrives, with the id it had."""
     operator = Operator(tmp_path)
@@ -60,6 +61,7 @@ def test_dead_letters_are_shown_and_told_again(tmp_path: Path, moto: MotoServer,
         assert receiver.wrong == []
 
 
+@pytest.mark.soak
 def test_cleaning(tmp_path: Path, moto: MotoServer) -> None:
     """A dry run tells, and changes nothing; then what is stale is gone from ledger and store."""
     operator = Operator(tmp_path)

@@ -109,6 +109,7 @@ def test_cancel(service: Service, beside: Operator, moto: MotoServer) -> None:
     assert line == f"upload {going['id']} is cancelled: there is nothing to cancel"
 
 
+@pytest.mark.soak
 def test_cancel_while_it_is_written(service: Service, beside: Operator, moto: MotoServer) -> None:
     """Whoever is still sending is told that it has ended, and what came late is freed as well."""
     with Client(service.port) as client:
@@ -125,6 +126,7 @@ def test_cancel_while_it_is_written(service: Service, beside: Operator, moto: Mo
     eventually(lambda: not [key for key in contents(moto) if going["id"] in key or key == "written.bin"])
 
 
+@pytest.mark.soak
 def test_cancel_that_cannot_free(service: Service, beside: Operator, proxy: FaultyS3, moto: MotoServer) -> None:
     """It is cancelled, why it is not freed is said, and the service frees it later."""
     going = broken_off(service, "stuck.bin")
@@ -138,6 +140,7 @@ def test_cancel_that_cannot_free(service: Service, beside: Operator, proxy: Faul
     eventually(lambda: not [key for key in contents(moto) if going["id"] in key or key == "stuck.bin"], seconds=45)
 
 
+@pytest.mark.soak
 def test_a_terminal_is_asked_first(service: Service, beside: Operator) -> None:
     """No is the answer unless somebody says yes."""
     going = broken_off(service, "asked.bin")
@@ -193,6 +196,7 @@ def ids(listed: Any) -> list[str]:
     return [upload["id"] for upload in listed["uploads"]]
 
 
+@pytest.mark.soak
 def test_filters(ledger: Operator) -> None:
     assert ids(ledger.json("uploads", "list")) == ["id1-X", "id0-X", "id2-X", "id3-X", "id4-X"]
     assert ids(ledger.json("uploads", "list", "--state", "failed", "--state", "cancelled")) == ["id1-X", "id3-X"]
@@ -200,6 +204,7 @@ def test_filters(ledger: Operator) -> None:
     assert ids(ledger.json("uploads", "list", "--older-than", "150m")) == ["id3-X", "id4-X"]
 
 
+@pytest.mark.soak
 def test_pages(ledger: Operator) -> None:
     """Nothing is left out or twice, also between uploads of the same moment."""
     seen, last = [], None
@@ -211,6 +216,7 @@ def test_pages(ledger: Operator) -> None:
     assert "add --after id0-X" in ledger.run("uploads", "list", "--limit", "2").stderr
 
 
+@pytest.mark.soak
 def test_what_is_stored_is_counted_once(ledger: Operator) -> None:
     """Pieces that overlap are not counted twice; behind a hole they count, but the offset ends before it."""
     shown = ledger.json("uploads", "show", "id2")
@@ -225,12 +231,14 @@ def test_an_owner_cannot_forge_lines(ledger: Operator) -> None:
     assert "\x1b" not in said
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("wanted", "line"), [("id", "more than one upload begins with 'id'"), ("ID2", "no upload 'ID2'"),
                                               ("", "no upload ''"), ("id2-X2", "no upload 'id2-X2'")])  # fmt: skip
 def test_ids_that_are_not_one(ledger: Operator, wanted: str, line: str) -> None:
     assert ledger.failures("uploads", "show", wanted) == [line]
 
 
+@pytest.mark.soak
 def test_a_cancel_is_told(ledger: Operator, moto: MotoServer) -> None:
     """The event is in the ledger for the service to send, if the application wants to hear of it."""
     url = f"sqlite:///{ledger.directory}/ledger.sqlite3"
@@ -245,6 +253,7 @@ def test_a_cancel_is_told(ledger: Operator, moto: MotoServer) -> None:
     assert told == [("id4-X", "upload.cancelled", "due")]
 
 
+@pytest.mark.soak
 def test_no_ledger_here(operator: Operator, moto: MotoServer, tmp_path: Path) -> None:
     """An empty ledger is not made where the service has none; one in memory is nobody else's."""
     operator.configure(configuration(moto))

@@ -31,6 +31,7 @@ MOMENTS = [
 ]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("kind", "nth", "when"), MOMENTS)
 def test_killed_at_a_call(store: FaultyS3, tmp_path: Path, ledger_url: str, kind: str, nth: int, when: str) -> None:
     """At each step there is, just before the store does its work and just after, with the ledger not yet knowing."""

@@ -126,7 +126,8 @@ def node(directory: Path, s3: MotoServer) -> Service:
     return Service(directory, config)
 
 
-@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("times", [3])
 def test_a_rolling_restart_loses_nothing(s3: MotoServer, tmp_path: Path, times: int) -> None:
     """Two nodes restarted in turn under eight clients: every object is right, and nobody is told anything but
     how far the upload is, that it is done, or to come again.

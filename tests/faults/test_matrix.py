@@ -45,6 +45,7 @@ def begin_elsewhere(service: Service, uploader: Uploader) -> None:
     service.start()
 
 
+@pytest.mark.soak
 def test_the_calls_of_an_upload(service: Service, store: FaultyS3, name: str, ledger_url: str) -> None:
     """The matrix is about calls that are really made, and about all of them."""
     Uploader(service, name, breaks=BREAKS).run()
@@ -56,6 +57,7 @@ def test_the_calls_of_an_upload(service: Service, store: FaultyS3, name: str, le
     assert {kind: count for kind, count in store.counts.items() if kind != "HEAD bucket"} == calls
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("kind", "nth", "fault"), cases())
 def test_any_call_goes_wrong(service: Service, store: FaultyS3, name: str, kind: str, nth: int, fault: str) -> None:
     uploader = Uploader(service, name, breaks=BREAKS)

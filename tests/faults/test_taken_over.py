@@ -40,6 +40,7 @@ def put_and_give_up(service: Service, name: str, data: bytes, rule: Rule) -> Non
         eventually(lambda: rule.hit)
 
 
+@pytest.mark.soak
 @SIZES
 @pytest.mark.parametrize("delete", [False, True])
 def test_a_try_that_waits(patient: Service, store: FaultyS3, name: str, call: str, size: int, delete: bool) -> None:
@@ -55,6 +56,7 @@ def test_a_try_that_waits(patient: Service, store: FaultyS3, name: str, call: st
     assert patient.request("GET", f"/upload/{name}").json["id"] == answer.json["id"]
 
 
+@pytest.mark.soak
 @SIZES
 def test_a_try_that_lands_late(patient: Service, store: FaultyS3, name: str, call: str, size: int) -> None:
     """The connection to the store broke, and what was asked is done a second later: before the next object, not after it."""
@@ -66,9 +68,8 @@ def test_a_try_that_lands_late(patient: Service, store: FaultyS3, name: str, cal
     assert stored(store, name) == OTHER[:size]
 
 
-@pytest.mark.parametrize(
-    ("call", "size"), [("PutObject", 100_000), pytest.param("Complete", len(DATA), marks=pytest.mark.soak)]
-)
+@pytest.mark.soak
+@pytest.mark.parametrize(("call", "size"), [("PutObject", 100_000), ("Complete", len(DATA))])
 def test_a_process_that_dies(
     shared_store: FaultyS3, store: FaultyS3, tmp_path_factory: pytest.TempPathFactory, name: str, call: str, size: int
 ) -> None:
@@ -89,6 +90,7 @@ def test_a_process_that_dies(
         assert service.request("GET", f"/upload/{name}").json["state"] == "finished"
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(
     "refusal", ["404 page", "400 page", "400 KMS.DisabledException", "404 NoSuchBucket", "405 page"]
 )
@@ -123,6 +125,7 @@ def test_parts_that_are_there(service: Service, store: FaultyS3, name: str) -> N
     assert stored(store, name) == DATA + DATA[:CHUNK]
 
 
+@pytest.mark.soak
 def test_a_fragment_that_is_looked_for_in_the_wrong_place(service: Service, store: FaultyS3, name: str) -> None:
     """A page in the place of an acknowledged fragment says nothing of it."""
     assert _range(service, name, DATA, 0, 700_000).status == 308

@@ -39,6 +39,7 @@ def test_a_hole_is_not_acknowledged(service: Service, store: FaultyS3, name: str
     nothing_left(store)
 
 
+@pytest.mark.soak
 def test_part_numbers_do_not_collide(service: Service, store: FaultyS3, name: str) -> None:
     """(b) A part in the middle is missing for a while: every part keeps its own number, and Complete is accepted at once."""
     store.fail("UploadPart", "503", 0, where="partNumber=2&")
@@ -56,6 +57,7 @@ def test_part_numbers_do_not_collide(service: Service, store: FaultyS3, name: st
     nothing_left(store)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("fault", ["403 AccessDenied", "200 with an error", "500"])
 def test_success_is_said_when_the_object_is_there(service: Service, store: FaultyS3, name: str, fault: str) -> None:
     """(c) Complete fails: nobody is told of success before there is the object."""
@@ -212,6 +214,7 @@ def test_a_ledger_that_stays_locked(service: Service, store: FaultyS3, name: str
     nothing_left(store)
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("size", [70_000, len(DATA)])
 @pytest.mark.parametrize("fault", ["break after", "cut short"])
 def test_no_overwriting_and_a_lost_answer(

@@ -48,6 +48,7 @@ async def server_of(database: Database) -> str:
     return await database.read(lambda connection: str(connection.execute(text("SHOW data_directory")).scalar()))
 
 
+@pytest.mark.soak
 @pytest_twisted.ensureDeferred
 async def test_a_former_primary_is_left(primary: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not hang up, it only refuses to write: what is written, read and heard goes by the new one soon."""
@@ -74,6 +75,7 @@ async def test_a_former_primary_is_left(primary: Postgres, monkeypatch: pytest.M
         await database.close()
 
 
+@pytest.mark.soak
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_only_reads_for_a_while(primary: Postgres) -> None:
     """The only one there is: what is to be written waits; /readyz does not say that all is well; it goes on by itself."""
@@ -94,6 +96,7 @@ async def test_a_server_that_only_reads_for_a_while(primary: Postgres) -> None:
     await database.close()
 
 
+@pytest.mark.soak
 @pytest_twisted.ensureDeferred
 async def test_the_ear_of_a_server_that_hangs(primary: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is there, and says nothing to what it is asked: it is left as one that has hung up."""
@@ -111,6 +114,7 @@ async def test_the_ear_of_a_server_that_hangs(primary: Postgres, monkeypatch: py
     await database.close()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("idle", "tries"), [(0.0, 1), (60.0, 2)])
 @pytest_twisted.ensureDeferred
 async def test_connections_that_were_cut(

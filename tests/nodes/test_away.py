@@ -49,6 +49,7 @@ def finished(uploads: list[Upload], store: FaultyS3) -> None:
     nothing_left(store)
 
 
+@pytest.mark.soak
 def test_a_failover(nodes: tuple[Service, Service], store: FaultyS3, postgres: Postgres, name: str) -> None:
     """Again and again all connections are cut, in the middle of whatever is asked of them."""
     uploads = [Upload(nodes[number % 2], f"{name}/{number}", 4.0) for number in range(6)]

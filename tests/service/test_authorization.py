@@ -78,6 +78,7 @@ def stream(service: Service, name: str, size: int, before_the_end: Callable[[], 
         return client.answer()
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("size", [1000, len(DATA)])
 def test_a_word_that_has_run_out_finishes_nothing(
     brief: Service, application: Application, s3: MotoServer, name: str, size: int
@@ -169,6 +170,7 @@ def statuses(said: list[bytes]) -> list[int]:
     return [int(answer.split()[1]) for answer in said]
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("state", ["open", "finished"])
 def test_another_owners_upload_is_unknown(service: Service, application: Application, name: str, state: str) -> None:
     """Every method of every URL answers byte for byte as for an upload that never was, and changes nothing."""

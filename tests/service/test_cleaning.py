@@ -157,6 +157,7 @@ def test_what_the_store_refuses_is_tried_again(tmp_path: Path, s3: MotoServer) -
             in_time(service, lambda: not multiparts(s3))
 
 
+@pytest.mark.soak
 def test_two_nodes_clean_once(tmp_path: Path, s3: MotoServer) -> None:
     """Each upload is ended by one of them, each call of the store is made once."""
     chance = random.Random(4)

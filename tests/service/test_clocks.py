@@ -75,6 +75,7 @@ def started(service: Service, workers: int) -> Iterator[Service]:
         yield service
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("workers", [1, 2])
 def test_set_back_nothing_waits_longer(tmp_path: Path, s3: MotoServer, receiver: Receiver, workers: int) -> None:
     """The application was away for a moment: it is told again in five seconds, not in an hour and five seconds."""
@@ -92,6 +93,7 @@ def test_set_back_nothing_waits_longer(tmp_path: Path, s3: MotoServer, receiver:
         passing.until(lambda: told(receiver, "next"))
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("dated", [False, True])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_set_forward_nothing_comes_early(
@@ -115,6 +117,7 @@ def test_set_forward_nothing_comes_early(
         passing.until(lambda: len(told(receiver, "waits")) == 2)
 
 
+@pytest.mark.soak
 def test_an_upload_that_waits_for_its_finish(tmp_path: Path, s3: MotoServer) -> None:
     """The store was away at the end: the object is made soon after it is back, whichever way the clock was set meanwhile."""
     with FaultyS3(s3) as store:

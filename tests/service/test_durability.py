@@ -83,6 +83,7 @@ def test_byte_exact(patient: Service, s3: MotoServer, name: str, sent: int) -> N
     no_fragments(s3)
 
 
+@pytest.mark.soak
 def test_a_silent_writer_is_checkpointed(patient: Service, s3: MotoServer, name: str) -> None:
     """What a client sent before it fell silent is acknowledged; its connection stays, and it may go on with it."""
     with Client(patient.port) as client:
@@ -171,6 +172,7 @@ def test_stopping(tmp_path: Path, s3: MotoServer) -> None:
     assert stored(s3, "stop.bin") == DATA
 
 
+@pytest.mark.soak
 def test_stopping_with_something_to_free(tmp_path: Path, s3: MotoServer) -> None:
     """The client has its answer; a store that will not delete does not keep the process, and the next start frees the rest."""
     with FaultyS3(s3) as store:
@@ -192,6 +194,7 @@ def test_stopping_with_something_to_free(tmp_path: Path, s3: MotoServer) -> None
         assert "Traceback" not in service.log
 
 
+@pytest.mark.soak
 def test_memory_is_shared(tmp_path: Path, s3: MotoServer) -> None:
     """More clients than memory is for, all silent in the middle of a chunk: every one of them gets on, and ends right."""
     clients = 40

@@ -75,7 +75,8 @@ def test_what_is_told(tmp_path: Path, s3: MotoServer, receiver: Receiver) -> Non
         assert SECRET not in service.log
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("kills", [12])
 def test_an_hour_without_the_application(tmp_path: Path, s3: MotoServer, kills: int) -> None:
     """It is down for an hour, and the service is killed at every step meanwhile: every event arrives, in order."""
     receiver = Receiver()
@@ -134,6 +135,7 @@ def test_an_hour_without_the_application(tmp_path: Path, s3: MotoServer, kills: 
         assert len({heard.id for heard in receiver.heard}) == 2 * len(names)
 
 
+@pytest.mark.soak
 def test_every_third_call_is_refused(tmp_path: Path, s3: MotoServer, receiver: Receiver) -> None:
     """200 uploads, and an application that answers 500 to every third call: 200 ids arrive, none lost."""
     accepted: set[str] = set()
@@ -201,6 +203,7 @@ def test_two_nodes(
         assert len(receiver.heard) == 80
 
 
+@pytest.mark.soak
 def test_uploads_that_fail_are_told(tmp_path: Path, s3: MotoServer, receiver: Receiver) -> None:
     """The store refuses to complete, at once for good or for longer than it is tried."""
     with FaultyS3(s3) as store:

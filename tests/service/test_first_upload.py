@@ -103,6 +103,7 @@ NAMES = [
 ]
 
 
+@pytest.mark.soak
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
 @pytest.mark.parametrize("name", NAMES)
 def test_a_small_file_can_be_read_where_the_log_says(embedded: Service, tmp_path: Path, name: str) -> None:
@@ -155,6 +156,7 @@ def on_each_store(
             assert "Traceback" not in service.log
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("content_type", FORMS)
 @pytest.mark.parametrize("size", [0, 6, len(FORM), CHUNK + 1])
 @pytest.mark.parametrize("said_by", ["request", "session", "application"])
@@ -210,6 +212,7 @@ def test_however_it_comes_it_is_stored_as_it_is(
     assert store.boto3().get_object(Bucket=store.bucket, Key=name)["Body"].read() == data
 
 
+@pytest.mark.soak
 def test_killed_again_and_again(tmp_path: Path, s3: MotoServer, big: Path) -> None:
     """The service itself is killed; started again on the same ledger it goes on with what it acknowledged."""
     data = big.read_bytes()[:40_000_000]
@@ -236,6 +239,7 @@ def test_killed_again_and_again(tmp_path: Path, s3: MotoServer, big: Path) -> No
     assert s3.boto3().get_object(Bucket=s3.bucket, Key="k.bin")["Body"].read() == data
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("length_said", [True, False])
 def test_nothing_touches_the_disc(tmp_path: Path, s3: MotoServer, big: Path, length_said: bool) -> None:
     """Through 200 MB the temporary folder of the process stays empty, and no file grows but log and ledger."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import resource
 from pathlib import Path
 
+import pytest
+
 from tests.harness import Service, eventually
 from tests.s3servers import MotoServer
 from tests.service.conftest import configuration
 
 
+@pytest.mark.soak
 def test_a_full_disc(tmp_path: Path, s3: MotoServer) -> None:
     """/readyz writes really: to read, and to delete nothing, would go on without complaint."""
     service = Service(tmp_path, configuration(s3))

@@ -19,6 +19,7 @@ from tests.s3servers import MotoServer
 from tests.service.conftest import configuration
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("workers", [1, 2])
 def test_nobody_reads_the_log(tmp_path: Path, s3: MotoServer, workers: int) -> None:
     """Requests are answered all the same, and the process ends in order, however often it is told to."""

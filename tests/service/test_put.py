@@ -260,6 +260,7 @@ def test_keep_alive(service: Service, name: str) -> None:
         assert client.answer().status == 204
 
 
+@pytest.mark.soak
 def test_silence(service: Service, name: str) -> None:
     """A client that stops sending is told 408 after the idle time-out; what was confirmed stays."""
     with Client(service.port) as client:

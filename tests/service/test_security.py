@@ -100,6 +100,7 @@ SECRETS = {
 }
 
 
+@pytest.mark.soak
 @FORMATS
 def test_secrets_are_nowhere(tmp_path: Path, s3: MotoServer, application: Application, form: str) -> None:
     """Not in the log at its most talkative, not in any answer, however uploads go."""
@@ -164,6 +165,7 @@ def test_secrets_are_nowhere(tmp_path: Path, s3: MotoServer, application: Applic
         assert secret.encode() not in b"".join(said), name
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("ledger", ["postgresql://u:canary@127.0.0.1:1/db", "postgresql://u:canary@127.0.0.1:1/db?x=y"])
 def test_a_ledger_that_cannot_be_reached_keeps_its_password(tmp_path: Path, s3: MotoServer, ledger: str) -> None:
     """The service that does not start says why, and not with what."""
@@ -213,6 +215,7 @@ def test_there_is_room_for_so_many(small: Service) -> None:
     eventually(lambda: small.request("GET", "/").status == 200)
 
 
+@pytest.mark.soak
 def test_a_head_that_drips_is_cut(small: Service) -> None:
     """A byte now and then keeps no connection."""
     begun = time.monotonic()

@@ -108,6 +108,7 @@ def test_json_log(tmp_path: Path, s3: MotoServer, secret: str) -> None:
         service.terminate()
 
 
+@pytest.mark.soak
 def test_a_store_that_is_away(tmp_path: Path, s3: MotoServer) -> None:
     """The service starts; an upload is told 503 when patience is over, and leaves a clear line."""
     with socket.socket() as nobody:

@@ -139,6 +139,7 @@ def test_a_session(service: Service, store: FaultyS3) -> None:
     assert service.request("GET", path).json["state"] == "finished"
 
 
+@pytest.mark.soak
 def test_coming_back_on_one_of_many(service: Service, store: FaultyS3) -> None:
     """One connection of several hangs; its client asks what is stored, and goes on from there on another."""
     path, half = "/upload/swarm/back.bin", 4 * CHUNK

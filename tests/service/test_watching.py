@@ -103,6 +103,7 @@ def test_what_is_documented_is_what_there_is(watched: Service, store: FaultyS3) 
     assert found == documented
 
 
+@pytest.mark.soak
 def test_an_upload_as_it_is_counted(watched: Service, store: FaultyS3) -> None:
     """One that breaks off, goes on and meets a store in trouble: each number is what has really happened."""
     before = Scrape.of(watched)
@@ -249,6 +250,7 @@ def test_draining(tmp_path: Path, store: FaultyS3) -> None:
         assert "Traceback" not in service.log
 
 
+@pytest.mark.soak
 def test_uploads_in_the_ledger_are_counted_by_the_clock(tmp_path: Path, s3: MotoServer) -> None:
     """What another process has left is there from the first scrape on; what changes is there a quarter of a minute later."""
     service = Service(tmp_path, configuration(s3))

@@ -57,6 +57,7 @@ def offset_of(service: Service, name: str) -> int:
     return int(answer.headers.get("range", "bytes=0--1").removeprefix("bytes=0-")) + 1
 
 
+@pytest.mark.soak
 def test_heavy_uploads_that_come_at_once_are_spread_evenly(service: Service) -> None:
     """Eight in one burst: four for each worker, and the log says which had which."""
     clients = [begin(service, f"spread/{n}", len(DATA), DATA[:1000]) for n in range(8)]
@@ -115,6 +116,7 @@ def test_a_dead_worker_is_started_again(service: Service) -> None:
     assert sorted(answers) == [0, 200]
 
 
+@pytest.mark.soak
 def test_one_worker_is_told_to_end(service: Service) -> None:
     """It stores what it has, and the next one takes its place."""
     before = pids(service.log)
@@ -145,6 +147,7 @@ def figures(service: Service) -> dict[str, float]:
     return {name: float(value) for name, _, value in lines}
 
 
+@pytest.mark.soak
 def test_metrics_are_of_all_workers(service: Service) -> None:
     """Whoever is asked: eight uploads on two workers; and they stay counted when their worker is killed."""
     before = figures(service)
@@ -197,6 +200,7 @@ def test_all_are_drained_and_none_is_left(s3: MotoServer, tmp_path: Path) -> Non
         assert not re.search(r"\[worker \d, [^\]]*#(error|critical)\]", service.log)
 
 
+@pytest.mark.soak
 def test_no_worker_outlives_its_parent(s3: MotoServer, tmp_path: Path) -> None:
     """The parent is killed: its children store what they have, and are gone soon."""
     with Service(tmp_path, configuration(s3, workers=2, limits={"drain_delay": "5m"})) as service:

@@ -93,6 +93,7 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self.path))
 
 
+@pytest.mark.soak
 def test_a_socket_in_the_file_system(tmp_path: Path, s3: MotoServer) -> None:
     """Its mode is what was asked for, and it stays when one of those who share it dies or ends."""
     path = tmp_path / "up.sock"
@@ -129,6 +130,7 @@ def test_tls(tmp_path: Path, s3: MotoServer) -> None:
     assert "Traceback" not in running.log
 
 
+@pytest.mark.soak
 def test_a_socket_from_systemd(tmp_path: Path, s3: MotoServer) -> None:
     """The parent is given it, its children share it."""
     running = Running(tmp_path, app(tmp_path, s3, "systemd:domain=INET:name=web"), SYSTEMD)
@@ -151,6 +153,7 @@ def test_without_the_socket_systemd_would_pass(tmp_path: Path, s3: MotoServer) -
     assert "Traceback" not in running.log
 
 
+@pytest.mark.soak
 def test_as_a_daemon(tmp_path: Path, s3: MotoServer) -> None:
     """With a pidfile and a log file, which all workers' lines are in."""
     arguments = app(tmp_path, s3, "tcp:0:interface=127.0.0.1")[1:]
@@ -197,6 +200,7 @@ def test_the_tac_file(tmp_path: Path, s3: MotoServer) -> None:
     assert "Traceback" not in running.log
 
 
+@pytest.mark.soak
 def test_workers_that_cannot_start(tmp_path: Path, s3: MotoServer) -> None:
     """None of them ever takes a connection, and each says why: the whole ends with exit status 1."""
     listen = "ssl:0:privateKey=one.pem:certKey=one.pem:interface=127.0.0.1"
@@ -224,6 +228,7 @@ def test_a_port_that_is_taken(tmp_path: Path, s3: MotoServer) -> None:
     assert "Traceback" not in running.log
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize(("way", "workers"), [("path", 2), ("abstract", 1)])
 def test_the_service_manager_is_told(tmp_path: Path, s3: MotoServer, way: str, workers: int) -> None:
     """systemd's Type=notify, once: ready when connections are taken, and not before; stopping when it is told to."""
@@ -245,6 +250,7 @@ def test_the_service_manager_is_told(tmp_path: Path, s3: MotoServer, way: str, w
             manager.recv(100)
 
 
+@pytest.mark.soak
 def test_drain_delay(tmp_path: Path, s3: MotoServer) -> None:
     """Told to stop, it says so on /readyz, and takes connections for so long; also at a path in the file system."""
     config = configuration(s3, workers=2, listen=["unix:up.sock", "tcp:0:interface=127.0.0.1"])
