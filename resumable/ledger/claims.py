@@ -10,15 +10,15 @@ from attrs import frozen
 from sqlalchemy import Connection, bindparam, or_, select, update
 
 from resumable.ledger.direct import run
+from resumable.ledger.rows import as_upload
 from resumable.ledger.schema import uploads
-from resumable.ledger.statements import THIS, state_in
+from resumable.ledger.statements import THIS, UPLOAD, state_in
 from resumable.model import State, Upload
 
 #: Who has the claim to ``key`` in ``bucket``.
 _HOLDER = select(uploads.c.id, uploads.c.claim).where(
     uploads.c.bucket == bindparam("bucket"), uploads.c.key == bindparam("key"), uploads.c.claim.is_not(None)
 )
-_STATE = select(uploads.c.state).where(THIS)
 #: (The new word may be there already, if the transaction is repeated.)
 _RENEW = (
     update(uploads)
@@ -33,7 +33,8 @@ _GIVE_UP = update(uploads).where(THIS, uploads.c.claim == bindparam("former")).v
 @cache
 def _take(states: tuple[State, ...]) -> Any:
     """Return an UPDATE that gives the claim ``word`` to the upload ``this``, if nobody has one and its state is right."""
-    return update(uploads).where(THIS, uploads.c.claim.is_(None), state_in(states)).values(claim=bindparam("word"))
+    free = update(uploads).where(THIS, uploads.c.claim.is_(None), state_in(states))
+    return free.values(claim=bindparam("word")).returning(*uploads.c)
 
 
 @frozen
@@ -46,11 +47,11 @@ class Holder:
 
 def take(
     connection: Connection, *, upload: Upload, claim: str, states: Sequence[State], stale: Holder | None
-) -> Holder | None:
+) -> Upload | Holder:
     """Claim the object under the upload's key, for the upload; see `resumable.ledger.ledger.Ledger.claim`.
 
-    :return: None if the claim is ours now. Otherwise who has it; its id is empty if the upload is in none of the
-        states.
+    :return: the upload as it stands if the claim is ours now. Otherwise who has it; its id is empty if the upload is in none of
+        the states.
     """
     if stale is not None:
         give_up(connection, upload_id=stale.upload_id, claim=stale.claim)
@@ -58,13 +59,14 @@ def take(
     row = run(connection, _HOLDER, at).first()
     if row is None:
         # Another process may try the same at this moment, even for the same upload.
-        if run(connection, _take(tuple(states)), {"this": upload.id, "word": claim}).count:
-            return None
+        ours = run(connection, _take(tuple(states)), {"this": upload.id, "word": claim}).first()
+        if ours is not None:
+            return as_upload(ours)
         row = run(connection, _HOLDER, at).first()
+    own = run(connection, UPLOAD, {"this": upload.id}).first()
     # A repeated transaction finds its own claim.
-    if row is not None and row["claim"] == claim:
-        return None
-    own = run(connection, _STATE, {"this": upload.id}).first()
+    if row is not None and own is not None and row["claim"] == claim:
+        return as_upload(own)
     ended = own is None or own["state"] not in [state.value for state in states]
     return Holder("", "") if row is None or ended else Holder(row["id"], row["claim"])
 

@@ -20,7 +20,7 @@ from twisted.python.threadpool import ThreadPool
 from resumable.backoff import Backoff
 from resumable.ledger.engine import open_engine, prepare
 from resumable.ledger.errors import LOST, Kind, code_of, kind_of
-from resumable.ledger.writer import Writer
+from resumable.ledger.threads import Reader, Writer
 from resumable.model import Invalid, Unavailable
 from resumable.outages import LEDGER, Reports
 
@@ -36,8 +36,8 @@ class Database:
     """Runs transactions in threads. Reads have their own threads, so that they do not wait for writes.
 
     :param url: SQLAlchemy database URL; ``sqlite://`` keeps everything in memory.
-    :param threads: how many writing transactions run at a time, and how many reading ones. SQLite has one `Writer`, and
-        a database in memory has one connection.
+    :param threads: how many writing transactions run at a time, and how many reading ones. SQLite has one `Writer`, and one
+        `Reader` for what is quick; a database in memory has one connection.
     :param patience: seconds for which a database server that is away is tried again.
     """
 
@@ -59,10 +59,13 @@ class Database:
         self._in_memory = isinstance(self._engine.pool, StaticPool)
         self._readers = ThreadPool(minthreads=0, maxthreads=threads, name="ledger-readers")
         self._writers: ThreadPool | Writer
+        self._reader: Reader | None = None
         if self.on_server:
             self._writers = ThreadPool(minthreads=0, maxthreads=threads, name="ledger-writers")
         else:
             self._writers = Writer(self._engine, reactor)
+            if not self._in_memory:
+                self._reader = Reader(self._by_statement, reactor)
 
     def prepare(self) -> None:
         """Create or upgrade the tables. Blocks: call it before the reactor runs.
@@ -80,6 +83,8 @@ class Database:
         """Start the threads."""
         self._writers.start()
         self._readers.start()
+        if self._reader is not None:
+            self._reader.start()
 
     async def close(self) -> None:
         """Wait for what runs, then close all connections."""
@@ -89,6 +94,8 @@ class Database:
         def stop() -> None:
             self._writers.stop()
             self._readers.stop()
+            if self._reader is not None:
+                self._reader.stop()
             self._engine.dispose()
             self._reactor.callFromThread(waiting.callback, None)
 
@@ -153,10 +160,15 @@ class Database:
         engine = self._by_statement if single else self._engine
         return await self._run(partial(self._in_pool, engine, self._writers, within), writes=True)
 
-    async def read(self, work: Callable[[Connection], T]) -> T:
-        """Run `work`, which only reads, and return its result. Raise as `write` does."""
+    async def read(self, work: Callable[[Connection], T], *, quick: bool = False) -> T:
+        """Run `work`, which only reads, and return its result. Raise as `write` does.
+
+        :param quick: it looks up a few rows by an index, so that others can wait for it.
+        """
         if self._in_memory:  # the only connection is the writer's
             return await self.write(work)
+        if quick and self._reader is not None:
+            return await self._run(partial(self._reader.run, work))
         return await self._run(partial(self._in_pool, self._by_statement, self._readers, work))
 
     def _in_pool(self, engine: Engine, pool: ThreadPool, work: Callable[[Connection], T]) -> Deferred[T]:

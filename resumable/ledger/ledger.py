@@ -142,10 +142,10 @@ class Ledger:
                 return None
             return upload, [] if upload.state is State.FINISHED else stored_pieces(connection, upload.id)
 
-        return await self._database.read(work)
+        return await self._database.read(work, quick=True)
 
     async def _one(self, query: Any, **given: Any) -> Upload | None:
-        row = await self._database.read(lambda connection: run(connection, query, given).first())
+        row = await self._database.read(lambda connection: run(connection, query, given).first(), quick=True)
         return None if row is None else as_upload(row)
 
     async def whole(self, upload_id: str) -> tuple[Upload, list[Piece]] | None:
@@ -157,11 +157,11 @@ class Ledger:
             row = run(connection, UPLOAD, {"this": upload_id}).first()
             return None if row is None else (as_upload(row), stored)
 
-        return await self._database.read(work)
+        return await self._database.read(work, quick=True)
 
     async def pieces(self, upload_id: str) -> list[Piece]:
         """Return the upload's pieces, ordered by their first byte."""
-        return await self._database.read(lambda connection: stored_pieces(connection, upload_id))
+        return await self._database.read(lambda connection: stored_pieces(connection, upload_id), quick=True)
 
     async def pieces_within(self, upload_id: str, first: int, end: int) -> list[Piece]:
         """Return the upload's pieces that begin in ``[first, end)``."""
@@ -292,7 +292,7 @@ class Ledger:
     async def marks(self, upload_id: str, first: int, end: int) -> bytes | None:
         """Return the marks of the piece ``[first, end)``; None if it has none, or there is no such piece."""
         which = statements.piece_at(upload_id, first, end)
-        row = await self._database.read(lambda connection: run(connection, statements.MARKS, which).first())
+        row = await self._database.read(lambda connection: run(connection, statements.MARKS, which).first(), quick=True)
         return None if row is None else row["marks"]
 
     async def move(
@@ -389,13 +389,13 @@ class Ledger:
 
     async def claim(
         self, upload: Upload, claim: str, *, states: Iterable[State], stale: Holder | None = None
-    ) -> Holder | None:
+    ) -> Upload | Holder:
         """Claim the object under the upload's key, for the upload.
 
         :param claim: a word that was never used before.
         :param states: the upload has to be in one of these.
         :param stale: the holder that has given no sign of life for too long, and loses the claim.
-        :return: None if the claim is ours now, otherwise who has it.
+        :return: the upload as it stands then if the claim is ours now, otherwise who has it.
         :raises Ended: the upload is in none of the states.
         """
         work = partial(claims.take, upload=upload, claim=claim, states=tuple(states), stale=stale)
@@ -403,7 +403,7 @@ class Ledger:
             found = await self._database.write(work)
         except IntegrityError:
             return Holder(upload.id, "")  # somebody else was faster by a hair
-        if found is not None and not found.upload_id:
+        if isinstance(found, Holder) and not found.upload_id:
             raise Ended("the upload has ended")
         return found
 

@@ -51,6 +51,7 @@ class Claim:
     """The claim of one upload to its key. It is the `resumable.stores.port.Fence` of the calls that are made under it.
 
     :ivar word: the word in the ledger.
+    :ivar found: the upload as the ledger had it when the claim was entered, as long as that was just now.
     :ivar given_up: whether another change of the upload's row has already given the claim up.
     :ivar doubtful: whether a call that was made under it may still take effect, though nobody waits for it any more.
     """
@@ -66,6 +67,7 @@ class Claim:
         """
         self.upload = upload
         self.word = word
+        self.found: Upload | None = None
         self.doubtful = False
         self.given_up = False
         self._ledger = ledger
@@ -271,8 +273,10 @@ class Claims:
             begun, word = self._clock.seconds(), new_claim()
             stale = holder if holder is not None and begun - since >= LEASE else None
             found = await self._ledger.claim(upload, word, states=states, stale=stale)
-            if found is None:
+            if isinstance(found, Upload):
                 claim = self._keep(upload, word, states, begun)
+                if stale is None:
+                    claim.found = found
                 # A late call of the claim that was taken over may still take effect after this one, so the doubt goes
                 # on. (`tidy_up` is for those who wait for it instead.)
                 claim.doubtful = mine is not None and stale is not None and stale.claim == mine

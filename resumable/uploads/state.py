@@ -73,9 +73,13 @@ class UploadState:
             if (piece.first, piece.end, piece.number) not in known:
                 self.add(piece)
 
-    async def learn_expected(self) -> None:
-        """Learn what the client has said of the whole object, perhaps to another node."""
-        current = await self._ledger.get(self.upload.id)
+    async def learn_expected(self, current: Upload | None = None) -> None:
+        """Learn what the client has said of the whole object, perhaps to another node.
+
+        :param current: the upload as the ledger has it, if that was just read.
+        """
+        if current is None:
+            current = await self._ledger.get(self.upload.id)
         if current is not None:
             self.change(expected_crc32c=current.expected_crc32c, remembered=current.remembered)
 

@@ -58,7 +58,7 @@ class WholeObject:
         try:
             if claim.word != upload.claim:
                 # It was not entered with the upload: the client knows the URL, and may have come to another node meanwhile.
-                await self._state.learn_expected()
+                await self._state.learn_expected(claim.found)
                 await completer.check_expected(self._state.upload, marker.crc32c)
             try:
                 made = await claim.run(
@@ -87,6 +87,11 @@ class WholeObject:
             self._metrics.durable(marker.end - self._state.coverage.overlap(0, marker.end))
         finally:
             await completer.claims.drop(claim)
+
+    async def claim_ahead(self) -> None:
+        """Claim the upload's key before the bytes are together."""
+        self.claim = await self.claim_key()
+        self.claim.found = None
 
     async def claim_key(self) -> Claim:
         """Claim the upload's key: by the claim that it was entered with, if nobody can have taken that."""

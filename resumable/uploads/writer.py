@@ -399,7 +399,7 @@ class UploadWriter:
         segments: list[bytes] = []
         if self._whole.is_all(number):
             # Before there is room taken for what is read: others wait for that.
-            self._whole.claim = await self._whole.claim_key()
+            await self._whole.claim_ahead()
         try:
             async with self._stored.room(self.upload, wanted):
                 for found in await together(

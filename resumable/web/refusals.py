@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from twisted.web import http
+from twisted.web.http import HTTPChannel, _ChunkedTransferDecoder, datetimeToString
 from twisted.web.http_headers import Headers
 
 from resumable.protocols.response import NO_STORE, Answer, raw_headers
@@ -17,13 +17,13 @@ def closing(answer: Answer, request_id: str) -> Headers:
     headers = raw_headers(answer.headers)
     headers.setRawHeaders(b"connection", [b"close"])
     headers.setRawHeaders(b"content-length", [b"%d" % len(answer.body)])
-    headers.setRawHeaders(b"date", [http.datetimeToString()])
+    headers.setRawHeaders(b"date", [datetimeToString()])
     headers.setRawHeaders(*NO_STORE)
     headers.setRawHeaders(REQUEST_ID, [request_id.encode("ascii")])
     return headers
 
 
-class RefusingChannel(http.HTTPChannel):
+class RefusingChannel(HTTPChannel):
     """An HTTP channel that says what is wrong with a request, where Twisted's says only that something is, or nothing.
 
     It is strict about the length of a head and about where a body ends.
@@ -71,7 +71,7 @@ class RefusingChannel(http.HTTPChannel):
             chosen = bool(super()._maybeChooseTransferDecoder(header, data))
         except ValueError:
             return bool(self._failChooseTransferDecoder())
-        if isinstance(self._transferDecoder, http._ChunkedTransferDecoder):
+        if isinstance(self._transferDecoder, _ChunkedTransferDecoder):
             self._transferDecoder = self._make_chunked_decoder()
         return chosen
 

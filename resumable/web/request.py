@@ -31,7 +31,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web import http, server
+from twisted.web import server
+from twisted.web.http import NO_BODY_CODES, datetimeToString, parse_qs
 from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
@@ -132,7 +133,7 @@ class StreamingRequest(server.Request):
         """
         self.method, self.uri, self.clientproto = command, target, version
         self.path, _, query = target.partition(b"?")
-        self.args = http.parse_qs(query, True) if query else {}
+        self.args = parse_qs(query, True) if query else {}
         self._owes_continue = owes_continue
         self.info.id = id_from(self.requestHeaders.getRawHeaders(REQUEST_ID, []))
         site = self.channel.site  # type: ignore[attr-defined]
@@ -397,7 +398,7 @@ class StreamingRequest(server.Request):
         if self.startedWriting:  # and then it failed: this cannot be made good
             wire.loseConnection()
             return
-        self.responseHeaders.setRawHeaders(b"date", [http.datetimeToString()])
+        self.responseHeaders.setRawHeaders(b"date", [datetimeToString()])
         # How far an upload is, or what came of it, is true for a moment only.
         self.responseHeaders.setRawHeaders(*NO_STORE)
         self.responseHeaders.setRawHeaders(REQUEST_ID, [self.info.id.encode("ascii")])
@@ -422,7 +423,7 @@ class StreamingRequest(server.Request):
         """Set Content-Length as RFC 9110, 8.6, wants it: none for a status without a body; an answer to HEAD may name
         the length that GET would give.
         """
-        if response.status in http.NO_BODY_CODES:
+        if response.status in NO_BODY_CODES:
             self.responseHeaders.removeHeader(b"content-length")
         elif self.method != b"HEAD" or not self.responseHeaders.hasHeader(b"content-length"):
             self.responseHeaders.setRawHeaders(b"content-length", [b"%d" % len(response.body)])

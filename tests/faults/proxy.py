@@ -197,7 +197,7 @@ def kind_of(method: str, target: str) -> str:
     if "uploads" in query:
         return "Create" if method == "POST" else "ListMultipartUploads"
     if unquote(parts.path).count("/") < 2 or parts.path.endswith("/bucket/"):
-        return "ListObjects" if method == "GET" else f"{method} bucket"
+        return {"GET": "ListObjects", "POST": "DeleteObjects"}.get(method, f"{method} bucket")
     what = "Fragment" if "/.resumable/" in unquote(parts.path) else "Object"
     return {"PUT": "Put", "GET": "Get", "DELETE": "Delete", "HEAD": "Head"}[method] + what
 

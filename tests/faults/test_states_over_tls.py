@@ -48,7 +48,7 @@ WAYS = (
 )
 #: What goes wrong only with one that has a body.
 WAYS_WITH_BODY = (*tls.BODY, "break in the body")
-WITH_BODY = ("UploadPart", "PutFragment", "PutObject", "Complete")
+WITH_BODY = ("UploadPart", "PutFragment", "PutObject", "Complete", "DeleteObjects")
 WITHOUT_BODY = (
     *("Create", "Abort", "ListParts", "ListMultipartUploads", "ListObjects"),
     *("GetFragment", "DeleteFragment", "HeadObject", "DeleteObject"),

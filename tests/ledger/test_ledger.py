@@ -208,9 +208,10 @@ async def test_of_many_who_claim_a_key_one_has_it(ledger: Ledger) -> None:
         wanting = [UPLOAD, UPLOAD, UPLOAD, *others]
         tries = [ensureDeferred(ledger.claim(one, f"{round_} {n}", states=LIVE)) for n, one in enumerate(wanting)]
         outcomes = await gatherResults(tries, consumeErrors=True)
-        assert outcomes.count(None) == 1
-        number = outcomes.index(None)
+        (had,) = [one for one in outcomes if isinstance(one, Upload)]
+        number = outcomes.index(had)
         holder = Holder(wanting[number].id, f"{round_} {number}")
+        assert had == evolve(wanting[number], claim=holder.claim)
         assert await ledger.claim(UPLOAD, "too late", states=LIVE) == holder
         assert await ledger.renew_claim(wanting[number], holder.claim, holder.claim) is State.OPEN
         await ledger.unclaim(wanting[number], holder.claim)

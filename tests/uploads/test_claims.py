@@ -370,7 +370,8 @@ async def test_a_claim_that_was_lost(ledger: Ledger, bucket: Bucket, nodes: tupl
     await seconds(0.3)
     (upload,) = await _all(ledger)
     assert upload.claim is not None
-    assert await ledger.claim(upload, "thief", states=LIVE, stale=Holder(upload.id, upload.claim)) is None
+    stolen = await ledger.claim(upload, "thief", states=LIVE, stale=Holder(upload.id, upload.claim))
+    assert stolen == evolve(upload, claim="thief")
     assert isinstance(await doing, Unavailable)
     (upload,) = await _all(ledger)
     assert (upload.state, upload.claim) == (State.OPEN, "thief")
@@ -403,14 +404,13 @@ async def test_two_who_want_a_claim(ledger: Ledger, nodes: tuple[Node, Node]) ->
     """Of all who take a claim over that was left to lie one has it."""
     a, b = nodes
     uploads = [await node.uploads.create(wanted(5, protocol="session")) for node in (a, b, a, b)]
-    assert await ledger.claim(uploads[0], "one", states=LIVE) is None
-    assert await ledger.claim(uploads[0], "one", states=LIVE) is None
+    for _ in range(2):
+        assert await ledger.claim(uploads[0], "one", states=LIVE) == evolve(uploads[0], claim="one")
     holder = await ledger.claim(uploads[1], "two", states=LIVE)
     assert holder == Holder(uploads[0].id, "one")
     tries = [ensureDeferred(ledger.claim(one, f"try {one.id}", states=LIVE, stale=holder)) for one in uploads[1:]]
     outcomes = [await one for one in tries]
-    assert outcomes.count(None) == 1
-    (has_it,) = [one for one, outcome in zip(uploads[1:], outcomes, strict=True) if outcome is None]
+    (has_it,) = [outcome for outcome in outcomes if isinstance(outcome, Upload)]
     assert await ledger.renew_claim(has_it, f"try {has_it.id}", "next") is State.OPEN
     assert await ledger.renew_claim(uploads[0], "one", "next") is None
     await ledger.unclaim(has_it, "next")

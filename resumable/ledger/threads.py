@@ -1,6 +1,7 @@
-"""The one thread that writes a SQLite database.
+"""The threads of a SQLite database: one that writes, and one for what is quickly read.
 
-All work that waits shares one transaction, and one write to the disc.
+All work that waits to be written shares one transaction, and one write to the disc. A thread pool would take longer for
+one quick look than the database does.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ from typing import Any, TypeVar
 
 from attrs import define, field
 from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
-#: How many may share a transaction. More would keep other processes waiting for the database too long.
+#: How many jobs are taken at a time. More in one transaction would keep other processes waiting for the database too long.
 MOST = 16
 
 
@@ -28,8 +30,10 @@ class _Job:
     outcome: Any = None
 
 
-class Writer:
-    """Runs work in transactions, in the order in which it comes."""
+class _DatabaseThread:
+    """A thread with a connection of its own, which does what it is given in the order in which it comes."""
+
+    name: str
 
     def __init__(self, engine: Engine, reactor: Any) -> None:
         self._engine = engine
@@ -40,7 +44,7 @@ class Writer:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread = Thread(target=self._loop, name="ledger-writer", daemon=True)
+        self._thread = Thread(target=self._loop, name=self.name, daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -50,12 +54,7 @@ class Writer:
             self._thread.join()
 
     def run(self, work: Callable[[Connection], T]) -> Deferred[T]:
-        """Run `work`, and return its result once the transaction is committed.
-
-        Fail with what it or the database raises.
-
-        `work` runs in the thread. It runs again if other work in the same transaction failed.
-        """
+        """Run `work` in the thread, and return its result. Fail with what it or the database raises."""
         job = _Job(work)
         self._waiting.put(job)
         return job.done
@@ -65,7 +64,7 @@ class Writer:
         while going_on:
             jobs, going_on = self._take()
             if jobs:
-                self._together(jobs)
+                self._do(jobs)
                 self._reactor.callFromThread(_tell, jobs)
         self._disconnect()
 
@@ -82,7 +81,30 @@ class Writer:
             jobs.append(job)
         return jobs, True
 
-    def _together(self, jobs: Sequence[_Job]) -> None:
+    def _do(self, jobs: Sequence[_Job]) -> None:
+        raise NotImplementedError
+
+    def _connect(self) -> Connection:
+        """Return the connection. It is kept, since taking one from the pool takes as long as a statement."""
+        if self._connection is None:
+            self._connection = self._engine.connect()
+        return self._connection
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+
+class Writer(_DatabaseThread):
+    """Runs work in transactions. A result is returned once the transaction is committed.
+
+    Work runs again if other work in the same transaction failed.
+    """
+
+    name = "ledger-writer"
+
+    def _do(self, jobs: Sequence[_Job]) -> None:
         """Do all jobs in one transaction. If one fails, it is left out and the others begin again."""
         left = list(jobs)
         while left:
@@ -104,16 +126,26 @@ class Writer:
                 if at_work is None or getattr(error, "connection_invalidated", False):
                     self._disconnect()
 
-    def _connect(self) -> Connection:
-        """Return the connection. It is kept, since taking one from the pool takes as long as a statement."""
-        if self._connection is None:
-            self._connection = self._engine.connect()
-        return self._connection
 
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+class Reader(_DatabaseThread):
+    """Runs work that looks up a few rows, each look by itself.
+
+    :param engine: each statement is a transaction.
+    """
+
+    name = "ledger-reader"
+
+    def _do(self, jobs: Sequence[_Job]) -> None:
+        for job in jobs:
+            try:
+                connection = self._connect()
+                job.outcome = job.work(connection)
+                if connection.in_transaction():
+                    connection.rollback()
+            except Exception as error:
+                job.outcome = Failure(error)
+                if isinstance(error, DBAPIError):
+                    self._disconnect()
 
 
 def _tell(jobs: Sequence[_Job]) -> None:

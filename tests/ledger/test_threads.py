@@ -1,4 +1,4 @@
-"""What writes a SQLite ledger at the same time shares a transaction, and nothing else."""
+"""What writes a SQLite ledger at the same time shares a transaction, and nothing else. What reads it shares a thread."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.threads import deferToThread
 
 from resumable.ledger.engine import open_engine
-from resumable.ledger.writer import MOST, Writer
+from resumable.ledger.threads import MOST, Reader, Writer
 
 
 @pytest.fixture
@@ -182,3 +182,45 @@ async def test_one_connection_for_all(writer: Writer, engine: Engine) -> None:
     for number in range(3):
         assert await writer.run(insert(number)) == number
     assert taken == ["checkout"]
+
+
+@pytest.fixture
+def reader(engine: Engine) -> Iterator[Reader]:
+    made = Reader(engine.execution_options(isolation_level="AUTOCOMMIT"), reactor)
+    made.start()
+    yield made
+    made.stop()
+
+
+def count(connection: Connection) -> int:
+    return int(connection.execute(text("SELECT count(*) FROM numbers")).scalar() or 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_look_sees_what_is_committed_by_then(writer: Writer, reader: Reader) -> None:
+    writer.start()
+    for number in range(5):
+        await writer.run(insert(number))
+        assert await reader.run(count) == number + 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_reader_keeps_nobody_from_writing(reader: Reader, file: Path) -> None:
+    """It has no transaction when its work is done."""
+    assert await reader.run(count) == 0
+    with sqlite3.connect(file, timeout=0.1) as other:
+        other.execute("INSERT INTO numbers VALUES (1)")
+        other.commit()
+        other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert await reader.run(count) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_look_that_fails_fails_alone(reader: Reader) -> None:
+    def fail(connection: Connection) -> None:
+        raise ValueError("as the test wants it")
+
+    looks = [reader.run(work) for work in (count, fail, lambda c: c.execute(text("SELECT nothing")), count)]
+    outcomes = await DeferredList(looks, consumeErrors=True)
+    assert [succeeded for succeeded, _ in outcomes] == [True, False, False, True]
+    assert [type(failure.value) for _, failure in outcomes[1:3]] == [ValueError, OperationalError]

@@ -1,0 +1,54 @@
+"""What a client says of the whole object to one node, while another is about to make the object."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred
+
+from resumable.ledger.ledger import Ledger
+from resumable.model import NotAsExpected, State
+from resumable.uploads.policy import CreateRequest
+from resumable.uploads.registry import Span
+from tests.uploads.conftest import CHUNK, DATA, Node, certain, nothing_left
+from tests.uploads.memory_store import Bucket
+from tests.uploads.test_freeing import Gate, begin, eventually
+from tests.uploads.test_states import Body
+
+
+@pytest_twisted.ensureDeferred
+async def test_while_the_body_comes(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    a, b = nodes
+    upload = await a.uploads.create(CreateRequest("put", "name", length=CHUNK))
+    body = Body(DATA[:CHUNK], 1, drop=False, stall=False)
+    body.pauseProducing()
+    receiving = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, CHUNK), revalidate=certain))
+    await a.streams(upload)
+    await b.uploads.expect(upload, 12345)
+    body.resumeProducing()
+    with pytest.raises(NotAsExpected):
+        await receiving
+    await is_failed(ledger, bucket, nodes, upload.id)
+
+
+@pytest_twisted.ensureDeferred
+async def test_while_fragments_are_read_back(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
+    """The key is claimed before that, and what the ledger had then is old."""
+    a, b = nodes
+    upload = await begin(a, "name", [3, 6], CHUNK)
+    reading = Gate(b, "get_object")
+    sending = Deferred.fromCoroutine(b.send(upload, 6, CHUNK))
+    await eventually(lambda: reading.waiting)
+    await a.uploads.expect(upload, 12345)
+    reading.open()
+    with pytest.raises(NotAsExpected):
+        await sending
+    await is_failed(ledger, bucket, nodes, upload.id)
+
+
+async def is_failed(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node], upload_id: str) -> None:
+    failed = await ledger.get(upload_id)
+    assert failed is not None
+    assert failed.state is State.FAILED
+    assert "name" not in bucket.objects
+    await nothing_left(bucket, nodes)
