@@ -26,9 +26,16 @@ PART = 5 * MIB
 
 
 class SmallParts(Resumable):
-    """The server of this project with the smallest parts that S3 takes, so that a file has many."""
+    """The server of this project with the smallest parts that S3 takes, so that a file has many.
+
+    It has too little memory for larger ones: parts grow with the file only as far as memory bears it.
+    """
 
     chunk_size = PART
+
+    def configuration(self) -> dict[str, Any]:
+        """Return the settings that the server runs with."""
+        return {**super().configuration(), "limits": {"memory": 4 * PART}}
 
 
 @frozen

@@ -18,13 +18,8 @@ from tests.harness import Service
 from tests.s3servers import MotoServer
 from tests.service.conftest import configuration
 
-#: Of each call its first, which is done and whose answer the process does not live to hear; of two the other moment as well.
-PLAIN = {
-    *((kind, 1, "break after") for kind in CALLS if kind != "ListObjects"),
-    *((kind, 1, "break before") for kind in ("UploadPart", "Complete")),
-}
 MOMENTS = [
-    pytest.param(kind, nth, when, marks=() if (kind, nth, when) in PLAIN else pytest.mark.soak)
+    (kind, nth, when)
     for kind, count in CALLS.items()
     for nth in sorted({1, count})
     for when in ("break before", "break after")

@@ -9,27 +9,30 @@ from tests.faults.loop import CHUNK, DATA, Uploader
 from tests.faults.proxy import ERROR_IN_200, FAULTS, FaultyS3
 from tests.harness import Service, eventually
 
-#: Breaks in the middle of the second chunk: two fragments, and a part that is made of them and of what follows.
-BREAKS = (CHUNK + 1_500_000, CHUNK + 3_000_000)
+#: Breaks in the middle of the second chunk, and of the third: two fragments, and one, and the parts that are made of them and of
+#: what follows.
+BREAKS = (CHUNK + 1_500_000, CHUNK + 3_000_000, 2 * CHUNK + 300_000)
 #: Kinds of calls, and how many of them an upload with these breaks makes.
 ALONE = {
-    **{"Create": 1, "UploadPart": 3, "PutFragment": 2, "DeleteFragment": 2, "Complete": 1},
+    **{"Create": 1, "UploadPart": 3, "PutFragment": 3, "DeleteObjects": 1, "DeleteFragment": 1, "Complete": 1},
     # moto does not name the checksum of the object, as S3 does.
     "HeadObject": 1,
 }
 #: The same where other processes may have stored fragments.
 CALLS = {**ALONE, "ListObjects": 1}
-WITH_BODY = {"UploadPart", "PutFragment", "Complete"}
+WITH_BODY = {"UploadPart", "PutFragment", "DeleteObjects", "Complete"}
+#: Those whose answer of success may say an error.
+WITH_ANSWER = {"Create", "DeleteObjects", "Complete", "ListObjects"}
 
 
 def cases() -> list[object]:
     found: list[object] = []
     for kind, count in CALLS.items():
-        for nth in sorted({1, min(2, count), count}):
+        for nth in sorted({1, count}):
             for fault in (*FAULTS, ERROR_IN_200):
                 if fault == "break in the body" and kind not in WITH_BODY:
                     continue
-                if fault == ERROR_IN_200 and kind not in ("Complete", "Create", "ListObjects"):
+                if fault == ERROR_IN_200 and kind not in WITH_ANSWER:
                     continue
                 marks = (
                     () if nth == 1 and fault in ("503", "break after", "cut short", ERROR_IN_200) else pytest.mark.soak

@@ -71,6 +71,8 @@ def test_the_calls_of_an_upload(service: Service, store: FaultyS3, name: str) ->
         ("UploadPart", "break in the body"),
         ("PutFragment", "break before"),
         ("DeleteFragment", "cut short"),
+        ("DeleteObjects", "break in the body"),
+        ("DeleteObjects", ERROR_IN_200),
         ("ListObjects", ERROR_IN_200),
         ("Complete", "break after"),
         ("Complete", ERROR_IN_200),
