@@ -75,7 +75,9 @@ class Sending:
         self._left.appendleft(head)
         # Twisted's own abortConnection replaces doWrite in the same way, and takes precedence.
         transport.doWrite = self._write
-        transport.startWriting()
+        # Mostly there is room, and for a small body that is all.
+        if self._write() is not None or self._left:
+            transport.startWriting()
 
     def _write(self) -> BaseException | None:
         """Write, in place of the transport's ``doWrite``. Return why the connection is lost, or None."""
