@@ -59,7 +59,8 @@ class WholeObject:
             if claim.word != upload.claim:
                 # It was not entered with the upload: the client knows the URL, and may have come to another node meanwhile.
                 await self._state.learn_expected(claim.found)
-                await completer.check_expected(self._state.upload, marker.crc32c)
+                upload = self._state.upload
+                await completer.check_expected(upload, marker.crc32c)
             try:
                 made = await claim.run(
                     store.put_object(
