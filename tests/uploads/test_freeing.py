@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 
 from resumable.ledger.ledger import Ledger
 from resumable.model import Ended, Interrupted, Unavailable, Upload
-from resumable.uploads import neighbours
+from resumable.uploads import freeing, neighbours
 from resumable.uploads.policy import CreateRequest
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
@@ -107,6 +107,34 @@ async def test_those_finished_meanwhile_are_freed_together(
         freed = await ledger.get(upload.id)
         assert freed is not None
         assert not freed.fragmented
+
+
+@pytest_twisted.ensureDeferred
+async def test_how_many_wait_to_be_freed(
+    ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that takes no deletions for hours does not cost more memory with each upload. The clock frees the others."""
+    monkeypatch.setattr(freeing, "WAITING", 3)
+    a, b = nodes
+    uploads = [await begin(a, f"name{number}", [3], CHUNK) for number in range(6)]
+    deleting = Gate(a, "delete_object")
+    for upload in uploads:
+        assert (await a.send(upload, 3, CHUNK)).finished
+    await eventually(lambda: len(deleting.waiting) == 1)
+    assert len(a.uploads._freeing._waiting) == 3
+    deleting.open()
+    await a.settle()
+    left = [upload for upload in uploads if (await fresh(ledger, upload)).fragmented]
+    assert left == uploads[4:]
+    for upload in left:
+        await b.uploads.free(upload.id)
+    await nothing_left(bucket, nodes)
+
+
+async def fresh(ledger: Ledger, upload: Upload) -> Upload:
+    found = await ledger.get(upload.id)
+    assert found is not None
+    return found
 
 
 @pytest_twisted.ensureDeferred
