@@ -13,6 +13,7 @@ from twisted.internet.task import deferLater
 
 from resumable.ledger.ledger import Ledger
 from resumable.model import Ended, Interrupted, Unavailable, Upload
+from resumable.stores.port import StoredObject, StoreUnavailable
 from resumable.uploads import freeing, neighbours
 from resumable.uploads.policy import CreateRequest
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
@@ -149,6 +150,33 @@ async def test_what_is_not_freed_at_the_end(ledger: Ledger, bucket: Bucket, node
     assert any(key.startswith(f".resumable/{upload.id}/0-4.") for key in bucket.objects)
     await b.uploads.free(upload.id)
     await nothing_left(bucket, nodes)
+
+
+@pytest_twisted.ensureDeferred
+async def test_at_the_end_nothing_is_begun_once_more(
+    bucket: Bucket, nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of those that are freed together has failed when the service ends: the others are not freed by themselves now."""
+    a, _ = nodes
+    uploads = [await begin(a, f"name{number}", [3], CHUNK) for number in range(3)]
+    deleting = Gate(a, "delete_object")
+    for upload in uploads:
+        assert (await a.send(upload, 3, CHUNK)).finished
+    await eventually(lambda: deleting.waiting)
+    asked: list[str] = []
+
+    async def list_objects(bucket: str, prefix: str) -> list[StoredObject]:
+        asked.append(prefix)
+        if len(asked) == 1:
+            raise StoreUnavailable("SlowDown", "", 503)
+        await Deferred()
+        return []
+
+    monkeypatch.setattr(a.store, "list_objects", list_objects)
+    deleting.open()
+    await eventually(lambda: len(asked) == 2)
+    await Deferred.fromCoroutine(a.uploads.close(0.01)).addTimeout(5, reactor)  # type: ignore[arg-type]
+    assert len(asked) == 2
 
 
 @pytest_twisted.ensureDeferred
