@@ -16,16 +16,18 @@ T = TypeVar("T")
 async def together(works: Iterable[Callable[[], Coroutine[Any, Any, T]]], *, most: int) -> list[T]:
     """Do all of it, `most` at a time; returns the results in the order of the works.
 
-    What fails stops nothing: when all have ended, the first failure is raised. Cancelled, all end.
+    What fails stops nothing: when all have ended, the first failure is raised. Cancelled, all end, and that is what is
+    raised: who tries again after a failure is not to do so then.
     """
     turns = DeferredSemaphore(most)
     doing = [turns.run(work) for work in works]
     # Cancelled from the last to the first, or those that wait would have their turn.
     outcomes: list[tuple[bool, Any]] = await DeferredList(doing[::-1], consumeErrors=True)
     outcomes.reverse()
-    for succeeded, failure in outcomes:
-        if not succeeded:
-            failure.raiseException()
+    failures = [failure for succeeded, failure in outcomes if not succeeded]
+    if failures:
+        cancelled = [failure for failure in failures if failure.check(CancelledError)]
+        (*cancelled, *failures)[0].raiseException()
     return [result for _, result in outcomes]
 
 

@@ -66,6 +66,17 @@ async def test_cancelled_together(work: Work) -> None:
 
 
 @ensureDeferred
+async def test_cancelled_together_after_a_failure(work: Work) -> None:
+    """Whoever waits is told of the cancellation, and not of the failure, after which one may try again."""
+    done = Deferred.fromCoroutine(together([partial(work.do, name) for name in "abc"], most=2))
+    work.begun["a"].errback(ValueError("a"))
+    done.cancel()
+    with pytest.raises(CancelledError):
+        await done
+    assert sorted(work.cancelled) == ["b", "c"]
+
+
+@ensureDeferred
 async def test_nothing_to_do() -> None:
     nothing: list[partial[Deferred[str]]] = []
     assert await together(nothing, most=2) == []

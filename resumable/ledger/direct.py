@@ -59,6 +59,11 @@ def _execute(connection: Connection, sql: str, parameters: Any) -> Any:
         cursor.execute(sql, parameters)
     except connection.dialect.loaded_dbapi.Error as error:
         _raise(connection, error, sql, cursor)
+    except BaseException:
+        # An open cursor keeps what the connection reads as it was then, for as long as somebody has the error.
+        if cursor is not None:
+            cursor.close()
+        raise
     return cursor
 
 
@@ -116,6 +121,9 @@ class _Written:
             found = cursor.fetchall() if self._columns else []
         except connection.dialect.loaded_dbapi.Error as error:
             _raise(connection, error, self._sql, cursor)
+        except BaseException:
+            cursor.close()
+            raise
         if found and self._shape is None:
             self._shape = self._read_shape(connection.dialect, cursor.description)
         outcome = Outcome(self._as_rows(found), cursor.rowcount)

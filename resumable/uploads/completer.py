@@ -130,6 +130,7 @@ class Completer:
         """Note that the object was made under the claim, and return the upload, finished.
 
         :raises Ended: the upload was ended meanwhile; the object is removed again.
+        :raises Superseded: somebody has begun anew meanwhile, on another node; the object is removed again.
         :raises NotAsExpected: it is not what the client has said it is; it is removed again, and the upload has failed.
         :raises Unavailable: the claim was lost, or the object cannot be read just now, as it has to be.
         """
@@ -149,6 +150,8 @@ class Completer:
             State.FINISHED,
             frm=(State.OPEN, State.FINISHING),
             held=claim.word,
+            # Bytes of a former edition do not count. Of an upload that is finishing there is no other any more.
+            edition=upload.edition if upload.state is State.OPEN else None,
             claim=claim.left,
             etag=made.etag,
             object_generation=made.generation,
@@ -162,7 +165,8 @@ class Completer:
         current = await self._current(upload)
         if current.state is State.FINISHED:
             return current
-        if current.live:
+        anew = upload.state is State.OPEN and current.edition != upload.edition
+        if current.live and not anew:
             raise Unavailable("the claim to the object's key was lost")
         if current.claim == claim.word:
             claim.tidy_up()
@@ -171,7 +175,9 @@ class Completer:
             except StoreError as error:
                 claim.doubt()  # so that whoever has the key next looks again
                 self._log.warn("object of {id} not removed yet: {error}", id=upload.id, error=str(error))
-        raise Ended("the upload has ended")
+        raise (
+            Superseded("the client has begun anew with other bytes") if current.live else Ended("the upload has ended")
+        )
 
     async def _compare(self, upload: Upload, etag: str, claim: Claim) -> None:
         """Compare the object that was made under the claim with its digests: see `resumable.uploads.expected`.

@@ -21,6 +21,8 @@ from resumable.uploads.trouble import of_an_outage
 
 #: How many are freed together at the most.
 MOST = 100
+#: How many wait for that at the most: some MB. The clock finds those that are left out.
+WAITING = 1000
 #: How many are freed at a time where something has gone wrong with those that were freed together.
 AT_A_TIME = 4
 
@@ -51,6 +53,8 @@ class Freeing:
         :param upload: as the ledger has it. Nothing more comes to be in the store of one that is finished.
         """
         self._fragments.forget(upload.id)
+        if len(self._waiting) >= WAITING:
+            return
         self._waiting[upload.id] = upload
         if not self._at_work:
             self._at_work = True

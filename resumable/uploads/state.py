@@ -81,7 +81,10 @@ class UploadState:
         if current is None:
             current = await self._ledger.get(self.upload.id)
         if current is not None:
-            self.change(expected_crc32c=current.expected_crc32c, remembered=current.remembered)
+            # It is said once and stays so. What was read may be older than what is known here by now.
+            if current.expected_crc32c is not None:
+                self.change(expected_crc32c=current.expected_crc32c)
+            self.change(remembered={**self.upload.remembered, **current.remembered})
 
     async def refresh(self) -> None:
         """Learn again what the ledger knows: others may have written, finished or ended the upload.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from attrs import evolve
+
 from resumable.metrics import Metrics
 from resumable.model import State, Unavailable
 from resumable.stores.port import PreconditionFailed, Store, StoreError
@@ -47,19 +49,23 @@ class WholeObject:
         grid = self._state.grid
         return number == 1 and grid.end_of(1) == upload.length and grid.fits(1) and upload.multipart_id is None
 
-    async def put(self, segments: Sequence[bytes], marker: Marker) -> None:
+    async def put(self, segments: Sequence[bytes], marker: Marker, edition: int) -> None:
         """Make the object of an upload of one chunk: one request, and it is finished.
 
         :param segments: all of the object's bytes.
+        :param edition: of these bytes.
+        :raises Superseded: somebody has begun anew meanwhile.
         """
-        upload, store, completer = self._state.upload, self._store, self._completer
+        store, completer = self._store, self._completer
+        upload = evolve(self._state.upload, edition=edition)
         await completer.check_expected(upload, marker.crc32c)
         claim = await self.claim_key()
         try:
             if claim.word != upload.claim:
                 # It was not entered with the upload: the client knows the URL, and may have come to another node meanwhile.
                 await self._state.learn_expected(claim.found)
-                await completer.check_expected(self._state.upload, marker.crc32c)
+                upload = evolve(self._state.upload, edition=edition)
+                await completer.check_expected(upload, marker.crc32c)
             try:
                 made = await claim.run(
                     store.put_object(

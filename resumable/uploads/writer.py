@@ -439,7 +439,7 @@ class UploadWriter:
         first, end = self.grid.first_of(number), self.grid.end_of(number)
         if self._whole.is_all(number):
             await sender.revalidate()
-            await self._whole.put(segments, marker)
+            await self._whole.put(segments, marker, sender.edition)
             sender.committed()
             return
         # Where the body is held back this writes over no part that counts: of a chunk whose part is in the ledger a run is only

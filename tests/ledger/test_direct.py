@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -194,6 +196,50 @@ def test_errors_are_as_ever(engine: Engine, values: dict[str, Any]) -> None:
     assert said[0] == said[1]
     with engine.begin() as connection:
         assert change(connection, run, {"owner": "o"})["owner"] == "o"
+
+
+class _Short(sqlite3.Cursor):
+    """The memory is used up after the first row."""
+
+    def fetchall(self) -> list[Any]:
+        self.fetchone()
+        raise MemoryError
+
+
+class _Interrupted(sqlite3.Cursor):
+    def execute(self, *given: Any) -> sqlite3.Cursor:
+        super().execute(*given)
+        raise MemoryError
+
+
+@pytest.mark.parametrize("kind", [_Short, _Interrupted])
+def test_no_cursor_stays_open_whatever_is_raised(tmp_path: Path, kind: type[sqlite3.Cursor]) -> None:
+    """As long as one is, SQLite reads what was there when it was opened, also in the statements that follow."""
+    file = tmp_path / "ledger.sqlite3"
+    engine = open_engine(f"sqlite:///{file}")
+    prepare(engine)
+    ids = select(uploads.c.id).order_by(uploads.c.id)
+    kinds = [sqlite3.Cursor, kind, sqlite3.Cursor]
+
+    class Driver(sqlite3.Connection):
+        def cursor(self, *_: Any) -> Any:
+            return super().cursor(kinds.pop(0))
+
+    with engine.begin() as connection:
+        for name in ("a", "b"):
+            run(connection, ENTER, row_of(evolve(UPLOAD, id=name, name=name)))
+    with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        driver = sqlite3.connect(file, factory=Driver, isolation_level=None)
+        connection.connection.dbapi_connection = driver  # type: ignore[misc]
+        assert len(run(connection, ids, {}).rows) == 2
+        with pytest.raises(MemoryError) as caught:
+            run(connection, ids, {})
+        with engine.begin() as other:
+            run(other, ENTER, row_of(evolve(UPLOAD, id="c", name="c")))
+        assert len(run(connection, ids, {}).rows) == 3
+        assert caught.value.__traceback__ is not None  # somebody still has it, and with it all that was at work
+        driver.close()
+    engine.dispose()
 
 
 def test_a_connection_that_is_closed_is_dropped(engine: Engine) -> None:

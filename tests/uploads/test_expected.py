@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import pytest_twisted
+from attrs import evolve
 from twisted.internet.defer import Deferred
 
 from resumable.ledger.ledger import Ledger
@@ -28,6 +31,46 @@ async def test_while_the_body_comes(ledger: Ledger, bucket: Bucket, nodes: tuple
     body.resumeProducing()
     with pytest.raises(NotAsExpected):
         await receiving
+    await is_failed(ledger, bucket, nodes, upload.id)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_digest_to_be_read_back_while_the_body_comes(
+    ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]
+) -> None:
+    """It is remembered elsewhere, and the client was told so."""
+    a, b = nodes
+    for node in nodes:
+        node.uploads.policy = evolve(node.uploads.policy, reads_back=True)
+    upload = await a.uploads.create(CreateRequest("put", "name", length=CHUNK))
+    body = Body(DATA[:CHUNK], 1, drop=False, stall=False)
+    body.pauseProducing()
+    receiving = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, CHUNK), revalidate=certain))
+    await a.streams(upload)
+    await b.uploads.expect_digests(upload, {"sha-256": bytes(32)}, in_one=False)
+    body.resumeProducing()
+    with pytest.raises(NotAsExpected):
+        await receiving
+    await is_failed(ledger, bucket, nodes, upload.id)
+
+
+@pytest_twisted.ensureDeferred
+async def test_while_the_key_is_claimed(
+    ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the claim has found is older than what is known by then."""
+    a, _ = nodes
+    upload = await a.uploads.create(CreateRequest("put", "name", length=CHUNK))
+    usual = ledger.claim
+
+    async def claim(*given: Any, **how: Any) -> Any:
+        found = await usual(*given, **how)
+        await a.uploads.expect(upload, 12345)
+        return found
+
+    monkeypatch.setattr(ledger, "claim", claim)
+    with pytest.raises(NotAsExpected):
+        await a.send(upload, 0, CHUNK)
     await is_failed(ledger, bucket, nodes, upload.id)
 
 

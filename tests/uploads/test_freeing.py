@@ -13,7 +13,8 @@ from twisted.internet.task import deferLater
 
 from resumable.ledger.ledger import Ledger
 from resumable.model import Ended, Interrupted, Unavailable, Upload
-from resumable.uploads import neighbours
+from resumable.stores.port import StoredObject, StoreUnavailable
+from resumable.uploads import freeing, neighbours
 from resumable.uploads.policy import CreateRequest
 from tests.uploads.conftest import CHUNK, DATA, Node, nothing_left
 from tests.uploads.memory_store import Bucket
@@ -110,6 +111,34 @@ async def test_those_finished_meanwhile_are_freed_together(
 
 
 @pytest_twisted.ensureDeferred
+async def test_how_many_wait_to_be_freed(
+    ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that takes no deletions for hours does not cost more memory with each upload. The clock frees the others."""
+    monkeypatch.setattr(freeing, "WAITING", 3)
+    a, b = nodes
+    uploads = [await begin(a, f"name{number}", [3], CHUNK) for number in range(6)]
+    deleting = Gate(a, "delete_object")
+    for upload in uploads:
+        assert (await a.send(upload, 3, CHUNK)).finished
+    await eventually(lambda: len(deleting.waiting) == 1)
+    assert len(a.uploads._freeing._waiting) == 3
+    deleting.open()
+    await a.settle()
+    left = [upload for upload in uploads if (await fresh(ledger, upload)).fragmented]
+    assert left == uploads[4:]
+    for upload in left:
+        await b.uploads.free(upload.id)
+    await nothing_left(bucket, nodes)
+
+
+async def fresh(ledger: Ledger, upload: Upload) -> Upload:
+    found = await ledger.get(upload.id)
+    assert found is not None
+    return found
+
+
+@pytest_twisted.ensureDeferred
 async def test_what_is_not_freed_at_the_end(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
     """The service does not wait for it for ever, and the ledger knows that there is something left to free."""
     a, b = nodes
@@ -121,6 +150,33 @@ async def test_what_is_not_freed_at_the_end(ledger: Ledger, bucket: Bucket, node
     assert any(key.startswith(f".resumable/{upload.id}/0-4.") for key in bucket.objects)
     await b.uploads.free(upload.id)
     await nothing_left(bucket, nodes)
+
+
+@pytest_twisted.ensureDeferred
+async def test_at_the_end_nothing_is_begun_once_more(
+    bucket: Bucket, nodes: tuple[Node, Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of those that are freed together has failed when the service ends: the others are not freed by themselves now."""
+    a, _ = nodes
+    uploads = [await begin(a, f"name{number}", [3], CHUNK) for number in range(3)]
+    deleting = Gate(a, "delete_object")
+    for upload in uploads:
+        assert (await a.send(upload, 3, CHUNK)).finished
+    await eventually(lambda: deleting.waiting)
+    asked: list[str] = []
+
+    async def list_objects(bucket: str, prefix: str) -> list[StoredObject]:
+        asked.append(prefix)
+        if len(asked) == 1:
+            raise StoreUnavailable("SlowDown", "", 503)
+        await Deferred()
+        return []
+
+    monkeypatch.setattr(a.store, "list_objects", list_objects)
+    deleting.open()
+    await eventually(lambda: len(asked) == 2)
+    await Deferred.fromCoroutine(a.uploads.close(0.01)).addTimeout(5, reactor)  # type: ignore[arg-type]
+    assert len(asked) == 2
 
 
 @pytest_twisted.ensureDeferred

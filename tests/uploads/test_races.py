@@ -22,7 +22,7 @@ from twisted.internet.threads import blockingCallFromThread, deferToThread
 
 from resumable.ledger.ledger import Ledger
 from resumable.ledger.maintenance import Maintenance
-from resumable.model import Conflict, State, Unavailable, Upload, UploadError
+from resumable.model import Conflict, State, Superseded, Unavailable, Upload, UploadError
 from resumable.stores.port import Fence, StoreUnavailable
 from resumable.upkeep.recovery import CompletionRecovery
 from resumable.uploads import claims, marks
@@ -678,6 +678,45 @@ async def test_begun_anew_before_it_is_finishing(
     assert (await current(ledger, upload)).state is State.OPEN
     assert (await send(b, upload, OTHER)).finished
     assert bucket.objects[KEY][0] == OTHER
+
+
+@pytest.mark.parametrize("when", ["before", "while"])
+@pytest_twisted.ensureDeferred
+async def test_begun_anew_before_one_request_makes_the_object(
+    ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node], when: str
+) -> None:
+    """Another file comes, on another node, when all of an upload of one chunk is there. What is acknowledged of it stays."""
+    a, b = nodes
+    upload = await a.uploads.create(CreateRequest("put", KEY, length=CHUNK))
+    asked: Deferred[None] = Deferred()
+    may: Deferred[None] = Deferred()
+    put = a.store.put_object
+
+    async def revalidate() -> None:
+        if when == "before":
+            asked.callback(None)
+            await may
+
+    async def put_object(*arguments: Any, **options: Any) -> Any:
+        if when == "while":
+            asked.callback(None)
+            await may
+        return await put(*arguments, **options)
+
+    a.store.put_object = put_object  # type: ignore[method-assign]
+    body = Body(DATA[:CHUNK], 7, drop=False, stall=False)
+    former = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, CHUNK), revalidate=revalidate))
+    former.addErrback(lambda failure: failure.value)
+    await asked
+    assert (await send(b, upload, OTHER[:CHUNK], 5)).offset == 5
+    may.callback(None)
+    assert isinstance(await former, Superseded)
+    left = await current(ledger, upload)
+    assert (left.state, left.claim) == (State.OPEN, None)
+    assert KEY not in bucket.objects
+    assert (await b.uploads.report(left)).offset == 5
+    assert (await send(b, upload, OTHER[:CHUNK])).finished
+    assert bucket.objects[KEY][0] == OTHER[:CHUNK]
 
 
 @pytest_twisted.ensureDeferred

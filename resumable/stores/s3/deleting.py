@@ -14,6 +14,8 @@ from resumable.stores.xmlapi.documents import document
 
 #: The most keys of one request.
 DELETED_AT_ONCE = 1000
+#: The error code of a key under which there is nothing. S3 calls that deleted; some stores that speak like it do not.
+GONE = "NoSuchKey"
 
 
 def deletion(keys: Sequence[str]) -> tuple[bytes, dict[str, str]]:
@@ -29,6 +31,8 @@ def all_deleted(reply: Reply) -> CallFailure | None:
     errors = reply.fields.get("Errors") or ()
     for error in errors:
         code, message = plain(str(error.get("Code") or "InternalError")), plain(str(error.get("Message") or ""))
+        if code == GONE:
+            continue
         return CallFailure(
             code, message, reply.answer.status, transient=code != "AccessDenied", said=True, codes=S3_CODES
         )

@@ -142,6 +142,20 @@ async def test_deletions_that_are_refused(fake: FakeStore) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_is_not_there_is_deleted(fake: FakeStore) -> None:
+    """Some stores call that an error. After a lost answer it would stay one for ever, and hide what is really refused."""
+    gone = "<Error><Key>%s</Key><Code>NoSuchKey</Code></Error>"
+    fake.answers = [answer(200, f"<DeleteResult>{gone % 'a'}{gone % 'b'}</DeleteResult>")]
+    refused = "<Error><Key>b</Key><Code>AccessDenied</Code></Error>"
+    fake.answers.append(answer(200, f"<DeleteResult>{gone % 'a'}{refused}</DeleteResult>"))
+    store = fake.store(patience=0.5)
+    await store.delete_objects("b", ["a", "b"])
+    with pytest.raises(Misconfigured):
+        await store.delete_objects("b", ["a", "b"])
+    assert len(fake.requests) == 2
+
+
+@pytest_twisted.ensureDeferred
 async def test_who_deletes_one_by_one(fake: FakeStore) -> None:
     """A store that cannot delete many at once is asked for that once."""
     fake.answers = [error(501, "NotImplemented"), *[answer(204)] * 4]
