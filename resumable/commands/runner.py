@@ -44,7 +44,7 @@ def run(work: Callable[[Any], Coroutine[Any, Any, T]], *, within: float | None =
     clock = cast(Any, reactor)
     levels = LogLevelFilterPredicate(defaultLogLevel=LogLevel.warn)
     # What cannot be freed while the store is out is no warning in the service's log, where the outage is one. Here it is.
-    levels.setLogLevelForNamespace("resumable.uploads.service.UploadService", LogLevel.info)
+    levels.setLogLevelForNamespace("resumable.uploads.freeing.Freeing", LogLevel.info)
     warnings = FilteringLogObserver(_warn, [levels])
     globalLogBeginner.beginLoggingTo([warnings], redirectStandardIO=False, discardBuffer=True)
     outcome: list[T | Failure] = []
