@@ -29,6 +29,8 @@ class State(str, Enum):
 
 #: Under this name an upload whose length is only announced remembers it (bytes, in digits). See `Upload.announced`.
 ANNOUNCED = "upload-length"
+#: Under this name an upload remembers the digests that its object is read back for, before anybody is told of it.
+READ_BACK = "digest-read-back"
 
 #: The states of an upload that has not ended: its bytes are taken in, or are being made an object.
 LIVE = (State.OPEN, State.FINISHING)

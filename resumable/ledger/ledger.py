@@ -28,6 +28,7 @@ from resumable.metrics import Metrics
 from resumable.model import (
     ANNOUNCED,
     LIVE,
+    READ_BACK,
     Ended,
     Event,
     Invalid,
@@ -304,6 +305,7 @@ class Ledger:
         untouched_since: float | None = None,
         held: str | None = None,
         edition: int | None = None,
+        said: Upload | None = None,
         **changes: Any,
     ) -> Upload | None:
         """Change the state by compare-and-set, and write the event that reports it.
@@ -311,6 +313,8 @@ class Ledger:
         :param untouched_since: only if nobody has touched the upload since then.
         :param held: only if the upload has this claim.
         :param edition: only if the upload is in this edition.
+        :param said: only if of the whole object nothing else is said than of this one: the CRC32C that it has to have, and the
+            digests that it is read back for.
         :param changes: other columns to set. A ``claim`` is left out if another upload has a claim to the key.
         :return: the upload as the ledger has it now; None if its state was not in `frm`, or another condition did not
             hold.
@@ -322,9 +326,13 @@ class Ledger:
             untouched=untouched_since is not None,
             held=held is not None,
             edition=edition is not None,
+            said=said is not None,
             tells=True,
         )
         given = {"this": upload.id, "since": untouched_since, "held": held, "of_edition": edition}
+        if said is not None:
+            crc32c, digests = said.expected_crc32c, said.remembered.get(READ_BACK)
+            given |= {"said_crc32c": -1 if crc32c is None else crc32c, "said_digests": digests or ""}
 
         def work(connection: Connection) -> tuple[Upload | None, bool]:
             row = run(connection, change, {**given, **statements.changes(values)}).first()

@@ -15,7 +15,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from resumable.ledger.direct import run
 from resumable.ledger.schema import events, pieces, uploads
-from resumable.model import LIVE, State
+from resumable.model import LIVE, READ_BACK, State
 
 #: The upload with the id ``this``, a parameter of the next statements.
 THIS = uploads.c.id == bindparam("this")
@@ -163,6 +163,7 @@ def change_upload(
     piece: bool = False,
     part: bool = False,
     edition: bool = False,
+    said: bool = False,
     tells: bool = False,
 ) -> Any:
     """Return an UPDATE of columns of the upload ``this``, if it is in one of the states.
@@ -174,6 +175,8 @@ def change_upload(
     :param piece: only if it takes a piece of edition ``of_edition`` that ends at ``up_to`` (exclusive).
     :param part: only if it has the multipart upload ``stored_in``.
     :param edition: only in edition ``of_edition``.
+    :param said: only if of the whole object nothing else is said than ``said_crc32c`` (-1: none) and ``said_digests`` (empty:
+        none).
     :param tells: whether the statement returns the changed row.
     """
     which = [THIS, state_in(states)]
@@ -188,6 +191,9 @@ def change_upload(
         which.append(uploads.c.multipart_id == bindparam("stored_in"))
     if piece or edition:
         which.append(uploads.c.edition == bindparam("of_edition"))
+    if said:
+        which.append(func.coalesce(uploads.c.expected_crc32c, -1) == bindparam("said_crc32c"))
+        which.append(func.coalesce(uploads.c.remembered[READ_BACK].as_string(), "") == bindparam("said_digests"))
     change = update(uploads).where(*which).values({name: bindparam(f"new_{name}") for name in columns})
     return change.returning(*uploads.c) if tells else change
 

@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from resumable.clock import now
 from resumable.crc32c_text import encode_crc32c
 from resumable.ledger.ledger import Ledger
-from resumable.model import LIVE, Ended, Exists, Piece, Rejected, State, Superseded, Unavailable, Upload
+from resumable.model import LIVE, READ_BACK, Ended, Exists, Piece, Rejected, State, Superseded, Unavailable, Upload
 from resumable.quoting import quote_briefly
 from resumable.stores.faults import OperatorFaults
 from resumable.stores.port import (
@@ -32,7 +32,7 @@ from resumable.stores.port import (
 )
 from resumable.uploads.checksum import combine
 from resumable.uploads.claims import Claim, Claims, new_claim
-from resumable.uploads.expected import READ_BACK, check_expected, fail, read_and_compare
+from resumable.uploads.expected import check_expected, fail, read_and_compare
 from resumable.uploads.grid import Grid
 from resumable.uploads.limiter import ReadBackLimiter
 from resumable.uploads.release import delete_own_object, is_own
@@ -135,14 +135,24 @@ class Completer:
         :raises Unavailable: the claim was lost, or the object cannot be read just now, as it has to be.
         """
         try:
-            if READ_BACK in upload.remembered:
-                await self._compare(upload, made.etag, claim)
-            return await self._conclude(upload, made, claim, crc32c)
+            while True:
+                if READ_BACK in upload.remembered:
+                    await self._compare(upload, made.etag, claim)
+                current = await self._conclude(upload, made, claim, crc32c)
+                if current.state is State.FINISHED:
+                    return current
+                # While the object was made its client has said more of it, and was told that this counts.
+                upload = evolve(upload, expected_crc32c=current.expected_crc32c, remembered=current.remembered)
+                await self._check_late(upload, claim, crc32c)
         except Unavailable:
             claim.doubt()  # so that whoever has the key next looks what is there
             raise
 
     async def _conclude(self, upload: Upload, made: Made | StoredObject, claim: Claim, crc32c: int | None) -> Upload:
+        """Note that the object was made, and return the upload, finished.
+
+        It is returned as it is if its client has said more of the whole object meanwhile. Errors as `conclude`.
+        """
         await claim.quiet()
         time = now(self._clock)
         moved = await self._ledger.move(
@@ -152,6 +162,7 @@ class Completer:
             held=claim.word,
             # Bytes of a former edition do not count. Of an upload that is finishing there is no other any more.
             edition=upload.edition if upload.state is State.OPEN else None,
+            said=upload,
             claim=claim.left,
             etag=made.etag,
             object_generation=made.generation,
@@ -166,6 +177,8 @@ class Completer:
         if current.state is State.FINISHED:
             return current
         anew = upload.state is State.OPEN and current.edition != upload.edition
+        if current.live and current.claim == claim.word and not anew and _says_more(current, upload):
+            return current
         if current.live and not anew:
             raise Unavailable("the claim to the object's key was lost")
         if current.claim == claim.word:
@@ -178,6 +191,17 @@ class Completer:
         raise (
             Superseded("the client has begun anew with other bytes") if current.live else Ended("the upload has ended")
         )
+
+    async def _check_late(self, upload: Upload, claim: Claim, crc32c: int | None) -> None:
+        """Compare the CRC32C of an object that was made with what was said of it meanwhile. Errors as `conclude`."""
+        if upload.expected_crc32c in (None, crc32c):
+            return
+        claim.tidy_up()
+        try:
+            await claim.run(delete_own_object(self._store, upload, claim))
+        except StoreError as error:
+            raise in_trouble(error) from error
+        await self.check_expected(upload, crc32c)
 
     async def _compare(self, upload: Upload, etag: str, claim: Claim) -> None:
         """Compare the object that was made under the claim with its digests: see `resumable.uploads.expected`.
@@ -440,6 +464,12 @@ def combined_objects(sources: Sequence[Upload]) -> int | None:
     if any(source.crc32c is None or source.length is None for source in sources):
         return None
     return combine((source.crc32c or 0, source.length or 0) for source in sources)
+
+
+def _says_more(current: Upload, former: Upload) -> bool:
+    """Say whether more is said of the whole object than was known before."""
+    said = [(one.expected_crc32c, one.remembered.get(READ_BACK)) for one in (current, former)]
+    return said[0] != said[1]
 
 
 def whole_parts(upload: Upload, pieces: Sequence[Piece]) -> list[Piece]:

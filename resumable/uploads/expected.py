@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from resumable.clock import now
 from resumable.crc32c_text import encode_crc32c
 from resumable.ledger.ledger import Ledger
-from resumable.model import DigestMismatch, Invalid, NotAsExpected, State, Unavailable, Upload
+from resumable.model import READ_BACK, DigestMismatch, Invalid, NotAsExpected, State, Unavailable, Upload
 from resumable.stores.port import Store
 from resumable.uploads.digest import HASHES, BodyDigest, ExpectedDigests, Hash
 from resumable.uploads.limiter import ReadBackLimiter
@@ -27,10 +27,9 @@ from resumable.uploads.stored_body import READ, read_extent
 
 log = Logger()
 
-#: Under these names an upload remembers the digests that its object has to have: those that each body is checked for, which
-#: has to be the whole object; and those that the object is read back for. See `encode`.
+#: Under this name an upload remembers the digests that each body is checked for, which has to be the whole object; those that the
+#: object is read back for it remembers under `resumable.model.READ_BACK`. See `encode`.
 IN_ONE_BODY = "digest-in-one-body"
-READ_BACK = "digest-read-back"
 
 
 def encode(digests: Mapping[str, bytes]) -> str:

@@ -8,11 +8,22 @@ from datetime import datetime, timezone
 from attrs import evolve, field, frozen
 from twisted.logger import Logger
 
-from resumable.model import ANNOUNCED, OPTIONS, Invalid, ObjectOptions, Rejected, State, TooLarge, Unavailable, Upload
+from resumable.model import (
+    ANNOUNCED,
+    OPTIONS,
+    READ_BACK,
+    Invalid,
+    ObjectOptions,
+    Rejected,
+    State,
+    TooLarge,
+    Unavailable,
+    Upload,
+)
 from resumable.quoting import quote_briefly
 from resumable.stores.port import StoreLimits
 from resumable.uploads import values
-from resumable.uploads.expected import IN_ONE_BODY, READ_BACK, encode, unchecked
+from resumable.uploads.expected import IN_ONE_BODY, encode, unchecked
 from resumable.uploads.grid import MIB, Bounds, Cut, Grid
 
 log = Logger()

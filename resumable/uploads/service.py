@@ -15,6 +15,7 @@ from resumable.clock import now
 from resumable.ledger.ledger import Taken
 from resumable.model import (
     LIVE,
+    READ_BACK,
     Conflict,
     DigestMismatch,
     Ended,
@@ -45,7 +46,6 @@ from resumable.uploads.dependencies import Dependencies
 from resumable.uploads.digest import BodyDigest, ExpectedDigests, joined
 from resumable.uploads.events import ProgressObserver
 from resumable.uploads.expected import (
-    READ_BACK,
     body_digest,
     check_made,
     encode,

@@ -15,7 +15,7 @@ from resumable.ledger.claims import Holder
 from resumable.ledger.database import Database
 from resumable.ledger.engine import LedgerError
 from resumable.ledger.ledger import Ledger, Taken
-from resumable.model import LIVE, Ended, Invalid, ObjectOptions, Piece, State, Unavailable, Upload
+from resumable.model import LIVE, READ_BACK, Ended, Invalid, ObjectOptions, Piece, State, Unavailable, Upload
 
 UPLOAD = Upload(
     id="u1",
@@ -196,6 +196,26 @@ async def test_a_part_stays_a_part(ledger: Ledger) -> None:
     assert await ledger.pieces("u1") == [part]
     await ledger.add_piece(UPLOAD, evolve(part, etag="again"), now=4.0)
     assert await ledger.pieces("u1") == [evolve(part, etag="again")]
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("remembered", [{}, {"upload-metadata": '\u00fc "1"'}])
+async def test_what_was_said_of_the_object_meanwhile(ledger: Ledger, remembered: dict[str, str]) -> None:
+    """It is not finished as one of which less was said."""
+    upload = await ledger.create(evolve(UPLOAD, remembered=remembered))
+    said = await ledger.set_once(upload, expected_crc32c=0)
+    assert await ledger.move(upload, State.FINISHED, frm=LIVE, said=upload) is None
+    more = await ledger.remember(said, READ_BACK, "sha-256=AA==")
+    assert await ledger.move(upload, State.FINISHED, frm=LIVE, said=said) is None
+    assert await ledger.move(upload, State.FINISHED, frm=LIVE, said=evolve(more, expected_crc32c=None)) is None
+    assert await ledger.move(upload, State.FINISHED, frm=LIVE, said=more) == evolve(more, state=State.FINISHED)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("remembered", [{}, {"upload-metadata": "a"}])
+async def test_nothing_was_said_of_the_object_meanwhile(ledger: Ledger, remembered: dict[str, str]) -> None:
+    upload = await ledger.create(evolve(UPLOAD, remembered=remembered))
+    assert await ledger.move(upload, State.FINISHED, frm=LIVE, said=upload) == evolve(upload, state=State.FINISHED)
 
 
 @pytest_twisted.ensureDeferred

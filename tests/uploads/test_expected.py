@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import pytest
 import pytest_twisted
 from attrs import evolve
+from crc32c import crc32c
 from twisted.internet.defer import Deferred
 
 from resumable.ledger.ledger import Ledger
@@ -84,6 +86,35 @@ async def test_while_fragments_are_read_back(ledger: Ledger, bucket: Bucket, nod
     await eventually(lambda: reading.waiting)
     await a.uploads.expect(upload, 12345)
     reading.open()
+    with pytest.raises(NotAsExpected):
+        await sending
+    await is_failed(ledger, bucket, nodes, upload.id)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("said", ["crc32c", "sha-256"])
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("call", ["put_object", "complete_multipart_upload"])
+async def test_while_the_object_is_made(
+    ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node], call: str, right: bool, said: str
+) -> None:
+    """The client was told that it counts. So nobody is told of an object that is another."""
+    a, b = nodes
+    for node in nodes:
+        node.uploads.policy = evolve(node.uploads.policy, reads_back=True)
+    size = CHUNK if call == "put_object" else len(DATA)
+    digests = {"crc32c": crc32c(DATA[:size]).to_bytes(4, "big"), "sha-256": sha256(DATA[:size]).digest()}
+    upload = await a.uploads.create(CreateRequest("put", "name", length=size))
+    making = Gate(a, call)
+    sending = Deferred.fromCoroutine(a.send(upload, 0, size))
+    await eventually(lambda: making.waiting)
+    digest = digests[said] if right else bytes(len(digests[said]))
+    await b.uploads.expect_digests(upload, {said: digest}, in_one=False)
+    making.open()
+    if right:
+        assert (await sending).finished
+        assert bucket.objects["name"][0] == DATA[:size]
+        return
     with pytest.raises(NotAsExpected):
         await sending
     await is_failed(ledger, bucket, nodes, upload.id)
