@@ -22,6 +22,7 @@ from resumable.stores.transport.pool import Transport
 from resumable.uploads.policy import Policy
 from tests.cleaning import janitor_of
 from tests.policy import policy
+from tests.stateful import came_too_late
 from tests.uploads.test_states import CHUNK, Died, Uploads, run, survived, wait
 
 PREFIX = ".resumable/"
@@ -324,6 +325,7 @@ class OverHttp(Uploads):
             doing.append((done, first, sent))
         for done, first, sent in doing:
             outcome = self.do(wait(done))
+            troubled = troubled or came_too_late(outcome)
             if isinstance(outcome, (Interrupted, Unavailable, Superseded, Ended)):
                 continue
             assert not isinstance(outcome, Exception), repr(outcome)

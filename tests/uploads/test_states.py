@@ -55,7 +55,7 @@ from resumable.uploads.registry import Span
 from resumable.uploads.service import UploadService
 from tests.databases import Postgres
 from tests.policy import policy
-from tests.stateful import every_time, short_claims
+from tests.stateful import came_too_late, every_time, short_claims
 from tests.uploads.memory_store import CALLS, Bucket, MemoryStore
 
 T = TypeVar("T")
@@ -331,6 +331,7 @@ class Uploads(RuleBasedStateMachine):
             self.acknowledged = 0
         _, done, sent = self.do(self._send(first, size * self.unit, step, drop=drop, stall=False))
         outcome = self.do(wait(done))
+        troubled = troubled or came_too_late(outcome)
         if isinstance(outcome, Gap):
             assert first > offset or troubled
         elif self._is_of_another(outcome):
