@@ -23,6 +23,7 @@ MOMENTS = [
     for kind, count in CALLS.items()
     for nth in sorted({1, count})
     for when in ("break before", "break after")
+    if nth == 1 or when == "break after"
 ]
 
 
@@ -74,7 +75,7 @@ def test_killed_while_cancelling(store: FaultyS3, tmp_path: Path, ledger_url: st
         nothing_left(store)
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(12, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [4, pytest.param(8, marks=pytest.mark.soak)])
 def test_killed_at_random(store: FaultyS3, tmp_path: Path, ledger_url: str, kills: int) -> None:
     """Eight clients upload, break off and go on, while the process is killed again and again."""
     kill_at_random(store, Service(tmp_path, configuration(store, ledger=ledger_url)), kills)

@@ -127,7 +127,7 @@ def node(directory: Path, s3: MotoServer) -> Service:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("times", [3])
+@pytest.mark.parametrize("times", [2])
 def test_a_rolling_restart_loses_nothing(s3: MotoServer, tmp_path: Path, times: int) -> None:
     """Two nodes restarted in turn under eight clients: every object is right, and nobody is told anything but
     how far the upload is, that it is done, or to come again.

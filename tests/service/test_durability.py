@@ -213,15 +213,15 @@ def test_memory_is_shared(tmp_path: Path, s3: MotoServer) -> None:
 
 @pytest.mark.soak
 def test_a_thousand_silent_connections(tmp_path: Path) -> None:
-    """1,000 connections send 3 MiB each and fall silent, with 64 MiB for all: memory stays in bounds, and all finish."""
+    """1,000 connections send a MiB each and fall silent, with 64 MiB for all: memory stays in bounds, and all finish."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 8192), hard))
-    data = DATA[: 4 << 20]
+    data = DATA[: 3 << 19]
     try:
         with RcloneServer() as s3:
             config = configuration(s3, limits={"memory": "64MiB", "idle_timeout": "10m"}, store={"patience": "2m"})
             with Service(tmp_path, config) as service:
-                writers = _Writers(service.port, 1000, data, silent_at=3 << 20)
+                writers = _Writers(service.port, 1000, data, silent_at=1 << 20)
                 writers.run_until_silent()
                 writers.finish()
                 peak = service.peak_memory()

@@ -76,7 +76,7 @@ def test_what_is_told(tmp_path: Path, s3: MotoServer, receiver: Receiver) -> Non
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("kills", [12])
+@pytest.mark.parametrize("kills", [6])
 def test_an_hour_without_the_application(tmp_path: Path, s3: MotoServer, kills: int) -> None:
     """It is down for an hour, and the service is killed at every step meanwhile: every event arrives, in order."""
     receiver = Receiver()

@@ -533,9 +533,9 @@ class TwoNodes(Workers):
     [
         (Races, 20),
         (Workers, 20),
-        pytest.param(Races, 60, marks=pytest.mark.soak),
-        pytest.param(Workers, 60, marks=pytest.mark.soak),
-        pytest.param(TwoNodes, 30, marks=pytest.mark.soak),
+        pytest.param(Races, 40, marks=pytest.mark.soak),
+        pytest.param(Workers, 40, marks=pytest.mark.soak),
+        pytest.param(TwoNodes, 20, marks=pytest.mark.soak),
     ],
 )
 # (What a process that has died had under way never ends.)

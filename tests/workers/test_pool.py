@@ -41,7 +41,12 @@ def _settled() -> None:
 
 def finished(service: Service, prefix: str) -> Counter[int]:
     """How many uploads of such names each worker has finished."""
-    said = (e for e in events(service) if e["message"].startswith("upload finished"))
+    return said_of(service, "upload finished", prefix)
+
+
+def said_of(service: Service, what: str, prefix: str) -> Counter[int]:
+    """Of how many uploads of such names each worker has said that."""
+    said = (e for e in events(service) if e["message"].startswith(what))
     return Counter(e["worker"] for e in said if e["name"].startswith(prefix))
 
 
@@ -77,21 +82,30 @@ def test_a_burst_of_connections_waits_in_line(service: Service) -> None:
         client.socket.close()
 
 
+@pytest.mark.soak
 def test_uploads_go_to_the_worker_with_the_least_to_do(service: Service) -> None:
-    """Those that come later fill up where some have ended."""
-    first = [begin(service, f"least/{n}", len(DATA), DATA[:1000]) for n in range(4)]
-    time.sleep(0.5)
+    """Those that come later fill up where some have ended. (Where a worker has no processor for a while another is first.)"""
+    assert [goes_where_one_has_ended(service, f"least/{number}/") for number in range(8)].count(True) >= 7
+
+
+def goes_where_one_has_ended(service: Service, names: str) -> bool:
+    first = []
+    for number in range(4):
+        first.append(begin(service, f"{names}{number}", len(DATA), DATA[:1000]))
+        eventually(lambda: said_of(service, "upload started", names).total() == len(first))
     first[0].send(DATA[1000:])
     assert first[0].answer().status == 200
-    (where,) = eventually(lambda: finished(service, "least/"))
+    (where,) = eventually(lambda: finished(service, names))
     time.sleep(0.5)
     # 1 and 2 now: the next is for the one, and then both have as much to do
-    first.append(begin(service, "least/next", len(DATA), DATA[:1000]))
+    first.append(begin(service, f"{names}next", len(DATA), DATA[:1000]))
     first[4].send(DATA[1000:])
     assert first[4].answer().status == 200
-    assert eventually(lambda: (served := finished(service, "least/")).total() == 2 and served) == {where: 2}
+    served = eventually(lambda: (served := finished(service, names)).total() == 2 and served)
     for client in first:
         client.socket.close()
+    eventually(lambda: said_of(service, "upload interrupted", names).total() == 3)
+    return bool(served == {where: 2})
 
 
 def test_a_dead_worker_is_started_again(service: Service) -> None:
