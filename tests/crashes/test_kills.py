@@ -75,7 +75,7 @@ def test_killed_while_cancelling(store: FaultyS3, tmp_path: Path, ledger_url: st
         nothing_left(store)
 
 
-@pytest.mark.parametrize("kills", [4, pytest.param(8, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("kills", [4])
 def test_killed_at_random(store: FaultyS3, tmp_path: Path, ledger_url: str, kills: int) -> None:
     """Eight clients upload, break off and go on, while the process is killed again and again."""
     kill_at_random(store, Service(tmp_path, configuration(store, ledger=ledger_url)), kills)

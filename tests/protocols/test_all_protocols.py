@@ -388,7 +388,7 @@ ACTIONS = [
 FINALIZE = "X-Goog-Upload-Command: finalize"
 
 
-@pytest.mark.parametrize("examples", [20])
+@pytest.mark.parametrize("examples", [12])
 @ensureDeferred
 async def test_whatever_the_protocol(monkeypatch: pytest.MonkeyPatch, examples: int) -> None:
     """Every example is some twenty steps, always the same ones."""

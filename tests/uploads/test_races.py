@@ -531,10 +531,10 @@ class TwoNodes(Workers):
 @pytest.mark.parametrize(
     ("machine", "examples"),
     [
-        (Races, 20),
-        (Workers, 20),
-        pytest.param(Races, 40, marks=pytest.mark.soak),
-        pytest.param(Workers, 40, marks=pytest.mark.soak),
+        (Races, 10),
+        (Workers, 10),
+        pytest.param(Races, 30, marks=pytest.mark.soak),
+        pytest.param(Workers, 30, marks=pytest.mark.soak),
         pytest.param(TwoNodes, 20, marks=pytest.mark.soak),
     ],
 )
