@@ -292,7 +292,7 @@ def rounds(monkeypatch: pytest.MonkeyPatch) -> Counter[int]:
 
 @pytest.mark.soak
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL:DeprecationWarning")
-@pytest.mark.parametrize(("machine", "runs"), [(Secure, 8), (Alone, 6), (Joined, 4)])
+@pytest.mark.parametrize(("machine", "runs"), [(Secure, 12), (Alone, 8), (Joined, 5)])
 @ensureDeferred
 async def test_whatever_happens(
     moto_behind_tls: MotoBehindTls,

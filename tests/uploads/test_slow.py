@@ -130,5 +130,6 @@ async def test_large_chunks_cost_slow_clients_nothing(tmp_path: Path, early: boo
     small = await cost_of(tmp_path / "small", grows=False, early=early)
     grown = await cost_of(tmp_path / "grown", grows=True, early=early)
     print(f"smallest chunks: {small}; growing ones: {grown}")
-    assert grown.requests <= small.requests
+    # (How many deletions share a request is a matter of time.)
+    assert grown.requests <= 1.03 * small.requests
     assert grown.memory <= small.memory + SEGMENT
