@@ -13,7 +13,7 @@ from tests.faults import tls
 from tests.faults.conftest import nothing_left, stored
 from tests.faults.loop import CHUNK, DATA, Uploader
 from tests.faults.proxy import FaultyS3
-from tests.faults.test_matrix import BREAKS, CALLS, begin_elsewhere
+from tests.faults.test_matrix import BREAKS, CALLS, WITH_BODY, begin_elsewhere
 from tests.harness import Service
 from tests.s3servers import MotoServer
 from tests.service.conftest import configuration
@@ -23,7 +23,7 @@ MOMENTS = [
     for kind, count in CALLS.items()
     for nth in sorted({1, count})
     for when in ("break before", "break after")
-    if nth == 1 or when == "break after"
+    if when == "break after" or (nth == 1 and kind in WITH_BODY)
 ]
 
 

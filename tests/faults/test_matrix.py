@@ -21,7 +21,7 @@ ALONE = {
 #: The same where other processes may have stored fragments.
 CALLS = {**ALONE, "ListObjects": 1}
 WITH_BODY = {"UploadPart", "PutFragment", "DeleteObjects", "Complete"}
-#: What is dealt with as another fault is, whichever call of a kind it befalls.
+#: What is dealt with as another fault is. `test_a_small_upload` has them all.
 ALIKE = {"500", "SlowDown", "late"}
 #: Those whose answer of success may say an error.
 WITH_ANSWER = {"Create", "DeleteObjects", "Complete", "ListObjects"}
@@ -36,7 +36,7 @@ def cases() -> list[object]:
                     continue
                 if fault == ERROR_IN_200 and kind not in WITH_ANSWER:
                     continue
-                if nth > 1 and fault in ALIKE:
+                if fault in ALIKE:
                     continue
                 found.append(pytest.param(kind, nth, fault, id=f"{kind} {nth} {fault}"))
     return found

@@ -20,7 +20,7 @@ KILLS = 10
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("connections", [1, 4])
+@pytest.mark.parametrize("connections", [4])
 def test_killed_again_and_again(
     nodes: tuple[Service, Service], store: FaultyS3, tmp_path: Path, name: str, connections: int
 ) -> None:

@@ -531,10 +531,8 @@ class TwoNodes(Workers):
 @pytest.mark.parametrize(
     ("machine", "examples"),
     [
-        (Races, 10),
-        (Workers, 10),
-        pytest.param(Races, 30, marks=pytest.mark.soak),
-        pytest.param(Workers, 30, marks=pytest.mark.soak),
+        (Races, 15),
+        (Workers, 15),
         pytest.param(TwoNodes, 20, marks=pytest.mark.soak),
     ],
 )

@@ -524,10 +524,8 @@ class LargeChunks(Uploads):
 @pytest.mark.parametrize(
     ("machine", "kind", "examples"),
     [
-        (Uploads, "sqlite", 15),
-        (LargeChunks, "sqlite", 6),
-        pytest.param(Uploads, "sqlite", 40, marks=pytest.mark.soak),
-        pytest.param(LargeChunks, "sqlite", 20, marks=pytest.mark.soak),
+        (Uploads, "sqlite", 25),
+        (LargeChunks, "sqlite", 10),
         pytest.param(Uploads, "postgresql", 15, marks=pytest.mark.soak),
         pytest.param(LargeChunks, "postgresql", 10, marks=pytest.mark.soak),
     ],
