@@ -85,7 +85,7 @@ def test_a_burst_of_connections_waits_in_line(service: Service) -> None:
 @pytest.mark.soak
 def test_uploads_go_to_the_worker_with_the_least_to_do(service: Service) -> None:
     """Those that come later fill up where some have ended. (Where a worker has no processor for a while another is first.)"""
-    assert [goes_where_one_has_ended(service, f"least/{number}/") for number in range(8)].count(True) >= 7
+    assert [goes_where_one_has_ended(service, f"least/{number}/") for number in range(8)].count(True) >= 6
 
 
 def goes_where_one_has_ended(service: Service, names: str) -> bool:
