@@ -11,7 +11,7 @@ SOURCE = "https://github.com/twisted-resumable/resumable"
 # Not imported: what the package needs need not be installed yet.
 VERSION = re.search(r'^__version__ = "(.+)"$', (ROOT / "resumable" / "__init__.py").read_text("utf-8"), re.M)[1]
 
-# The lower bounds are tested: .ci/run runs the fast tests with the lowest versions that are allowed here.
+# The lower bounds are tested: .ci/run runs those fast tests that the libraries concern with the lowest versions allowed here.
 POSTGRESQL = ["psycopg[binary]>=3.1.18"]
 GOOGLE = ["google-auth[requests]>=2.30"]
 # What moto's S3 needs; the extra of its server needs three times as much, for services that are not S3.

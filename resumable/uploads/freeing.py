@@ -74,9 +74,6 @@ class Freeing:
             await self._fragments.sweep(*uploads)
             await self._ledger.freed(*uploads)
         except (StoreError, Unavailable):
-            if len(uploads) == 1:
-                await self._free_alone(uploads[0])
-                return
             await together([partial(self._free_alone, upload) for upload in uploads], most=AT_A_TIME)
 
     async def _free_alone(self, upload: Upload) -> None:

@@ -22,23 +22,11 @@ from tests.uploads.test_states import Body
 
 
 @pytest_twisted.ensureDeferred
-async def test_while_the_body_comes(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
-    a, b = nodes
-    upload = await a.uploads.create(CreateRequest("put", "name", length=CHUNK))
-    body = Body(DATA[:CHUNK], 1, drop=False, stall=False)
-    body.pauseProducing()
-    receiving = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, CHUNK), revalidate=certain))
-    await a.streams(upload)
-    await b.uploads.expect(upload, 12345)
-    body.resumeProducing()
-    with pytest.raises(NotAsExpected):
-        await receiving
-    await is_failed(ledger, bucket, nodes, upload.id)
-
-
-@pytest_twisted.ensureDeferred
-async def test_a_digest_to_be_read_back_while_the_body_comes(
-    ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]
+@pytest.mark.parametrize(
+    "said", [{"crc32c": (12345).to_bytes(4, "big")}, {"sha-256": bytes(32)}], ids=["crc32c", "sha-256"]
+)
+async def test_while_the_body_comes(
+    ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node], said: dict[str, bytes]
 ) -> None:
     """It is remembered elsewhere, and the client was told so."""
     a, b = nodes
@@ -49,7 +37,7 @@ async def test_a_digest_to_be_read_back_while_the_body_comes(
     body.pauseProducing()
     receiving = Deferred.fromCoroutine(a.uploads.receive(upload, body, Span(0, CHUNK), revalidate=certain))
     await a.streams(upload)
-    await b.uploads.expect_digests(upload, {"sha-256": bytes(32)}, in_one=False)
+    await b.uploads.expect_digests(upload, said, in_one=False)
     body.resumeProducing()
     with pytest.raises(NotAsExpected):
         await receiving
