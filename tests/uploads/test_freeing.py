@@ -64,6 +64,21 @@ async def begin(node: Node, name: str, ends: list[int], length: int = len(DATA))
     return upload
 
 
+async def finish(node: Node, count: int) -> tuple[list[Upload], Gate]:
+    """So many finished uploads, each with a fragment that is deleted when the gate is opened."""
+    uploads = [await begin(node, f"name{number}", [3], CHUNK) for number in range(count)]
+    deleting = Gate(node, "delete_object")
+    for upload in uploads:
+        assert (await node.send(upload, 3, CHUNK)).finished
+    return uploads, deleting
+
+
+async def fresh(ledger: Ledger, upload: Upload) -> Upload:
+    found = await ledger.get(upload.id)
+    assert found is not None
+    return found
+
+
 @pytest_twisted.ensureDeferred
 async def test_the_answer_waits_for_no_deletion(ledger: Ledger, bucket: Bucket, nodes: tuple[Node, Node]) -> None:
     """The fragments of a chunk that is a part, and the sweep when the object is there, are background tasks."""
@@ -78,9 +93,7 @@ async def test_the_answer_waits_for_no_deletion(ledger: Ledger, bucket: Bucket, 
     deleting.open()
     listing.open()
     await nothing_left(bucket, nodes)
-    freed = await ledger.get(upload.id)
-    assert freed is not None
-    assert not freed.fragmented
+    assert not (await fresh(ledger, upload)).fragmented
 
 
 @pytest_twisted.ensureDeferred
@@ -90,10 +103,7 @@ async def test_those_finished_meanwhile_are_freed_together(
 ) -> None:
     """One request deletes what they have. Where it fails, each is freed by itself."""
     a, _ = nodes
-    uploads = [await begin(a, f"name{number}", [3], CHUNK) for number in range(5)]
-    deleting = Gate(a, "delete_object")
-    for upload in uploads:
-        assert (await a.send(upload, 3, CHUNK)).finished
+    uploads, deleting = await finish(a, 5)
     await eventually(lambda: len(deleting.waiting) == 1)
     before = len(bucket.calls)
     if trouble is not None:
@@ -105,9 +115,7 @@ async def test_those_finished_meanwhile_are_freed_together(
     # The first was on its way by itself.
     assert made.count("delete_object") == {None: 1, "before": 5, "after": 1}[trouble]
     for upload in uploads:
-        freed = await ledger.get(upload.id)
-        assert freed is not None
-        assert not freed.fragmented
+        assert not (await fresh(ledger, upload)).fragmented
 
 
 @pytest_twisted.ensureDeferred
@@ -117,10 +125,7 @@ async def test_how_many_wait_to_be_freed(
     """A store that takes no deletions for hours does not cost more memory with each upload. The clock frees the others."""
     monkeypatch.setattr(freeing, "WAITING", 3)
     a, b = nodes
-    uploads = [await begin(a, f"name{number}", [3], CHUNK) for number in range(6)]
-    deleting = Gate(a, "delete_object")
-    for upload in uploads:
-        assert (await a.send(upload, 3, CHUNK)).finished
+    uploads, deleting = await finish(a, 6)
     await eventually(lambda: len(deleting.waiting) == 1)
     assert len(a.uploads._freeing._waiting) == 3
     deleting.open()
@@ -130,12 +135,6 @@ async def test_how_many_wait_to_be_freed(
     for upload in left:
         await b.uploads.free(upload.id)
     await nothing_left(bucket, nodes)
-
-
-async def fresh(ledger: Ledger, upload: Upload) -> Upload:
-    found = await ledger.get(upload.id)
-    assert found is not None
-    return found
 
 
 @pytest_twisted.ensureDeferred
@@ -158,10 +157,7 @@ async def test_at_the_end_nothing_is_begun_once_more(
 ) -> None:
     """One of those that are freed together has failed when the service ends: the others are not freed by themselves now."""
     a, _ = nodes
-    uploads = [await begin(a, f"name{number}", [3], CHUNK) for number in range(3)]
-    deleting = Gate(a, "delete_object")
-    for upload in uploads:
-        assert (await a.send(upload, 3, CHUNK)).finished
+    _, deleting = await finish(a, 3)
     await eventually(lambda: deleting.waiting)
     asked: list[str] = []
 
